@@ -1,0 +1,176 @@
+"""Exact fee and size from what the feed carries, and a reason for all that breaks the protocol."""
+
+import gzip
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from txwatch.wire.messages import (
+    MAX_SUPPLY_SAT,
+    BlockAnnouncement,
+    MalformedMessageError,
+    UnconfirmedTransaction,
+    UnknownOperation,
+    decode,
+)
+from txwatch.wire.transaction import Transaction, from_wire
+
+NOW = datetime(2024, 3, 14, 12, 0, 1, tzinfo=UTC)
+DATA = Path(__file__).parents[3] / "shared/data"
+
+
+def spend(value: int | None = 10_740, script: str = "", sequence: int = 0xFFFFFFFD) -> dict:
+    prevout = {
+        "value": value,
+        "n": 0,
+        "addr": "bc1q6klm0fkst4zvrc2ygwgekvxjsnqvpgg2jjfurm",
+        "script": "0014" + "d5" * 20,
+    }
+    return {"sequence": sequence, "script": script, "prev_out": None if value is None else prevout}
+
+
+def pay(value: int = 9_520, script: str = "a914" + "50" * 20 + "87") -> dict:
+    return {"value": value, "n": 0, "addr": "395H8VPYPtAoZWa2bx5SRyN2VojXrsb7j3", "script": script}
+
+
+def utx(**changes: object) -> bytes:
+    """The transaction 23f6ae50 of March 2024: 192 bytes, weight 441, fee 1,220 sat."""
+    x = {
+        "hash": "23" * 32,
+        "ver": 2,
+        "size": 192,
+        "lock_time": 0,
+        "time": 1710376406,
+        "vin_sz": 1,
+        "vout_sz": 1,
+    }
+    x |= {"inputs": [spend()], "out": [pay()], "relayed_by": "0.0.0.0", "tx_index": 0} | changes
+    return json.dumps({"op": "utx", "x": {k: v for k, v in x.items() if v is not ...}}).encode()
+
+
+def parse(body: bytes) -> Transaction:
+    message = decode(body)
+    assert isinstance(message, UnconfirmedTransaction)
+    return from_wire(message.x, NOW)
+
+
+def test_fee_weight_and_vsize_are_derived_from_the_message() -> None:
+    tx = parse(utx())
+    assert (tx.fee_sat, tx.weight, tx.vsize, tx.size) == (1_220, 441, 111, 192)
+    assert tx.fee_rate == pytest.approx(1_220 / 111)
+    assert tx.rbf
+    assert tx.feed_time == datetime(2024, 3, 14, 0, 33, 26, tzinfo=UTC)
+    assert [i.type for i in tx.inputs] == ["p2wpkh"]
+    assert [o.type for o in tx.outputs] == ["p2sh"]
+
+
+def test_an_unresolved_prevout_makes_the_fee_unknown_and_not_zero() -> None:
+    tx = parse(utx(inputs=[spend(), spend(None)], vin_sz=2, size=400))
+    assert tx.fee_sat is None
+    assert tx.input_sat is None
+    assert tx.fee_rate is None
+
+
+def test_null_time_and_missing_address_are_accepted() -> None:
+    tx = parse(utx(time=None, out=[{"value": 9_520, "script": "6a0548656c6c6f"}], size=200))
+    assert tx.feed_time is None
+    assert (tx.outputs[0].addr, tx.outputs[0].type) == (None, "op_return")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"{", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b'{"op":"utx","x":{"a":' + b"[" * 100_000, "not JSON"),
+        (b"[1]", "object"),
+        (b'{"x":{}}', "op"),
+        (utx(hash="zz"), "hash"),
+        (utx(hash="AB" * 32), "hash"),
+        (utx(size=...), "size"),
+        (utx(size=0), "size"),
+        (utx(size="192"), "size"),
+        (utx(inputs=...), "inputs"),
+        (utx(inputs=[], vin_sz=0), "no inputs"),
+        (utx(out=[], vout_sz=0), "no outputs"),
+        (utx(vin_sz=2), "vin_sz says 2, inputs are 1"),
+        (utx(vout_sz=9), "vout_sz says 9"),
+        (utx(out=[pay(-1)]), "value"),
+        (utx(out=[pay(MAX_SUPPLY_SAT + 1)]), "value"),
+        (utx(out=[pay(2**70)]), "value"),
+        (utx(out=[pay(MAX_SUPPLY_SAT), pay(1)], vout_sz=2), "21 million"),
+        (utx(inputs=[spend(MAX_SUPPLY_SAT), spend(1)], vin_sz=2, size=400), "21 million"),
+        (utx(out=[pay(10_741)]), "exceed inputs of 10740"),
+        (utx(size=80), "size 80 cannot hold"),
+        (utx(size=84), "1 of witness"),
+        (utx(out=[pay(script="6a0")]), "half a byte"),
+        (utx(time=4_200_000_000), "2100"),
+        (utx(lock_time=2**32), "lock_time"),
+    ],
+)
+def test_what_breaks_the_protocol_is_refused_with_its_reason(body: bytes, reason: str) -> None:
+    with pytest.raises(MalformedMessageError, match=reason):
+        parse(body)
+
+
+def test_an_operation_that_is_not_used_here_is_no_error() -> None:
+    assert decode(b'{"op":"pong"}') == UnknownOperation("pong")
+
+
+def test_a_block_announcement_is_decoded() -> None:
+    message = decode(
+        json.dumps({"op": "block", "x": {"hash": "00" * 32, "height": 834637, "time": 1, "nTx": 3}}).encode()
+    )
+    assert isinstance(message, BlockAnnouncement)
+    assert (message.x.height, message.x.n_tx) == (834637, 3)
+
+
+def serialized_size(inputs: list[dict], outputs: list[dict]) -> int:
+    """An independent count: builds the bytes of the serialization without witness."""
+
+    def compact(n: int) -> bytes:
+        if n < 0xFD:
+            return n.to_bytes(1, "little")
+        return b"\xfd" + n.to_bytes(2, "little") if n <= 0xFFFF else b"\xfe" + n.to_bytes(4, "little")
+
+    raw = b"\0" * 4 + compact(len(inputs))
+    for i in inputs:
+        script = bytes.fromhex(i["script"])
+        raw += b"\0" * 36 + compact(len(script)) + script + b"\0" * 4
+    raw += compact(len(outputs))
+    for o in outputs:
+        script = bytes.fromhex(o["script"])
+        raw += b"\0" * 8 + compact(len(script)) + script
+    return len(raw + b"\0" * 4)
+
+
+scripts = st.one_of(st.binary(max_size=600), st.just(b"\0" * 70_000)).map(bytes.hex)
+
+
+@given(
+    inputs=st.lists(scripts, min_size=1, max_size=300),
+    outputs=st.lists(scripts, min_size=1, max_size=300),
+    witness=st.integers(2, 5_000),
+)
+def test_sizes_agree_with_the_bytes_of_the_serialization(inputs: list[str], outputs: list[str], witness: int) -> None:
+    spends = [spend(100_000, script=s) for s in inputs]
+    pays = [pay(100, script=s) for s in outputs]
+    base = serialized_size(spends, pays)
+    if base + witness > 4_000_000:
+        return
+    tx = parse(utx(inputs=spends, out=pays, vin_sz=len(spends), vout_sz=len(pays), size=base + witness))
+    assert tx.weight == 4 * base + witness
+    assert tx.vsize == (4 * base + witness + 3) // 4
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="the real captures are not beside the project")
+@pytest.mark.parametrize("name", ["mempool-2024-03", "blocks-2011-2016"])
+def test_fee_and_weight_are_exact_on_every_real_transaction(name: str) -> None:
+    with gzip.open(DATA / f"{name}.jsonl.gz") as lines:
+        for line in lines:
+            tx, meta = parse(line), json.loads(line)["meta"]
+            assert (tx.fee_sat, tx.weight) == (meta["fee"], meta["weight"]), tx.txid

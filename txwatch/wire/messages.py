@@ -1,0 +1,116 @@
+"""The blockchain.info WebSocket protocol: one struct for each message, decoded and validated by msgspec.
+
+Belongs here: the shape of what the feed sends, as it sends it. What a transaction *means* (fee, sizes, script
+types) is in `transaction.py`.
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+MAX_SUPPLY_SAT = 21_000_000 * 100_000_000
+
+Amount = Annotated[int, Meta(ge=0, le=MAX_SUPPLY_SAT)]
+"""Satoshi."""
+Count = Annotated[int, Meta(ge=0, lt=2**32)]
+Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+HexScript = str
+
+
+class WirePrevout(Struct):
+    """The output that an input spends. The feed resolves it, but does not say which transaction made it."""
+
+    value: Amount
+    script: HexScript = ""
+    addr: str | None = None
+    n: Count = 0
+
+
+class WireInput(Struct):
+    prev_out: WirePrevout | None = None
+    script: HexScript = ""
+    sequence: Count = 0xFFFFFFFF
+
+
+class WireOutput(Struct):
+    value: Amount
+    script: HexScript = ""
+    addr: str | None = None
+    n: Count = 0
+
+
+class WireTransaction(Struct):
+    """An unconfirmed transaction; `size` is in bytes and counts the witness, `time` is in whole seconds UTC."""
+
+    hash: Hash
+    size: Annotated[int, Meta(gt=0, le=4_000_000)]
+    inputs: list[WireInput]
+    out: list[WireOutput]
+    ver: Annotated[int, Meta(ge=-(2**31), lt=2**32)] = 1
+    lock_time: Count = 0
+    time: Count | None = None
+    vin_sz: Count | None = None
+    vout_sz: Count | None = None
+
+
+class WireBlock(Struct):
+    """A block announcement. It names no transactions: those need `/rawblock/<hash>`."""
+
+    hash: Hash
+    height: Count
+    time: Count
+    n_tx: Annotated[int, Meta(ge=0)] = msgspec.field(name="nTx", default=0)
+
+
+class UnconfirmedTransaction(Struct, tag_field="op", tag="utx"):
+    x: WireTransaction
+
+
+class BlockAnnouncement(Struct, tag_field="op", tag="block"):
+    x: WireBlock
+
+
+class FeedStatus(Struct, tag_field="op", tag="status"):
+    msg: str | None = None
+
+
+class UnknownOperation(Struct):
+    """An operation that this program does not use, such as the undocumented reply to `ping`."""
+
+    op: str
+
+
+Message = UnconfirmedTransaction | BlockAnnouncement | FeedStatus
+_decoder = msgspec.json.Decoder(Message)
+_operation = msgspec.json.Decoder(UnknownOperation)
+KNOWN_OPERATIONS = frozenset({"utx", "block", "status"})
+
+
+class MalformedMessageError(ValueError):
+    """A message that breaks the protocol; the text is the reason, for the quarantine."""
+
+
+def decode(body: bytes | str) -> Message | UnknownOperation:
+    """Decode one feed message. Raises MalformedMessageError with the reason and the path within the message."""
+    try:
+        return _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        operation = _peek_operation(body)
+        if operation is not None and operation.op not in KNOWN_OPERATIONS:
+            return operation
+        raise MalformedMessageError(str(error)) from None
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise MalformedMessageError(f"not JSON: {error}") from None
+
+
+def _peek_operation(body: bytes | str) -> UnknownOperation | None:
+    try:
+        return _operation.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+
+
+SUBSCRIBE_TRANSACTIONS = '{"op":"unconfirmed_sub"}'
+SUBSCRIBE_BLOCKS = '{"op":"blocks_sub"}'
+PING = '{"op":"ping"}'

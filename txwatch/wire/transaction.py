@@ -1,0 +1,149 @@
+"""A validated transaction with its exact fee and sizes, which the feed itself does not carry."""
+
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+
+from txwatch.wire.messages import MAX_SUPPLY_SAT, MalformedMessageError, WireInput, WireTransaction
+from txwatch.wire.scripts import script_type
+
+Source = Literal["feed", "bulk", "block"]
+"""How a transaction came: from the live feed, by bulk load of a capture or simulation, or out of a block."""
+
+_FINAL_SEQUENCES = 0xFFFFFFFE
+_MAX_TIME = 4_102_444_800  # 2100-01-01: a later time is a broken clock, and would escape every window
+
+
+class SpentOutput(msgspec.Struct, frozen=True):
+    """What one input spends. `value` is in satoshi, None when the feed could not resolve it."""
+
+    addr: str | None
+    value: int | None
+    type: str
+    n: int
+
+
+class CreatedOutput(msgspec.Struct, frozen=True):
+    """One output. `value` is in satoshi."""
+
+    addr: str | None
+    value: int
+    type: str
+    n: int
+
+
+class Transaction(msgspec.Struct, frozen=True):
+    """An unconfirmed transaction as it is stored. Amounts in satoshi, `vsize` in vB, `size` in bytes, times UTC.
+
+    `input_sat` and `fee_sat` are None, never 0, when any spent output is unknown.
+    """
+
+    txid: str
+    seen_at: datetime
+    feed_time: datetime | None
+    value_sat: int
+    input_sat: int | None
+    fee_sat: int | None
+    vsize: int
+    weight: int
+    size: int
+    input_count: int
+    output_count: int
+    rbf: bool
+    version: int
+    lock_time: int
+    inputs: list[SpentOutput]
+    outputs: list[CreatedOutput]
+    source: Source = "feed"
+
+    @property
+    def fee_rate(self) -> float | None:
+        """sat/vB, None when the fee is unknown."""
+        return None if self.fee_sat is None else self.fee_sat / self.vsize
+
+
+def from_wire(tx: WireTransaction, seen_at: datetime, source: Source = "feed") -> Transaction:
+    """Validate a decoded transaction and derive fee, weight and vsize.
+
+    Sizes follow BIP 141: the base size is counted from the parts that the feed does carry, the witness is the rest
+    of `size`, weight = 3 * base + size, vsize = ceil(weight / 4). Raises MalformedMessageError.
+    """
+    if not tx.inputs:
+        raise MalformedMessageError("no inputs")
+    if not tx.out:
+        raise MalformedMessageError("no outputs")
+    if tx.vin_sz is not None and tx.vin_sz != len(tx.inputs):
+        raise MalformedMessageError(f"vin_sz says {tx.vin_sz}, inputs are {len(tx.inputs)}")
+    if tx.vout_sz is not None and tx.vout_sz != len(tx.out):
+        raise MalformedMessageError(f"vout_sz says {tx.vout_sz}, outputs are {len(tx.out)}")
+    if tx.time is not None and tx.time >= _MAX_TIME:
+        raise MalformedMessageError(f"time {tx.time} is past the year 2100")
+
+    value_sat = sum(output.value for output in tx.out)
+    if value_sat > MAX_SUPPLY_SAT:
+        raise MalformedMessageError(f"outputs of {value_sat} sat exceed the 21 million BTC that can exist")
+    input_sat = _input_sat(tx.inputs)
+    if input_sat is not None and value_sat > input_sat:
+        raise MalformedMessageError(f"outputs of {value_sat} sat exceed inputs of {input_sat} sat")
+
+    base = base_size(tx)
+    witness = tx.size - base
+    if witness < 0 or witness == 1:
+        raise MalformedMessageError(f"size {tx.size} cannot hold {base} bytes without witness and {witness} of witness")
+    weight = 3 * base + tx.size
+    return Transaction(
+        txid=tx.hash,
+        seen_at=seen_at,
+        feed_time=None if tx.time is None else datetime.fromtimestamp(tx.time, UTC),
+        value_sat=value_sat,
+        input_sat=input_sat,
+        fee_sat=None if input_sat is None else input_sat - value_sat,
+        vsize=-(-weight // 4),
+        weight=weight,
+        size=tx.size,
+        input_count=len(tx.inputs),
+        output_count=len(tx.out),
+        rbf=any(i.sequence < _FINAL_SEQUENCES for i in tx.inputs),
+        version=tx.ver,
+        lock_time=tx.lock_time,
+        inputs=[
+            SpentOutput(None, None, "other", 0)
+            if i.prev_out is None
+            else SpentOutput(i.prev_out.addr, i.prev_out.value, script_type(i.prev_out.script), i.prev_out.n)
+            for i in tx.inputs
+        ],
+        outputs=[CreatedOutput(o.addr, o.value, script_type(o.script), o.n) for o in tx.out],
+        source=source,
+    )
+
+
+def base_size(tx: WireTransaction) -> int:
+    """Bytes of the serialization without witness: version, lock time, counts, and each input and output."""
+    inputs = sum(40 + _varint_size(n) + n for n in (_script_bytes(i.script) for i in tx.inputs))
+    outputs = sum(8 + _varint_size(n) + n for n in (_script_bytes(o.script) for o in tx.out))
+    return 8 + _varint_size(len(tx.inputs)) + _varint_size(len(tx.out)) + inputs + outputs
+
+
+def _input_sat(inputs: list[WireInput]) -> int | None:
+    total = 0
+    for spent in inputs:
+        if spent.prev_out is None:
+            return None
+        total += spent.prev_out.value
+    if total > MAX_SUPPLY_SAT:
+        raise MalformedMessageError(f"inputs of {total} sat exceed the 21 million BTC that can exist")
+    return total
+
+
+def _script_bytes(script: str) -> int:
+    if len(script) % 2:
+        raise MalformedMessageError(f"script of {len(script)} hex digits is half a byte")
+    return len(script) // 2
+
+
+def _varint_size(n: int) -> int:
+    """Bytes of Bitcoin's CompactSize encoding of n."""
+    if n < 0xFD:
+        return 1
+    return 3 if n <= 0xFFFF else 5
