@@ -1,5 +1,6 @@
 """The arithmetic of windows: five minutes, UTC, named by their start. Everything that speaks of a window uses this."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 WINDOW = timedelta(minutes=5)
@@ -25,12 +26,13 @@ def window_range(start: datetime, end: datetime) -> list[datetime]:
     return [start + i * WINDOW for i in range(max(0, (end - start) // WINDOW))]
 
 
-def contiguous(starts: list[datetime]) -> list[tuple[datetime, datetime]]:
-    """Group window starts, in any order, into maximal unbroken runs of (first start, last start)."""
+def contiguous(starts: Iterable[datetime], limit: int | None = None) -> list[tuple[datetime, datetime]]:
+    """Group window starts, in any order, into unbroken runs of (first start, last start), of at most `limit` windows."""
     runs: list[tuple[datetime, datetime]] = []
     for start in sorted(set(starts)):
-        if runs and start - runs[-1][1] == WINDOW:
-            runs[-1] = (runs[-1][0], start)
+        first, last = runs[-1] if runs else (start, start)
+        if runs and start - last == WINDOW and (limit is None or start - first < limit * WINDOW):
+            runs[-1] = (first, start)
         else:
             runs.append((start, start))
     return runs

@@ -1,0 +1,31 @@
+"""Migrations and table definitions say the same, forwards and back."""
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from txwatch.store.migrate import alembic_config, migrate
+from txwatch.store.schema import metadata
+from txwatch.store.urls import sqlalchemy_url
+
+
+def differences(database_url: str) -> list[object]:
+    engine = sa.create_engine(sqlalchemy_url(database_url), poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        return list(compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata))
+
+
+def test_the_migrated_schema_is_the_defined_one(database_url: str) -> None:
+    assert differences(database_url) == []
+
+
+def test_migrating_again_changes_nothing_and_down_removes_all(database_url: str) -> None:
+    migrate(database_url)
+    assert differences(database_url) == []
+    command.downgrade(alembic_config(database_url), "base")
+    engine = sa.create_engine(sqlalchemy_url(database_url), poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        assert sa.inspect(connection).get_table_names() == ["alembic_version"]
+    migrate(database_url)
+    assert differences(database_url) == []

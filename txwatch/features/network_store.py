@@ -1,0 +1,96 @@
+"""`network_baseline` in Postgres: a bucket and the context as of it, for each window, never changed once published.
+
+A window that is materialized again writes a new version, and only if something differs.
+"""
+
+from dataclasses import fields, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from psycopg.rows import dict_row
+
+from txwatch.features.context import NetworkContext
+from txwatch.features.network import NetworkBucket, network_bucket, network_contexts
+from txwatch.store.database import Connection
+from txwatch.store.sql import statement
+from txwatch.windows import WINDOW, window_range
+
+_CONTEXT_COLUMNS = [field.name for field in fields(NetworkContext) if field.name not in {"as_of", "version"}]
+_DAY = timedelta(hours=24)
+
+
+def publish_network_baseline(connection: Connection, start: datetime, end: datetime) -> list[NetworkContext]:
+    """Count the windows in [start, end), and publish the context as of each. Returns the newest version of each."""
+    windows = window_range(start, end)
+    buckets = _count_windows(connection, windows)
+    contexts = network_contexts(_read_buckets(connection, start + WINDOW - _DAY, start) + buckets, windows)
+    published = _read_published(connection, start, end)
+    changed = []
+    for i, (bucket, context) in enumerate(zip(buckets, contexts, strict=True)):
+        row = _row(bucket, context)
+        before = published.get(context.as_of)
+        version = int(before["context_version"]) if before else 0
+        if before is None or any(before[column] != value for column, value in row.items()):
+            version += 1
+            changed.append(row | {"window_start": context.as_of, "context_version": version})
+        contexts[i] = replace(context, version=version)
+    with connection.cursor() as cursor:
+        cursor.executemany(statement(__file__, "insert_network_baseline"), changed)
+    return contexts
+
+
+def read_network_contexts(connection: Connection, as_of: list[datetime]) -> dict[datetime, NetworkContext]:
+    """The newest version of the context as of each of these windows, for those that are published."""
+    rows = connection.execute(statement(__file__, "select_network_contexts"), {"as_of": as_of})
+    return {row[0]: NetworkContext(*row) for row in rows}
+
+
+def _read_published(connection: Connection, start: datetime, end: datetime) -> dict[datetime, dict[str, Any]]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            "SELECT DISTINCT ON (window_start) * FROM network_baseline"
+            " WHERE window_start >= %s AND window_start < %s ORDER BY window_start, context_version DESC",
+            [start, end],
+        )
+        return {row["window_start"]: row for row in rows}
+
+
+def _count_windows(connection: Connection, windows: list[datetime]) -> list[NetworkBucket]:
+    rows = connection.execute(
+        "SELECT extract(epoch FROM seen_at)::float8, value_sat, fee_sat::float8 / vsize"
+        " FROM transactions WHERE seen_at >= %s AND seen_at < %s",
+        [windows[0], windows[-1] + WINDOW],
+    ).fetchall()
+    seen = np.array([row[0] for row in rows], np.float64)
+    values = np.array([row[1] for row in rows], np.int64)
+    fee_rates = np.array([np.nan if row[2] is None else row[2] for row in rows], np.float64)
+    order = np.argsort(seen, kind="stable")
+    edges = np.searchsorted(seen[order], [w.timestamp() for w in windows] + [(windows[-1] + WINDOW).timestamp()])
+    values, fee_rates = values[order], fee_rates[order]
+    return [
+        network_bucket(window, values[a:b], fee_rates[a:b])
+        for window, a, b in zip(windows, edges[:-1], edges[1:], strict=True)
+    ]
+
+
+def _read_buckets(connection: Connection, start: datetime, end: datetime) -> list[NetworkBucket]:
+    rows = connection.execute(
+        "SELECT DISTINCT ON (window_start) window_start, tx_count, value_sat, value_histogram, fee_rate_histogram"
+        " FROM network_baseline WHERE window_start >= %s AND window_start < %s"
+        " ORDER BY window_start, context_version DESC",
+        [start, end],
+    )
+    return [
+        NetworkBucket(row[0], row[1], int(row[2]), np.array(row[3], np.int64), np.array(row[4], np.int64))
+        for row in rows
+    ]
+
+
+def _row(bucket: NetworkBucket, context: NetworkContext) -> dict[str, object]:
+    return {name: getattr(context, name) for name in _CONTEXT_COLUMNS} | {
+        "tx_count": bucket.tx_count,
+        "value_sat": bucket.value_sat,
+        "value_histogram": bucket.value_histogram.tolist(),
+        "fee_rate_histogram": bucket.fee_rate_histogram.tolist(),
+    }

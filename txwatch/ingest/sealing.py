@@ -1,0 +1,48 @@
+"""When a window is sealed: when no further live transaction can fall into it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from psycopg.rows import class_row
+
+from txwatch.store.database import Connection
+from txwatch.store.lease import Lease
+from txwatch.store.sql import statement
+from txwatch.windows import WINDOW, window_range
+
+DEAD_WORKER_GRACE = timedelta(seconds=60)
+"""With no worker there is no watermark; a window is then sealed this long after its end, and the hole is a gap."""
+
+
+@dataclass(frozen=True)
+class WindowSummary:
+    """What a window holds. Lags are from receipt to durable row, in ms, None without live transactions."""
+
+    window_start: datetime
+    rows: int
+    live_rows: int
+    lag_p50_ms: float | None
+    lag_p99_ms: float | None
+    gaps: int
+    gap_seconds: float
+
+
+def sealed_through(lease: Lease | None, now: datetime) -> datetime:
+    """The moment before which nothing can land any more: the watermark, or with no worker alive, a minute ago."""
+    watermark = (lease.committed_through if lease else None) or datetime.min.replace(tzinfo=UTC)
+    if lease is None or lease.is_stale(now):
+        return max(watermark, now - DEAD_WORKER_GRACE)
+    return watermark
+
+
+def sealable_windows(next_window: datetime, through: datetime, limit: int) -> list[datetime]:
+    """The windows from `next_window` on that end by `through`, the oldest `limit` of them."""
+    return window_range(next_window, min(through, next_window + limit * WINDOW))
+
+
+def summarize_windows(connection: Connection, windows: list[datetime]) -> list[WindowSummary]:
+    """What each of these contiguous windows holds."""
+    with connection.cursor(row_factory=class_row(WindowSummary)) as cursor:
+        return cursor.execute(
+            statement(__file__, "window_summaries"), {"start": windows[0], "end": windows[-1] + WINDOW}
+        ).fetchall()

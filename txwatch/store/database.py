@@ -1,0 +1,27 @@
+"""Connections to the product's database."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+from txwatch.store.urls import libpq_url
+
+Connection = psycopg.Connection[Any]
+
+
+@contextmanager
+def connect(database_url: str, *, application: str = "txwatch") -> Iterator[Connection]:
+    """One connection in autocommit, so that every transaction is explicit: `with connection.transaction()`.
+
+    Times come back in UTC whatever the server's zone. Raises psycopg.OperationalError when the server is away.
+    """
+    with psycopg.connect(
+        libpq_url(database_url),
+        autocommit=True,
+        connect_timeout=10,
+        application_name=application,
+    ) as connection:
+        connection.execute("SET TIME ZONE 'UTC'")
+        yield connection

@@ -1,0 +1,96 @@
+"""The lease of the feed: one row that says which ingest worker lands, and how far it has come.
+
+The holder with the highest epoch is the one that lands. Everyone may take the lease; the holder before learns of it
+at its next heartbeat and leaves. Landing is idempotent, so the moment in which both land does no harm.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from psycopg.rows import class_row
+
+from txwatch.store.database import Connection
+
+HEARTBEAT = timedelta(seconds=1)
+STALE_AFTER = timedelta(seconds=15)
+"""A holder that was not heard for this long is taken for dead."""
+
+
+class LeaseLostError(Exception):
+    """Another worker has taken the lease."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The lease row. Everything seen before `committed_through` is committed; times UTC."""
+
+    epoch: int
+    holder: str
+    acquired_at: datetime
+    heartbeat_at: datetime
+    expires_at: datetime | None
+    released_at: datetime | None
+    committed_through: datetime | None
+    received: int
+    duplicates: int
+    ignored: int
+
+    def is_stale(self, now: datetime) -> bool:
+        """Whether nobody is landing: the holder left, or was not heard for STALE_AFTER."""
+        return self.released_at is not None or now - self.heartbeat_at > STALE_AFTER
+
+
+def read_lease(connection: Connection) -> Lease | None:
+    """The lease, or None when no worker ever ran."""
+    with connection.cursor(row_factory=class_row(Lease)) as cursor:
+        return cursor.execute(
+            "SELECT epoch, holder, acquired_at, heartbeat_at, expires_at, released_at, committed_through,"
+            " received, duplicates, ignored FROM ingest_lease"
+        ).fetchone()
+
+
+def take_lease(connection: Connection, holder: str, now: datetime, expires_at: datetime | None) -> int:
+    """Take the lease with the next epoch, and return that."""
+    row = connection.execute(
+        "INSERT INTO ingest_lease AS lease (id, epoch, holder, acquired_at, heartbeat_at, expires_at)"
+        " VALUES (1, 1, %(holder)s, %(now)s, %(now)s, %(expires_at)s)"
+        " ON CONFLICT (id) DO UPDATE SET epoch = lease.epoch + 1, holder = excluded.holder,"
+        " acquired_at = excluded.acquired_at, heartbeat_at = excluded.heartbeat_at,"
+        " expires_at = excluded.expires_at, released_at = NULL RETURNING epoch",
+        {"holder": holder, "now": now, "expires_at": expires_at},
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def renew_lease(
+    connection: Connection,
+    epoch: int,
+    now: datetime,
+    committed_through: datetime,
+    *,
+    received: int = 0,
+    duplicates: int = 0,
+    ignored: int = 0,
+) -> None:
+    """Heartbeat and watermark, with the counts since the last one. Raises LeaseLostError."""
+    renewed = connection.execute(
+        "UPDATE ingest_lease SET heartbeat_at = %(now)s,"
+        " committed_through = greatest(committed_through, %(committed_through)s),"
+        " received = received + %(received)s, duplicates = duplicates + %(duplicates)s,"
+        " ignored = ignored + %(ignored)s WHERE epoch = %(epoch)s",
+        {
+            "epoch": epoch,
+            "now": now,
+            "committed_through": committed_through,
+            "received": received,
+            "duplicates": duplicates,
+            "ignored": ignored,
+        },
+    )
+    if renewed.rowcount == 0:
+        raise LeaseLostError(f"epoch {epoch} was superseded")
+
+
+def release_lease(connection: Connection, epoch: int, now: datetime) -> None:
+    """Say that the holder of this epoch has left. Does nothing when another one has taken over."""
+    connection.execute("UPDATE ingest_lease SET released_at = %s WHERE epoch = %s", [now, epoch])

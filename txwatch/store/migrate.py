@@ -1,0 +1,41 @@
+"""Brings the database to the newest schema. `txwatch migrate` runs this; it is safe to run at any time."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+
+from txwatch.store.database import connect
+from txwatch.store.urls import sqlalchemy_url
+
+LIBRARY_SCHEMAS = ("dagster", "feast", "mlflow")
+"""Each library keeps its tables in a schema of its own beside ours, which is `public`."""
+
+_LOCK = 7_842_001  # any constant: two migrations at once would both try to create the tables
+
+
+def migrate(database_url: str) -> None:
+    """Create the schemas of the libraries, and upgrade ours to head, under a lock that makes others wait."""
+    with connect(database_url, application="txwatch migrate") as connection, connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        for schema in LIBRARY_SCHEMAS:
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+        command.upgrade(alembic_config(database_url), "head")
+
+
+def alembic_config(database_url: str) -> Config:
+    """Alembic's configuration for one database."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    config.attributes["url"] = sqlalchemy_url(database_url)
+    return config
+
+
+def record_history_start(home: Path, now: datetime | None = None) -> None:
+    """Keep the day of the first migration: it is the first partition, which must not move with the calendar."""
+    record = home / "history_start"
+    if not record.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        midnight = (now or datetime.now(UTC)).replace(hour=0, minute=0, second=0, microsecond=0)
+        record.write_text(midnight.isoformat() + "\n")

@@ -1,0 +1,152 @@
+"""The tables, as SQLAlchemy Core definitions. Amounts are satoshi in BIGINT, times are timestamptz in UTC.
+
+Derived tables are keyed by the window that they belong to, so that a window is rewritten by deleting and inserting
+it in one transaction. `transaction_scores` is insert-only.
+"""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, BIGINT, JSONB, TIMESTAMP
+
+from txwatch.features.contract import FEATURE_NAMES
+
+metadata = sa.MetaData()
+
+_time = TIMESTAMP(timezone=True)
+
+transactions = sa.Table(
+    "transactions",
+    metadata,
+    sa.Column("txid", sa.Text, primary_key=True),
+    sa.Column("seen_at", _time, nullable=False, index=True),
+    sa.Column("feed_time", _time),
+    sa.Column("value_sat", BIGINT, nullable=False),
+    sa.Column("input_sat", BIGINT, comment="NULL when any spent output is unknown"),
+    sa.Column("fee_sat", BIGINT, comment="NULL when any spent output is unknown, never 0 for that"),
+    sa.Column("vsize", sa.Integer, nullable=False),
+    sa.Column("weight", sa.Integer, nullable=False),
+    sa.Column("size", sa.Integer, nullable=False),
+    sa.Column("input_count", sa.Integer, nullable=False),
+    sa.Column("output_count", sa.Integer, nullable=False),
+    sa.Column("rbf", sa.Boolean, nullable=False),
+    sa.Column("version", BIGINT, nullable=False),
+    sa.Column("lock_time", BIGINT, nullable=False),
+    sa.Column("inputs", JSONB, nullable=False, comment="[{addr, value, type, n}] of the outputs spent"),
+    sa.Column("outputs", JSONB, nullable=False, comment="[{addr, value, type, n}]"),
+    sa.Column("source", sa.Text, nullable=False, comment="feed, bulk or block"),
+    sa.Column("landed_at", _time, nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.CheckConstraint("source IN ('feed', 'bulk', 'block')", name="source_is_known"),
+)
+
+blocks = sa.Table(
+    "blocks",
+    metadata,
+    sa.Column("hash", sa.Text, primary_key=True, comment="the key, for a chain split has two blocks of one height"),
+    sa.Column("height", sa.Integer, nullable=False, index=True),
+    sa.Column("block_time", _time, nullable=False),
+    sa.Column("seen_at", _time, nullable=False),
+    sa.Column("tx_count", sa.Integer, nullable=False),
+)
+
+feed_gaps = sa.Table(
+    "feed_gaps",
+    metadata,
+    sa.Column("id", BIGINT, sa.Identity(), primary_key=True),
+    sa.Column("started_at", _time, nullable=False, index=True),
+    sa.Column("ended_at", _time, comment="NULL while the gap lasts"),
+    sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, server_default="open"),
+    sa.Column("recovered", BIGINT, nullable=False, server_default="0", comment="transactions landed from blocks"),
+    sa.CheckConstraint("state IN ('open', 'ended', 'recovered')", name="state_is_known"),
+)
+
+ingest_lease = sa.Table(
+    "ingest_lease",
+    metadata,
+    sa.Column("id", sa.SmallInteger, primary_key=True, server_default="1"),
+    sa.Column("epoch", BIGINT, nullable=False, comment="grows with every holder; the highest one lands"),
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("acquired_at", _time, nullable=False),
+    sa.Column("heartbeat_at", _time, nullable=False),
+    sa.Column("expires_at", _time, comment="when the holder's shift ends; NULL in the foreground"),
+    sa.Column("released_at", _time),
+    sa.Column("committed_through", _time, comment="all that was seen before this moment is committed"),
+    sa.Column("received", BIGINT, nullable=False, server_default="0", comment="messages over all epochs"),
+    sa.Column("duplicates", BIGINT, nullable=False, server_default="0"),
+    sa.Column("ignored", BIGINT, nullable=False, server_default="0", comment="operations not used here"),
+    sa.CheckConstraint("id = 1", name="one_row"),
+)
+
+quarantined_messages = sa.Table(
+    "quarantined_messages",
+    metadata,
+    sa.Column("id", BIGINT, sa.Identity(), primary_key=True),
+    sa.Column("received_at", _time, nullable=False, index=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("size", sa.Integer, nullable=False, comment="bytes of the whole message"),
+    sa.Column("body", sa.LargeBinary, nullable=False, comment="its first 64 KiB"),
+)
+
+network_baseline = sa.Table(
+    "network_baseline",
+    metadata,
+    sa.Column("window_start", _time, primary_key=True),
+    sa.Column("context_version", BIGINT, primary_key=True),
+    sa.Column("tx_count", sa.Integer, nullable=False, comment="of the window itself"),
+    sa.Column("value_sat", sa.Numeric(20, 0), nullable=False, comment="of the window itself"),
+    sa.Column(
+        "value_histogram",
+        ARRAY(sa.Integer),
+        nullable=False,
+        comment="counts by log2 bin, of the window itself",
+    ),
+    sa.Column("fee_rate_histogram", ARRAY(sa.Integer), nullable=False, comment="counts by log2 bin"),
+    sa.Column("tx_count_1h", BIGINT, nullable=False, comment="trailing hour that ends with the window"),
+    sa.Column("tx_count_24h", BIGINT, nullable=False),
+    sa.Column("windows_24h", sa.Integer, nullable=False, comment="windows that the trailing day really holds"),
+    sa.Column("median_value_sat_1h", sa.Float(53)),
+    sa.Column("median_fee_rate_1h", sa.Float(53), comment="sat/vB"),
+    sa.Column("median_value_sat_24h", sa.Float(53)),
+    sa.Column("p99_value_sat_24h", sa.Float(53)),
+    sa.Column("median_fee_rate_24h", sa.Float(53), comment="sat/vB"),
+    sa.Column("p99_fee_rate_24h", sa.Float(53), comment="sat/vB"),
+    sa.Column("computed_at", _time, nullable=False, server_default=sa.func.now()),
+)
+
+address_activity = sa.Table(
+    "address_activity",
+    metadata,
+    sa.Column("address", sa.Text, primary_key=True),
+    sa.Column("window_start", _time, primary_key=True, index=True),
+    sa.Column("tx_count", sa.Integer, nullable=False),
+    sa.Column("received_sat", BIGINT, nullable=False),
+    sa.Column("spent_sat", BIGINT, nullable=False),
+    sa.Column("first_seen_at", _time, nullable=False),
+    sa.Column("last_seen_at", _time, nullable=False),
+)
+
+transaction_scores = sa.Table(
+    "transaction_scores",
+    metadata,
+    sa.Column("txid", sa.Text, primary_key=True),
+    sa.Column("model_version", sa.Text, primary_key=True),
+    sa.Column("context_version", BIGINT, primary_key=True),
+    sa.Column("seen_at", _time, nullable=False, index=True),
+    sa.Column("lane", sa.Text, nullable=False, comment="live or window"),
+    sa.Column("score", sa.Float(53), nullable=False, comment="0 to 1, higher is more unusual"),
+    sa.Column("threshold", sa.Float(53), nullable=False),
+    sa.Column("is_anomaly", sa.Boolean, nullable=False),
+    sa.Column("reasons", JSONB, nullable=False),
+    sa.Column("scored_at", _time, nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.CheckConstraint("lane IN ('live', 'window')", name="lane_is_known"),
+)
+
+transaction_features = sa.Table(
+    "transaction_features",
+    metadata,
+    sa.Column("txid", sa.Text, primary_key=True),
+    sa.Column("seen_at", _time, nullable=False, index=True),
+    sa.Column("window_start", _time, nullable=False, index=True),
+    sa.Column("context_version", BIGINT, nullable=False),
+    sa.Column("computed_at", _time, nullable=False, server_default=sa.func.now()),
+    *(sa.Column(name, sa.Float(53), nullable=False, comment="NaN when unknown") for name in FEATURE_NAMES),
+)
