@@ -1,0 +1,92 @@
+"""Landing is idempotent, and what is read back is what was landed."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from txwatch.store.database import connect
+from txwatch.store.landing import MAX_QUARANTINED_BYTES, QuarantinedMessage, land_transactions, quarantine
+from txwatch.store.lease import (
+    STALE_AFTER,
+    LeaseLostError,
+    read_lease,
+    release_lease,
+    renew_lease,
+    take_lease,
+)
+from txwatch.store.reading import read_transactions
+from txwatch.wire.transaction import CreatedOutput, SpentOutput, Transaction
+
+T0 = datetime(2024, 3, 14, 12, tzinfo=UTC)
+
+
+def transaction(n: int, **changes: object) -> Transaction:
+    values = {
+        "txid": f"{n:064x}",
+        "seen_at": T0 + timedelta(microseconds=n),
+        "feed_time": None,
+        "value_sat": 9_520,
+        "input_sat": 10_740,
+        "fee_sat": 1_220,
+        "vsize": 111,
+        "weight": 441,
+        "size": 192,
+        "input_count": 1,
+        "output_count": 1,
+        "rbf": True,
+        "version": 2,
+        "lock_time": 0,
+        "inputs": [SpentOutput("bc1qspent", 10_740, "p2wpkh", 0)],
+        "outputs": [CreatedOutput(None, 9_520, "op_return", 0)],
+        "source": "feed",
+    }
+    return Transaction(**(values | changes))
+
+
+def test_a_transaction_comes_back_as_it_was_landed(database_url: str) -> None:
+    hostile = transaction(1, inputs=[SpentOutput('"\\\t\n\\N \u2028 \U0001f40b', None, "other", 0)], fee_sat=None)
+    with connect(database_url) as connection, connection.transaction(force_rollback=True):
+        assert land_transactions(connection, [hostile, transaction(2)]) == [hostile.txid, transaction(2).txid]
+        assert read_transactions(connection, T0, T0 + timedelta(seconds=1)) == [hostile, transaction(2)]
+
+
+def test_an_address_with_a_nul_byte_costs_only_that_character(database_url: str) -> None:
+    with connect(database_url) as connection, connection.transaction(force_rollback=True):
+        land_transactions(connection, [transaction(1, inputs=[SpentOutput("a\0b", 1, "other", 0)]), transaction(2)])
+        landed = read_transactions(connection, T0, T0 + timedelta(seconds=1))
+        assert [tx.inputs[0].addr for tx in landed] == ["a\ufffdb", "bc1qspent"]
+
+
+def test_landing_twice_keeps_the_first(database_url: str) -> None:
+    later = transaction(1, seen_at=T0 + timedelta(hours=1), source="block")
+    with connect(database_url) as connection, connection.transaction(force_rollback=True):
+        assert land_transactions(connection, [transaction(1), transaction(1)]) == [transaction(1).txid]
+        assert land_transactions(connection, [later, transaction(2)]) == [transaction(2).txid]
+        assert read_transactions(connection, T0, T0 + timedelta(hours=2)) == [transaction(1), transaction(2)]
+
+
+def test_the_quarantine_keeps_the_reason_and_a_bounded_body(database_url: str) -> None:
+    body = b"\x00\xff" * MAX_QUARANTINED_BYTES
+    with connect(database_url) as connection, connection.transaction(force_rollback=True):
+        quarantine(connection, [QuarantinedMessage(T0, "not JSON", body)])
+        row = connection.execute("SELECT reason, size, body FROM quarantined_messages").fetchone()
+    assert row == ("not JSON", len(body), body[:MAX_QUARANTINED_BYTES])
+
+
+def test_the_highest_epoch_holds_the_lease(database_url: str) -> None:
+    with connect(database_url) as connection, connection.transaction(force_rollback=True):
+        assert read_lease(connection) is None
+        first = take_lease(connection, "first", T0, None)
+        renew_lease(connection, first, T0, T0, received=3)
+        second = take_lease(connection, "second", T0, T0 + timedelta(hours=1))
+        assert second == first + 1
+        with pytest.raises(LeaseLostError):
+            renew_lease(connection, first, T0, T0)
+        release_lease(connection, first, T0)
+        renew_lease(connection, second, T0 + timedelta(seconds=1), T0 - timedelta(seconds=9), received=4)
+        lease = read_lease(connection)
+    assert lease is not None
+    assert (lease.holder, lease.released_at, lease.received) == ("second", None, 7)
+    assert lease.committed_through == T0, "a watermark never goes back"
+    assert not lease.is_stale(T0 + STALE_AFTER)
+    assert lease.is_stale(T0 + STALE_AFTER + timedelta(seconds=2))
