@@ -27,7 +27,7 @@ def window_range(start: datetime, end: datetime) -> list[datetime]:
 
 
 def contiguous(starts: Iterable[datetime], limit: int | None = None) -> list[tuple[datetime, datetime]]:
-    """Group window starts, in any order, into unbroken runs of (first start, last start), of at most `limit` windows."""
+    """Group window starts, in any order, into unbroken runs (first start, last start) of at most `limit` windows."""
     runs: list[tuple[datetime, datetime]] = []
     for start in sorted(set(starts)):
         first, last = runs[-1] if runs else (start, start)

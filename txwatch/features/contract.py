@@ -31,7 +31,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("equal_output_count", "outputs", "Most outputs of one same value: coinjoins make many.", log=True),
     Feature("equal_output_share", "share", "Share of the outputs that have that same value."),
     Feature("output_entropy", "bits", "How evenly the value is spread over the outputs."),
-    Feature("dust_outputs", "outputs", "Outputs below the relay limit for dust: marking and spam.", log=True),
+    Feature("dust_outputs", "outputs", "Outputs no larger than the dust limit: marking and spam.", log=True),
     Feature("round_outputs", "outputs", "Outputs of a round amount of bitcoin: typed by a person.", log=True),
     Feature("op_return_outputs", "outputs", "Data carried in outputs that cannot be spent."),
     Feature("input_script_types", "types", "Distinct script types spent: mixed wallets, or several owners."),

@@ -73,3 +73,12 @@ def _rewrite(connection: Connection, window: WindowFeatures) -> None:
         version = window.context.network.version
         for tx, values in zip(window.transactions, window.features.tolist(), strict=True):
             copy.write_row((tx.txid, tx.seen_at, window.window_start, version, *values))
+
+
+def read_recent_features(connection: Connection, since: datetime) -> NDArray[np.float64]:
+    """The stored features of all transactions seen since a moment, of shape (n, len(FEATURE_NAMES)), by time."""
+    rows = connection.execute(
+        sql.SQL("SELECT {} FROM transaction_features WHERE seen_at >= %s ORDER BY seen_at, txid").format(_COLUMNS),
+        [since],
+    ).fetchall()
+    return np.array(rows, np.float64).reshape(len(rows), len(FEATURE_NAMES))

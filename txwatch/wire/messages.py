@@ -94,7 +94,8 @@ class MalformedMessageError(ValueError):
 def decode(body: bytes | str) -> Message | UnknownOperation:
     """Decode one feed message. Raises MalformedMessageError with the reason and the path within the message."""
     try:
-        return _decoder.decode(body)
+        message: Message = _decoder.decode(body)
+        return message
     except msgspec.ValidationError as error:
         operation = _peek_operation(body)
         if operation is not None and operation.op not in KNOWN_OPERATIONS:

@@ -1,0 +1,97 @@
+"""Reading captures: JSON Lines, optionally gzipped, one feed message a line with an optional sibling key `meta`.
+
+Belongs here: the file format only. What a message means is in `txwatch.wire`.
+"""
+
+import gzip
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+
+class CaptureError(ValueError):
+    """A line that cannot be read; the text names the file and the line."""
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedMessage:
+    """One line of a capture. `message` is what the feed sends: the line without `meta`."""
+
+    message: bytes
+    meta: dict[str, Any] = field(default_factory=dict)
+    received_at: datetime | None = None
+    """`meta.received_at`, else the message's own `time`, else None. UTC."""
+
+    @property
+    def labels(self) -> list[str]:
+        """`meta.labels`: what is known about the transaction, such as `coinjoin:whirlpool`."""
+        return list(self.meta.get("labels") or [])
+
+
+class _Body(msgspec.Struct):
+    time: int | None = None
+
+
+class _Times(msgspec.Struct):
+    x: _Body | None = None
+
+
+_line = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_meta = msgspec.json.Decoder(dict[str, Any])
+_times = msgspec.json.Decoder(_Times)
+
+
+def read_capture(path: Path) -> Iterator[CapturedMessage]:
+    """The messages of a capture, in the order of the file; empty lines are skipped.
+
+    Raises CaptureError for a line that is no JSON object or whose `meta` cannot be understood, OSError if the file
+    cannot be read.
+    """
+    opener = gzip.open if path.suffix == ".gz" else open
+    number = 1
+    with opener(path, "rb") as lines:
+        try:
+            for line in lines:
+                if stripped := line.strip():
+                    yield parse_line(stripped)
+                number += 1
+        except (msgspec.MsgspecError, ValueError, TypeError, OverflowError) as error:
+            raise CaptureError(f"{path}, line {number}: {error}") from error
+        except EOFError as error:
+            raise CaptureError(f"{path}, line {number}: the gzip file is cut off") from error
+
+
+def parse_line(line: bytes) -> CapturedMessage:
+    """Split one line into message and meta. Raises ValueError or msgspec's errors, which `read_capture` explains."""
+    parts = _line.decode(line)
+    raw_meta = parts.pop("meta", None)
+    if raw_meta is None:
+        return CapturedMessage(line, received_at=_feed_time(line))
+    meta = _meta.decode(raw_meta)
+    labels = meta.get("labels") or []
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ValueError("meta.labels is not a list of strings")
+    received_at = _moment(meta["received_at"]) if meta.get("received_at") is not None else _feed_time(line)
+    return CapturedMessage(msgspec.json.encode(parts), meta, received_at)
+
+
+def _feed_time(line: bytes) -> datetime | None:
+    try:
+        body = _times.decode(line).x
+        return None if body is None or body.time is None else datetime.fromtimestamp(body.time, UTC)
+    except (msgspec.ValidationError, ValueError, OverflowError):
+        return None  # a malformed message is the quarantine's business, not the capture's
+
+
+def _moment(value: object) -> datetime:
+    """An ISO 8601 text (UTC unless it says otherwise) or Unix seconds."""
+    if isinstance(value, str):
+        moment = datetime.fromisoformat(value)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return datetime.fromtimestamp(value, UTC)
+    raise ValueError(f"meta.received_at is neither a time nor a number: {value!r}")

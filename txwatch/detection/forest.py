@@ -1,0 +1,33 @@
+"""The model: unknown values to the median, logarithms where amounts span decades, scaling, Isolation Forest."""
+
+from typing import TYPE_CHECKING
+
+from txwatch.features.contract import FEATURES
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+TREES = 200
+SAMPLES_PER_TREE = 1_024
+"""Enough that a pattern of one in a thousand reaches most trees, and few enough that its members isolate quickly."""
+
+
+def build_forest(seed: int, *, trees: int = TREES, samples: int = SAMPLES_PER_TREE) -> "Pipeline":
+    """An unfitted scikit-learn pipeline over the feature contract. Deterministic for a seed."""
+    import numpy as np
+    from sklearn.compose import ColumnTransformer
+    from sklearn.ensemble import IsolationForest
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+    logarithmic = [i for i, feature in enumerate(FEATURES) if feature.log]
+    return Pipeline(
+        [
+            # A feature that is unknown throughout is kept, so that columns stay where the contract has them.
+            ("impute", SimpleImputer(strategy="median", keep_empty_features=True)),
+            ("log", ColumnTransformer([("log", FunctionTransformer(np.log1p), logarithmic)], remainder="passthrough")),
+            ("scale", StandardScaler()),
+            ("forest", IsolationForest(n_estimators=trees, max_samples=samples, random_state=seed)),
+        ]
+    )

@@ -1,0 +1,98 @@
+"""`transaction_scores` in Postgres: stored features of a window go through the one scoring path, and what is missing
+is inserted. Nothing is ever changed: a score that an alert was sent for stays as it was."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import msgspec
+
+from txwatch.detection.detectors import default_detectors
+from txwatch.detection.model import Model
+from txwatch.detection.score import Score, score_features
+from txwatch.features.batch import TransactionBatch
+from txwatch.features.store import read_features
+from txwatch.store.database import Connection
+from txwatch.store.sql import statement
+from txwatch.windows import WINDOW
+
+MAX_EXAMPLES = 20
+
+
+@dataclass
+class ScoringResult:
+    """What a run scored: all, newly written, found unusual, and landed without features. `examples` for people."""
+
+    scored: int = 0
+    written: int = 0
+    anomalies: int = 0
+    unscored: int = 0
+    examples: list[Score] = field(default_factory=list)
+
+    def markdown(self) -> str:
+        """The most unusual ones as a table."""
+        lines = [
+            f"| `{score.txid[:16]}…` | {score.score:.3f} | {_first_reason(score)} |"
+            for score in sorted(self.examples, key=lambda s: -s.score)[:MAX_EXAMPLES]
+        ]
+        return "\n".join(["| transaction | score | first reason |", "| --- | --- | --- |", *lines])
+
+
+def score_windows(
+    connection: Connection, windows: Sequence[datetime], model: Model, *, whale_btc: float
+) -> ScoringResult:
+    """Score the stored features of these windows, one database transaction each."""
+    detectors = default_detectors(whale_btc=whale_btc)
+    result = ScoringResult()
+    for window in windows:
+        stored = read_features(connection, window)
+        scores = score_features(
+            stored.transactions, TransactionBatch.of(stored.transactions), stored.features, model, detectors
+        )
+        anomalies = [score for score in scores if score.is_anomaly]
+        with connection.transaction():
+            result.written += insert_scores(
+                connection, scores, model.version, stored.context.network.version, lane="window"
+            )
+        result.scored += len(scores)
+        result.anomalies += len(anomalies)
+        result.unscored += _count_transactions(connection, window) - len(scores)
+        result.examples = sorted(result.examples + anomalies, key=lambda s: -s.score)[:MAX_EXAMPLES]
+    return result
+
+
+def insert_scores(
+    connection: Connection, scores: Sequence[Score], model_version: str, context_version: int, *, lane: str
+) -> int:
+    """Insert the scores that are not there yet, in the caller's transaction. Returns how many were."""
+    connection.execute(statement(__file__, "stage_scores"))
+    with connection.cursor().copy(
+        "COPY staged_scores (txid, model_version, context_version, seen_at, lane, score, threshold, is_anomaly,"
+        " reasons) FROM STDIN"
+    ) as copy:
+        for score in scores:
+            copy.write_row(
+                (
+                    score.txid,
+                    model_version,
+                    context_version,
+                    score.seen_at,
+                    lane,
+                    score.score,
+                    score.threshold,
+                    score.is_anomaly,
+                    msgspec.json.encode(score.reasons).decode(),
+                )
+            )
+    return connection.execute(statement(__file__, "insert_scores")).rowcount
+
+
+def _first_reason(score: Score) -> str:
+    return score.reasons[0].text if score.reasons else "no single feature stands out"
+
+
+def _count_transactions(connection: Connection, window: datetime) -> int:
+    row = connection.execute(
+        "SELECT count(*) FROM transactions WHERE seen_at >= %s AND seen_at < %s", [window, window + WINDOW]
+    ).fetchone()
+    return int(row[0]) if row else 0

@@ -1,0 +1,83 @@
+"""Training: features in, a fitted pipeline and its card out. No label is used."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from txwatch.detection.forest import SAMPLES_PER_TREE, TREES, build_forest
+from txwatch.detection.model import ModelCard
+from txwatch.detection.threshold import budget_threshold
+from txwatch.features.contract import FEATURE_NAMES, contract_fingerprint
+
+MIN_ROWS = 5_000
+"""Below this an Isolation Forest has seen too little of the day's traffic for a threshold in its far tail."""
+
+
+class TooFewRowsError(ValueError):
+    """Too little traffic to learn from."""
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A fitted pipeline, its card, and the scores of the rows that it was trained on."""
+
+    pipeline: Any
+    card: ModelCard
+    scores: NDArray[np.float64]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What decided the outcome, for the record."""
+        card = self.card
+        return {
+            "trees": TREES,
+            "samples_per_tree": min(SAMPLES_PER_TREE, card.rows),
+            "seed": card.seed,
+            "rows": card.rows,
+            "contract": card.contract,
+            "trained_from": card.trained_from.isoformat(),
+            "trained_to": card.trained_to.isoformat(),
+            "alerts_per_hour": card.alerts_per_hour,
+        }
+
+
+def train(
+    features: NDArray[np.float64],
+    trained_from: datetime,
+    trained_to: datetime,
+    *,
+    alerts_per_hour: float,
+    seed: int,
+    min_rows: int = MIN_ROWS,
+) -> TrainedModel:
+    """Fit on features of shape (n, len(FEATURE_NAMES)), seen in [trained_from, trained_to).
+
+    Raises TooFewRowsError.
+    """
+    n = len(features)
+    if n < min_rows:
+        raise TooFewRowsError(
+            f"{n} transactions between {trained_from:%Y-%m-%d %H:%M} and {trained_to:%Y-%m-%d %H:%M} UTC;"
+            f" training wants {min_rows}: let the feed run on, or land a capture"
+        )
+    pipeline = build_forest(seed, samples=min(SAMPLES_PER_TREE, n)).fit(features)
+    scores: NDArray[np.float64] = -pipeline.score_samples(features)
+    transactions_per_hour = n / ((trained_to - trained_from) / timedelta(hours=1))
+    known = np.where(np.isnan(features).all(axis=0), 0.0, features)
+    card = ModelCard(
+        contract=contract_fingerprint(),
+        features=list(FEATURE_NAMES),
+        trained_from=trained_from,
+        trained_to=trained_to,
+        rows=n,
+        seed=seed,
+        transactions_per_hour=transactions_per_hour,
+        alerts_per_hour=alerts_per_hour,
+        threshold=budget_threshold(scores, transactions_per_hour, alerts_per_hour),
+        medians=np.nanmedian(known, axis=0).tolist(),
+        percentiles=np.nanpercentile(known, np.arange(101), axis=0).T.tolist(),
+    )
+    return TrainedModel(pipeline, card, scores)

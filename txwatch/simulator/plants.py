@@ -1,0 +1,159 @@
+"""Labelled anomalies: what a demo or a test must find. Each says what makes it unusual and how often it is planted.
+
+Belongs here: the anomalies and their schedule. They are planted at jittered regular intervals, so that a short run
+holds a known number of each, and the first minutes hold one of every kind.
+"""
+
+import heapq
+from collections.abc import Callable, Iterator, Mapping
+
+from txwatch.simulator.addresses import Address
+from txwatch.simulator.draws import Draws
+from txwatch.simulator.forms import FeedOutput, created
+from txwatch.simulator.ordinary import MAX_FEE_SAT, OrdinaryTraffic
+from txwatch.simulator.spending import UNLOCKING, Draft, sizes, unlock
+from txwatch.simulator.wallets import older_coin
+
+COIN = 100_000_000
+
+PLANTS_PER_HOUR: Mapping[str, float] = {
+    "fee_accident": 20.0,
+    "whale": 20.0,
+    "coinjoin": 24.0,
+    "dormant_round_move": 12.0,
+    "dust_storm": 4.0,
+}
+"""Events an hour; a dust storm is one event of tens of transactions. In all below 0.5 % of the default traffic."""
+
+_FIRST_WITHIN_SECONDS = 120.0
+_JITTER = 0.25
+_STORM_TRANSACTIONS = (20, 60)
+_STORM_SECONDS = 40.0
+_DUST_VALUES = (294, 330, 546, 547, 600, 777)
+_COINJOIN_DENOMINATIONS = (100_000, 500_000, 1_000_000, 5_000_000, 10_000_000, 50_000_000)
+_ROUND_BTC = (100, 200, 250, 500, 1_000, 2_000)
+
+Builder = Callable[[Draws, OrdinaryTraffic], Draft]
+
+
+def fee_accident(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
+    """A payment with change whose fee is 0.05 to 20 BTC: somebody mistook an amount for the fee."""
+    fee = int(draws.log_between(0.05 * COIN, 20 * COIN))
+    paid = int(draws.log_between(0.01 * COIN, 5 * COIN))
+    change = int(draws.log_between(0.001 * COIN, 2 * COIN))
+    book = traffic.book
+    outputs = _outputs((book.payee(), paid), (book.new("p2wpkh"), change))
+    size = sizes(UNLOCKING["p2wpkh"], 1, [o.script for o in outputs])
+    coin = older_coin(draws, book.new("p2wpkh"), paid + change + fee)
+    return Draft(unlock(draws, [coin], UNLOCKING["p2wpkh"], rbf=True), outputs, size)
+
+
+def whale(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
+    """500 to 3,000 BTC to a new address; the change is small and goes to another new one."""
+    moved = int(draws.log_between(510 * COIN, 3_000 * COIN))
+    change = int(draws.log_between(0.01 * COIN, 10 * COIN))
+    kind = draws.pick(("p2wpkh", "p2wsh", "p2tr"))
+    book, inputs = traffic.book, draws.between(1, 6)
+    outputs = _outputs((book.new(draws.pick(("p2wpkh", "p2wsh"))), moved), (book.new(kind), change))
+    size = sizes(UNLOCKING[kind], inputs, [o.script for o in outputs])
+    total = moved + change + _ordinary_fee(traffic, size.vsize)
+    share = total // inputs
+    values = [share] * (inputs - 1) + [total - share * (inputs - 1)]
+    coins = [older_coin(draws, book.new(kind), value) for value in values]
+    return Draft(unlock(draws, coins, UNLOCKING[kind], rbf=False), outputs, size)
+
+
+def coinjoin(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
+    """n inputs and n equal outputs, and the change of most who take part; all new addresses."""
+    people = draws.between(5, 8) if draws.share() < 0.5 else draws.between(9, 60)
+    denomination = draws.pick(_COINJOIN_DENOMINATIONS)
+    if draws.share() < 0.3:  # a maker's market takes any amount
+        denomination = int(draws.log_between(200_000, 100_000_000))
+    with_change = 0 if draws.share() < 0.3 else draws.between(people // 2, people - 1)
+    kind = draws.pick(("p2wpkh", "p2wpkh", "p2tr"))
+    book = traffic.book
+    changes = [int(denomination * draws.log_between(0.02, 3.0)) for _ in range(with_change)]
+    receivers = [(book.new(kind), denomination) for _ in range(people)]
+    receivers += [(book.new(kind), change) for change in changes]
+    outputs = _outputs(*sorted(receivers, key=lambda r: r[0].script))  # BIP 69 order within an amount hides who is who
+    size = sizes(UNLOCKING[kind], people, [o.script for o in outputs])
+    fee_share = -(-_ordinary_fee(traffic, size.vsize) // people)
+    values = [denomination + change + fee_share for change in changes]
+    values += [denomination + fee_share] * (people - with_change)
+    coins = [older_coin(draws, book.new(kind), value) for value in values]
+    return Draft(unlock(draws, coins, UNLOCKING[kind], rbf=False), outputs, size)
+
+
+def dust_payment(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
+    """One transaction of a dust storm: the same dust to 20 to 120 addresses that never asked for it."""
+    n, dust = draws.between(20, 120), draws.pick(_DUST_VALUES)
+    book = traffic.book
+    sender = book.new("p2wpkh")
+    outputs = _outputs(*[(book.payee(), dust) for _ in range(n)], (sender, draws.between(10_000, 400_000)))
+    size = sizes(UNLOCKING["p2wpkh"], 1, [o.script for o in outputs])
+    value = sum(o.value for o in outputs) + _ordinary_fee(traffic, size.vsize)
+    return Draft(unlock(draws, [older_coin(draws, sender, value)], UNLOCKING["p2wpkh"], rbf=True), outputs, size)
+
+
+def dormant_round_move(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
+    """An exactly round amount out of old P2PKH coins with uncompressed keys, such as 1,000.00000000 BTC."""
+    amount = draws.pick(_ROUND_BTC) * COIN
+    book, inputs = traffic.book, draws.between(1, 4)
+    unlocking = UNLOCKING["p2pkh_uncompressed"]
+    outputs = _outputs((book.new("p2wpkh"), amount), (book.new("p2pkh"), draws.between(1_000_000, 2 * COIN)))
+    size = sizes(unlocking, inputs, [o.script for o in outputs])
+    fee = _ordinary_fee(traffic, size.vsize)
+    values = [amount // inputs // COIN * COIN] * (inputs - 1)
+    values.append(sum(o.value for o in outputs) + fee - sum(values))
+    coins = [older_coin(draws, book.new("p2pkh"), value) for value in values]
+    return Draft(unlock(draws, coins, unlocking, rbf=False), outputs, size, version=1)
+
+
+BUILDERS: Mapping[str, Builder] = {
+    "fee_accident": fee_accident,
+    "whale": whale,
+    "coinjoin": coinjoin,
+    "dormant_round_move": dormant_round_move,
+    "dust_storm": dust_payment,
+}
+
+
+def label(kind: str) -> str:
+    """The label that a planted transaction carries, as in `meta.labels`."""
+    return f"plant:{kind}"
+
+
+def schedule(draws: Draws, per_hour: Mapping[str, float]) -> Iterator[tuple[float, str]]:
+    """When to plant what: (seconds since the start, kind) for each transaction, in order, without end.
+
+    Raises ValueError for a kind that does not exist.
+    """
+    if unknown := set(per_hour) - set(BUILDERS):
+        raise ValueError(f"no plant named {', '.join(sorted(unknown))}; there are {', '.join(BUILDERS)}")
+    due: list[tuple[float, str, bool]] = []
+    nominal: dict[str, float] = {}
+    for kind, rate in per_hour.items():
+        if rate > 0:
+            nominal[kind] = min(_FIRST_WITHIN_SECONDS, 3600.0 / rate) * (0.2 + 0.7 * draws.share())
+            due.append((nominal[kind], kind, True))
+    heapq.heapify(due)
+    while due:
+        at, kind, opens = heapq.heappop(due)
+        yield at, kind
+        if not opens:
+            continue
+        if kind == "dust_storm":
+            for _ in range(draws.between(*_STORM_TRANSACTIONS) - 1):
+                heapq.heappush(due, (at + _STORM_SECONDS * draws.share(), kind, False))
+        interval = 3600.0 / per_hour[kind]
+        nominal[kind] += interval
+        heapq.heappush(due, (nominal[kind] + interval * _JITTER * (2 * draws.share() - 1), kind, True))
+
+
+def _outputs(*receivers: tuple[Address, int]) -> list[FeedOutput]:
+    return [created(address.text, address.script, value, n) for n, (address, value) in enumerate(receivers)]
+
+
+def _ordinary_fee(traffic: OrdinaryTraffic, vsize: int) -> int:
+    """What others pay now, satoshi."""
+    return max(vsize, min(MAX_FEE_SAT, round(traffic.fee_rate() * vsize)))

@@ -1,0 +1,131 @@
+"""The simulator: an endless, seeded stream of feed messages with labelled anomalies among them.
+
+Belongs here: when transactions arrive and how they become messages. What they look like is in `ordinary.py` and
+`plants.py`.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import NamedTuple
+
+import numpy as np
+
+from txwatch.simulator.draws import Draws
+from txwatch.simulator.forms import FeedMessage, FeedTransaction, encode
+from txwatch.simulator.ordinary import OrdinaryTraffic
+from txwatch.simulator.plants import BUILDERS, PLANTS_PER_HOUR, label, schedule
+from txwatch.simulator.regimes import regime_named
+from txwatch.simulator.spending import Draft
+
+_SECONDS_A_BLOCK = 64
+_ORDINARY = ""
+
+
+class SimulatedTransaction(NamedTuple):
+    """One transaction: `message` is a `utx` message as the feed sends it, `at` its arrival (UTC)."""
+
+    at: datetime
+    message: bytes
+    labels: tuple[str, ...]
+    txid: str
+    fee_sat: int
+    weight: int
+
+
+class Simulator:
+    """Traffic of one regime from a moment on. The same seed, start and rates give the same messages.
+
+    `rate` is in transactions a second, the regime's own by default; plants come on top of it. `plants` False plants
+    nothing; `plants_per_hour` replaces the default rates. Raises ValueError for an unknown regime or plant, for a
+    start without time zone and for a rate that is not positive.
+    """
+
+    def __init__(
+        self,
+        regime: str = "2024-03",
+        *,
+        seed: int,
+        start: datetime,
+        rate: float | None = None,
+        plants: bool = True,
+        plants_per_hour: Mapping[str, float] = PLANTS_PER_HOUR,
+    ) -> None:
+        if start.tzinfo is None:
+            raise ValueError("start has no time zone")
+        if rate is not None and rate <= 0:
+            raise ValueError(f"rate is {rate}, it must be above 0 transactions a second")
+        self.regime = regime_named(regime)
+        self.start = start.astimezone(UTC)
+        self.rate = rate or self.regime.transactions_per_second
+        identity = f"{regime}/{seed}/{self.start.isoformat()}".encode()
+        self._txids = sha256(identity)
+        entropy = np.random.SeedSequence(int.from_bytes(self._txids.digest()[:16]))
+        arrivals, ordinary, planting, scheduling = map(np.random.default_rng, entropy.spawn(4))
+        self._planting = Draws(planting)
+        self._traffic = OrdinaryTraffic(self.regime, Draws(ordinary))
+        self._count = 0
+        self._due = _merge(
+            arrival_seconds(arrivals, self.rate, self.regime.dispersion),
+            schedule(Draws(scheduling), plants_per_hour if plants else {}),
+        )
+        self._next = next(self._due)
+
+    def until(self, end: datetime) -> Iterator[SimulatedTransaction]:
+        """Everything that arrives before `end` and has not been given yet, in order of arrival."""
+        limit = (end - self.start).total_seconds()
+        while self._next[0] < limit:
+            seconds, kind = self._next
+            self._next = next(self._due)
+            yield self._transaction(self.start + timedelta(seconds=seconds), kind)
+
+    def _transaction(self, at: datetime, kind: str) -> SimulatedTransaction:
+        if kind == _ORDINARY:
+            return self._finish(self._traffic.draft(), at, ())
+        return self._finish(BUILDERS[kind](self._planting, self._traffic), at, (label(kind),))
+
+    def _finish(self, draft: Draft, at: datetime, labels: tuple[str, ...]) -> SimulatedTransaction:
+        self._count += 1
+        digest = self._txids.copy()
+        digest.update(self._count.to_bytes(8))
+        txid = digest.hexdigest()
+        sizes = draft.sizes
+        transaction = FeedTransaction(
+            draft.lock_time,
+            draft.version,
+            sizes.size,
+            draft.inputs,
+            int(at.timestamp()),
+            0,
+            len(draft.inputs),
+            txid,
+            len(draft.outputs),
+            "0.0.0.0",  # noqa: S104 - what the feed sends, no address to bind to
+            draft.outputs,
+        )
+        message = encode(FeedMessage("utx", transaction))
+        return SimulatedTransaction(at, message, labels, txid, draft.fee_sat, sizes.weight)
+
+
+def arrival_seconds(generator: np.random.Generator, rate: float, dispersion: float) -> Iterator[float]:
+    """Arrivals in seconds since the start: Poisson with a gamma-distributed rate that changes each second.
+
+    The counts per second then have mean `rate` and variance `dispersion * rate` (negative binomial).
+    """
+    shape = rate / (dispersion - 1.0)
+    begin = 0
+    while True:
+        rates = generator.gamma(shape, rate / shape, _SECONDS_A_BLOCK)
+        seconds = np.repeat(np.arange(begin, begin + _SECONDS_A_BLOCK), generator.poisson(rates))
+        yield from np.sort(seconds + generator.random(len(seconds))).tolist()
+        begin += _SECONDS_A_BLOCK
+
+
+def _merge(ordinary: Iterator[float], planted: Iterator[tuple[float, str]]) -> Iterator[tuple[float, str]]:
+    """Both streams in order of time. The ordinary one never ends; the other may."""
+    at, kind = next(planted, (float("inf"), _ORDINARY))
+    for seconds in ordinary:
+        while at <= seconds:
+            yield at, kind
+            at, kind = next(planted, (float("inf"), _ORDINARY))
+        yield seconds, _ORDINARY
