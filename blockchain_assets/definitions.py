@@ -58,7 +58,7 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
             anomaly_model_asset(settings.alerts_per_hour),
             champion_model,
         ],
-        jobs=[ingest_shift_job, score_windows_job(windows), training_job],
+        jobs=[ingest_shift_job, score_windows_job, training_job],
         schedules=[daily_training],
         sensors=[
             keeper_sensor,
