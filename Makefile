@@ -30,3 +30,9 @@ lint: $(INSTALLED)
 
 clean:
 	rm -rf $(VENV) .txwatch .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+
+demo: $(INSTALLED)
+	@$(BIN)/txwatch demo $(if $(CAPTURE),--capture=$(CAPTURE)) $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(RATE),--rate=$(RATE))
+
+run: $(INSTALLED)
+	@$(BIN)/txwatch run

@@ -83,7 +83,7 @@ def _by_script_type(batch: TransactionBatch, paid: Coins, n: int) -> Flags:
 
 def _by_roundness(paid: Coins, n: int) -> Flags:
     """The one output whose amount is not round, when all others are."""
-    round_ = (paid.value % ROUND_SAT == 0) & (paid.value > 0)
+    round_: Flags = (paid.value % ROUND_SAT == 0) & (paid.value > 0)
     others: Flags = (count_where(paid.tx, round_, n) > 0)[paid.tx]
     return ~round_ & others
 

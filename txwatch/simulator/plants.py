@@ -53,7 +53,7 @@ def whale(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
     moved = int(draws.log_between(510 * COIN, 3_000 * COIN))
     change = int(draws.log_between(0.01 * COIN, 10 * COIN))
     kind = draws.pick(("p2wpkh", "p2wsh", "p2tr"))
-    book, inputs = traffic.book, draws.between(1, 6)
+    book, inputs = traffic.book, draws.between(2, 6)
     outputs = _outputs((book.new(draws.pick(("p2wpkh", "p2wsh"))), moved), (book.new(kind), change))
     size = sizes(UNLOCKING[kind], inputs, [o.script for o in outputs])
     total = moved + change + _ordinary_fee(traffic, size.vsize)

@@ -1,0 +1,79 @@
+"""`anomaly_model`: an Isolation Forest trained on the trailing day, registered as challenger."""
+
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+from resources.feature_store import FeatureStoreResource
+from resources.mlflow_run import end_mlflow_run
+from resources.model_registry import ModelRegistryResource
+
+from blockchain_assets.windows import OWNERS
+from txwatch.clock import utc_now
+from txwatch.detection.training import train
+from txwatch.features.contract import FEATURE_NAMES
+from txwatch.windows import WINDOW, window_start
+
+TRAINED_ON = timedelta(hours=24)
+REFERENCE_ROWS = 10_000
+SEED = 20_240_314
+"""Fixed, so that the same data gives the same model."""
+
+
+def anomaly_model_asset(alerts_per_hour: float) -> dg.AssetsDefinition:
+    @dg.asset(
+        deps=["transaction_features"],
+        group_name="models",
+        owners=OWNERS,
+        kinds={"scikitlearn", "mlflow"},
+        pool="models",
+        description="One pipeline (logarithms, StandardScaler, Isolation Forest) trained on the features of the"
+        " trailing day as Feast retrieves them, logged to MLflow and registered with the alias @challenger.",
+    )
+    def anomaly_model(
+        context: dg.AssetExecutionContext,
+        feature_store: FeatureStoreResource,
+        model_registry: ModelRegistryResource,
+        mlflow: dg.ResourceParam[Any],  # noqa: ARG001 - opens the MLflow run of this Dagster run
+    ) -> dg.MaterializeResult[None]:
+        now = utc_now()
+        frame = feature_store.training_features(now - TRAINED_ON, now)
+        features = frame[list(FEATURE_NAMES)].to_numpy("float64")
+        seen = frame["seen_at"]
+        first, last = (now, now) if frame.empty else (seen.min(), seen.max())
+        trained = train(
+            features, window_start(first), window_start(last) + WINDOW, alerts_per_hour=alerts_per_hour, seed=SEED
+        )
+        sample = frame.sample(min(REFERENCE_ROWS, len(frame)), random_state=SEED)
+        version = model_registry.register(
+            trained.pipeline,
+            trained.card,
+            params=trained.parameters,
+            metrics={"threshold": trained.card.threshold, "rows": trained.card.rows},
+            reference=sample[list(FEATURE_NAMES)],
+        )
+        context.log.info(f"Registered version {version} as challenger.")
+        return dg.MaterializeResult(
+            metadata={
+                "model_version": version,
+                "rows": trained.card.rows,
+                "trained_from": dg.MetadataValue.timestamp(trained.card.trained_from),
+                "trained_to": dg.MetadataValue.timestamp(trained.card.trained_to),
+                "transactions_per_hour": trained.card.transactions_per_hour,
+                "alerts_per_hour": trained.card.alerts_per_hour,
+                "threshold": trained.card.threshold,
+                "contract": trained.card.contract,
+            }
+        )
+
+    return anomaly_model
+
+
+training_job = dg.define_asset_job(
+    "training",
+    selection=["anomaly_model"],
+    # dagster-mlflow's own hook ends the run only after the last step: a job of this one step.
+    hooks=end_mlflow_run,
+    executor_def=dg.in_process_executor,
+    description="Trains a challenger on the trailing day. Its promotion is judged by champion_model.",
+)

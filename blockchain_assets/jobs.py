@@ -1,0 +1,37 @@
+"""The jobs: one shift of ingestion, the scoring of windows, and training."""
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from resources.ingestion import IngestionResource
+from txwatch.ingest.worker import work_until_signalled
+
+INGEST_PRIORITY = "100"
+
+
+@dg.op(pool="ingest", description="Follows the feed and lands it until the shift is over.")
+def follow_feed(context: dg.OpExecutionContext, ingestion: IngestionResource) -> None:
+    worker = ingestion.worker(holder=f"run {context.run_id[:8]}")
+    shift = work_until_signalled(worker)
+    context.log.info(f"Epoch {shift.epoch}: landed {shift.landed} transactions; {shift.reason}.")
+
+
+@dg.job(
+    name="ingest_shift",
+    executor_def=dg.in_process_executor,
+    tags={"dagster/priority": INGEST_PRIORITY},
+    description="One shift of the ingest worker. The keeper sensor launches the next before this one ends.",
+)
+def ingest_shift_job() -> None:
+    follow_feed()
+
+
+def score_windows_job(windows: dg.TimeWindowPartitionsDefinition) -> UnresolvedAssetJobDefinition:
+    """Everything that a sealed window goes through, in one process."""
+    return dg.define_asset_job(
+        "score_windows",
+        selection=["network_baseline", "address_activity", "transaction_features", "transaction_scores"],
+        partitions_def=windows,
+        executor_def=dg.in_process_executor,
+        description="Baseline, activity, features and scores of sealed windows.",
+    )

@@ -1,0 +1,33 @@
+"""`network_baseline`: what the network was like as of each window, for the transactions two windows later."""
+
+import dagster as dg
+
+from blockchain_assets.windows import window_asset, window_span
+from resources.database import DatabaseResource
+from txwatch.features.network_store import publish_network_baseline
+
+
+def network_baseline_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
+    @window_asset(
+        windows,
+        deps=["transactions"],
+        kinds={"postgres", "python"},
+        description="Arrival rate, amounts and fee rates of the trailing hour and day, as of each window."
+        " Published once; a window that is materialized again writes a new context version only if it differs.",
+    )
+    def network_baseline(context: dg.AssetExecutionContext, database: DatabaseResource) -> dg.MaterializeResult[None]:
+        with database.connect() as connection, connection.transaction():
+            contexts = publish_network_baseline(connection, *window_span(context))
+        newest = contexts[-1]
+        return dg.MaterializeResult(
+            metadata={
+                "windows": len(contexts),
+                "context_version": newest.version,
+                "tx_count_1h": newest.tx_count_1h,
+                "tx_count_24h": newest.tx_count_24h,
+                "median_fee_rate_1h_sat_per_vb": newest.median_fee_rate_1h or 0.0,
+                "median_value_24h_sat": newest.median_value_sat_24h or 0.0,
+            }
+        )
+
+    return network_baseline

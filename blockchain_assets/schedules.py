@@ -1,0 +1,12 @@
+"""What happens by the clock."""
+
+import dagster as dg
+
+daily_training = dg.ScheduleDefinition(
+    name="daily_training",
+    job_name="training",
+    cron_schedule="10 4 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Trains a challenger on the trailing day, every night.",
+)

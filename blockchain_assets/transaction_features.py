@@ -1,0 +1,37 @@
+"""`transaction_features`: one row of numbers for each transaction, the input of every model."""
+
+import dagster as dg
+
+from blockchain_assets.partitions import CONTEXT_MAPPING
+from blockchain_assets.windows import window_asset, window_span
+from resources.database import DatabaseResource
+from txwatch.features.contract import FEATURE_NAMES, contract_fingerprint
+from txwatch.features.store import write_features
+from txwatch.windows import window_key
+
+
+def transaction_features_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
+    @window_asset(
+        windows,
+        deps=[
+            "transactions",
+            dg.AssetDep("network_baseline", partition_mapping=CONTEXT_MAPPING),
+            dg.AssetDep("address_activity", partition_mapping=CONTEXT_MAPPING),
+        ],
+        kinds={"postgres", "numpy"},
+        description="The feature contract, computed for each transaction from itself and from the context as of two"
+        " windows before.",
+    )
+    def transaction_features(
+        context: dg.AssetExecutionContext, database: DatabaseResource
+    ) -> dg.MaterializeResult[None]:
+        rows = 0
+        with database.connect() as connection:
+            for window in write_features(connection, *window_span(context)):
+                rows += len(window.transactions)
+                context.log.debug(f"{window_key(window.window_start)}: {len(window.transactions)} transactions")
+        return dg.MaterializeResult(
+            metadata={"rows": rows, "features": len(FEATURE_NAMES), "contract": contract_fingerprint()}
+        )
+
+    return transaction_features

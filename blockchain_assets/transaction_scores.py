@@ -1,0 +1,58 @@
+"""`transaction_scores`: how unusual each transaction is by the champion, and why."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+from resources.model_registry import ModelRegistryResource
+
+from blockchain_assets.windows import window_asset, window_span
+from resources.database import DatabaseResource
+from txwatch.detection.scoring import score_windows
+from txwatch.windows import window_range
+
+KEY = dg.AssetKey("transaction_scores")
+ALL_SCORED = dg.AssetCheckSpec(
+    "every_transaction_is_scored", asset=KEY, description="Each transaction that has features has a score."
+)
+
+
+def transaction_scores_asset(windows: dg.TimeWindowPartitionsDefinition, whale_btc: float) -> dg.AssetsDefinition:
+    @window_asset(
+        windows,
+        deps=["transaction_features", dg.AssetDep("champion_model")],
+        kinds={"postgres", "scikitlearn"},
+        # No champion, no scores: the windows stay unmaterialized, and are asked for again once there is one.
+        output_required=False,
+        check_specs=[ALL_SCORED],
+        description="The champion's score of each transaction with its threshold and reasons. Insert-only: a window"
+        " that is scored again adds what is missing and changes nothing that was sent.",
+    )
+    def transaction_scores(
+        context: dg.AssetExecutionContext, database: DatabaseResource, model_registry: ModelRegistryResource
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        model = model_registry.champion()
+        if model is None:
+            context.log.warning("There is no champion yet. These windows are scored once a model was promoted.")
+            return
+        start, end = window_span(context)
+        with database.connect() as connection:
+            result = score_windows(connection, window_range(start, end), model, whale_btc=whale_btc)
+        yield dg.MaterializeResult(
+            metadata={
+                "scored": result.scored,
+                "written": result.written,
+                "anomalies": result.anomalies,
+                "model_version": model.version,
+                "threshold": model.threshold,
+                "unusual": dg.MetadataValue.md(result.markdown()),
+            },
+            check_results=[
+                dg.AssetCheckResult(
+                    passed=result.unscored == 0,
+                    check_name=ALL_SCORED.name,
+                    metadata={"without_features": result.unscored},
+                )
+            ],
+        )
+
+    return transaction_scores

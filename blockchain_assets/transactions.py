@@ -1,0 +1,94 @@
+"""`transactions`: what the ingest worker landed, a window at a time.
+
+The worker writes the rows, not Dagster: the landing sensor reports a materialization for each window that is sealed.
+Materializing windows by hand looks at them again and reports what they hold now.
+"""
+
+import dagster as dg
+
+from blockchain_assets.windows import window_asset, window_span
+from resources.database import DatabaseResource
+from txwatch.ingest.sealing import WindowSummary, summarize_windows
+from txwatch.windows import window_key, window_range
+
+KEY = dg.AssetKey("transactions")
+NO_GAPS = dg.AssetCheckSpec("no_feed_gap", asset=KEY, description="The feed was heard during the whole window.")
+LANDED_IN_TIME = dg.AssetCheckSpec(
+    "landed_within_a_second", asset=KEY, description="99 % of the window's live transactions were durable within 1 s."
+)
+MAX_LAG_MS = 1_000
+
+
+def transactions_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
+    @window_asset(
+        windows,
+        kinds={"postgres"},
+        check_specs=[NO_GAPS, LANDED_IN_TIME],
+        description="Unconfirmed transactions with exact fee and vsize, by the window in which they were first seen."
+        " Landed by the ingest worker; a window is reported here once it is sealed.",
+    )
+    def transactions(context: dg.AssetExecutionContext, database: DatabaseResource) -> dg.MaterializeResult[None]:
+        with database.connect() as connection:
+            summaries = summarize_windows(connection, window_range(*window_span(context)))
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/partition_row_count": sum(s.rows for s in summaries) // len(summaries),
+                "rows": sum(s.rows for s in summaries),
+                "gap_seconds": sum(s.gap_seconds for s in summaries),
+            },
+            check_results=[
+                _gap_check(sum(s.gap_seconds for s in summaries)),
+                _lag_check(max((s.lag_p99_ms for s in summaries if s.lag_p99_ms is not None), default=None)),
+            ],
+        )
+
+    return transactions
+
+
+def sealed_events(summary: WindowSummary) -> list[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
+    """What the landing sensor reports of one sealed window: its materialization, then its checks."""
+    lags = {"lag_p50_ms": summary.lag_p50_ms, "lag_p99_ms": summary.lag_p99_ms}
+    checks = [_gap_check(summary.gap_seconds), _lag_check(summary.lag_p99_ms)]
+    return [
+        dg.AssetMaterialization(
+            asset_key=KEY,
+            partition=window_key(summary.window_start),
+            description="Sealed: nothing further can land in this window from the live feed.",
+            metadata={
+                "dagster/partition_row_count": summary.rows,
+                "live_rows": summary.live_rows,
+                "gaps": summary.gaps,
+                "gap_seconds": summary.gap_seconds,
+            }
+            | {name: value for name, value in lags.items() if value is not None},
+        ),
+        *(
+            dg.AssetCheckEvaluation(
+                asset_key=KEY,
+                check_name=str(check.check_name),
+                passed=check.passed,
+                severity=check.severity,
+                metadata=check.metadata,
+                partition=window_key(summary.window_start),
+            )
+            for check in checks
+        ),
+    ]
+
+
+def _gap_check(gap_seconds: float) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        passed=gap_seconds == 0,
+        check_name=NO_GAPS.name,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"gap_seconds": gap_seconds},
+    )
+
+
+def _lag_check(lag_p99_ms: float | None) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        passed=lag_p99_ms is None or lag_p99_ms <= MAX_LAG_MS,
+        check_name=LANDED_IN_TIME.name,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={} if lag_p99_ms is None else {"lag_p99_ms": lag_p99_ms},
+    )

@@ -1,0 +1,11 @@
+"""Declarative automation: judges each newly trained model for promotion, as the condition on `champion_model` says."""
+
+import dagster as dg
+
+promotion_sensor = dg.AutomationConditionSensorDefinition(
+    "promotion_sensor",
+    target=dg.AssetSelection.assets("champion_model"),
+    minimum_interval_seconds=1,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Materializes champion_model whenever anomaly_model has a new version.",
+)

@@ -1,0 +1,5 @@
+"""`python -m txwatch` is the `txwatch` command."""
+
+from txwatch.cli import app
+
+app()

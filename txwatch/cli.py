@@ -1,0 +1,98 @@
+"""The `txwatch` command. Each command imports what it needs, so that all of them start at once."""
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from txwatch.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
+console = Console(highlight=False)
+
+
+def database_url(settings: Settings) -> str:
+    """The database that DATABASE_URL names. Ends the command with what to do when it is unset."""
+    if settings.database_url is None:
+        console.print("DATABASE_URL is not set. `txwatch run` and `txwatch demo` bring a database of their own.")
+        raise typer.Exit(2)
+    return settings.database_url.get_secret_value()
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database of DATABASE_URL to the newest schema."""
+    from txwatch.system.prepare import prepare_database
+
+    settings = Settings()
+    prepare_database(settings.home, database_url(settings))
+
+
+@app.command()
+def feed(
+    port: Annotated[int, typer.Option(help="Port on loopback.")] = 8765,
+    capture: Annotated[Path | None, typer.Option(help="Play this capture before simulated traffic.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Transactions a second.")] = None,
+    regime: Annotated[str, typer.Option(help="2024-03, 2024-10 or 2025-07.")] = "2024-03",
+    seed: Annotated[int, typer.Option(help="The same seed and start give the same traffic.")] = 1,
+    truth: Annotated[Path | None, typer.Option(help="Append what was planted to this file.")] = None,
+) -> None:
+    """Serve the blockchain.info WebSocket and REST protocol on loopback."""
+    from txwatch.simulator.feed import serve
+
+    serve(port=port, capture=capture, rate=rate, regime=regime, seed=seed, truth=truth)
+
+
+@app.command()
+def ingest() -> None:
+    """Follow the feed and land it, in the foreground, until Ctrl-C."""
+    from txwatch.ingest.worker import IngestWorker, work_until_signalled
+
+    settings = Settings()
+    holder = f"{socket.gethostname()} process {os.getpid()}"
+    shift = work_until_signalled(IngestWorker(database_url(settings), settings.stream_url, holder))
+    console.print(f"Landed {shift.landed} transactions; {shift.reason}.")
+
+
+@app.command()
+def status(as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False) -> None:
+    """Health and service levels."""
+    from txwatch.clock import utc_now
+    from txwatch.status import read_status
+    from txwatch.store.database import connect
+
+    with connect(database_url(Settings())) as connection:
+        facts = read_status(connection, utc_now()).as_dict()
+    if as_json:
+        print(json.dumps(facts))
+        return
+    table = Table(show_header=False, box=None)
+    for name, value in facts.items():
+        table.add_row(name.replace("_", " "), str(value))
+    console.print(table)
+
+
+@app.command()
+def demo(
+    capture: Annotated[Path | None, typer.Option(help="Play this capture before simulated traffic.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop this long after the first live message.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Transactions a second.")] = None,
+    regime: Annotated[str, typer.Option(help="2024-03, 2024-10 or 2025-07.")] = "2024-03",
+) -> None:
+    """Run the whole system from nothing on the local feed."""
+    from txwatch.system.demo import DemoOptions, run_demo
+
+    raise typer.Exit(run_demo(DemoOptions(capture, seconds, rate, regime)))
+
+
+@app.command()
+def run() -> None:
+    """Run the whole system on the live feed."""
+    from txwatch.system.launch import run_live
+
+    raise typer.Exit(run_live(Settings()))

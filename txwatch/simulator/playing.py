@@ -1,0 +1,93 @@
+"""What the local feed plays and when: a capture at an even rate, then the simulator by its own arrivals.
+
+Belongs here: the schedule. It knows no socket and no clock; it is asked what is due.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from txwatch.captures import CapturedMessage, read_capture
+from txwatch.simulator.chain import read_transaction
+from txwatch.simulator.regimes import regime_named
+from txwatch.simulator.traffic import Simulator
+
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class Played(NamedTuple):
+    """One message and when it was due (UTC); `labels` say what is known about it."""
+
+    at: datetime
+    message: bytes
+    labels: tuple[str, ...]
+
+
+class Playlist:
+    """The messages of a capture, if there is one, then simulated ones without end.
+
+    `rate` (transactions a second) is that of the capture, and of the simulator only if there is no capture; both are
+    the regime's own by default. Raises ValueError for an unknown regime or a rate that is not positive,
+    FileNotFoundError for a capture that is not there.
+    """
+
+    def __init__(self, *, capture: Path | None, rate: float | None, regime: str, seed: int) -> None:
+        regimes_rate = regime_named(regime).transactions_per_second
+        if rate is not None and rate <= 0:
+            raise ValueError(f"rate is {rate}, it must be above 0 transactions a second")
+        if capture is not None and not capture.is_file():
+            raise FileNotFoundError(f"no capture at {capture}")
+        self._capture_rate = rate or regimes_rate
+        self._simulated_rate = rate if capture is None else None
+        self._regime, self._seed = regime, seed
+        self._captured: Iterator[CapturedMessage] = iter(()) if capture is None else read_capture(capture)
+        self._start: datetime | None = None
+        self._next: CapturedMessage | None = None
+        self._played = 0
+        self._simulator: Simulator | None = None
+
+    @property
+    def begun(self) -> bool:
+        return self._start is not None
+
+    def begin(self, at: datetime) -> None:
+        """Play from this moment on. A second call changes nothing. Raises CaptureError for a bad first line."""
+        if self._start is None:
+            self._start = at
+            self._next = next(self._captured, None)
+
+    def until(self, now: datetime) -> Iterator[Played]:
+        """What is due before `now` and has not been given yet, in order; nothing before `begin`.
+
+        Raises CaptureError for a line of the capture that cannot be read.
+        """
+        if self._start is None:
+            return
+        while self._next is not None:
+            if (at := self._captured_at(self._start)) >= now:
+                return
+            captured, self._next = self._next, next(self._captured, None)
+            self._played += 1
+            yield Played(at, restamped(captured.message, now), tuple(captured.labels))
+        if self._simulator is None:
+            start = self._captured_at(self._start)
+            self._simulator = Simulator(self._regime, seed=self._seed, start=start, rate=self._simulated_rate)
+        for transaction in self._simulator.until(now):
+            yield Played(transaction.at, transaction.message, transaction.labels)
+
+    def _captured_at(self, start: datetime) -> datetime:
+        return start + timedelta(seconds=self._played / self._capture_rate)
+
+
+def restamped(message: bytes, now: datetime) -> bytes:
+    """The message with its transaction's `time` set to now; unchanged if it is no valid `utx`."""
+    if read_transaction(message, now) is None:
+        return message
+    parts = _object.decode(message)
+    body = _object.decode(parts["x"])
+    body["time"] = msgspec.Raw(str(int(now.timestamp())).encode())
+    parts["x"] = msgspec.Raw(msgspec.json.encode(body))
+    return msgspec.json.encode(parts)

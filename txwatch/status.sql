@@ -1,0 +1,29 @@
+SELECT
+    (SELECT count(*) FROM transactions) AS transactions,
+    (SELECT count(*) FROM transactions WHERE source = 'feed' AND seen_at >= %(since)s) AS live_transactions,
+    (SELECT count(*) FROM quarantined_messages) AS quarantined,
+    (SELECT count(*) FROM blocks) AS blocks,
+    (SELECT count(*) FROM feed_gaps) AS gaps,
+    (SELECT coalesce(sum(extract(epoch FROM coalesce(ended_at, now()) - started_at)), 0)::float8 FROM feed_gaps)
+        AS gap_seconds,
+    (SELECT count(DISTINCT date_bin('5 minutes', seen_at, 'epoch')) FROM transaction_scores) AS windows_scored,
+    (
+        SELECT count(DISTINCT date_bin('5 minutes', s.seen_at, 'epoch'))
+        FROM transaction_scores AS s
+        JOIN transactions USING (txid)
+        WHERE source = 'feed' AND s.seen_at >= %(since)s
+    ) AS live_windows_scored,
+    (SELECT count(DISTINCT txid) FROM transaction_scores WHERE is_anomaly) AS anomalies,
+    (
+        SELECT percentile_cont(ARRAY[0.5, 0.99])
+            WITHIN GROUP (ORDER BY extract(epoch FROM landed_at - seen_at)::float8 * 1000)
+        FROM transactions
+        WHERE source = 'feed' AND seen_at >= %(since)s
+    ) AS landing_ms,
+    (
+        SELECT percentile_cont(ARRAY[0.5, 0.99])
+            WITHIN GROUP (ORDER BY extract(epoch FROM scored_at - seen_at)::float8 * 1000)
+        FROM transaction_scores
+        WHERE seen_at >= %(since)s
+    ) AS scoring_ms,
+    (SELECT model_version FROM transaction_scores ORDER BY scored_at DESC LIMIT 1) AS model_version

@@ -1,0 +1,35 @@
+"""The environment that every process of the system gets, and the folders that it points to."""
+
+import os
+import shutil
+from pathlib import Path
+
+from txwatch.store.urls import libpq_url, with_schema
+
+PROJECT = Path(__file__).parents[2]
+"""The checkout: Dagster's and Feast's own files are at its top."""
+
+DAGSTER_PORT = 3000
+CODE_PORT = 3030
+FEED_PORT = 8765
+PORTS = {"Dagster": DAGSTER_PORT, "the code server": CODE_PORT, "the local feed": FEED_PORT}
+
+
+def system_environment(home: Path, database_url: str, **settings: str) -> dict[str, str]:
+    """This process's environment, completed so that all processes share one home and one database."""
+    home = home.resolve()
+    dagster_home = home / "dagster"
+    dagster_home.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(PROJECT / "dagster.yaml", dagster_home / "dagster.yaml")
+    return os.environ | {
+        "TXWATCH_HOME": str(home),
+        "DATABASE_URL": libpq_url(database_url),
+        "DAGSTER_HOME": str(dagster_home),
+        "DAGSTER_POSTGRES_URL": with_schema(libpq_url(database_url), "dagster"),
+        "TXWATCH_CODE_PORT": str(CODE_PORT),
+        # Sensors and runs are many short processes: their libraries must not each start a thread per core.
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+        **settings,
+    }

@@ -1,0 +1,63 @@
+"""Starts the whole system on this machine: `txwatch run` on the live feed, `txwatch demo` on simulated traffic."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from txwatch.settings import Settings
+from txwatch.store.cluster import embedded_postgres
+from txwatch.system.environment import DAGSTER_PORT, system_environment
+from txwatch.system.prepare import Preparation, prepare_database
+from txwatch.system.processes import dagster_processes, supervise
+
+console = Console(stderr=True, highlight=False)
+"""For people. Standard output is kept for results."""
+
+
+@contextmanager
+def database(settings: Settings) -> Iterator[str]:
+    """The URL of the database that DATABASE_URL names, or of the embedded server, which runs for the block."""
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+        return
+    with embedded_postgres(settings.home) as url:
+        yield url
+
+
+def launch(
+    settings: Settings,
+    database_url: str,
+    *,
+    before: Callable[[], None] = lambda: None,
+    then: Callable[[], None] = lambda: None,
+    extra: Mapping[str, list[str]] | None = None,
+    watch: Callable[[threading.Event], None],
+    **environment_settings: str,
+) -> int:
+    """Prepare, then run Dagster and the `extra` processes until `watch` returns or a signal arrives.
+
+    `before` runs beside the preparation of the libraries, `then` after it. Returns the exit status.
+    """
+    environment = system_environment(settings.home, database_url, **environment_settings)
+    logs = Path(environment["TXWATCH_HOME"]) / "logs"
+    prepare_database(settings.home, database_url)
+    preparation = Preparation(environment, logs)
+    before()
+    preparation.wait()
+    then()
+    console.print(f"Dagster: http://127.0.0.1:{DAGSTER_PORT}   logs: {settings.home / 'logs'}")
+    return supervise({**dict(extra or {}), **dagster_processes()}, environment, logs, watch)
+
+
+def run_live(settings: Settings) -> int:
+    """The system on the live feed, until a signal ends it."""
+    with database(settings) as url:
+        console.print(f"Watching {settings.stream_url}. Ctrl-C ends.")
+        return launch(settings, url, watch=_until_ended)
+
+
+def _until_ended(ended: threading.Event) -> None:
+    ended.wait()

@@ -1,0 +1,52 @@
+"""Makes a database and a home ready for the system: our schema, and those of Dagster, Feast and MLflow."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from txwatch.store.migrate import migrate, record_history_start
+from txwatch.system.environment import PROJECT
+
+PREPARATIONS = {
+    "Dagster": ["-m", "dagster", "instance", "migrate"],
+    "Feast": ["-m", "resources.feature_store"],
+    "MLflow": ["-m", "resources.model_registry"],
+}
+"""What makes each library's tables; each is safe to repeat. As processes, for each is seconds of imports."""
+
+
+class PreparationError(Exception):
+    """A library could not make its tables."""
+
+
+class Preparation:
+    """The libraries' preparations, running beside other work."""
+
+    def __init__(self, environment: Mapping[str, str], logs: Path) -> None:
+        logs.mkdir(parents=True, exist_ok=True)
+        self._logs = logs
+        self._processes = {
+            name: subprocess.Popen(  # noqa: S603 - our own commands
+                [sys.executable, *arguments],
+                env=dict(environment),
+                cwd=PROJECT,
+                stdout=(logs / f"prepare-{name.lower()}.log").open("w"),
+                stderr=subprocess.STDOUT,
+            )
+            for name, arguments in PREPARATIONS.items()
+        }
+
+    def wait(self) -> None:
+        """Return when all are done. Raises PreparationError, which names the log to read."""
+        for name, process in self._processes.items():
+            if process.wait() != 0:
+                raise PreparationError(
+                    f"{name} could not be prepared; see {self._logs / f'prepare-{name.lower()}.log'}"
+                )
+
+
+def prepare_database(home: Path, database_url: str) -> None:
+    """Bring our own schema to head, and keep the day on which this installation began."""
+    migrate(database_url)
+    record_history_start(home)

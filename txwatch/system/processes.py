@@ -1,0 +1,109 @@
+"""The processes of the system, supervised by honcho: when one ends, all end."""
+
+import os
+import shlex
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+from honcho.manager import Manager
+from honcho.printer import Printer
+
+from txwatch.system.environment import CODE_PORT, DAGSTER_PORT, PROJECT
+
+STOP_GRACE_SECONDS = 20
+SIGNALLED = {130, 143}
+
+
+def dagster_processes() -> dict[str, list[str]]:
+    """The commands of Dagster's processes by name: one code server, the web UI, and the daemon."""
+    return {
+        "code": [
+            *_module("dagster"),
+            "api",
+            "grpc",
+            "-m",
+            "blockchain_assets.definitions",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(CODE_PORT),
+            "--location-name",
+            "txwatch",
+        ],
+        "ui": [*_module("dagster_webserver"), "-h", "127.0.0.1", "-p", str(DAGSTER_PORT), "-w", "workspace.yaml"],
+        "daemon": [*_module("dagster._daemon"), "run", "-w", "workspace.yaml"],
+    }
+
+
+def feed_process(port: int, options: Mapping[str, object]) -> list[str]:
+    """The command of the local feed; options that are None are left out."""
+    given = [f"--{name}={value}" for name, value in options.items() if value is not None]
+    return [*_module("txwatch"), "feed", f"--port={port}", *given]
+
+
+def _module(name: str) -> list[str]:
+    return [sys.executable, "-m", name]
+
+
+def supervise(
+    commands: Mapping[str, list[str]],
+    environment: Mapping[str, str],
+    logs: Path,
+    watch: Callable[[threading.Event], None],
+) -> int:
+    """Run the commands until one of them ends, a signal arrives, or `watch` returns, which runs beside them.
+
+    The output of each goes to `logs/<name>.log`. Returns 0, or the number of the signal plus 128, or the exit status of
+    the first process that ended by itself. No process is left behind.
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    manager = Manager(printer=Printer(output=(logs / "supervisor.log").open("a"), colour=False))
+    for name, command in commands.items():
+        # The process writes its log itself: through honcho's pipe, a run that outlives it would hold the pipe open.
+        log = shlex.quote(str(logs / f"{name}.log"))
+        manager.add_process(name, f"exec {shlex.join(command)} >> {log} 2>&1", env=dict(environment), cwd=str(PROJECT))
+    ended = threading.Event()
+    watched = threading.Event()
+
+    def watch_then_stop() -> None:
+        # honcho forks first; until it has, this thread must hold no lock that a fork would copy.
+        if ended.wait(1):
+            return
+        try:
+            watch(ended)
+        finally:
+            watched.set()
+            manager.terminate()
+
+    watcher = threading.Thread(target=watch_then_stop, name="watch")
+    watcher.start()
+    try:
+        manager.loop()
+    finally:
+        ended.set()
+        watcher.join()
+        _end_sessions({process["pid"] for process in manager._processes.values() if "pid" in process})
+    return 0 if watched.is_set() and manager.returncode not in SIGNALLED else int(manager.returncode or 0)
+
+
+def _end_sessions(sessions: set[int]) -> None:
+    """End what is left in the sessions that honcho made: the runs that a code server started outlive it."""
+    left = [process for process in psutil.process_iter() if _session(process.pid) in sessions]
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, stubborn = psutil.wait_procs(left, timeout=STOP_GRACE_SECONDS)
+    for process in stubborn:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
