@@ -40,7 +40,9 @@ KINDS: Mapping[str, Kind] = {
             alerts=True,
             claim="A fee that nobody pays on purpose: large in itself, and far above what space costs.",
         ),
-        Kind("whale", "high", alerts=True, claim="A large value likely changed hands; the sender's change is left out."),
+        Kind(
+            "whale", "high", alerts=True, claim="A large value likely changed hands; the sender's change is left out."
+        ),
         Kind(
             "dormant_round_move",
             "high",

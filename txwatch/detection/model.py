@@ -5,13 +5,18 @@ Belongs here: plain values. Training is in `training.py`, keeping models is the 
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from txwatch.detection.compact import CompactForest
 from txwatch.features.contract import contract_fingerprint
+
+FEW_ROWS = 512
+"""Up to here the flat arrays are faster than scikit-learn: 0.1 ms against 30 ms for one row, even at about 1,000."""
 
 
 class ContractMismatchError(ValueError):
@@ -75,8 +80,15 @@ class Model:
         """
         if not len(features):
             return np.empty(0)
+        if len(features) <= FEW_ROWS:
+            return self.compact.score(features)
         scores: NDArray[np.float64] = -self.pipeline.score_samples(features)
         return scores
+
+    @cached_property
+    def compact(self) -> CompactForest:
+        """The same pipeline as flat arrays, with identical scores."""
+        return CompactForest.of(self.pipeline)
 
     def percentile(self, feature: int, value: float) -> float:
         """Where a value stands among those seen in training, 0 to 100."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from txwatch.detection.detectors import Detector
 from txwatch.detection.explain import explain
+from txwatch.detection.kinds import alerting
 from txwatch.detection.model import Model
 from txwatch.detection.reasons import Reason
 from txwatch.features.batch import TransactionBatch
@@ -19,9 +20,10 @@ from txwatch.wire.transaction import Transaction
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One transaction's score, above 0 and up to 1. Unusual if a detector says so or the score reaches the threshold.
+    """One transaction's score, above 0 and up to 1. Unusual if its score reaches the threshold or a kind that alerts
+    was found; kinds that only tag leave it ordinary.
 
-    Reasons: first those of the detectors, then, from the threshold on, what the forest saw. Others have none.
+    Reasons: first those of the detectors, then, from the threshold on, what the forest saw.
     """
 
     txid: str
@@ -56,7 +58,7 @@ def score_features(
             reasons.setdefault(row, []).append(reason)
     for row, found in zip(by_forest.tolist(), explain(model, features[by_forest]), strict=True):
         reasons.setdefault(row, []).extend(found)
-    unusual = reasons.keys() | set(by_forest.tolist())
+    unusual = {row for row, found in reasons.items() if alerting(found)} | set(by_forest.tolist())
     return [
         Score(tx.txid, tx.seen_at, value, model.threshold, row in unusual, reasons.get(row, []))
         for row, (tx, value) in enumerate(zip(transactions, scores.tolist(), strict=True))
