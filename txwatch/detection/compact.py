@@ -1,8 +1,8 @@
 """The same pipeline as flat arrays: for the few rows of a live batch, where scikit-learn's cost is that of its calls.
 
 scikit-learn walks the forest tree by tree, with several Python calls and a validation for each; for one row that is
-nearly all of the time. Here all trees are walked at once, one level a step. The arithmetic is scikit-learn's own, in its
-order and its types (float32 rows against float64 thresholds, depths added tree by tree), so that scores are
+nearly all of the time. Here all trees are walked at once, one level a step. The arithmetic is scikit-learn's own, in
+its order and its types (float32 rows against float64 thresholds, depths added tree by tree), so that scores are
 identical to the last digit and it does not matter which of the two gave one.
 """
 
@@ -61,7 +61,7 @@ class CompactForest:
         return cls(
             medians=pipeline.named_steps["impute"].statistics_,
             logarithmic=np.array(columns["log"], np.intp),
-            linear=np.array(columns.get("remainder", []), np.intp),
+            linear=np.array(columns["keep"], np.intp),
             mean=scaler.mean_,
             scale=scaler.scale_,
             roots=starts[:-1].astype(np.intp),
@@ -72,6 +72,11 @@ class CompactForest:
             path_length=path_length,
             denominator=len(trees) * float(_average_path_length(forest.max_samples_)),
         )
+
+    @property
+    def used(self) -> Indices:
+        """The features that the forest sees, by their place in the contract."""
+        return np.concatenate([self.logarithmic, self.linear])
 
     def score(self, features: Floats) -> Floats:
         """As `Model.score`: shape (n,) of (n, features)."""

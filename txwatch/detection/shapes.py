@@ -104,21 +104,24 @@ class Consolidation:
 
 @dataclass(frozen=True)
 class BatchPayout:
-    """One owner pays many addresses at once: few addresses spent from, many paid to, and amounts that differ."""
+    """A few coins pay many addresses at once, mostly more than dust: a service that pays its customers."""
 
     min_addresses: int = 10
-    max_senders: int = 3
+    min_outputs_per_input: float = 3.0
 
-    def find(self, batch: TransactionBatch, features: Floats) -> Iterator[Finding]:  # noqa: ARG002 - one interface
+    def find(self, batch: TransactionBatch, features: Floats) -> Iterator[Finding]:
         """See `Detector.find`."""
-        n, inputs, outputs = len(batch), batch.inputs, batch.outputs
-        own = member_of_same(outputs.tx, outputs.address, inputs.tx, inputs.address)
-        paid = (outputs.value > DUST_SAT) & ~own & (outputs.address >= 0)
-        payees = distinct_by(outputs.tx[paid], outputs.address[paid], n)
-        senders = _distinct_addresses(inputs, n)
-        for row in np.flatnonzero((payees >= self.min_addresses) & (senders <= self.max_senders)):
+        payees = column(features, "distinct_output_addresses")
+        for row in np.flatnonzero(self.fits(features)):
             text = f"payout of {btc(float(batch.value_sat[row]))} to {payees[row]:,.0f} addresses at once"
             yield int(row), Reason("batch_payout", text, "output_count", float(payees[row]))
+
+    def fits(self, features: Floats) -> Flags:
+        """Which rows it is."""
+        payees = column(features, "distinct_output_addresses")
+        spread = column(features, "outputs_per_input") >= self.min_outputs_per_input
+        paid_more_than_dust = column(features, "dust_outputs") < payees / 2
+        return (payees >= self.min_addresses) & spread & paid_more_than_dust
 
 
 def _distinct_addresses(coins: Coins, n: int) -> Floats:
