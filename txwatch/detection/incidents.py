@@ -15,7 +15,7 @@ def incidents() -> tuple[Case, ...]:
     return (
         Case(
             "fee of 83.65 BTC in block 818087",
-            "23 November 2023: 139.42 BTC spent, 55.77 BTC received, the rest was the fee. The highest ever in dollars.",
+            "23 November 2023: 139.42 BTC spent, 55.77 BTC received, the rest was the fee..",
             written_down("818087", [Coin("p2wpkh", btc(139.42))], [Coin("p2wpkh", btc(55.77))]),
             fee_rate=60,
             expected="fee_accident",

@@ -73,7 +73,7 @@ class _History:
     def add(self, start: datetime, transactions: Sequence[Transaction]) -> None:
         # Silent windows between count as windows of the day: there was traffic to hear, and none came.
         first = self._buckets[-1].window_start + WINDOW if self._buckets else start
-        self._buckets.extend(network_buckets(_columns(transactions), window_range(first, start + WINDOW)))
+        self._buckets.extend(network_buckets(network_columns(transactions), window_range(first, start + WINDOW)))
         while self._buckets[0].window_start < start - _DAY - 2 * WINDOW:
             self._buckets.popleft()
         for address, activity in _participations(transactions).items():
@@ -95,7 +95,8 @@ class _History:
         )
 
 
-def _columns(transactions: Sequence[Transaction]) -> NetworkColumns:
+def network_columns(transactions: Sequence[Transaction]) -> NetworkColumns:
+    """What the network's baseline counts of these transactions."""
     return NetworkColumns(
         seen=np.array([tx.seen_at.timestamp() for tx in transactions], np.float64),
         value_sat=np.array([tx.value_sat for tx in transactions], np.int64),
