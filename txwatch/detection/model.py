@@ -16,9 +16,6 @@ from txwatch.detection.compact import CompactForest
 from txwatch.detection.threshold import budget_threshold
 from txwatch.features.contract import contract_fingerprint
 
-FEW_ROWS = 512
-"""Up to here the flat arrays are faster than scikit-learn: 0.1 ms against 30 ms for one row, even at about 1,000."""
-
 
 class ContractMismatchError(ValueError):
     """A model that was trained on other features than those at hand."""
@@ -90,10 +87,7 @@ class Model:
         """
         if not len(features):
             return np.empty(0)
-        if len(features) <= FEW_ROWS:
-            return self.compact.score(features)
-        scores: NDArray[np.float64] = -self.pipeline.score_samples(features)
-        return scores
+        return self.compact.score(features)
 
     @cached_property
     def compact(self) -> CompactForest:

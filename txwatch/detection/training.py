@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txwatch.detection.accounting import likely_findings, remaining_scores
+from txwatch.detection.compact import CompactForest
 from txwatch.detection.forest import SAMPLES_PER_TREE, TREES, build_forest
 from txwatch.detection.model import ModelCard
 from txwatch.detection.threshold import budget_threshold, highest
@@ -70,7 +71,7 @@ def train(
     known = np.where(np.isnan(features).all(axis=0), 0.0, features)
     medians = np.nanmedian(known, axis=0)
     scores = remaining_scores(
-        lambda rows: -pipeline.score_samples(rows),
+        CompactForest.of(pipeline).score,
         features,
         likely_findings(features, whale_btc=whale_btc),
         medians,

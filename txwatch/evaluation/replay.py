@@ -3,11 +3,12 @@
 The contexts are the same as in production: those as of two windows before, of the trailing hour and day.
 """
 
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,12 +54,23 @@ def replayed_features(windows: Iterable[ReplayedWindow]) -> NDArray[np.float64]:
     return np.concatenate([np.empty((0, len(FEATURE_NAMES))), *(window.features for window in windows)])
 
 
+class _Bucket(NamedTuple):
+    """One address in one window."""
+
+    start: datetime
+    tx_count: int
+    received_sat: int
+    spent_sat: int
+    first_seen_at: datetime
+    last_seen_at: datetime
+
+
 class _History:
     """The trailing day of windows: network buckets, and what each address did."""
 
     def __init__(self) -> None:
         self._buckets: deque[NetworkBucket] = deque()
-        self._activity: defaultdict[str, deque[tuple[datetime, AddressActivity]]] = defaultdict(deque)
+        self._activity: dict[str, tuple[_Bucket, ...]] = {}
 
     def context(self, as_of: datetime, transactions: Sequence[Transaction]) -> Context:
         if not self._buckets or as_of < self._buckets[0].window_start:
@@ -76,14 +88,11 @@ class _History:
         self._buckets.extend(network_buckets(network_columns(transactions), window_range(first, start + WINDOW)))
         while self._buckets[0].window_start < start - _DAY - 2 * WINDOW:
             self._buckets.popleft()
-        for address, activity in _participations(transactions).items():
-            self._activity[address].append((start, activity))
+        for address, bucket in _participations(start, transactions).items():
+            self._activity[address] = (*self._activity.get(address, ()), bucket)
 
     def _sum(self, address: str, since: datetime, as_of: datetime) -> AddressActivity | None:
-        windows = self._activity[address]
-        while windows and windows[0][0] < since:
-            windows.popleft()
-        parts = [activity for start, activity in windows if start <= as_of]
+        parts = [bucket for bucket in self._activity[address] if since <= bucket.start <= as_of]
         if not parts:
             return None
         return AddressActivity(
@@ -106,25 +115,21 @@ def network_columns(transactions: Sequence[Transaction]) -> NetworkColumns:
     )
 
 
-def _participations(transactions: Sequence[Transaction]) -> dict[str, AddressActivity]:
+def _participations(start: datetime, transactions: Sequence[Transaction]) -> dict[str, _Bucket]:
     """What each address did in these transactions; one that is on both sides of a transaction took part once."""
-    activity: dict[str, AddressActivity] = {}
+    buckets: dict[str, _Bucket] = {}
     for tx in transactions:
-        received: defaultdict[str, int] = defaultdict(int)
-        spent: defaultdict[str, int] = defaultdict(int)
-        for coin in tx.inputs:
-            if coin.addr is not None:
-                spent[coin.addr] += coin.value or 0
-        for created in tx.outputs:
-            if created.addr is not None:
-                received[created.addr] += created.value
-        for address in received.keys() | spent.keys():
-            before = activity.get(address)
-            activity[address] = AddressActivity(
-                1 + (before.tx_count if before else 0),
-                received[address] + (before.received_sat if before else 0),
-                spent[address] + (before.spent_sat if before else 0),
-                before.first_seen_at if before else tx.seen_at,
-                tx.seen_at,
-            )
-    return activity
+        sides: dict[str, list[int]] = {}
+        for side, coins in ((0, tx.outputs), (1, tx.inputs)):
+            for coin in coins:
+                if coin.addr is not None:
+                    sides.setdefault(coin.addr, [0, 0])[side] += coin.value or 0
+        for address, (received, spent) in sides.items():
+            before = buckets.get(address)
+            if before is None:
+                buckets[address] = _Bucket(start, 1, received, spent, tx.seen_at, tx.seen_at)
+            else:
+                _, tx_count, received_sat, spent_sat, first, _ = before
+                counts = (tx_count + 1, received_sat + received, spent_sat + spent)
+                buckets[address] = _Bucket(start, *counts, first, tx.seen_at)
+    return buckets
