@@ -27,6 +27,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 clean:
 	rm -rf $(VENV) .txwatch .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

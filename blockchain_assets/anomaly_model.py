@@ -4,11 +4,10 @@ from datetime import timedelta
 from typing import Any
 
 import dagster as dg
-from resources.feature_store import FeatureStoreResource
-from resources.mlflow_run import end_mlflow_run
-from resources.model_registry import ModelRegistryResource
 
 from blockchain_assets.windows import OWNERS
+from resources.feature_store import FeatureStoreResource
+from resources.model_registry import ModelRegistryResource
 from txwatch.clock import utc_now
 from txwatch.detection.training import train
 from txwatch.features.contract import FEATURE_NAMES
@@ -34,24 +33,25 @@ def anomaly_model_asset(alerts_per_hour: float) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
         feature_store: FeatureStoreResource,
         model_registry: ModelRegistryResource,
-        mlflow: dg.ResourceParam[Any],  # noqa: ARG001 - opens the MLflow run of this Dagster run
-    ) -> dg.MaterializeResult[None]:
+        mlflow: dg.ResourceParam[Any],
+    ) -> dg.MaterializeResult:
         now = utc_now()
         frame = feature_store.training_features(now - TRAINED_ON, now)
         features = frame[list(FEATURE_NAMES)].to_numpy("float64")
         seen = frame["seen_at"]
-        first, last = (now, now) if frame.empty else (seen.min(), seen.max())
+        first, last = (now, now) if frame.empty else (seen.min().to_pydatetime(), seen.max().to_pydatetime())
         trained = train(
             features, window_start(first), window_start(last) + WINDOW, alerts_per_hour=alerts_per_hour, seed=SEED
         )
         sample = frame.sample(min(REFERENCE_ROWS, len(frame)), random_state=SEED)
-        version = model_registry.register(
+        version = model_registry.open().register(
             trained.pipeline,
             trained.card,
-            params=trained.parameters,
+            parameters=trained.parameters,
             metrics={"threshold": trained.card.threshold, "rows": trained.card.rows},
             reference=sample[list(FEATURE_NAMES)],
         )
+        mlflow.end_run()
         context.log.info(f"Registered version {version} as challenger.")
         return dg.MaterializeResult(
             metadata={
@@ -72,8 +72,6 @@ def anomaly_model_asset(alerts_per_hour: float) -> dg.AssetsDefinition:
 training_job = dg.define_asset_job(
     "training",
     selection=["anomaly_model"],
-    # dagster-mlflow's own hook ends the run only after the last step: a job of this one step.
-    hooks=end_mlflow_run,
     executor_def=dg.in_process_executor,
     description="Trains a challenger on the trailing day. Its promotion is judged by champion_model.",
 )

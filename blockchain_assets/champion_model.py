@@ -3,10 +3,10 @@
 from datetime import timedelta
 
 import dagster as dg
-from resources.model_registry import ModelRegistryResource
 
 from blockchain_assets.windows import OWNERS
 from resources.database import DatabaseResource
+from resources.model_registry import ModelRegistryResource
 from txwatch.clock import utc_now
 from txwatch.detection.gate import CHECKS, GateCheck, judge, passes
 from txwatch.features.store import read_recent_features
@@ -29,16 +29,17 @@ JUDGED_ON = timedelta(hours=1)
 )
 def champion_model(
     context: dg.AssetExecutionContext, database: DatabaseResource, model_registry: ModelRegistryResource
-) -> dg.MaterializeResult[None]:
-    challenger = model_registry.challenger()
+) -> dg.MaterializeResult:
+    registry = model_registry.open()
+    challenger = registry.challenger()
     if challenger is None:
         raise dg.Failure("There is no challenger to judge: materialize anomaly_model first.", allow_retries=False)
     with database.connect() as connection:
         features = read_recent_features(connection, utc_now() - JUDGED_ON)
     checks = judge(challenger, features)
-    champion = model_registry.champion_version()
+    champion = registry.champion_version()
     if passes(checks):
-        model_registry.promote(challenger.version, {check.name: check.figures for check in checks})
+        registry.promote(challenger.version, {check.name: check.figures for check in checks})
         champion = challenger.version
     elif champion is None:
         failed = ", ".join(check.name for check in checks if not check.passed)

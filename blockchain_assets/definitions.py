@@ -4,9 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
-from resources.feature_store import FeatureStoreResource
-from resources.mlflow_run import mlflow_run
-from resources.model_registry import ModelRegistryResource
 
 from blockchain_assets.address_activity import address_activity_asset
 from blockchain_assets.anomaly_model import anomaly_model_asset, training_job
@@ -19,7 +16,10 @@ from blockchain_assets.transaction_features import transaction_features_asset
 from blockchain_assets.transaction_scores import transaction_scores_asset
 from blockchain_assets.transactions import transactions_asset
 from resources.database import DatabaseResource
+from resources.feature_store import FeatureStoreResource
 from resources.ingestion import IngestionResource
+from resources.mlflow_run import mlflow_run
+from resources.model_registry import ModelRegistryResource
 from sensors.failures import run_failure_sensor
 from sensors.keeper import keeper_sensor
 from sensors.landing import landing_sensor
@@ -37,9 +37,9 @@ def default_resources(settings: Settings) -> dict[str, Any]:
         "ingestion": IngestionResource(database=database, stream_url=settings.stream_url),
         "feature_store": FeatureStoreResource(database_url=dg.EnvVar("DATABASE_URL")),
         "model_registry": ModelRegistryResource(
+            home=str(settings.home.resolve()),
             database_url=dg.EnvVar("DATABASE_URL"),
-            tracking_uri=settings.mlflow_tracking_uri,
-            artifacts=str(settings.home.resolve() / "mlflow" / "artifacts"),
+            tracking_uri=dg.EnvVar("MLFLOW_TRACKING_URI") if settings.mlflow_tracking_uri else None,
         ),
         "mlflow": mlflow_run,
     }

@@ -10,12 +10,13 @@ from txwatch.features.network_store import publish_network_baseline
 def network_baseline_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
     @window_asset(
         windows,
+        group="features",
         deps=["transactions"],
         kinds={"postgres", "python"},
         description="Arrival rate, amounts and fee rates of the trailing hour and day, as of each window."
         " Published once; a window that is materialized again writes a new context version only if it differs.",
     )
-    def network_baseline(context: dg.AssetExecutionContext, database: DatabaseResource) -> dg.MaterializeResult[None]:
+    def network_baseline(context: dg.AssetExecutionContext, database: DatabaseResource) -> dg.MaterializeResult:
         with database.connect() as connection, connection.transaction():
             contexts = publish_network_baseline(connection, *window_span(context))
         newest = contexts[-1]

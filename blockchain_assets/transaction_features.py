@@ -13,6 +13,7 @@ from txwatch.windows import window_key
 def transaction_features_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
     @window_asset(
         windows,
+        group="features",
         deps=[
             "transactions",
             dg.AssetDep("network_baseline", partition_mapping=CONTEXT_MAPPING),
@@ -22,9 +23,7 @@ def transaction_features_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg
         description="The feature contract, computed for each transaction from itself and from the context as of two"
         " windows before.",
     )
-    def transaction_features(
-        context: dg.AssetExecutionContext, database: DatabaseResource
-    ) -> dg.MaterializeResult[None]:
+    def transaction_features(context: dg.AssetExecutionContext, database: DatabaseResource) -> dg.MaterializeResult:
         rows = 0
         with database.connect() as connection:
             for window in write_features(connection, *window_span(context)):

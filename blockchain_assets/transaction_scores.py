@@ -1,12 +1,10 @@
 """`transaction_scores`: how unusual each transaction is by the champion, and why."""
 
-from collections.abc import Iterator
-
 import dagster as dg
-from resources.model_registry import ModelRegistryResource
 
 from blockchain_assets.windows import window_asset, window_span
 from resources.database import DatabaseResource
+from resources.model_registry import ModelRegistryResource
 from txwatch.detection.scoring import score_windows
 from txwatch.windows import window_range
 
@@ -19,25 +17,26 @@ ALL_SCORED = dg.AssetCheckSpec(
 def transaction_scores_asset(windows: dg.TimeWindowPartitionsDefinition, whale_btc: float) -> dg.AssetsDefinition:
     @window_asset(
         windows,
+        group="detection",
         deps=["transaction_features", dg.AssetDep("champion_model")],
         kinds={"postgres", "scikitlearn"},
-        # No champion, no scores: the windows stay unmaterialized, and are asked for again once there is one.
-        output_required=False,
         check_specs=[ALL_SCORED],
         description="The champion's score of each transaction with its threshold and reasons. Insert-only: a window"
         " that is scored again adds what is missing and changes nothing that was sent.",
     )
     def transaction_scores(
         context: dg.AssetExecutionContext, database: DatabaseResource, model_registry: ModelRegistryResource
-    ) -> Iterator[dg.MaterializeResult[None]]:
-        model = model_registry.champion()
+    ) -> dg.MaterializeResult:
+        model = model_registry.open().champion()
         if model is None:
-            context.log.warning("There is no champion yet. These windows are scored once a model was promoted.")
-            return
+            raise dg.Failure(
+                "There is no champion to score with: materialize anomaly_model, then champion_model.",
+                allow_retries=False,
+            )
         start, end = window_span(context)
         with database.connect() as connection:
             result = score_windows(connection, window_range(start, end), model, whale_btc=whale_btc)
-        yield dg.MaterializeResult(
+        return dg.MaterializeResult(
             metadata={
                 "scored": result.scored,
                 "written": result.written,

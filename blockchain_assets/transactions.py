@@ -22,12 +22,13 @@ MAX_LAG_MS = 1_000
 def transactions_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
     @window_asset(
         windows,
+        group="ingestion",
         kinds={"postgres"},
         check_specs=[NO_GAPS, LANDED_IN_TIME],
         description="Unconfirmed transactions with exact fee and vsize, by the window in which they were first seen."
         " Landed by the ingest worker; a window is reported here once it is sealed.",
     )
-    def transactions(context: dg.AssetExecutionContext, database: DatabaseResource) -> dg.MaterializeResult[None]:
+    def transactions(context: dg.AssetExecutionContext, database: DatabaseResource) -> dg.MaterializeResult:
         with database.connect() as connection:
             summaries = summarize_windows(connection, window_range(*window_span(context)))
         return dg.MaterializeResult(

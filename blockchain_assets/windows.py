@@ -11,20 +11,25 @@ OWNERS = ["team:txwatch"]
 FRESH_WITHIN = dg.FreshnessPolicy.time_window(warn_window=timedelta(minutes=12), fail_window=timedelta(minutes=30))
 """A window is sealed and scored minutes after its end; twelve minutes without a new one is late."""
 
+RETRIES = dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL)
+"""A database that restarts must not leave a window without its scores."""
+
 
 def window_asset(
-    windows: dg.TimeWindowPartitionsDefinition, **options: Any
+    windows: dg.TimeWindowPartitionsDefinition, *, group: str, **options: Any
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """`dg.asset` for a table that is rewritten window by window; a backfill of many windows is one run."""
-    return dg.asset(
+    decorator: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(
         partitions_def=windows,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        group_name="windows",
+        group_name=group,
         owners=OWNERS,
         pool="windows",
         freshness_policy=FRESH_WITHIN,
+        retry_policy=RETRIES,
         **options,
     )
+    return decorator
 
 
 def window_span(context: dg.AssetExecutionContext) -> tuple[datetime, datetime]:

@@ -1,24 +1,35 @@
 """Asks for the runs that turn sealed windows into scores.
 
-Two kinds of event lead to a run: a window of `transactions` was sealed (or recovered), or a champion was promoted and
-windows wait that were sealed before there was one. Both are drained from the event log, oldest first, from a cursor:
-`asset_sensor` would see the newest event only, and lose the windows that landed between two ticks.
+Each window of `transactions` that is sealed (or recovered, or materialized by hand) goes through baseline, activity,
+features and scores in one run. Before there is a champion the scores are left out: those windows wait in the cursor,
+and are scored once a model was promoted.
 """
 
-import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 
 import dagster as dg
+import msgspec
 
-from txwatch.windows import contiguous, parse_window_key, window_key
+from sensors.events import drain, was_materialized
+from txwatch.windows import contiguous, parse_window_key, window_key, window_range
 
 SEALED = dg.AssetKey("transactions")
-PROMOTED = dg.AssetKey("champion_model")
+CHAMPION = dg.AssetKey("champion_model")
 FEATURED = dg.AssetKey("transaction_features")
 SCORED = dg.AssetKey("transaction_scores")
-EVENTS_PER_TICK = 1_000
+BEFORE_SCORES = [dg.AssetKey("network_baseline"), dg.AssetKey("address_activity"), FEATURED]
 WINDOWS_PER_RUN = 288
+
+Range = tuple[datetime, datetime]
+"""The starts of the first and the last of an unbroken run of windows."""
+
+
+class Cursor(msgspec.Struct):
+    """Where the sensor has come to: the storage id of the last event seen, and the windows that wait for a champion."""
+
+    sealed: int = 0
+    unscored: list[Range] = []
 
 
 @dg.sensor(
@@ -26,45 +37,46 @@ WINDOWS_PER_RUN = 288
     minimum_interval_seconds=1,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Drains sealed windows and asks for one run for each contiguous range of them: baseline, activity,"
-    " features and scores. When a champion appears, asks for the scores of windows that waited for it.",
+    " features and scores. Windows that were sealed before there was a champion are scored once there is one.",
 )
 def scoring_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    cursor = json.loads(context.cursor) if context.cursor else {"sealed": 0, "promoted": 0}
-    sealed, cursor["sealed"] = _drain(context.instance, SEALED, cursor["sealed"])
-    _, promoted = _drain(context.instance, PROMOTED, cursor["promoted"])
-    requests = range_requests((parse_window_key(key) for key in sealed), "window", [])
-    if promoted != cursor["promoted"]:
-        waiting = context.instance.get_materialized_partitions(FEATURED) - context.instance.get_materialized_partitions(
-            SCORED
-        )
-        requests += range_requests(map(parse_window_key, waiting - set(sealed)), f"backlog-{promoted}", [SCORED])
-        cursor["promoted"] = promoted
+    cursor = msgspec.json.decode(context.cursor, type=Cursor) if context.cursor else Cursor()
+    keys, cursor.sealed = drain(context.instance, SEALED, cursor.sealed)
+    sealed = [parse_window_key(key) for key in keys]
+    if not was_materialized(context.instance, CHAMPION):
+        cursor.unscored = contiguous([*sealed, *_windows(cursor.unscored)])
+        requests = range_requests(sealed, BEFORE_SCORES)
+    else:
+        featured = context.instance.get_materialized_partitions(FEATURED) if cursor.unscored else set()
+        ready, cursor.unscored = split_ready(cursor.unscored, featured)
+        requests = range_requests(sealed, [*BEFORE_SCORES, SCORED]) + range_requests(ready, [SCORED])
     if not requests:
         return dg.SkipReason("No window was sealed since the last tick.")
-    return dg.SensorResult(run_requests=requests, cursor=json.dumps(cursor))
+    return dg.SensorResult(run_requests=requests, cursor=msgspec.json.encode(cursor).decode())
 
 
-def range_requests(windows: Iterable[datetime], purpose: str, assets: list[dg.AssetKey]) -> list[dg.RunRequest]:
-    """One run request for each unbroken range of windows, of at most WINDOWS_PER_RUN; `assets` empty means all."""
-    requests = []
-    for first, last in contiguous(windows, limit=WINDOWS_PER_RUN):
-        requests.append(
-            dg.RunRequest(
-                asset_selection=assets or None,
-                tags={
-                    "dagster/asset_partition_range_start": window_key(first),
-                    "dagster/asset_partition_range_end": window_key(last),
-                    "txwatch/purpose": purpose,
-                },
-            )
+def split_ready(waiting: Iterable[Range], featured: Collection[str]) -> tuple[list[datetime], list[Range]]:
+    """Of the windows that wait for a champion, those that have features by now, and the ranges of the others."""
+    ready: list[datetime] = []
+    rest: list[datetime] = []
+    for window in _windows(waiting):
+        (ready if window_key(window) in featured else rest).append(window)
+    return ready, contiguous(rest)
+
+
+def range_requests(windows: Iterable[datetime], assets: list[dg.AssetKey]) -> list[dg.RunRequest]:
+    """One run request for each unbroken range of windows, of at most WINDOWS_PER_RUN."""
+    return [
+        dg.RunRequest(
+            asset_selection=assets,
+            tags={
+                "dagster/asset_partition_range_start": window_key(first),
+                "dagster/asset_partition_range_end": window_key(last),
+            },
         )
-    return requests
+        for first, last in contiguous(windows, limit=WINDOWS_PER_RUN)
+    ]
 
 
-def _drain(instance: dg.DagsterInstance, asset: dg.AssetKey, after: int) -> tuple[list[str], int]:
-    """Partition keys of the asset's materializations after a storage id, oldest first, and the new storage id."""
-    records = instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=asset, after_storage_id=after), limit=EVENTS_PER_TICK, ascending=True
-    ).records
-    keys = [record.partition_key for record in records if record.partition_key is not None]
-    return keys, records[-1].storage_id if records else after
+def _windows(ranges: Iterable[Range]) -> list[datetime]:
+    return [window for first, last in ranges for window in [*window_range(first, last), last]]

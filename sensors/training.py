@@ -5,15 +5,12 @@ from datetime import timedelta
 import dagster as dg
 
 from resources.database import DatabaseResource
+from sensors.events import was_materialized
+from sensors.scoring import CHAMPION, FEATURED
 from txwatch.clock import utc_now
 from txwatch.detection.training import MIN_ROWS
 
 RETRY_AFTER = timedelta(minutes=10)
-
-
-def first_training_needed(rows: int, promoted: bool) -> bool:
-    """Whether there is no champion, and enough to train one."""
-    return not promoted and rows >= MIN_ROWS
 
 
 @dg.sensor(
@@ -25,13 +22,15 @@ def first_training_needed(rows: int, promoted: bool) -> bool:
 def first_training_sensor(
     context: dg.SensorEvaluationContext, database: DatabaseResource
 ) -> dg.SensorResult | dg.SkipReason:
-    promoted = context.instance.get_latest_materialization_event(dg.AssetKey("champion_model")) is not None
-    if promoted:
+    if was_materialized(context.instance, CHAMPION):
         return dg.SkipReason("There is a model; the daily schedule trains the next one.")
+    # The event comes when a run is done: rows alone would show the first windows of a long history.
+    if not was_materialized(context.instance, FEATURED):
+        return dg.SkipReason("No window has features yet.")
     with database.connect() as connection:
         row = connection.execute("SELECT count(*) FROM transaction_features").fetchone()
     rows = row[0] if row else 0
-    if not first_training_needed(rows, promoted):
+    if rows < MIN_ROWS:
         return dg.SkipReason(f"{rows} transactions have features; the first training wants {MIN_ROWS}.")
     attempt = int(utc_now().timestamp() // RETRY_AFTER.total_seconds())
     return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"first-training-{attempt}")])

@@ -1,5 +1,5 @@
 """`python -m txwatch` is the `txwatch` command."""
 
-from txwatch.cli import app
+from txwatch.cli import main
 
-app()
+main()

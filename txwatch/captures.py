@@ -4,6 +4,7 @@ Belongs here: the file format only. What a message means is in `txwatch.wire`.
 """
 
 import gzip
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -59,14 +60,15 @@ def read_capture(path: Path) -> Iterator[CapturedMessage]:
                 if stripped := line.strip():
                     yield parse_line(stripped)
                 number += 1
-        except (msgspec.MsgspecError, ValueError, TypeError, OverflowError) as error:
+        except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise CaptureError(f"{path}, line {number}: {error}") from error
-        except EOFError as error:
-            raise CaptureError(f"{path}, line {number}: the gzip file is cut off") from error
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise CaptureError(f"{path}, line {number}: the gzip file is broken: {error}") from error
 
 
 def parse_line(line: bytes) -> CapturedMessage:
     """Split one line into message and meta. Raises ValueError or msgspec's errors, which `read_capture` explains."""
+    line.decode()  # raw parts are not checked, and a WebSocket text message must be valid UTF-8
     parts = _line.decode(line)
     raw_meta = parts.pop("meta", None)
     if raw_meta is None:

@@ -3,25 +3,30 @@
 import json
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from txwatch.errors import UserError
 from txwatch.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
 
 
-def database_url(settings: Settings) -> str:
-    """The database that DATABASE_URL names. Ends the command with what to do when it is unset."""
-    if settings.database_url is None:
-        console.print("DATABASE_URL is not set. `txwatch run` and `txwatch demo` bring a database of their own.")
-        raise typer.Exit(2)
-    return settings.database_url.get_secret_value()
+def main() -> None:
+    """Run the command. An error that its user can mend is one line, without a traceback."""
+    try:
+        app()
+    except UserError as error:
+        errors.print(f"[bold red]txwatch:[/bold red] {escape(str(error))}", soft_wrap=True)
+        sys.exit(2)
 
 
 @app.command()
@@ -30,7 +35,7 @@ def migrate() -> None:
     from txwatch.system.prepare import prepare_database
 
     settings = Settings()
-    prepare_database(settings.home, database_url(settings))
+    prepare_database(settings.home, settings.require_database_url())
 
 
 @app.command()
@@ -55,7 +60,7 @@ def ingest() -> None:
 
     settings = Settings()
     holder = f"{socket.gethostname()} process {os.getpid()}"
-    shift = work_until_signalled(IngestWorker(database_url(settings), settings.stream_url, holder))
+    shift = work_until_signalled(IngestWorker(settings.require_database_url(), settings.stream_url, holder))
     console.print(f"Landed {shift.landed} transactions; {shift.reason}.")
 
 
@@ -66,7 +71,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="As one JSON obj
     from txwatch.status import read_status
     from txwatch.store.database import connect
 
-    with connect(database_url(Settings())) as connection:
+    with connect(Settings().require_database_url()) as connection:
         facts = read_status(connection, utc_now()).as_dict()
     if as_json:
         print(json.dumps(facts))

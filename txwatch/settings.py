@@ -7,7 +7,12 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from txwatch.errors import UserError
 from txwatch.windows import window_start
+
+
+class MissingSettingError(UserError):
+    """A setting that this command cannot do without."""
 
 
 class Settings(BaseSettings):
@@ -53,6 +58,14 @@ class Settings(BaseSettings):
         validation_alias="MLFLOW_TRACKING_URI",
         description="MLflow server. Unset: the same Postgres, artifacts under TXWATCH_HOME.",
     )
+
+    def require_database_url(self) -> str:
+        """DATABASE_URL, for what cannot bring a server of its own. Raises MissingSettingError."""
+        if self.database_url is None:
+            raise MissingSettingError(
+                "DATABASE_URL is not set. `txwatch run` and `txwatch demo` bring a database of their own."
+            )
+        return self.database_url.get_secret_value()
 
     @cached_property
     def first_window(self) -> datetime:

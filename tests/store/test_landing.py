@@ -1,9 +1,10 @@
 """Landing is idempotent, and what is read back is what was landed."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
+from tests.builders import T0, transaction
 from txwatch.store.database import connect
 from txwatch.store.landing import MAX_QUARANTINED_BYTES, QuarantinedMessage, land_transactions, quarantine
 from txwatch.store.lease import (
@@ -15,54 +16,34 @@ from txwatch.store.lease import (
     take_lease,
 )
 from txwatch.store.reading import read_transactions
-from txwatch.wire.transaction import CreatedOutput, SpentOutput, Transaction
-
-T0 = datetime(2024, 3, 14, 12, tzinfo=UTC)
+from txwatch.wire.transaction import SpentOutput, Transaction
 
 
-def transaction(n: int, **changes: object) -> Transaction:
-    values = {
-        "txid": f"{n:064x}",
-        "seen_at": T0 + timedelta(microseconds=n),
-        "feed_time": None,
-        "value_sat": 9_520,
-        "input_sat": 10_740,
-        "fee_sat": 1_220,
-        "vsize": 111,
-        "weight": 441,
-        "size": 192,
-        "input_count": 1,
-        "output_count": 1,
-        "rbf": True,
-        "version": 2,
-        "lock_time": 0,
-        "inputs": [SpentOutput("bc1qspent", 10_740, "p2wpkh", 0)],
-        "outputs": [CreatedOutput(None, 9_520, "op_return", 0)],
-        "source": "feed",
-    }
-    return Transaction(**(values | changes))
+def numbered(n: int, **changes: object) -> Transaction:
+    """Distinct transactions in the order of their numbers."""
+    return transaction(**{"txid": f"{n:064x}", "seen_at": T0 + timedelta(microseconds=n)} | changes)
 
 
 def test_a_transaction_comes_back_as_it_was_landed(database_url: str) -> None:
-    hostile = transaction(1, inputs=[SpentOutput('"\\\t\n\\N \u2028 \U0001f40b', None, "other", 0)], fee_sat=None)
+    hostile = numbered(1, inputs=[SpentOutput('"\\\t\n\\N \u2028 \U0001f40b', None, "other", 0)], fee_sat=None)
     with connect(database_url) as connection, connection.transaction(force_rollback=True):
-        assert land_transactions(connection, [hostile, transaction(2)]) == [hostile.txid, transaction(2).txid]
-        assert read_transactions(connection, T0, T0 + timedelta(seconds=1)) == [hostile, transaction(2)]
+        assert land_transactions(connection, [hostile, numbered(2)]) == [hostile.txid, numbered(2).txid]
+        assert read_transactions(connection, T0, T0 + timedelta(seconds=1)) == [hostile, numbered(2)]
 
 
 def test_an_address_with_a_nul_byte_costs_only_that_character(database_url: str) -> None:
     with connect(database_url) as connection, connection.transaction(force_rollback=True):
-        land_transactions(connection, [transaction(1, inputs=[SpentOutput("a\0b", 1, "other", 0)]), transaction(2)])
+        land_transactions(connection, [numbered(1, inputs=[SpentOutput("a\0b", 1, "other", 0)]), numbered(2)])
         landed = read_transactions(connection, T0, T0 + timedelta(seconds=1))
         assert [tx.inputs[0].addr for tx in landed] == ["a\ufffdb", "bc1qspent"]
 
 
 def test_landing_twice_keeps_the_first(database_url: str) -> None:
-    later = transaction(1, seen_at=T0 + timedelta(hours=1), source="block")
+    later = numbered(1, seen_at=T0 + timedelta(hours=1), source="block")
     with connect(database_url) as connection, connection.transaction(force_rollback=True):
-        assert land_transactions(connection, [transaction(1), transaction(1)]) == [transaction(1).txid]
-        assert land_transactions(connection, [later, transaction(2)]) == [transaction(2).txid]
-        assert read_transactions(connection, T0, T0 + timedelta(hours=2)) == [transaction(1), transaction(2)]
+        assert land_transactions(connection, [numbered(1), numbered(1)]) == [numbered(1).txid]
+        assert land_transactions(connection, [later, numbered(2)]) == [numbered(2).txid]
+        assert read_transactions(connection, T0, T0 + timedelta(hours=2)) == [numbered(1), numbered(2)]
 
 
 def test_the_quarantine_keeps_the_reason_and_a_bounded_body(database_url: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.builders import pay, spend, utx
 from txwatch.wire.messages import (
     MAX_SUPPLY_SAT,
     BlockAnnouncement,
@@ -21,35 +22,6 @@ from txwatch.wire.transaction import Transaction, from_wire
 
 NOW = datetime(2024, 3, 14, 12, 0, 1, tzinfo=UTC)
 DATA = Path(__file__).parents[3] / "shared/data"
-
-
-def spend(value: int | None = 10_740, script: str = "", sequence: int = 0xFFFFFFFD) -> dict:
-    prevout = {
-        "value": value,
-        "n": 0,
-        "addr": "bc1q6klm0fkst4zvrc2ygwgekvxjsnqvpgg2jjfurm",
-        "script": "0014" + "d5" * 20,
-    }
-    return {"sequence": sequence, "script": script, "prev_out": None if value is None else prevout}
-
-
-def pay(value: int = 9_520, script: str = "a914" + "50" * 20 + "87") -> dict:
-    return {"value": value, "n": 0, "addr": "395H8VPYPtAoZWa2bx5SRyN2VojXrsb7j3", "script": script}
-
-
-def utx(**changes: object) -> bytes:
-    """The transaction 23f6ae50 of March 2024: 192 bytes, weight 441, fee 1,220 sat."""
-    x = {
-        "hash": "23" * 32,
-        "ver": 2,
-        "size": 192,
-        "lock_time": 0,
-        "time": 1710376406,
-        "vin_sz": 1,
-        "vout_sz": 1,
-    }
-    x |= {"inputs": [spend()], "out": [pay()], "relayed_by": "0.0.0.0", "tx_index": 0} | changes
-    return json.dumps({"op": "utx", "x": {k: v for k, v in x.items() if v is not ...}}).encode()
 
 
 def parse(body: bytes) -> Transaction:

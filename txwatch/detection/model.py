@@ -97,4 +97,4 @@ class Model:
     def percentile(self, feature: int, value: float) -> float:
         """Where a value stands among those seen in training, 0 to 100."""
         grid = self.card.percentiles[feature]
-        return (np.searchsorted(grid, value, "left") + np.searchsorted(grid, value, "right") - 1) / 2
+        return float(np.searchsorted(grid, value, "left") + np.searchsorted(grid, value, "right") - 1) / 2

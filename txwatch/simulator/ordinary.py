@@ -77,7 +77,7 @@ class OrdinaryTraffic:
         draws = self._draws
         sender = self.book.new("p2tr")
         payee = sender if draws.share() < 0.7 else self.book.new("p2tr")
-        change = int(draws.log_between(1_000, 20_000_000)) if draws.share() < 0.5 else 0
+        change = int(draws.log_between(1_000, 300_000)) if draws.share() < 0.5 else 0
         message = op_return("5d" + draws.hex(draws.between(*_RUNE_PAYLOAD_BYTES)))
         output = created(payee.text, payee.script, self._carriers.draw(draws) + change, 1)
         return self._carry(plan, sender, payee, [message, output], 0)

@@ -5,6 +5,7 @@ Belongs here: the schedule. It knows no socket and no clock; it is asked what is
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,8 +37,8 @@ class Playlist:
 
     def __init__(self, *, capture: Path | None, rate: float | None, regime: str, seed: int) -> None:
         regimes_rate = regime_named(regime).transactions_per_second
-        if rate is not None and rate <= 0:
-            raise ValueError(f"rate is {rate}, it must be above 0 transactions a second")
+        if rate is not None and not 0 < rate < inf:
+            raise ValueError(f"rate is {rate}, it must be a number above 0, in transactions a second")
         if capture is not None and not capture.is_file():
             raise FileNotFoundError(f"no capture at {capture}")
         self._capture_rate = rate or regimes_rate

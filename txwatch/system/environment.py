@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+from txwatch.features.catalogue import feast_environment
 from txwatch.store.urls import libpq_url, with_schema
 
 PROJECT = Path(__file__).parents[2]
@@ -27,9 +28,11 @@ def system_environment(home: Path, database_url: str, **settings: str) -> dict[s
         "DAGSTER_HOME": str(dagster_home),
         "DAGSTER_POSTGRES_URL": with_schema(libpq_url(database_url), "dagster"),
         "TXWATCH_CODE_PORT": str(CODE_PORT),
+        **feast_environment(database_url),
         # Sensors and runs are many short processes: their libraries must not each start a thread per core.
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "PYTHONUNBUFFERED": "1",
         **settings,
     }

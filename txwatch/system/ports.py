@@ -3,8 +3,10 @@
 import socket
 from collections.abc import Mapping
 
+from txwatch.errors import UserError
 
-class PortInUseError(Exception):
+
+class PortInUseError(UserError):
     """A port that the system needs is taken."""
 
 

@@ -5,18 +5,19 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from txwatch.errors import UserError
 from txwatch.store.migrate import migrate, record_history_start
 from txwatch.system.environment import PROJECT
 
 PREPARATIONS = {
     "Dagster": ["-m", "dagster", "instance", "migrate"],
-    "Feast": ["-m", "resources.feature_store"],
-    "MLflow": ["-m", "resources.model_registry"],
+    "Feast": ["-m", "feature_repo.apply"],
+    "MLflow": ["-m", "txwatch.detection.registry"],
 }
 """What makes each library's tables; each is safe to repeat. As processes, for each is seconds of imports."""
 
 
-class PreparationError(Exception):
+class PreparationError(UserError):
     """A library could not make its tables."""
 
 

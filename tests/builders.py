@@ -1,0 +1,77 @@
+"""What tests are made of: valid transactions and feed messages, of which each test changes what it is about."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from txwatch.wire.transaction import CreatedOutput, SpentOutput, Transaction
+
+T0 = datetime(2024, 3, 14, 12, tzinfo=UTC)
+
+
+def transaction(**changes: Any) -> Transaction:
+    """A stored transaction of one input and one output, with these fields changed."""
+    values: dict[str, Any] = {
+        "txid": f"{1:064x}",
+        "seen_at": T0,
+        "feed_time": None,
+        "value_sat": 9_520,
+        "input_sat": 10_740,
+        "fee_sat": 1_220,
+        "vsize": 111,
+        "weight": 441,
+        "size": 192,
+        "input_count": 1,
+        "output_count": 1,
+        "rbf": True,
+        "version": 2,
+        "lock_time": 0,
+        "inputs": [SpentOutput("bc1qspent", 10_740, "p2wpkh", 0)],
+        "outputs": [CreatedOutput(None, 9_520, "op_return", 0)],
+        "source": "feed",
+    }
+    return Transaction(**(values | changes))
+
+
+def spend(value: int | None = 10_740, script: str = "", sequence: int = 0xFFFFFFFD) -> dict[str, Any]:
+    """One input of a `utx`; `value` None leaves the spent output unresolved."""
+    prevout = {
+        "value": value,
+        "n": 0,
+        "addr": "bc1q6klm0fkst4zvrc2ygwgekvxjsnqvpgg2jjfurm",
+        "script": "0014" + "d5" * 20,
+    }
+    return {"sequence": sequence, "script": script, "prev_out": None if value is None else prevout}
+
+
+def pay(value: int = 9_520, script: str = "a914" + "50" * 20 + "87") -> dict[str, Any]:
+    """One output of a `utx`."""
+    return {"value": value, "n": 0, "addr": "395H8VPYPtAoZWa2bx5SRyN2VojXrsb7j3", "script": script}
+
+
+def utx(**changes: Any) -> bytes:
+    """A feed message, the transaction 23f6ae50 of March 2024: 192 bytes, weight 441, fee 1,220 sat.
+
+    `changes` replace fields of `x`; `...` leaves a field out.
+    """
+    x: dict[str, Any] = {
+        "hash": "23" * 32,
+        "ver": 2,
+        "size": 192,
+        "lock_time": 0,
+        "time": 1710376406,
+        "vin_sz": 1,
+        "vout_sz": 1,
+    }
+    x |= {"inputs": [spend()], "out": [pay()], "relayed_by": "0.0.0.0", "tx_index": 0} | changes
+    return json.dumps({"op": "utx", "x": {k: v for k, v in x.items() if v is not ...}}).encode()
+
+
+def numbered_utx(n: int, **changes: Any) -> bytes:
+    """A feed message like that of `utx` with a txid of its own."""
+    return utx(hash=f"{n:064x}", **changes)
+
+
+def labelled(message: bytes, *labels: str) -> bytes:
+    """The message as a line of a capture that says what is known about it."""
+    return json.dumps(json.loads(message) | {"meta": {"labels": labels}}).encode()

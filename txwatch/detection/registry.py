@@ -1,0 +1,157 @@
+"""The models in MLflow's registry: trained ones go in as challengers, the champion comes out to score.
+
+A model is stored as skops, which holds no code, and is read back here with a fixed list of types: neither a pickle nor
+a type that the stored file itself names is ever loaded. MLflow's import takes seconds, so it happens in the functions.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from txwatch.detection.model import Model, ModelCard
+from txwatch.settings import Settings
+from txwatch.store.urls import sqlalchemy_url, with_schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+EXPERIMENT = "txwatch"
+REGISTERED_MODEL = "txwatch"
+CHALLENGER, CHAMPION = "challenger", "champion"
+TRUSTED_TYPES = ["numpy.dtype", "sklearn.tree._tree.Tree"]
+"""What skops does not trust by itself and an Isolation Forest needs: arrays of numbers, and trees of them."""
+
+_MODEL, _CARD, _REFERENCE = "model", "card.json", "reference.parquet"
+
+
+@dataclass(frozen=True)
+class ModelRegistry:
+    """A registry at `tracking_uri`. `artifacts` is where a local experiment keeps its files; a server has its own."""
+
+    tracking_uri: str = field(repr=False)
+    artifacts: Path
+
+    @classmethod
+    def of(cls, home: Path, database_url: str, tracking_uri: str | None) -> "ModelRegistry":
+        """The registry of an installation: a server's if there is one, else the tables in its own database."""
+        return cls(
+            tracking_uri or with_schema(sqlalchemy_url(database_url), "mlflow"), home.resolve() / "mlflow" / "artifacts"
+        )
+
+    def prepare(self) -> None:
+        """Make MLflow's tables and the experiment. Safe to repeat."""
+        if self._client().get_experiment_by_name(EXPERIMENT) is None:
+            local = self.tracking_uri.startswith("postgresql")
+            if local:
+                self.artifacts.mkdir(parents=True, exist_ok=True)
+            location = self.artifacts.resolve().as_uri() if local else None
+            self._client().create_experiment(EXPERIMENT, artifact_location=location)
+
+    def register(
+        self,
+        pipeline: Any,
+        card: ModelCard,
+        *,
+        parameters: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        reference: "pd.DataFrame",
+    ) -> str:
+        """Log a trained model to MLflow's active run, register it as challenger, and return its version.
+
+        `reference` is a sample of what it was trained on, against which later traffic is compared.
+        """
+        import mlflow
+        import mlflow.sklearn
+
+        mlflow.log_params(dict(parameters))
+        mlflow.log_metrics(dict(metrics))
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / _CARD).write_bytes(card.to_json())
+            reference.to_parquet(Path(folder) / _REFERENCE)
+            mlflow.log_artifact(str(Path(folder) / _CARD))
+            mlflow.log_artifact(str(Path(folder) / _REFERENCE))
+        logged = mlflow.sklearn.log_model(
+            pipeline,
+            name=_MODEL,
+            serialization_format="skops",
+            skops_trusted_types=TRUSTED_TYPES,
+            registered_model_name=REGISTERED_MODEL,
+            # Given, for finding them out would load the model in a process of its own.
+            pip_requirements=["scikit-learn", "skops"],
+        )
+        version = str(logged.registered_model_version)
+        self._client().set_registered_model_alias(REGISTERED_MODEL, CHALLENGER, version)
+        return version
+
+    def champion_version(self) -> str | None:
+        """The version that scores, None before the first promotion."""
+        return self._aliased(CHAMPION)
+
+    def champion(self) -> Model | None:
+        """The model that scores, None before the first promotion. Raises ContractMismatchError."""
+        return self._load_aliased(CHAMPION)
+
+    def challenger(self) -> Model | None:
+        """The newest trained model, None before the first training. Raises ContractMismatchError."""
+        return self._load_aliased(CHALLENGER)
+
+    def load(self, version: str) -> Model:
+        """One version, ready to score. Raises MlflowException if it does not exist, ContractMismatchError."""
+        import mlflow.artifacts
+        import skops.io
+
+        registered = self._client().get_model_version(REGISTERED_MODEL, version)
+        card = mlflow.artifacts.load_text(self._artifact(registered, _CARD))
+        with tempfile.TemporaryDirectory() as folder:
+            path = mlflow.artifacts.download_artifacts(
+                f"models:/{REGISTERED_MODEL}/{version}", dst_path=folder, tracking_uri=self.tracking_uri
+            )
+            pipeline = skops.io.load(Path(path) / "model.skops", trusted=TRUSTED_TYPES)
+        return Model(version, pipeline, ModelCard.from_json(card))
+
+    def reference(self, version: str) -> "pd.DataFrame":
+        """The sample of its training data that was kept with a version."""
+        import mlflow.artifacts
+        import pandas as pd
+
+        registered = self._client().get_model_version(REGISTERED_MODEL, version)
+        with tempfile.TemporaryDirectory() as folder:
+            return pd.read_parquet(
+                mlflow.artifacts.download_artifacts(self._artifact(registered, _REFERENCE), dst_path=folder)
+            )
+
+    def promote(self, version: str, decision: Mapping[str, Any]) -> None:
+        """Make a version the champion, and keep with it what the decision was based on."""
+        client = self._client()
+        client.set_registered_model_alias(REGISTERED_MODEL, CHAMPION, version)
+        run = client.get_model_version(REGISTERED_MODEL, version).run_id
+        client.log_dict(run, dict(decision), "promotion.json")
+
+    def _load_aliased(self, alias: str) -> Model | None:
+        version = self._aliased(alias)
+        return None if version is None else self.load(version)
+
+    def _aliased(self, alias: str) -> str | None:
+        for model in self._client().search_registered_models(f"name = '{REGISTERED_MODEL}'"):
+            version = model.aliases.get(alias)
+            return None if version is None else str(version)
+        return None
+
+    def _artifact(self, version: "ModelVersion", name: str) -> str:
+        run = self._client().get_run(version.run_id)
+        return f"{run.info.artifact_uri}/{name}"
+
+    def _client(self) -> "MlflowClient":
+        import mlflow
+
+        mlflow.set_tracking_uri(self.tracking_uri)
+        return mlflow.MlflowClient()
+
+
+if __name__ == "__main__":
+    settings = Settings()
+    ModelRegistry.of(settings.home, settings.require_database_url(), settings.mlflow_tracking_uri).prepare()

@@ -1,0 +1,177 @@
+"""The local feed: a real WebSocket and HTTP server on loopback that speaks the protocol of blockchain.info.
+
+Belongs here: what is sent when, and the server's life. What is played comes from `playing.py`, blocks from `chain.py`.
+"""
+
+import asyncio
+import errno
+import signal
+from contextlib import AsyncExitStack, suppress
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+from urllib.parse import urlsplit
+
+import msgspec
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as serve_websockets
+from websockets.http11 import Request, Response
+
+from txwatch.captures import CaptureError
+from txwatch.clock import Clock, utc_now
+from txwatch.errors import UserError
+from txwatch.simulator.chain import Chain
+from txwatch.simulator.playing import Played, Playlist
+from txwatch.simulator.rest import RestApi
+from txwatch.simulator.subscribers import MAX_UNSENT_BYTES, Subscribers
+
+HOST = "127.0.0.1"
+STREAM_PATH = "/inv"
+TICK_SECONDS = 0.01
+"""How often the feed asks what is due."""
+CLOSE_SECONDS = 3.0
+"""How long a client may take to close its connection, or to read a REST answer. A stop takes no longer."""
+KEPT_BLOCKS, KEPT_WAITING = 36, 100_000
+"""Six hours of blocks and a mempool that `txwatch feed` can show: at 2 kB a transaction, at most half a gigabyte."""
+_MESSAGES_AT_ONCE = 16
+_MAX_OPERATION_BYTES = 65_536
+
+
+class LocalFeed:
+    """A feed that runs for the length of an `async with` block.
+
+    It plays from the first subscription to transactions on. Messages and blocks are in the order of their times, which
+    `clock` alone moves on. `truth` gets a line of JSON for each labelled transaction. With `port` 0 the system chooses
+    one. Entering raises OSError when the port or the truth file cannot be opened.
+    """
+
+    def __init__(
+        self,
+        *,
+        playlist: Playlist,
+        chain: Chain,
+        port: int = 0,
+        clock: Clock = utc_now,
+        truth: Path | None = None,
+        rest_interval_seconds: float = 0.0,
+        max_unsent_bytes: int = MAX_UNSENT_BYTES,
+    ) -> None:
+        self._playlist = playlist
+        self._chain = chain
+        self._port = port
+        self._clock = clock
+        self._truth_path = truth
+        self._rest = RestApi(chain, clock, rest_interval_seconds)
+        self._subscribers = Subscribers(max_unsent_bytes)
+        self._truth: BinaryIO | None = None
+        self._open = AsyncExitStack()
+
+    @property
+    def stream_url(self) -> str:
+        return f"ws://{HOST}:{self._port}{STREAM_PATH}"
+
+    @property
+    def rest_url(self) -> str:
+        return f"http://{HOST}:{self._port}"
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            if self._truth_path is not None:
+                # Unbuffered: what was planted is on disk before anybody can see it.
+                self._truth = stack.enter_context(self._truth_path.open("ab", buffering=0))
+            server = await stack.enter_async_context(
+                serve_websockets(
+                    self._subscribers.attend,
+                    HOST,
+                    self._port,
+                    process_request=self._route,
+                    compression=None,  # loopback has room, and deflating 3.9 MB for each client takes time
+                    max_size=_MAX_OPERATION_BYTES,
+                    close_timeout=CLOSE_SECONDS,
+                )
+            )
+            self._port = next(iter(server.sockets)).getsockname()[1]
+            self._playing = asyncio.create_task(self._play(), name="local feed")
+            self._open = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._playing.cancel()
+        try:
+            with suppress(asyncio.CancelledError):
+                await self._playing
+        finally:
+            await self._open.aclose()
+
+    async def play_on(self) -> None:
+        """Wait for the end of the playing, which only an error brings: CaptureError, or OSError from a file."""
+        await asyncio.shield(self._playing)
+
+    def _route(self, _connection: ServerConnection, request: Request) -> Response | None:
+        """None lets the WebSocket handshake go on."""
+        return None if urlsplit(request.path).path == STREAM_PATH else self._rest.answer(request.path)
+
+    async def _play(self) -> None:
+        while not self._subscribers.awaited.is_set():
+            self._mine_through(self._clock())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._subscribers.awaited.wait(), TICK_SECONDS)
+        self._playlist.begin(self._clock())
+        while True:
+            now = self._clock()
+            for number, played in enumerate(self._playlist.until(now), start=1):
+                self._mine_through(played.at)
+                self._send(played)
+                if number % _MESSAGES_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # let clients read while a backlog is sent
+            self._mine_through(now)
+            await asyncio.sleep(TICK_SECONDS)
+
+    def _send(self, played: Played) -> None:
+        transaction = self._chain.served(played.message, played.at)
+        if self._truth is not None and transaction is not None and played.labels:
+            line = {"txid": transaction.txid, "labels": played.labels, "at": played.at.isoformat()}
+            self._truth.write(msgspec.json.encode(line) + b"\n")
+        self._subscribers.send_transaction(played.message, transaction)
+
+    def _mine_through(self, now: datetime) -> None:
+        while self._chain.due(now):
+            # Mined at its own time and not at this tick's, so that the same seed gives the same blocks.
+            self._subscribers.send_block(self._chain.mine(self._chain.next_block_at).announcement())
+
+
+class FeedError(UserError):
+    """The local feed cannot start, or cannot go on."""
+
+
+def serve(*, port: int, capture: Path | None, rate: float | None, regime: str, seed: int, truth: Path | None) -> None:
+    """Run a local feed until SIGINT or SIGTERM. Raises FeedError."""
+    try:
+        playlist = Playlist(capture=capture, rate=rate, regime=regime, seed=seed)
+        chain = Chain(seed=seed, start=utc_now(), kept_blocks=KEPT_BLOCKS, kept_waiting=KEPT_WAITING)
+    except (ValueError, FileNotFoundError) as error:
+        raise FeedError(str(error)) from error
+    try:
+        asyncio.run(_until_signalled(LocalFeed(playlist=playlist, chain=chain, port=port, truth=truth)))
+    except CaptureError as error:
+        raise FeedError(str(error)) from error
+    except OSError as error:
+        in_use = error.errno == errno.EADDRINUSE
+        raise FeedError(f"port {port} is in use; choose another with --port" if in_use else str(error)) from error
+
+
+async def _until_signalled(feed: LocalFeed) -> None:
+    loop, signalled = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, signalled.set)
+    async with feed:
+        print(f"Serving {feed.stream_url} and {feed.rest_url}. Ctrl-C ends.", flush=True)
+        ends = {asyncio.create_task(signalled.wait()), asyncio.create_task(feed.play_on())}
+        done, rest = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for task in rest:
+            task.cancel()
+        for task in done:
+            task.result()
