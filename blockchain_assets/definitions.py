@@ -7,7 +7,7 @@ import dagster as dg
 
 from blockchain_assets.address_activity import address_activity_asset
 from blockchain_assets.anomaly_model import anomaly_model_asset, training_job
-from blockchain_assets.champion_model import champion_model
+from blockchain_assets.champion_model import champion_model_asset
 from blockchain_assets.jobs import ingest_shift_job, score_windows_job
 from blockchain_assets.network_baseline import network_baseline_asset
 from blockchain_assets.partitions import window_partitions
@@ -55,8 +55,8 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
             address_activity_asset(windows),
             transaction_features_asset(windows),
             transaction_scores_asset(windows, settings.whale_btc),
-            anomaly_model_asset(settings.alerts_per_hour),
-            champion_model,
+            anomaly_model_asset(settings.alerts_per_hour, settings.whale_btc),
+            champion_model_asset(settings.whale_btc),
         ],
         jobs=[ingest_shift_job, score_windows_job(windows), training_job],
         schedules=[daily_training],

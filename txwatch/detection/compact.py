@@ -1,4 +1,4 @@
-"""The fitted pipeline as flat arrays, because scikit-learn's cost for the few rows of a live batch is that of its calls.
+"""The fitted pipeline as flat arrays, because scikit-learn's cost for a live batch of few rows is that of its calls.
 
 scikit-learn walks the forest tree by tree, with a dozen Python calls for each; for one row that is nearly all of the
 time. Here few rows walk all trees at once, one level a step, and many rows walk tree by tree in scikit-learn's own

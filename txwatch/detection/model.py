@@ -38,6 +38,8 @@ class ModelCard(msgspec.Struct, frozen=True):
     """The threshold at `transactions_per_hour`."""
     highest_scores: list[float]
     """Of the rows, the highest first: what the threshold at another rate is read from."""
+    seed_agreement: float
+    """How far a forest of another seed agrees on the most unusual hundredth: a Jaccard index, 0 to 1."""
     medians: list[float]
     """Of each feature in training: what "ordinary" means in an explanation."""
     percentiles: list[list[float]]

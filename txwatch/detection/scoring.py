@@ -40,9 +40,12 @@ class ScoringResult:
 
 
 def score_windows(
-    connection: Connection, windows: Sequence[datetime], model: Model, *, whale_btc: float
+    connection: Connection, windows: Sequence[datetime], model: Model, *, whale_btc: float, lane: str = "window"
 ) -> ScoringResult:
-    """Score the stored features of these windows, one database transaction each."""
+    """Score the stored features of these windows, one database transaction each.
+
+    In the lane `shadow` a model that is not the champion shows what it would say; alerts leave those scores alone.
+    """
     detectors = default_detectors(whale_btc=whale_btc)
     networks = read_network_contexts(connection, [context_window(window) for window in windows])
     result = ScoringResult()
@@ -54,7 +57,7 @@ def score_windows(
         anomalies = [score for score in scores if score.is_anomaly]
         with connection.transaction():
             result.written += insert_scores(
-                connection, scores, model.version, stored.context.network.version, lane="window"
+                connection, scores, model.version, stored.context.network.version, lane=lane
             )
         result.scored += len(scores)
         result.anomalies += len(anomalies)

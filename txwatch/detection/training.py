@@ -1,5 +1,6 @@
 """Training: features in, a fitted pipeline and its card out. No label is used."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,14 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txwatch.detection.accounting import likely_findings, remaining_scores
+from txwatch.detection.agreement import top_agreement
 from txwatch.detection.compact import CompactForest
 from txwatch.detection.forest import SAMPLES_PER_TREE, TREES, build_forest
 from txwatch.detection.model import ModelCard
 from txwatch.detection.threshold import budget_threshold, highest
 from txwatch.features.contract import FEATURE_NAMES, contract_fingerprint
+from txwatch.windows import window_start
 
 MIN_ROWS = 5_000
+"""Worth a first training, what is held out included."""
+MIN_TRAINED_ROWS = 3_000
 """Below this an Isolation Forest has seen too little of the day's traffic for a threshold in its far tail."""
+HELD_OUT_SHARE = 0.2
+HELD_OUT_AT_MOST = timedelta(hours=1)
+AGREEMENT_ROWS = 50_000
 
 
 class TooFewRowsError(ValueError):
@@ -54,7 +62,7 @@ def train(
     alerts_per_hour: float,
     whale_btc: float,
     seed: int,
-    min_rows: int = MIN_ROWS,
+    min_rows: int = MIN_TRAINED_ROWS,
     trees: int = TREES,
 ) -> TrainedModel:
     """Fit on features of shape (n, len(FEATURE_NAMES)), seen in [trained_from, trained_to).
@@ -70,8 +78,9 @@ def train(
     pipeline = build_forest(seed, trees=trees, samples=min(SAMPLES_PER_TREE, n)).fit(features)
     known = np.where(np.isnan(features).all(axis=0), 0.0, features)
     medians = np.nanmedian(known, axis=0)
+    plain = CompactForest.of(pipeline).score
     scores = remaining_scores(
-        CompactForest.of(pipeline).score,
+        plain,
         features,
         likely_findings(features, whale_btc=whale_btc),
         medians,
@@ -89,7 +98,22 @@ def train(
         alerts_per_hour=alerts_per_hour,
         threshold=budget_threshold(best, n, transactions_per_hour, alerts_per_hour),
         highest_scores=best,
+        seed_agreement=_seed_agreement(features, plain, seed, trees),
         medians=medians.tolist(),
         percentiles=np.nanpercentile(known, np.arange(101), axis=0).T.tolist(),
     )
     return TrainedModel(pipeline, card, scores)
+
+
+def held_out_from(first: datetime, last: datetime) -> datetime:
+    """Where training ends for traffic seen from `first` to `last`: what comes after is kept for the gate."""
+    return window_start(last - min(HELD_OUT_AT_MOST, HELD_OUT_SHARE * (last - first)))
+
+
+def _seed_agreement(
+    features: NDArray[np.float64], score: Callable[[NDArray[np.float64]], NDArray[np.float64]], seed: int, trees: int
+) -> float:
+    """How far a forest of another seed agrees on the top hundredth of the newest rows."""
+    other = build_forest(seed + 1, trees=trees, samples=min(SAMPLES_PER_TREE, len(features))).fit(features)
+    newest = features[-AGREEMENT_ROWS:]
+    return top_agreement(score(newest), CompactForest.of(other).score(newest))

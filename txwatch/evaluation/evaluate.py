@@ -9,7 +9,7 @@ Without captures: the simulator's traffic, trained on its first hours and measur
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from txwatch.detection.training import TrainedModel, train
 from txwatch.evaluation.baseline import Baseline
 from txwatch.evaluation.figures import compared
 from txwatch.evaluation.labelled import Labelled, simulate
+from txwatch.evaluation.planted import SEED, START, planted
 from txwatch.evaluation.replay import network_columns, replay, replayed_features
 from txwatch.evaluation.whales import simulated_truth, whale_figures
 from txwatch.features.batch import TransactionBatch
@@ -38,17 +39,7 @@ from txwatch.wire.transaction import Transaction
 
 TRANSACTIONS_PER_HOUR = 19_800.0
 """5.5 a second, what the network brings on an ordinary day: captures say nothing reliable of their own rate."""
-SEED = 20_240_314
 MIN_ROWS = 500
-START = datetime(2024, 3, 14, tzinfo=UTC)
-_PLANTED_FOR = timedelta(hours=4)
-_PLANTS_PER_HOUR = {
-    "fee_accident": 50.0,
-    "whale": 50.0,
-    "coinjoin": 50.0,
-    "dormant_round_move": 50.0,
-    "dust_storm": 4.0,
-}
 
 
 @dataclass(frozen=True)
@@ -80,8 +71,8 @@ def evaluate_captures(
     model = _model(_trained(features, span, options))
     baseline = Baseline(train_on.transactions)
     unlabelled = background.only(None)
-    planted = _planted(context)
-    parts = [unlabelled, positives, planted]
+    plants = planted(context.network.median_fee_rate_1h or 1.0)
+    parts = [unlabelled, positives, plants]
     scores = [model.score(transaction_features(TransactionBatch.of(p.transactions), context)) for p in parts]
     by_baseline = [baseline.score(p.transactions) for p in parts]
 
@@ -98,7 +89,7 @@ def evaluate_captures(
     detectors = default_detectors(whale_btc=options.whale_btc)
     found = {
         name: _found(score(part.transactions, context, model, detectors), part.labels)
-        for name, part in (("background", unlabelled), ("positives", positives), ("planted", planted))
+        for name, part in (("background", unlabelled), ("positives", positives), ("planted", plants))
     }
     return {
         "labels": figures_of(1),
@@ -184,22 +175,6 @@ def _trained(features: NDArray[np.float64], span: timedelta, options: Options) -
 
 def _model(trained: TrainedModel) -> Model:
     return Model("evaluated", trained.pipeline, trained.card)
-
-
-def _planted(context: Context) -> Labelled:
-    """Some hundreds of planted anomalies, in the regime whose fee rates are nearest to the context's."""
-    rate = context.network.median_fee_rate_1h or 1.0
-    regime = min(REGIMES.values(), key=lambda r: abs(np.log(_median(r.fee_rate) / rate)))
-    traffic = simulate(
-        regime.name, seed=SEED, start=START, duration=_PLANTED_FOR, rate=0.01, plants_per_hour=_PLANTS_PER_HOUR
-    )
-    rows = [row for row, label in enumerate(traffic.labels) if label is not None]
-    return Labelled([traffic.transactions[row] for row in rows], [traffic.labels[row] for row in rows])
-
-
-def _median(knots: Sequence[tuple[float, float]]) -> float:
-    shares, values = zip(*knots, strict=True)
-    return float(np.interp(0.5, shares, values))
 
 
 def _found(scored: Sequence[Score], labels: Sequence[str | None]) -> dict[str, Any]:
