@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from txwatch.detection.model import ContractMismatchError, Model, ModelCard
+from txwatch.errors import UserError
 from txwatch.settings import Settings
 from txwatch.store.urls import sqlalchemy_url, with_schema
 
@@ -26,6 +27,10 @@ TRUSTED_TYPES = ["numpy.dtype", "sklearn.tree._tree.Tree"]
 """What skops does not trust by itself and an Isolation Forest needs: arrays of numbers, and trees of them."""
 
 _MODEL, _CARD, _REFERENCE = "model", "card.json", "reference.parquet"
+
+
+class UnknownModelError(UserError):
+    """A model that was never registered."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,15 @@ class ModelRegistry:
             return self.load(version)
         except ContractMismatchError:
             return None
+
+    def named(self, name: str) -> Model:
+        """A version by its number or by an alias. Raises UnknownModelError, ContractMismatchError."""
+        known = [v.version for v in self._client().search_model_versions(f"name = '{REGISTERED_MODEL}'")]
+        version = name if name in {str(v) for v in known} else self._aliased(name)
+        if version is None:
+            there = ", ".join(sorted((str(v) for v in known), key=int)) or "none"
+            raise UnknownModelError(f"There is no model version or alias {name!r}. Versions: {there}.")
+        return self.load(version)
 
     def load(self, version: str) -> Model:
         """One version, ready to score. Raises MlflowException if it does not exist, ContractMismatchError."""
