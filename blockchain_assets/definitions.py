@@ -61,7 +61,7 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
             champion_model_asset(settings.whale_btc),
             drift_report_asset(settings.home.resolve() / "reports"),
         ],
-        jobs=[ingest_shift_job, score_windows_job(windows), training_job, drift_job],
+        jobs=[ingest_shift_job, score_windows_job, training_job, drift_job],
         schedules=[daily_training, hourly_drift_report],
         sensors=[
             keeper_sensor,

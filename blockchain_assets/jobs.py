@@ -1,15 +1,15 @@
 """The jobs: one shift of ingestion, the scoring of windows, and training."""
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from blockchain_assets.instance import INGEST_POOL
 from resources.ingestion import IngestionResource
 from txwatch.ingest.worker import work_until_signalled
 
 INGEST_PRIORITY = "100"
 
 
-@dg.op(pool="ingest", description="Follows the feed and lands it until the shift is over.")
+@dg.op(pool=INGEST_POOL, description="Follows the feed and lands it until the shift is over.")
 def follow_feed(context: dg.OpExecutionContext, ingestion: IngestionResource) -> None:
     worker = ingestion.worker(holder=f"run {context.run_id[:8]}")
     shift = work_until_signalled(worker)
@@ -26,12 +26,9 @@ def ingest_shift_job() -> None:
     follow_feed()
 
 
-def score_windows_job(windows: dg.TimeWindowPartitionsDefinition) -> UnresolvedAssetJobDefinition:
-    """Everything that a sealed window goes through, in one process."""
-    return dg.define_asset_job(
-        "score_windows",
-        selection=["network_baseline", "address_activity", "transaction_features", "transaction_scores"],
-        partitions_def=windows,
-        executor_def=dg.in_process_executor,
-        description="Baseline, activity, features and scores of sealed windows.",
-    )
+score_windows_job = dg.define_asset_job(
+    "score_windows",
+    selection=["network_baseline", "address_activity", "transaction_features", "transaction_scores"],
+    executor_def=dg.in_process_executor,
+    description="Everything that a sealed window goes through, in one process: baseline, activity, features, scores.",
+)

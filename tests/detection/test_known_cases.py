@@ -1,4 +1,4 @@
-"""Golden incidents are found for the right reason, and benign look-alikes do not alert, whatever month taught the model."""
+"""Golden incidents are found for the right reason, and look-alikes do not alert, whatever month taught the model."""
 
 import pytest
 

@@ -10,7 +10,7 @@ from txwatch.store.migrate import migrate, record_history_start
 from txwatch.system.environment import PROJECT
 
 PREPARATIONS = {
-    "Dagster": ["-m", "dagster", "instance", "migrate"],
+    "Dagster": ["-m", "blockchain_assets.instance"],
     "Feast": ["-m", "feature_repo.apply"],
     "MLflow": ["-m", "txwatch.detection.registry"],
 }
@@ -26,25 +26,23 @@ class Preparation:
 
     def __init__(self, environment: Mapping[str, str], logs: Path) -> None:
         logs.mkdir(parents=True, exist_ok=True)
-        self._logs = logs
+        self._logs = {name: logs / f"prepare-{name.lower()}.log" for name in PREPARATIONS}
         self._processes = {
-            name: subprocess.Popen(  # noqa: S603 - our own commands
-                [sys.executable, *arguments],
-                env=dict(environment),
-                cwd=PROJECT,
-                stdout=(logs / f"prepare-{name.lower()}.log").open("w"),
-                stderr=subprocess.STDOUT,
-            )
-            for name, arguments in PREPARATIONS.items()
+            name: _start(arguments, environment, self._logs[name]) for name, arguments in PREPARATIONS.items()
         }
 
     def wait(self) -> None:
         """Return when all are done. Raises PreparationError, which names the log to read."""
-        for name, process in self._processes.items():
-            if process.wait() != 0:
-                raise PreparationError(
-                    f"{name} could not be prepared; see {self._logs / f'prepare-{name.lower()}.log'}"
-                )
+        failed = [name for name, process in self._processes.items() if process.wait() != 0]
+        if failed:
+            raise PreparationError(f"{failed[0]} could not be prepared; see {self._logs[failed[0]]}")
+
+
+def _start(arguments: list[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("w") as output:
+        return subprocess.Popen(  # noqa: S603 - our own commands
+            [sys.executable, *arguments], env=dict(environment), cwd=PROJECT, stdout=output, stderr=subprocess.STDOUT
+        )
 
 
 def prepare_database(home: Path, database_url: str) -> None:

@@ -1,0 +1,22 @@
+"""`python -m blockchain_assets.instance` brings Dagster's own tables to its version, and sets the slots of the pools.
+
+Every pool has one slot, so that windows are computed one run after the other: a window's context is made of the
+windows before it. Only `ingest` has two, for the moment in which one shift hands over to the next; a queue full of
+backfills never holds that up.
+"""
+
+import dagster as dg
+
+INGEST_POOL = "ingest"
+INGEST_SLOTS = 2
+
+
+def prepare_instance(instance: dg.DagsterInstance) -> None:
+    """Migrate the instance's storage, and set its pools. Safe to repeat."""
+    instance.upgrade()
+    instance.event_log_storage.set_concurrency_slots(INGEST_POOL, INGEST_SLOTS)
+
+
+if __name__ == "__main__":
+    with dg.DagsterInstance.get() as default_instance:
+        prepare_instance(default_instance)
