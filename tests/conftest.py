@@ -1,6 +1,7 @@
 """What many tests share: one real PostgreSQL server for the session, a migrated database for each module, and where
 Dagster takes part, a home with a real instance on that database."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -82,7 +83,7 @@ def dagster_instance(installation: Installation) -> Iterator[dg.DagsterInstance]
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real captures, which is not part of the project."""
-    folder = Path(__file__).parents[2] / "shared/data"
+    folder = Path(os.environ.get("TXWATCH_SHARED", Path(__file__).parents[2] / "shared")) / "data"
     if not folder.exists():
         pytest.skip("the real captures are not beside the project")
     return folder

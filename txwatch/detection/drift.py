@@ -99,12 +99,16 @@ class Reference:
             for i, edges in zip(WATCHED, self._edges, strict=True)
         ]
         self._seed = seed
+        self._known_limits: dict[tuple[int, int], list[float]] = {}
 
     def compare(self, features: Floats, *, span: timedelta = HOUR) -> Drift:
         """Recent features, of shape (n, len(FEATURES)), seen within `span`. Raises TooFewRowsError."""
         if len(features) < MIN_ROWS:
             raise TooFewRowsError(f"{len(features)} recent rows, a comparison wants {MIN_ROWS}")
-        limits = self._limits(len(features), max(1, round(span / self._block)))
+        drawn = (len(features), max(1, round(span / self._block)))
+        if drawn not in self._known_limits:
+            self._known_limits[drawn] = self._limits(*drawn)
+        limits = self._known_limits[drawn]
         found = []
         for i, edges, counts, limit in zip(WATCHED, self._edges, self._counts, limits, strict=True):
             recent = np.bincount(_bins(features[:, i], edges), minlength=counts.shape[1])
