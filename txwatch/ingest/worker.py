@@ -42,7 +42,7 @@ class Shift:
 class IngestWorker:
     """One ingest worker. `duration` bounds its shift; None runs until it is stopped."""
 
-    database_url: str
+    database_url: str = field(repr=False)
     stream_url: str
     holder: str
     duration: timedelta | None = None
@@ -130,8 +130,10 @@ class IngestWorker:
             # In a thread: the loop goes on receiving, and answers the server's pings, while the database works.
             self.landed += await asyncio.to_thread(_commit, connection, epoch, batch, seen_through, self.clock)
         except LeaseLostError:
-            # The new holder subscribed before it took the lease, but this batch may hold what came before that.
-            await asyncio.to_thread(_commit, connection, None, batch, seen_through, self.clock)
+            # The new holder subscribed before it took the lease, but what came until now may be older than that.
+            rest, self._batch = self._batch, Batch()
+            for left in batch, rest:
+                await asyncio.to_thread(_commit, connection, None, left, seen_through, self.clock)
             raise
 
 

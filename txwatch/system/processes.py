@@ -18,7 +18,7 @@ STOP_GRACE_SECONDS = 20
 SIGNALLED = {130, 143}
 
 
-def dagster_processes() -> dict[str, list[str]]:
+def dagster_processes(code_port: int = CODE_PORT) -> dict[str, list[str]]:
     """The commands of Dagster's processes by name: one code server, the web UI, and the daemon."""
     return {
         "code": [
@@ -30,7 +30,7 @@ def dagster_processes() -> dict[str, list[str]]:
             "-h",
             "127.0.0.1",
             "-p",
-            str(CODE_PORT),
+            str(code_port),
             "--location-name",
             "txwatch",
         ],
