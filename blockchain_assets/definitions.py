@@ -7,11 +7,12 @@ import dagster as dg
 
 from blockchain_assets.address_activity import address_activity_asset
 from blockchain_assets.anomaly_model import anomaly_model_asset, training_job
-from blockchain_assets.champion_model import champion_model
+from blockchain_assets.champion_model import champion_model_asset
+from blockchain_assets.drift_report import drift_job, drift_report_asset
 from blockchain_assets.jobs import ingest_shift_job, maintenance_job, score_windows_job
 from blockchain_assets.network_baseline import network_baseline_asset
 from blockchain_assets.partitions import window_partitions
-from blockchain_assets.schedules import daily_maintenance, daily_training
+from blockchain_assets.schedules import daily_maintenance, daily_training, hourly_drift_report
 from blockchain_assets.transaction_features import transaction_features_asset
 from blockchain_assets.transaction_scores import transaction_scores_asset
 from blockchain_assets.transactions import transactions_asset
@@ -20,6 +21,7 @@ from resources.feature_store import FeatureStoreResource
 from resources.ingestion import IngestionResource
 from resources.mlflow_run import mlflow_run
 from resources.model_registry import ModelRegistryResource
+from sensors.drift import drift_sensor
 from sensors.failures import run_failure_sensor
 from sensors.keeper import keeper_sensor
 from sensors.landing import landing_sensor
@@ -59,17 +61,19 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
             address_activity_asset(windows),
             transaction_features_asset(windows),
             transaction_scores_asset(windows, settings.whale_btc),
-            anomaly_model_asset(settings.alerts_per_hour),
-            champion_model,
+            anomaly_model_asset(settings.alerts_per_hour, settings.whale_btc),
+            champion_model_asset(settings.whale_btc),
+            drift_report_asset(settings.home.resolve() / "reports"),
         ],
-        jobs=[ingest_shift_job, score_windows_job, training_job, maintenance_job(settings.retention_days)],
-        schedules=[daily_training, daily_maintenance],
+        jobs=[ingest_shift_job, score_windows_job, training_job, drift_job, maintenance_job(settings.retention_days)],
+        schedules=[daily_training, hourly_drift_report, daily_maintenance],
         sensors=[
             keeper_sensor,
             landing_sensor(settings.first_window),
             scoring_sensor,
             first_training_sensor,
             promotion_sensor,
+            drift_sensor,
             run_failure_sensor,
         ],
         resources=default_resources(settings) | dict(resources or {}),

@@ -152,13 +152,13 @@ transaction_scores = sa.Table(
     sa.Column("model_version", sa.Text, primary_key=True),
     sa.Column("context_version", BIGINT, primary_key=True),
     sa.Column("seen_at", _time, nullable=False, index=True),
-    sa.Column("lane", sa.Text, nullable=False, comment="live or window"),
+    sa.Column("lane", sa.Text, nullable=False, comment="live, window or shadow"),
     sa.Column("score", sa.Float(53), nullable=False, comment="0 to 1, higher is more unusual"),
     sa.Column("threshold", sa.Float(53), nullable=False),
     sa.Column("is_anomaly", sa.Boolean, nullable=False),
     sa.Column("reasons", JSONB, nullable=False),
     sa.Column("scored_at", _time, nullable=False, server_default=sa.func.clock_timestamp()),
-    sa.CheckConstraint("lane IN ('live', 'window')", name="lane_is_known"),
+    sa.CheckConstraint("lane IN ('live', 'window', 'shadow')", name="lane_is_known"),
 )
 
 transaction_features = sa.Table(
