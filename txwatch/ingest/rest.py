@@ -18,7 +18,7 @@ INTERVAL_SECONDS = 10.0
 """The public service answers about one request per 10 s and address; above that, 429."""
 TIMEOUT_SECONDS = 60.0
 """A block with all its transactions is some megabytes."""
-ATTEMPTS = 6
+ATTEMPTS = 4
 MAX_WAIT_SECONDS = 300.0
 
 
