@@ -1,5 +1,7 @@
 """The jobs: one shift of ingestion, the scoring of windows, and training."""
 
+import os
+
 import dagster as dg
 
 from blockchain_assets.instance import INGEST_POOL
@@ -13,7 +15,7 @@ LONGEST_SHIFT_SECONDS = 2 * 60 * 60
 
 @dg.op(pool=INGEST_POOL, description="Follows the feed and lands it until the shift is over.")
 def follow_feed(context: dg.OpExecutionContext, ingestion: IngestionResource) -> None:
-    worker = ingestion.worker(holder=f"run {context.run_id[:8]}")
+    worker = ingestion.worker(holder=f"run {context.run_id[:8]} process {os.getpid()}")
     shift = work_until_signalled(worker)
     context.log.info(f"Epoch {shift.epoch}: landed {shift.landed} transactions; {shift.reason}.")
 
