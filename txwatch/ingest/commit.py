@@ -37,15 +37,22 @@ class Committed:
 
 
 def commit(
-    connection: Connection, batch: Batch, *, epoch: int | None, now: datetime, landed: Landed | None = None
+    connection: Connection,
+    batch: Batch,
+    *,
+    epoch: int | None,
+    now: datetime,
+    landed: Landed | None = None,
+    live: bool = True,
 ) -> Committed:
     """Land a batch and renew the lease of this epoch; with None, land it alone.
 
+    What is not `live` did not come by the feed: it is landed, and changes neither counts nor gaps.
     Deadlocks and serialization failures are retried. Raises psycopg.Error when the database cannot take the batch.
     """
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            return _commit(connection, batch, epoch, now, landed)
+            return _commit(connection, batch, epoch, now, landed, live)
         except (DeadlockDetected, SerializationFailure) as error:
             if attempt == _ATTEMPTS:
                 raise
@@ -54,7 +61,9 @@ def commit(
     raise AssertionError("unreachable")
 
 
-def _commit(connection: Connection, batch: Batch, epoch: int | None, now: datetime, landed: Landed | None) -> Committed:
+def _commit(
+    connection: Connection, batch: Batch, epoch: int | None, now: datetime, landed: Landed | None, live: bool
+) -> Committed:
     with connection.transaction():
         txids, refused = land_what_is_sound(connection, batch.transactions)
         land_blocks(connection, batch.blocks, batch.seen_through)
@@ -65,6 +74,8 @@ def _commit(connection: Connection, batch: Batch, epoch: int | None, now: dateti
             _tell(landed, connection, new)
         lease = lock_lease(connection)
         note_late_windows(connection, late_windows(new, lease, now), "landed late")
+        if not live:
+            return Committed(len(new), superseded=False)
         # A batch whose commit was not answered is landed again: it must not count twice.
         if lease is None or lease.committed_through != batch.seen_through:
             count_messages(
