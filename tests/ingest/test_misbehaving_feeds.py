@@ -1,6 +1,7 @@
 """The worker on feeds that misbehave: whatever they do, what they sent is what is landed, and the rest is a gap."""
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -195,3 +196,56 @@ async def test_what_fails_beside_the_landing_does_not_hold_it_up(fresh: str, tmp
         await until(has_landed(fresh, 20))
     assert sum(told) == 20
     assert landed(fresh) == sent(utxs(0, 20))
+
+
+async def test_hostile_words_of_a_closing_server_and_impossible_blocks_hold_nothing_up(
+    fresh: str, tmp_path: Path
+) -> None:
+    block = b'{"op":"block","x":{"hash":"%064d","height":%d,"time":1710374400,"nTx":%d}}'
+
+    async def rude(stage: Stage) -> None:
+        await stage.send(*utxs(0, 5), block % (1, 2**31, 0), block % (2, 834_000, 2**63), block % (3, 834_000, 9))
+        await stage.websocket.close(1011, "go\0away")
+
+    async def last(stage: Stage) -> None:
+        await stage.send(*utxs(5, 10))
+        await stage.stay()
+
+    async with scripted_feed(rude, last) as feed, following(fresh, feed.url, tmp_path):
+        await until(has_landed(fresh, 10))
+    assert "go\ufffdaway" in query(fresh, "SELECT cause FROM feed_gaps")[0][0]
+    assert query(fresh, "SELECT height, tx_count FROM blocks") == [(834_000, 9)]
+    assert query(fresh, "SELECT count(*) FROM quarantined_messages") == [(2,)]
+
+
+async def test_a_batch_that_cannot_be_landed_is_set_aside_and_is_a_gap(fresh: str, tmp_path: Path) -> None:
+    with connect(fresh) as connection:
+        connection.execute("ALTER TABLE blocks ADD CHECK (height <> 13)")
+    landed_first = asyncio.Event()
+
+    async def act(stage: Stage) -> None:
+        await stage.send(b'{"op":"block","x":{"hash":"%064d","height":13,"time":1710374400}}' % 1, *utxs(0, 5))
+        await landed_first.wait()
+        await stage.send(*utxs(5, 10))
+        await stage.stay()
+
+    async with scripted_feed(act) as feed, following(fresh, feed.url, tmp_path):
+        await until(lambda: bool(list(tmp_path.rglob("*.unreadable"))))
+        landed_first.set()
+        await until(has_landed(fresh, 5))
+    assert landed(fresh) == sent(utxs(5, 10))
+    assert "set aside" in query(fresh, "SELECT cause FROM feed_gaps")[0][0]
+
+
+async def test_a_shift_ends_by_itself_after_some_overtime(fresh: str, tmp_path: Path) -> None:
+    async def act(stage: Stage) -> None:
+        await stage.send(*utxs(0, 5))
+        await stage.stay()
+
+    async with (
+        scripted_feed(act) as feed,
+        following(fresh, feed.url, tmp_path, duration=timedelta(seconds=0.6)) as running,
+    ):
+        shift = await asyncio.wait_for(running.task, 20)
+    assert (shift.landed, shift.reason, shift.epoch) == (5, "shift over", 1)
+    assert query(fresh, "SELECT released_at > expires_at FROM ingest_lease") == [(True,)]

@@ -62,6 +62,7 @@ def test_only_whole_windows_from_the_next_one_on_are_sealed() -> None:
         (lease(released_at=T0), "run 1234 has left"),
         (lease(heartbeat_at=T0 - timedelta(minutes=2)), "run 1234 was not heard for 120 s"),
         (lease(expires_at=T0 + HANDOVER_LEAD - SECOND), "the shift of run 1234 ends in 59 s"),
+        (lease(expires_at=T0 - 90 * SECOND), "the shift of run 1234 is over since 90 s"),
         (lease(), None),
         (lease(expires_at=None), None),
     ],

@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from enum import Enum, auto
 from functools import partial
 from typing import TypeVar
 
@@ -22,17 +23,24 @@ from txwatch.ingest.connection import Delays
 from txwatch.ingest.spool import Spool, SpoolFullError, UnreadableBatchError
 from txwatch.store.database import Connection, open_connection
 from txwatch.store.gaps import FeedGap
+from txwatch.store.landing import is_caused_by_rows
 from txwatch.store.lease import release_lease
 
 log = structlog.get_logger(__name__)
 
-COMMIT_SECONDS = 30.0
+COMMIT_SECONDS = 15.0
 """A database that does not answer for this long is taken for gone, and its connection is cut."""
 _CATCH_UP_SECONDS = 0.5
 _ADOPT_SECONDS = 10.0
 _RECONNECT_SECONDS = 5.0
 
 _T = TypeVar("_T")
+
+
+class _Outcome(Enum):
+    LANDED = auto()
+    AWAY = auto()
+    REFUSED = auto()
 
 
 class Lander:
@@ -63,7 +71,7 @@ class Lander:
         self._commit_seconds = commit_seconds
         self._epoch: int | None = None
         self._connection: Connection | None = None
-        self._connecting: asyncio.Task[None] | None = None
+        self._connecting: asyncio.Task[Connection] | None = None
         self._adopt_at = 0.0
         self._losing: FeedGap | None = None
         self._untold: list[FeedGap] = []
@@ -81,15 +89,11 @@ class Lander:
 
     async def put(self, batch: Batch) -> list[str]:
         """Make a batch durable. Returns the txids that could not be kept, because the spool is full as well."""
-        if self._connection is not None and self._spool.is_empty:
-            try:
-                if await self._commit(self._connection, self._with_losses(batch)):
-                    self._losses_told()
-                    return []
-            except Exception:
-                # A fault of this program: what was received is kept for the version that has it repaired.
-                await self.spool(batch)
-                raise
+        if self._connection is None or not self._spool.is_empty:
+            return await self.spool(batch)
+        if await self._commit(self._connection, self._with_losses(batch)) is _Outcome.LANDED:
+            self._losses_told()
+            return []
         return await self.spool(batch)
 
     async def spool(self, batch: Batch) -> list[str]:
@@ -122,9 +126,13 @@ class Lander:
 
     async def catch_up(self) -> None:
         """Connect again if the connection is lost, and land what waits, for a moment at most."""
+        if self._connecting is not None:
+            if not self._connecting.done():
+                return
+            connecting, self._connecting = self._connecting, None
+            self._connection = connecting.result()
         if self._connection is None:
-            if self._connecting is None:
-                self._connecting = asyncio.create_task(self._connect())
+            self._connecting = asyncio.create_task(self._connect())
             return
         loop = asyncio.get_running_loop()
         until = loop.time() + _CATCH_UP_SECONDS
@@ -146,8 +154,7 @@ class Lander:
         self._closed = True
         if self._connecting is not None:
             self._connecting.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._connecting
+            await asyncio.wait([self._connecting])
         if self._connection is not None:
             self._connection.close()
         self._spool.close()
@@ -162,25 +169,34 @@ class Lander:
         if oldest is None:
             return
         path, batch = oldest
-        if await self._commit(connection, batch):
+        outcome = await self._commit(connection, batch)
+        if outcome is _Outcome.LANDED:
             await asyncio.to_thread(self._spool.remove, path)
+        elif outcome is _Outcome.REFUSED:
+            await asyncio.to_thread(self._spool.set_aside, path)
+            cause = f"{path} was refused and is set aside; the log says why"
+            self._untold.append(FeedGap(batch.seen_from, batch.seen_through, cause, "the next batch was landed"))
 
-    async def _commit(self, connection: Connection, batch: Batch) -> bool:
-        """Whether the database took the batch. If not, the connection is given up."""
+    async def _commit(self, connection: Connection, batch: Batch) -> _Outcome:
+        """Land a batch, or give up the connection: it is gone, or in an unknown state."""
         work = partial(commit, connection, batch, epoch=self._epoch, now=self._clock(), landed=self._landed)
         try:
             done = await self._in_time(connection, work)
-        except psycopg.Error as error:
-            log.warning("database_away", cause=str(error).strip() or type(error).__name__)
+        except Exception as error:
             self._connection = None
             with suppress(psycopg.Error):
                 connection.close()
-            return False
+            if isinstance(error, psycopg.Error) and not is_caused_by_rows(error):
+                log.warning("database_away", cause=str(error).strip() or type(error).__name__)
+                return _Outcome.AWAY
+            # A fault of this program, or of something in the batch that is no transaction.
+            log.exception("batch_refused", seen_from=batch.seen_from.isoformat())
+            return _Outcome.REFUSED
         self.new += done.new
         if done.superseded:
             self.superseded = True
             self._epoch = None
-        return True
+        return _Outcome.LANDED
 
     async def _in_time(self, connection: Connection, work: Callable[[], _T]) -> _T:
         # In a thread: the loop goes on receiving, and answers the server's pings, while the database works.
@@ -190,20 +206,21 @@ class Lander:
             _cut(connection)
         return await working
 
-    async def _connect(self) -> None:
-        try:
-            for delay in self._delays():
+    async def _connect(self) -> Connection:
+        for delay in self._delays():
+            try:
+                connection = await asyncio.to_thread(self._open)
                 try:
-                    connection = await asyncio.to_thread(self._open)
                     self._epoch = await self._in_time(connection, partial(self._begin, connection))
-                except psycopg.Error as error:
-                    log.info("database_still_away", cause=str(error).strip())
-                    await asyncio.sleep(min(delay, _RECONNECT_SECONDS))
-                else:
-                    self._connection = connection
-                    return
-        finally:
-            self._connecting = None
+                except BaseException:
+                    connection.close()
+                    raise
+            except psycopg.Error as error:
+                log.info("database_still_away", cause=str(error).strip())
+                await asyncio.sleep(min(delay, _RECONNECT_SECONDS))
+            else:
+                return connection
+        raise AssertionError("delays never end")
 
     def _open(self) -> Connection:
         connection = open_connection(self._url, application="txwatch ingest")

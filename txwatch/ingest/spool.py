@@ -90,15 +90,19 @@ class Spool:
         try:
             return path, _decode(path.read_bytes())
         except (msgspec.MsgspecError, OSError) as error:
-            self._sizes.pop(path)
-            with suppress(OSError):
-                path.rename(path.with_suffix(".unreadable"))
+            self.set_aside(path)
             raise UnreadableBatchError(path, *_stretch(path), error) from error
 
     def remove(self, path: Path) -> None:
         """Forget a batch that has been landed."""
         path.unlink(missing_ok=True)
         self._sizes.pop(path)
+
+    def set_aside(self, path: Path) -> None:
+        """Let a batch that cannot be landed hold up no other. Its file is kept, under another name."""
+        self._sizes.pop(path)
+        with suppress(OSError):
+            path.rename(path.with_suffix(".unreadable"))
 
     def adopt_orphans(self) -> int:
         """Take over the batches of workers that have ended. Returns how many there are."""

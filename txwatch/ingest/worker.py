@@ -45,6 +45,8 @@ PENDING_BYTES = 64 << 20
 """What may wait in memory. Above it the worker waits PATIENCE_SECONDS for the database, then writes to the spool."""
 PATIENCE_SECONDS = 2.0
 """Short against the time in which a server wants its pings answered."""
+OVERTIME = 7 / 6
+"""A shift that no other has taken over goes on for a while: a queue that is stuck must not make a gap."""
 ANSWER_SECONDS = 5.0
 """A feed that was asked for everything, and says nothing for this long, is taken to have heard."""
 
@@ -151,7 +153,7 @@ class IngestWorker:
 
     async def _land(self, stop: asyncio.Event) -> str:
         loop = asyncio.get_running_loop()
-        ends_at = None if self.duration is None else loop.time() + self.duration.total_seconds()
+        ends_at = None if self.duration is None else loop.time() + OVERTIME * self.duration.total_seconds()
         # Subscribe first: what the worker before still lands, and what this one hears meanwhile, overlap.
         await _first(self._hearing, stop)
         while not (stop.is_set() or self._lander.superseded or (ends_at is not None and loop.time() >= ends_at)):

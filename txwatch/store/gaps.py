@@ -37,7 +37,8 @@ def record_gaps(connection: Connection, gaps: Sequence[FeedGap]) -> None:
                 {
                     "started_at": gap.started_at,
                     "ended_at": gap.ended_at,
-                    "cause": gap.cause,
+                    # A server's closing words can hold U+0000, which no text column takes.
+                    "cause": gap.cause.replace("\0", "\ufffd"),
                     "ending": gap.ending,
                 }
                 for gap in gaps

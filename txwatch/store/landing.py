@@ -75,10 +75,10 @@ def land_what_is_sound(
 
 
 def is_caused_by_rows(error: Exception) -> bool:
-    """Whether the values are at fault: SQLSTATE classes 21, 22 and 23 (data, integrity) and 54 (a limit exceeded)."""
-    if isinstance(error, psycopg.Error):
-        return (error.sqlstate or "")[:2] in {"21", "22", "23", "54"}
-    return isinstance(error, UnicodeEncodeError)
+    """Whether the values are at fault: data and integrity errors, and SQLSTATE class 54 (a limit exceeded)."""
+    if isinstance(error, psycopg.DataError | psycopg.IntegrityError | UnicodeEncodeError):
+        return True
+    return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith("54")
 
 
 def _refused(tx: Transaction, error: Exception) -> QuarantinedMessage:

@@ -14,7 +14,7 @@ class ListedBlock(Struct, frozen=True):
     """One entry of `/blocks/<ms>`. `time` is in Unix seconds, as the miner set it."""
 
     hash: Hash
-    height: Count
+    height: Annotated[int, Meta(ge=0, lt=2**31)]
     time: Count
 
 
@@ -23,9 +23,9 @@ class WholeBlock(Struct):
 
     hash: Hash
     prev_block: Hash
-    height: Count
+    height: Annotated[int, Meta(ge=0, lt=2**31)]
     time: Count
-    n_tx: Annotated[int, Meta(ge=0)]
+    n_tx: Annotated[int, Meta(ge=0, lt=2**31)]
     tx: list[msgspec.Raw]
 
 

@@ -60,9 +60,9 @@ class WireBlock(Struct):
     """A block announcement. It names no transactions: those need `/rawblock/<hash>`."""
 
     hash: Hash
-    height: Count
+    height: Annotated[int, Meta(ge=0, lt=2**31)]
     time: Count
-    n_tx: Annotated[int, Meta(ge=0)] = msgspec.field(name="nTx", default=0)
+    n_tx: Annotated[int, Meta(ge=0, lt=2**31)] = msgspec.field(name="nTx", default=0)
 
 
 class UnconfirmedTransaction(Struct, tag_field="op", tag="utx"):
