@@ -1,5 +1,7 @@
 """The jobs: one shift of ingestion, the scoring of windows, and the daily maintenance."""
 
+import os
+
 import dagster as dg
 
 from blockchain_assets.instance import INGEST_POOL
@@ -10,11 +12,13 @@ from txwatch.ingest.worker import work_until_signalled
 from txwatch.store.retention import drop_expired, expiry
 
 INGEST_PRIORITY = "100"
+LONGEST_SHIFT_SECONDS = 2 * 60 * 60
+"""A shift is an hour. A run whose process has died with its machine looks started for ever, and would keep its slot."""
 
 
 @dg.op(pool=INGEST_POOL, description="Follows the feed and lands it until the shift is over.")
 def follow_feed(context: dg.OpExecutionContext, ingestion: IngestionResource) -> None:
-    worker = ingestion.worker(holder=f"run {context.run_id[:8]}")
+    worker = ingestion.worker(holder=f"run {context.run_id[:8]} process {os.getpid()}")
     shift = work_until_signalled(worker)
     context.log.info(f"Epoch {shift.epoch}: landed {shift.landed} transactions; {shift.reason}.")
 
@@ -22,7 +26,7 @@ def follow_feed(context: dg.OpExecutionContext, ingestion: IngestionResource) ->
 @dg.job(
     name="ingest_shift",
     executor_def=dg.in_process_executor,
-    tags={"dagster/priority": INGEST_PRIORITY},
+    tags={"dagster/priority": INGEST_PRIORITY, "dagster/max_runtime": str(LONGEST_SHIFT_SECONDS)},
     description="One shift of the ingest worker. The keeper sensor launches the next before this one ends.",
 )
 def ingest_shift_job() -> None:

@@ -61,8 +61,37 @@ def ingest() -> None:
 
     settings = Settings()
     holder = f"{socket.gethostname()} process {os.getpid()}"
-    shift = work_until_signalled(IngestWorker(settings.require_database_url(), settings.stream_url, holder))
+    worker = IngestWorker(
+        settings.require_database_url(),
+        settings.stream_url,
+        holder,
+        settings.spool,
+        spool_bytes=settings.spool_mb << 20,
+    )
+    shift = work_until_signalled(worker)
     console.print(f"Landed {shift.landed} transactions; {shift.reason}.")
+
+
+@app.command()
+def record(
+    file: Annotated[Path, typer.Argument(help="A new capture, gzipped if its name ends in .gz.")],
+    seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
+) -> None:
+    """Capture the feed to a file, until Ctrl-C."""
+    from txwatch.ingest.recording import record_until_signalled
+
+    done = record_until_signalled(Settings().stream_url, file, seconds)
+    console.print(f"Recorded {done.messages} messages, {done.skipped} left out, {done.disconnects} disconnections.")
+
+
+@app.command()
+def replay(file: Annotated[Path, typer.Argument(help="A capture.")]) -> None:
+    """Land a capture in the database of DATABASE_URL, each message at the moment at which it was received."""
+    from txwatch.ingest.recording import replay as land_capture
+    from txwatch.store.database import connect
+
+    with connect(Settings().require_database_url(), application="txwatch replay") as connection:
+        console.print(f"Landed {land_capture(connection, file)} transactions.")
 
 
 @app.command()
