@@ -1,0 +1,108 @@
+"""What to send to a chat next: the pure decision behind the dispatcher, and all of its noise control.
+
+- A fresh alert goes out by itself, the most severe first, then the oldest.
+- At most BURST of them in FLOOD_WINDOW: in a storm the rest goes into a digest, at most one in DIGEST_EVERY.
+- What was raised late, or has become too old while Telegram was away, goes into the digest.
+- What may or may not have arrived is named in the digest, once, and never sent again.
+- While a chat is muted, all but critical alerts wait; what has become too old by then goes into the digest.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from txwatch.alerts.kinds import Severity
+from txwatch.alerts.raising import LATE_AFTER
+
+BURST = 12
+FLOOD_WINDOW = timedelta(minutes=5)
+DIGEST_WAIT = timedelta(seconds=20)
+"""A digest waits this long for more of its kind: a recovery or a backlog raises many alerts within seconds."""
+DIGEST_EVERY = timedelta(minutes=2)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingAlert:
+    """An alert that waits for a chat. Times UTC."""
+
+    alert_key: str
+    severity: Severity
+    late: bool
+    seen_at: datetime
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class ChatState:
+    """All that the decision depends on. Times UTC, None for never."""
+
+    pending: Sequence[PendingAlert] = ()
+    unlisted: Sequence[str] = ()
+    """Keys of uncertain alerts that no digest has named."""
+    free_at: datetime | None = None
+    """Nothing may be sent before: Telegram's limits, its retry_after, or the delay after a failure."""
+    held_until: datetime | None = None
+    sent_alone: Sequence[datetime] = ()
+    """When alerts were sent one by one, within FLOOD_WINDOW or before."""
+    last_digest: datetime | None = None
+
+
+@dataclass(frozen=True)
+class SendAlert:
+    """Send this one now."""
+
+    alert_key: str
+
+
+@dataclass(frozen=True)
+class SendDigest:
+    """Send one message about these now: alerts, most severe first, and those whose delivery is uncertain."""
+
+    alert_keys: list[str]
+    uncertain: list[str]
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing can be sent before this moment."""
+
+    until: datetime
+
+
+@dataclass(frozen=True)
+class Idle:
+    """Nothing waits."""
+
+
+Step = SendAlert | SendDigest | Wait | Idle
+
+
+def next_step(chat: ChatState, now: datetime) -> Step:
+    """What to do for a chat now."""
+    step = _unpaced(chat, now)
+    if isinstance(step, SendAlert | SendDigest) and chat.free_at is not None and now < chat.free_at:
+        return Wait(chat.free_at)
+    return step
+
+
+def _unpaced(chat: ChatState, now: datetime) -> Step:
+    pending = sorted(chat.pending, key=lambda alert: (-alert.severity, alert.seen_at))
+    fresh = [alert for alert in pending if not alert.late and now - alert.seen_at <= LATE_AFTER]
+    old = [alert for alert in pending if alert.late or now - alert.seen_at > LATE_AFTER]
+    if chat.held_until is not None and now < chat.held_until:
+        urgent = [alert for alert in fresh if alert.severity is Severity.critical]
+        if urgent:
+            return SendAlert(urgent[0].alert_key)
+        return Wait(chat.held_until) if chat.pending or chat.unlisted else Idle()
+    room = max(0, BURST - sum(now - sent < FLOOD_WINDOW for sent in chat.sent_alone))
+    if fresh[:room]:
+        return SendAlert(fresh[0].alert_key)
+    digest = fresh + old
+    if not digest and not chat.unlisted:
+        return Idle()
+    due = min((alert.created_at + DIGEST_WAIT for alert in digest), default=now)
+    if chat.last_digest is not None:
+        due = max(due, chat.last_digest + DIGEST_EVERY)
+    if now < due:
+        return Wait(due)
+    return SendDigest([alert.alert_key for alert in digest], list(chat.unlisted))
