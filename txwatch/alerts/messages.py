@@ -32,20 +32,17 @@ class DigestLine:
 
 def alert_message(alert: Alert, transaction: Transaction | None, now: datetime) -> str:
     """The message about one alert, in Telegram's HTML."""
-    if alert.alert_key.startswith(SYSTEM_PREFIX) or transaction is None:
+    if alert.alert_key.startswith(SYSTEM_PREFIX):
         return to_html([_title(alert), *_reasons(alert), [Piece(f"{_clock(alert.seen_at)} UTC", "i")]])
-    return to_html(
-        [
-            _title(alert, Piece(f" · {_headline(alert, transaction)}")),
-            *_reasons(alert),
-            [Piece(_facts(transaction))],
-            [
-                Piece(f"{alert.alert_key[:8]}…{alert.alert_key[-4:]}", link=EXPLORER + alert.alert_key),
-                Piece(f" · seen {_clock(alert.seen_at)} UTC, sent {_duration(now - alert.seen_at)} later"),
-                Piece("" if alert.model_version is None else f" · model {alert.model_version}"),
-            ],
-        ]
-    )
+    # A transaction that retention has removed is still named and linked.
+    amount = [] if transaction is None else [Piece(f" · {_headline(alert, transaction)}")]
+    facts = [] if transaction is None else [[Piece(_facts(transaction))]]
+    origin = [
+        Piece(f"{alert.alert_key[:8]}…{alert.alert_key[-4:]}", link=EXPLORER + alert.alert_key),
+        Piece(f" · seen {_clock(alert.seen_at)} UTC, sent {_duration(now - alert.seen_at)} later"),
+        Piece("" if alert.model_version is None else f" · model {alert.model_version}"),
+    ]
+    return to_html([_title(alert, *amount), *_reasons(alert), *facts, origin])
 
 
 def digest_message(lines: Sequence[DigestLine], uncertain: Sequence[str], now: datetime) -> str:

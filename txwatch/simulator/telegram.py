@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any
 from urllib.parse import parse_qsl
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -62,7 +63,8 @@ class LocalTelegram:
     """The server's state. Any token is taken, unless one is given.
 
     `received` holds the messages in the order in which they came; an edit changes them in place. `requests` counts all
-    that asked for a message to be sent or edited, also those that were turned away.
+    that asked for a message to be sent or edited, also those that were turned away. `on_message` is called with each
+    message that was taken, and with each that was edited.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class LocalTelegram:
         token: str | None = None,
         flood_control: FloodControl | None = None,
         retry_after_seconds: int = 3,
+        on_message: Callable[[ReceivedMessage], None] = lambda _: None,
     ) -> None:
         self.received: list[ReceivedMessage] = []
         self.requests = 0
@@ -81,6 +84,7 @@ class LocalTelegram:
         self._clock = clock
         self._token = token
         self._retry_after_seconds = retry_after_seconds
+        self._on_message = on_message
         self._updates: list[dict[str, Any]] = []
         self._polls: list[asyncio.Event] = []
         self._silences: list[asyncio.Event] = []
@@ -150,6 +154,7 @@ class LocalTelegram:
                 at=self._clock(),
             )
             self.received.append(message)
+            self._on_message(message)
             return _as_message(message)
 
         return await self._deliver(chat_id, take)
@@ -176,6 +181,7 @@ class LocalTelegram:
                     " the same as a current content and reply markup of the message"
                 )
             self.received[number - 1] = after
+            self._on_message(after)
             return _as_message(after)
 
         return await self._deliver(chat_id, take)
@@ -234,10 +240,9 @@ class LocalTelegram:
         return _result(True)
 
     async def _show_received(self, request: Request) -> Response:
-        """What was received since a message, for whoever runs this server in another process."""
+        """What was received after a message_id, for whoever runs this server in another process."""
         after = int(request.query_params.get("after", 0))
-        fields = ("message_id", "chat_id", "text", "silent", "links")
-        return JSONResponse([{name: getattr(m, name) for name in fields} for m in self.received[after:]])
+        return Response(msgspec.json.encode(self.received[after:]), media_type="application/json")
 
     async def _take_update(self, request: Request) -> Response:
         return _result(self.push_update(await request.json()))
