@@ -1,12 +1,18 @@
-"""The jobs: one shift of ingestion, the scoring of windows, and training."""
+"""The jobs: one shift of ingestion, the scoring of windows, alerts and their delivery, and training."""
+
+from datetime import timedelta
 
 import dagster as dg
 
 from blockchain_assets.instance import INGEST_POOL
+from resources.database import DatabaseResource
 from resources.ingestion import IngestionResource
+from resources.telegram import TelegramResource
 from txwatch.ingest.worker import work_until_signalled
 
 INGEST_PRIORITY = "100"
+DELIVERY_PRIORITY = "50"
+DELIVERY_PATIENCE = timedelta(minutes=1)
 
 
 @dg.op(pool=INGEST_POOL, description="Follows the feed and lands it until the shift is over.")
@@ -32,3 +38,27 @@ score_windows_job = dg.define_asset_job(
     executor_def=dg.in_process_executor,
     description="Everything that a sealed window goes through, in one process: baseline, activity, features, scores.",
 )
+
+raise_alerts_job = dg.define_asset_job(
+    "raise_alerts",
+    selection=["alerts"],
+    executor_def=dg.in_process_executor,
+    tags={"dagster/priority": DELIVERY_PRIORITY},
+    description="Raises the alerts of scored windows and delivers what waits.",
+)
+
+
+@dg.op(pool="delivery", description="Sends what waits, within Telegram's limits.")
+def deliver_pending(context: dg.OpExecutionContext, database: DatabaseResource, telegram: TelegramResource) -> None:
+    outcomes = telegram.deliver(database.url, DELIVERY_PATIENCE)
+    context.log.info(f"Requests to Telegram: {dict(outcomes)}")
+
+
+@dg.job(
+    name="deliver_alerts",
+    executor_def=dg.in_process_executor,
+    tags={"dagster/priority": DELIVERY_PRIORITY},
+    description="Delivers alerts that still wait: after a failure, a pause that Telegram asked for, or a mute.",
+)
+def deliver_alerts_job() -> None:
+    deliver_pending()

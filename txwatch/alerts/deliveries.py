@@ -10,7 +10,7 @@
 The lock is a session's advisory lock, so it ends with its process or its connection, and can never be left behind.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -199,9 +199,3 @@ class _PendingRow:
 
     def as_alert(self) -> PendingAlert:
         return PendingAlert(self.alert_key, Severity[self.severity], self.late, self.seen_at, self.created_at)
-
-
-def due_chats(connection: Connection, chats: Sequence[str], now: datetime) -> list[str]:
-    """The chats for which something waits that may be tried now."""
-    rows = connection.execute(statement(__file__, "due_chats"), {"chats": list(chats), "now": now})
-    return [chat_id for (chat_id,) in rows]

@@ -33,7 +33,7 @@ class DigestLine:
 def alert_message(alert: Alert, transaction: Transaction | None, now: datetime) -> str:
     """The message about one alert, in Telegram's HTML."""
     if alert.alert_key.startswith(SYSTEM_PREFIX):
-        return to_html([_title(alert), *_reasons(alert), [Piece(f"{_clock(alert.seen_at)} UTC", "i")]])
+        return to_html([_title(alert), *_reasons(alert), [Piece(f"noticed {_clock(alert.seen_at)} UTC", "i")]])
     # A transaction that retention has removed is still named and linked.
     amount = [] if transaction is None else [Piece(f" · {_headline(alert, transaction)}")]
     facts = [] if transaction is None else [[Piece(_facts(transaction))]]

@@ -1,5 +1,7 @@
 """A received message as a phone would show it, in the terminal."""
 
+import httpx
+import msgspec
 from rich.box import ROUNDED
 from rich.panel import Panel
 from rich.text import Text
@@ -27,3 +29,21 @@ def phone(message: ReceivedMessage) -> Panel:
         subtitle=" · ".join(notes),
         subtitle_align="right",
     )
+
+
+class LocalPhone:
+    """Asks a local Telegram in another process for what came since the last time."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._seen = 0
+
+    def new(self) -> list[Panel]:
+        """The new messages as a phone shows them; none while the server cannot be reached."""
+        try:
+            answer = httpx.get(f"{self._url}/received", params={"after": self._seen}, timeout=5)
+        except httpx.HTTPError:
+            return []
+        messages = msgspec.json.decode(answer.content, type=list[ReceivedMessage])
+        self._seen += len(messages)
+        return [phone(message) for message in messages]

@@ -161,7 +161,7 @@ alerts = sa.Table(
     sa.Column(
         "late", sa.Boolean, nullable=False, comment="recovered or backfilled: goes to a digest, never out as live"
     ),
-    sa.Column("seen_at", _time, nullable=False, index=True, comment="of the transaction, or since when"),
+    sa.Column("seen_at", _time, nullable=False, index=True, comment="of the transaction, or when it was noticed"),
     sa.Column("model_version", sa.Text, comment="that scored the transaction; NULL for system alerts"),
     sa.Column("created_at", _time, nullable=False, index=True),
     sa.CheckConstraint("severity IN ('low', 'medium', 'high', 'critical')", name="severity_is_known"),

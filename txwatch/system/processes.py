@@ -45,6 +45,11 @@ def feed_process(port: int, options: Mapping[str, object]) -> list[str]:
     return [*_module("txwatch"), "feed", f"--port={port}", *given]
 
 
+def telegram_process(port: int) -> list[str]:
+    """The command of the local Telegram."""
+    return [*_module("txwatch"), "telegram", f"--port={port}"]
+
+
 def _module(name: str) -> list[str]:
     return [sys.executable, "-m", name]
 

@@ -25,7 +25,7 @@ def upgrade() -> None:
             nullable=False,
             comment="recovered or backfilled: goes to a digest, never out as live",
         ),
-        sa.Column("seen_at", _time, nullable=False, comment="of the transaction, or since when"),
+        sa.Column("seen_at", _time, nullable=False, comment="of the transaction, or when it was noticed"),
         sa.Column(
             "model_version", sa.Text(), nullable=True, comment="that scored the transaction; NULL for system alerts"
         ),
