@@ -12,6 +12,7 @@ from txwatch.store.sql import statement
 
 OTHERS_HAVE = timedelta(seconds=15)
 """Whoever raised an alert delivers it too; only what still waits after this needs a run of its own."""
+RUN_STARTS_IN = timedelta(seconds=5)
 LEFT_AFTER = timedelta(minutes=1)
 
 
@@ -34,7 +35,7 @@ def delivery_needed(
     """Why a delivery run should start now, in words for the operator, or None."""
     for chat_id in chats:
         chat = read_chat(connection, chat_id, limits or Limits())
-        step = next_step(chat, now)
+        step = next_step(chat, now + RUN_STARTS_IN)
         overdue = sum(now - alert.created_at > OTHERS_HAVE for alert in chat.pending) + len(chat.unlisted)
         if isinstance(step, SendAlert | SendDigest) and overdue:
             return f"{overdue} alerts wait for chat {chat_id}"
