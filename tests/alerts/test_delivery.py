@@ -8,7 +8,7 @@ import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -16,12 +16,14 @@ import pytest
 from tests.alerts.accelerated import ORIGIN, AcceleratedTime
 from tests.builders import transaction
 from txwatch.alerts.dispatcher import Dispatcher
+from txwatch.alerts.feedback import Verdict, read_precision, record_feedback
 from txwatch.alerts.kinds import Severity
 from txwatch.alerts.markup import MAX_UNITS, units
 from txwatch.alerts.planning import BURST, FLOOD_WINDOW
 from txwatch.alerts.raising import LATE_AFTER, Alert
 from txwatch.alerts.sender import TelegramSender
 from txwatch.alerts.store import count_alerts, insert_alerts
+from txwatch.alerts.updates import insert_confirmations, insert_updates, later_kinds, replaced
 from txwatch.detection.reasons import Reason
 from txwatch.simulator.telegram import Fault, LocalTelegram, ReceivedMessage
 from txwatch.simulator.telegram_limits import FloodControl
@@ -90,7 +92,7 @@ def telegram(database_url: str) -> Iterator[Telegram]:
     time_ = AcceleratedTime.starting_now(FACTOR)
     local = LocalTelegram(time_.clock, token=TOKEN)
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE alerts, alert_deliveries, telegram_chats, telegram_requests, transactions")
+        connection.execute("TRUNCATE alerts, alert_deliveries, telegram_chats, telegram_requests, transactions CASCADE")
     with TelegramServer(local) as server:
         yield Telegram(local, server, time_, database_url)
 
@@ -357,6 +359,67 @@ def test_a_muted_chat_gets_what_it_missed_in_a_digest(telegram: Telegram) -> Non
     (digest,) = telegram.naming(key(1))
     assert digest.at >= until
     assert digest.text.startswith("🗂 1 alert in one message")
+
+
+def test_what_becomes_known_is_written_into_the_message_that_was_sent(telegram: Telegram) -> None:
+    with connect(telegram.database_url) as connection, connection.transaction():
+        land_transactions(connection, [transaction(txid=key(n), seen_at=ORIGIN) for n in (1, 2)])
+    telegram.raise_alerts(alert(1), alert(2), alert(3, late=True))
+    telegram.deliver()
+    before = {m.message_id: m for m in telegram.local.received}
+    confirmed_at = ORIGIN + timedelta(minutes=12)
+    again = replace(alert(1), reasons=[Reason("whale", "x"), Reason("watch_listed", "pays 1abc")])
+    with connect(telegram.database_url) as connection, connection.transaction():
+        assert insert_updates(connection, later_kinds(again)) == 1, "a whale was named before"
+        assert insert_confirmations(connection, "f0", 840_000, [key(1), key(3), key(9)], confirmed_at) == 2
+        assert insert_confirmations(connection, "f0", 840_000, [key(1)], confirmed_at) == 0
+        assert insert_updates(connection, [replaced(key(2), key(7), 840_000, confirmed_at)]) == 1
+    telegram.local.faults.append(Fault.server_error)
+    assert telegram.deliver() == Counter(notsent=1, sent=2)
+    assert telegram.deliver() == Counter()
+
+    after = {m.message_id: m for m in telegram.local.received}
+    assert after.keys() == before.keys()
+    (first,) = telegram.naming(key(1))[:1]
+    lines = first.text.splitlines()
+    assert lines[1:3] == [
+        "👁 also watch-listed address: pays 1abc",
+        "✅ confirmed in block 840,000, 12 min after it was seen",
+    ]
+    assert "sent 12 min later" not in first.text, "the time at which it was sent stays"
+    assert first.buttons == before[first.message_id].buttons != ()
+    (second,) = telegram.naming(key(2))
+    assert "❌ replaced: 00000000… was confirmed in block 840,000 instead" in second.text
+    assert telegram.local.flood_control.exceeded == {}
+
+
+def test_an_edit_that_telegram_refuses_is_given_up(telegram: Telegram) -> None:
+    telegram.raise_alerts(alert(1))
+    telegram.deliver()
+    with connect(telegram.database_url) as connection, connection.transaction():
+        insert_confirmations(connection, "f0", 840_000, [key(1)], ORIGIN)
+    telegram.local.faults.append(Fault.bad_request)
+    assert telegram.deliver() == Counter(refused=1)
+    assert telegram.deliver() == Counter()
+    assert telegram.states() == {key(1): "sent"}
+
+
+def test_verdicts_become_live_precision(telegram: Telegram) -> None:
+    telegram.raise_alerts(alert(1), alert(2), alert(3, late=True))
+    telegram.deliver()
+    numbers = [m.message_id for n in (1, 2) for m in telegram.naming(key(n))]
+    with connect(telegram.database_url) as connection:
+
+        def press(message_id: int, user: int, verdict: Verdict) -> str | None:
+            return record_feedback(connection, CHAT, message_id, user, verdict, telegram.time.clock())
+
+        assert press(numbers[0], 5, "noise") == key(1)
+        assert press(numbers[0], 5, "useful") == key(1)
+        assert press(numbers[1], 5, "noise") == key(2)
+        assert press(99, 5, "noise") is None
+        (precision,) = read_precision(connection, ORIGIN)
+    assert (precision.kind, precision.model_version, precision.judged, precision.useful) == ("whale", "3", 2, 1)
+    assert precision.share == 0.5
 
 
 def test_a_dispatcher_that_runs_sends_what_is_committed_when_it_is_woken(telegram: Telegram) -> None:

@@ -36,6 +36,7 @@ def local(installation: Installation) -> LocalTelegram:
     with connect(installation.database_url) as connection:
         connection.execute(
             "TRUNCATE transactions, transaction_scores, alerts, alert_deliveries, telegram_chats, telegram_requests"
+            " CASCADE"
         )
     return LocalTelegram()
 

@@ -5,12 +5,13 @@
   became of them, so to whoever holds the lock a delivery in this state belongs to a process that is gone.
 - `uncertain`: a request was made and nobody knows whether it arrived. It is never made again; the next digest names
   the alert. Only the process that made the request can still say `sent`, if it turns up after all.
-- `sent`, `digested`, `dead`: final. A dead one has a reason.
+- `sent`, `digested`, `dead`: final. A dead one has a reason. A sent one's message may be edited, which changes nothing
+  when it is done twice, and so needs no state: `shown_through` says what the message shows.
 
 The lock is a session's advisory lock, so it ends with its process or its connection, and can never be left behind.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,11 +22,11 @@ from psycopg.rows import class_row
 from txwatch.alerts.kinds import Severity
 from txwatch.alerts.outcomes import NotSent, Outcome, Refused, Sent, Unknown
 from txwatch.alerts.pacing import SECOND, Limits, backoff, chat_free_at
-from txwatch.alerts.planning import ChatState, PendingAlert, SendAlert, SendDigest
+from txwatch.alerts.planning import ChatState, PendingAlert, Request, SendAlert, SendDigest
 from txwatch.store.database import Connection
 from txwatch.store.sql import statement
 
-Purpose = Literal["alert", "digest", "edit"]
+Purpose = Literal["alert", "digest", "edit", "reply"]
 
 _CHAT_LOCKS = 7_842_002
 _OVERALL_LOCK = 7_842_003
@@ -88,10 +89,12 @@ def read_chat(connection: Connection, chat_id: str, limits: Limits) -> ChatState
         " ORDER BY alert_key",
         [chat_id],
     )
+    outdated = connection.execute(statement(__file__, "select_outdated"), {"chat_id": chat_id})
     free_at = chat_free_at(chat_id, [ended_at for _, ended_at in requests], limits)
     return ChatState(
         pending=[row.as_alert() for row in pending],
         unlisted=[key for (key,) in unlisted],
+        outdated=[key for (key,) in outdated],
         free_at=max((moment for moment in (free_at, retry_at) if moment is not None), default=None),
         held_until=held_until,
         sent_alone=[ended_at for purpose, ended_at in requests if purpose == "alert"],
@@ -99,13 +102,16 @@ def read_chat(connection: Connection, chat_id: str, limits: Limits) -> ChatState
     )
 
 
-def claim(
-    connection: Connection, chat_id: str, step: SendAlert | SendDigest, limits: Limits, now: datetime
-) -> Claim | None:
+def claim(connection: Connection, chat_id: str, step: Request, limits: Limits, now: datetime) -> Claim | None:
     """Under the lock: commit what is about to be requested. None when there are too many requests at once."""
-    digest = isinstance(step, SendDigest)
-    purpose: Purpose = "digest" if digest else "alert"
-    keys = step.alert_keys if isinstance(step, SendDigest) else [step.alert_key]
+    purpose: Purpose = "edit"
+    keys: Sequence[str] = ()
+    uncertain: Sequence[str] = ()
+    match step:
+        case SendAlert(key):
+            purpose, keys = "alert", [key]
+        case SendDigest(keys, uncertain):
+            purpose = "digest"
     with connection.transaction():
         request_id = start_request(connection, chat_id, purpose, limits, now)
         if request_id is None:
@@ -113,13 +119,12 @@ def claim(
         connection.execute(
             "UPDATE alert_deliveries SET state = 'sending', attempts = attempts + 1, request_id = %s"
             " WHERE chat_id = %s AND alert_key = ANY(%s) AND state = 'pending'",
-            [request_id, chat_id, keys],
+            [request_id, chat_id, list(keys)],
         )
-        if isinstance(step, SendDigest):
-            connection.execute(
-                "UPDATE alert_deliveries SET listed_in = %s WHERE chat_id = %s AND alert_key = ANY(%s)",
-                [request_id, chat_id, step.uncertain],
-            )
+        connection.execute(
+            "UPDATE alert_deliveries SET listed_in = %s WHERE chat_id = %s AND alert_key = ANY(%s)",
+            [request_id, chat_id, list(uncertain)],
+        )
         row = connection.execute(
             "SELECT coalesce(moved_to, chat_id) FROM telegram_chats WHERE chat_id = %s", [chat_id]
         ).fetchone()
@@ -163,6 +168,19 @@ def record(connection: Connection, chat_id: str, made: Claim, outcome: Outcome, 
                 _move(connection, made.request_id, "dead", reason)
             case Unknown(reason):
                 _move(connection, made.request_id, "uncertain", reason)
+
+
+def record_edit(
+    connection: Connection, chat_id: str, made: Claim, key: str, through: datetime, outcome: Outcome, now: datetime
+) -> None:
+    """Commit what became of an edit that showed the updates through a moment. What may be repeated is."""
+    with connection.transaction():
+        end_request(connection, chat_id, made.request_id, outcome, now)
+        if isinstance(outcome, Sent | Refused):
+            connection.execute(
+                "UPDATE alert_deliveries SET shown_through = %s, reason = %s WHERE chat_id = %s AND alert_key = %s",
+                [through, outcome.reason if isinstance(outcome, Refused) else None, chat_id, key],
+            )
 
 
 def end_request(connection: Connection, chat_id: str, request_id: int, outcome: Outcome, now: datetime) -> None:

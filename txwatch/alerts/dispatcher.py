@@ -13,13 +13,16 @@ from datetime import datetime, timedelta
 import psycopg
 import structlog
 
-from txwatch.alerts.deliveries import Claim, chat_lock, claim, read_chat, record, settle
+from txwatch.alerts.deliveries import Claim, chat_lock, claim, read_chat, record, record_edit, settle
+from txwatch.alerts.feedback import BUTTONS
 from txwatch.alerts.messages import DigestLine, alert_message, digest_message, is_silent
 from txwatch.alerts.outcomes import Outcome
 from txwatch.alerts.pacing import Limits
-from txwatch.alerts.planning import Idle, SendAlert, SendDigest, Wait, next_step
-from txwatch.alerts.sender import Sender
+from txwatch.alerts.planning import EditAlert, Idle, SendAlert, SendDigest, Step, Wait, next_step
+from txwatch.alerts.raising import SYSTEM_PREFIX, Alert
+from txwatch.alerts.sender import Buttons, Sender
 from txwatch.alerts.store import read_alerts
+from txwatch.alerts.updates import Edition, read_edition
 from txwatch.clock import Clock, utc_now
 from txwatch.store.database import Connection, connect
 from txwatch.store.reading import read_transaction
@@ -38,7 +41,10 @@ RECONNECT_SECONDS = 2.0
 class _Message:
     claim: Claim
     html: str
-    silent: bool
+    silent: bool = False
+    buttons: Buttons = ()
+    edition: Edition | None = None
+    """Of an edit: the message that is to be changed, and what it will show."""
 
 
 @dataclass
@@ -107,7 +113,7 @@ class Dispatcher:
             for wait in waits:
                 wait.cancel()
 
-    async def _step(self, connection: Connection, chat_id: str) -> SendAlert | SendDigest | Wait | Idle:
+    async def _step(self, connection: Connection, chat_id: str) -> Step:
         """Send one message, if one may be sent now. Gives what was decided."""
         with chat_lock(connection, chat_id) as held:
             if not held:
@@ -116,15 +122,13 @@ class Dispatcher:
             if message is None:
                 return step
             outcome = await self._request(message)
-            await asyncio.to_thread(record, connection, chat_id, message.claim, outcome, self.clock())
+            await asyncio.to_thread(self._record, connection, chat_id, message, outcome)
             name = type(outcome).__name__.lower()
             self.delivered[name] += 1
             log.info("telegram_request", chat=chat_id, purpose=message.claim.purpose, outcome=name)
             return step
 
-    def _prepare(
-        self, connection: Connection, chat_id: str
-    ) -> tuple[SendAlert | SendDigest | Wait | Idle, _Message | None]:
+    def _prepare(self, connection: Connection, chat_id: str) -> tuple[Step, _Message | None]:
         """Decide, write the message, and commit the claim: whatever fails before the commit has sent nothing."""
         now = self.clock()
         settle(connection, chat_id, now)
@@ -133,20 +137,39 @@ class Dispatcher:
             case SendAlert(key):
                 (alert,) = read_alerts(connection, [key])
                 html = alert_message(alert, read_transaction(connection, key), now)
-                silent = is_silent([alert])
+                silent, buttons, edition = is_silent([alert]), _buttons(alert), None
             case SendDigest(keys, uncertain):
                 lines = read_digest(connection, keys)
                 html = digest_message(lines, uncertain, now)
-                silent = is_silent([line.alert for line in lines])
+                silent, buttons, edition = is_silent([line.alert for line in lines]), (), None
+            case EditAlert(key):
+                (alert,) = read_alerts(connection, [key])
+                edition = read_edition(connection, chat_id, key)
+                html = alert_message(alert, read_transaction(connection, key), edition.sent_at, edition.updates)
+                silent, buttons = True, _buttons(alert)
             case _:
                 return step, None
         claimed = claim(connection, chat_id, step, self.limits, now)
         if claimed is None:
             return Wait(now + BUSY), None
-        return step, _Message(claimed, html, silent)
+        return step, _Message(claimed, html, silent, buttons, edition)
 
     async def _request(self, message: _Message) -> Outcome:
-        return await self.sender.send(message.claim.send_to, message.html, silent=message.silent)
+        chat, html, buttons = message.claim.send_to, message.html, message.buttons
+        if message.edition is not None:
+            return await self.sender.edit(chat, message.edition.message_id, html, buttons=buttons)
+        return await self.sender.send(chat, html, silent=message.silent, buttons=buttons)
+
+    def _record(self, connection: Connection, chat_id: str, message: _Message, outcome: Outcome) -> None:
+        if (edition := message.edition) is None:
+            record(connection, chat_id, message.claim, outcome, self.clock())
+        else:
+            key, through = edition.alert_key, edition.through
+            record_edit(connection, chat_id, message.claim, key, through, outcome, self.clock())
+
+
+def _buttons(alert: Alert) -> Buttons:
+    return () if alert.alert_key.startswith(SYSTEM_PREFIX) else BUTTONS
 
 
 def read_digest(connection: Connection, keys: Sequence[str]) -> list[DigestLine]:

@@ -30,8 +30,8 @@ class DigestLine:
     value_sat: int | None
 
 
-def alert_message(alert: Alert, transaction: Transaction | None, now: datetime) -> str:
-    """The message about one alert, in Telegram's HTML."""
+def alert_message(alert: Alert, transaction: Transaction | None, sent_at: datetime, updates: Sequence[str] = ()) -> str:
+    """The message about one alert, in Telegram's HTML. `updates` say what became known after it was raised."""
     if alert.alert_key.startswith(SYSTEM_PREFIX):
         return to_html([_title(alert), *_reasons(alert), [Piece(f"noticed {_clock(alert.seen_at)} UTC", "i")]])
     # A transaction that retention has removed is still named and linked.
@@ -39,10 +39,11 @@ def alert_message(alert: Alert, transaction: Transaction | None, now: datetime) 
     facts = [] if transaction is None else [[Piece(_facts(transaction))]]
     origin = [
         Piece(f"{alert.alert_key[:8]}…{alert.alert_key[-4:]}", link=EXPLORER + alert.alert_key),
-        Piece(f" · seen {_clock(alert.seen_at)} UTC, sent {_duration(now - alert.seen_at)} later"),
+        Piece(f" · seen {_clock(alert.seen_at)} UTC, sent {_duration(sent_at - alert.seen_at)} later"),
         Piece("" if alert.model_version is None else f" · model {alert.model_version}"),
     ]
-    return to_html([_title(alert, *amount), *_reasons(alert), *facts, origin])
+    news = [[Piece(clean(update), "b")] for update in updates]
+    return to_html([_title(alert, *amount), *news, *_reasons(alert), *facts, origin])
 
 
 def digest_message(lines: Sequence[DigestLine], uncertain: Sequence[str], now: datetime) -> str:
@@ -78,6 +79,9 @@ def _headline(alert: Alert, transaction: Transaction) -> str:
     """The one amount that matters: the fee of a fee accident, otherwise what likely moved."""
     if alert.kinds[0] == "fee_accident" and transaction.fee_sat is not None:
         return f"fee {btc(transaction.fee_sat)}"
+    for reason in alert.reasons:
+        if reason.feature == "moved_sat" and reason.value is not None:
+            return btc(reason.value)
     return btc(float(moved_value(TransactionBatch.of([transaction])).likely[0]))
 
 
@@ -100,7 +104,8 @@ def _digest_line(line: DigestLine, now: datetime) -> Line:
     alert = line.alert
     kind = kind_named(alert.kinds[0])
     what = clean(alert.reasons[0].text) if alert.reasons else kind.title.lower()
-    amount = "" if line.value_sat is None else f"{btc(line.value_sat)} · "
+    # A detector's reason begins with the amount that it is about.
+    amount = "" if line.value_sat is None or alert.kinds[0] != "forest" else f"{btc(line.value_sat)} · "
     age = f"{_clock(alert.seen_at)} " if now - alert.seen_at < timedelta(days=1) else f"{alert.seen_at:%d %b %H:%M} "
     return [Piece(f"{kind.symbol} {age}"), _link(alert.alert_key), Piece(f" {amount}{what}"[:160])]
 

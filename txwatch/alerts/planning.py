@@ -4,6 +4,7 @@
 - At most BURST of them in FLOOD_WINDOW: in a storm the rest goes into a digest, at most one in DIGEST_EVERY.
 - What was raised late, or has become too old while Telegram was away, goes into the digest.
 - What may or may not have arrived is named in the digest, once, and never sent again.
+- What became of an alerted transaction is written into its message, when nothing else is to be sent.
 - While a chat is muted, all but critical alerts wait; what has become too old by then goes into the digest.
 """
 
@@ -42,6 +43,8 @@ class ChatState:
     free_at: datetime | None = None
     """Nothing may be sent before: Telegram's limits, its retry_after, or the delay after a failure."""
     held_until: datetime | None = None
+    outdated: Sequence[str] = ()
+    """Keys of alerts about which more is known than their messages show."""
     sent_alone: Sequence[datetime] = ()
     """When alerts were sent one by one, within FLOOD_WINDOW or before."""
     last_digest: datetime | None = None
@@ -63,6 +66,13 @@ class SendDigest:
 
 
 @dataclass(frozen=True)
+class EditAlert:
+    """Write what is known by now into this one's message."""
+
+    alert_key: str
+
+
+@dataclass(frozen=True)
 class Wait:
     """Nothing can be sent before this moment."""
 
@@ -74,13 +84,16 @@ class Idle:
     """Nothing waits."""
 
 
-Step = SendAlert | SendDigest | Wait | Idle
+Request = SendAlert | SendDigest | EditAlert
+Step = Request | Wait | Idle
 
 
 def next_step(chat: ChatState, now: datetime) -> Step:
     """What to do for a chat now."""
     step = _unpaced(chat, now)
-    if isinstance(step, SendAlert | SendDigest) and chat.free_at is not None and now < chat.free_at:
+    if isinstance(step, Wait | Idle) and chat.outdated:
+        step = EditAlert(chat.outdated[0])
+    if isinstance(step, Request) and chat.free_at is not None and now < chat.free_at:
         return Wait(chat.free_at)
     return step
 

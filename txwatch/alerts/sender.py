@@ -2,12 +2,13 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Protocol, Self
 
 import httpx
-from telegram import Bot, LinkPreviewOptions
+from telegram import Bot, InlineKeyboardButton, InlineKeyboardMarkup, LinkPreviewOptions
 from telegram.constants import ParseMode
 from telegram.error import (
     BadRequest,
@@ -28,16 +29,19 @@ ANSWER_SECONDS = 15.0
 UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 """Errors of httpx that come before the first byte of a request has left."""
 
+Buttons = Sequence[tuple[str, str]]
+"""Of each button its text, and what comes back when it is pressed: at most 64 bytes."""
+
 
 class Sender(Protocol):
     """Gives a message to a chat, in Telegram's HTML, and says what became of it. Raises nothing."""
 
-    async def send(self, chat_id: str, html: str, *, silent: bool = False) -> Outcome:
-        """A new message."""
+    async def send(self, chat_id: str, html: str, *, silent: bool = False, buttons: Buttons = ()) -> Outcome:
+        """A new message, with a row of buttons."""
         ...
 
-    async def edit(self, chat_id: str, message_id: int, html: str) -> Outcome:
-        """Another text for a message that was sent."""
+    async def edit(self, chat_id: str, message_id: int, html: str, *, buttons: Buttons = ()) -> Outcome:
+        """Another text for a message that was sent, whose buttons are replaced too."""
         ...
 
 
@@ -66,7 +70,7 @@ class TelegramSender:
     ) -> None:
         await self._request.shutdown()
 
-    async def send(self, chat_id: str, html: str, *, silent: bool = False) -> Outcome:
+    async def send(self, chat_id: str, html: str, *, silent: bool = False, buttons: Buttons = ()) -> Outcome:
         """See `Sender.send`."""
         try:
             message = await self._bot.send_message(
@@ -75,6 +79,7 @@ class TelegramSender:
                 parse_mode=ParseMode.HTML,
                 link_preview_options=LinkPreviewOptions(is_disabled=True),
                 disable_notification=silent,
+                reply_markup=_keyboard(buttons),
             )
         except TelegramError as error:
             return self._outcome(error)
@@ -82,7 +87,7 @@ class TelegramSender:
             return Unknown(self._words(error))
         return Sent(message.message_id)
 
-    async def edit(self, chat_id: str, message_id: int, html: str) -> Outcome:
+    async def edit(self, chat_id: str, message_id: int, html: str, *, buttons: Buttons = ()) -> Outcome:
         """See `Sender.edit`. An edit that changes nothing counts as done."""
         try:
             await self._bot.edit_message_text(
@@ -91,6 +96,7 @@ class TelegramSender:
                 message_id,
                 parse_mode=ParseMode.HTML,
                 link_preview_options=LinkPreviewOptions(is_disabled=True),
+                reply_markup=_keyboard(buttons),
             )
         except BadRequest as error:
             return Sent(message_id) if "not modified" in error.message.lower() else self._outcome(error)
@@ -122,3 +128,11 @@ class TelegramSender:
 
     def _words(self, error: Exception) -> str:
         return f"{type(error).__name__}: {error}".replace(self._token, "***")[:300]
+
+
+def _keyboard(buttons: Buttons) -> InlineKeyboardMarkup | None:
+    return (
+        InlineKeyboardMarkup([[InlineKeyboardButton(text, callback_data=data) for text, data in buttons]])
+        if buttons
+        else None
+    )

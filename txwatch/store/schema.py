@@ -179,6 +179,7 @@ alert_deliveries = sa.Table(
     sa.Column("message_id", BIGINT, comment="of that message, within the chat"),
     sa.Column("reason", sa.Text, comment="why it is not sent, in words"),
     sa.Column("listed_in", BIGINT, comment="request of the digest that names it as uncertain"),
+    sa.Column("shown_through", _time, comment="of the newest update that the message shows"),
     sa.CheckConstraint(
         "state IN ('pending', 'sending', 'sent', 'digested', 'uncertain', 'dead')", name="state_is_known"
     ),
@@ -189,6 +190,26 @@ alert_deliveries = sa.Table(
         "state",
         postgresql_where=sa.text("state IN ('pending', 'sending', 'uncertain')"),
     ),
+)
+
+alert_updates = sa.Table(
+    "alert_updates",
+    metadata,
+    sa.Column("alert_key", sa.Text, sa.ForeignKey("alerts.alert_key", ondelete="CASCADE"), primary_key=True),
+    sa.Column("update_key", sa.Text, primary_key=True, comment="kind:<kind>, confirmed:<block>, replaced:<txid>"),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("created_at", _time, nullable=False, index=True),
+)
+
+feedback = sa.Table(
+    "feedback",
+    metadata,
+    sa.Column("alert_key", sa.Text, sa.ForeignKey("alerts.alert_key", ondelete="CASCADE"), primary_key=True),
+    sa.Column("user_id", BIGINT, primary_key=True, comment="Telegram's"),
+    sa.Column("verdict", sa.Text, nullable=False),
+    sa.Column("chat_id", sa.Text, nullable=False),
+    sa.Column("given_at", _time, nullable=False),
+    sa.CheckConstraint("verdict IN ('useful', 'noise')", name="verdict_is_known"),
 )
 
 telegram_chats = sa.Table(
@@ -211,6 +232,6 @@ telegram_requests = sa.Table(
     sa.Column("purpose", sa.Text, nullable=False),
     sa.Column("started_at", _time, nullable=False, index=True),
     sa.Column("ended_at", _time, comment="NULL while it is under way"),
-    sa.CheckConstraint("purpose IN ('alert', 'digest', 'edit')", name="purpose_is_known"),
+    sa.CheckConstraint("purpose IN ('alert', 'digest', 'edit', 'reply')", name="purpose_is_known"),
     sa.Index("ix_telegram_requests_chat_id_started_at", "chat_id", "started_at"),
 )

@@ -51,6 +51,7 @@ def upgrade() -> None:
         sa.Column("message_id", sa.BIGINT(), nullable=True, comment="of that message, within the chat"),
         sa.Column("reason", sa.Text(), nullable=True, comment="why it is not sent, in words"),
         sa.Column("listed_in", sa.BIGINT(), nullable=True, comment="request of the digest that names it as uncertain"),
+        sa.Column("shown_through", _time, nullable=True, comment="of the newest update that the message shows"),
         sa.CheckConstraint(
             "state IN ('pending', 'sending', 'sent', 'digested', 'uncertain', 'dead')", name="state_is_known"
         ),
@@ -63,6 +64,27 @@ def upgrade() -> None:
         "alert_deliveries",
         ["chat_id", "state"],
         postgresql_where=sa.text("state IN ('pending', 'sending', 'uncertain')"),
+    )
+    op.create_table(
+        "alert_updates",
+        sa.Column("alert_key", sa.Text(), nullable=False),
+        sa.Column("update_key", sa.Text(), nullable=False, comment="kind:<kind>, confirmed:<block>, replaced:<txid>"),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("created_at", _time, nullable=False),
+        sa.ForeignKeyConstraint(["alert_key"], ["alerts.alert_key"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("alert_key", "update_key"),
+    )
+    op.create_index("ix_alert_updates_created_at", "alert_updates", ["created_at"])
+    op.create_table(
+        "feedback",
+        sa.Column("alert_key", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.BIGINT(), nullable=False, comment="Telegram's"),
+        sa.Column("verdict", sa.Text(), nullable=False),
+        sa.Column("chat_id", sa.Text(), nullable=False),
+        sa.Column("given_at", _time, nullable=False),
+        sa.CheckConstraint("verdict IN ('useful', 'noise')", name="verdict_is_known"),
+        sa.ForeignKeyConstraint(["alert_key"], ["alerts.alert_key"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("alert_key", "user_id"),
     )
     op.create_table(
         "telegram_chats",
@@ -101,7 +123,7 @@ def upgrade() -> None:
         sa.Column("purpose", sa.Text(), nullable=False),
         sa.Column("started_at", _time, nullable=False),
         sa.Column("ended_at", _time, nullable=True, comment="NULL while it is under way"),
-        sa.CheckConstraint("purpose IN ('alert', 'digest', 'edit')", name="purpose_is_known"),
+        sa.CheckConstraint("purpose IN ('alert', 'digest', 'edit', 'reply')", name="purpose_is_known"),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("ix_telegram_requests_started_at", "telegram_requests", ["started_at"])
@@ -111,5 +133,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("telegram_requests")
     op.drop_table("telegram_chats")
+    op.drop_table("feedback")
+    op.drop_table("alert_updates")
     op.drop_table("alert_deliveries")
     op.drop_table("alerts")
