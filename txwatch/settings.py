@@ -81,6 +81,14 @@ class Settings(BaseSettings):
             return ()
         return tuple(dict.fromkeys(chat for part in self.telegram_chat_id.split(",") if (chat := part.strip())))
 
+    def require_telegram_token(self) -> str:
+        """TELEGRAM_BOT_TOKEN, for what is of no use without it. Raises MissingSettingError."""
+        if self.telegram_bot_token is None or not self.telegram_chats:
+            raise MissingSettingError(
+                "TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID are not both set. @BotFather on Telegram gives a token."
+            )
+        return self.telegram_bot_token.get_secret_value()
+
     def require_database_url(self) -> str:
         """DATABASE_URL, for what cannot bring a server of its own. Raises MissingSettingError."""
         if self.database_url is None:

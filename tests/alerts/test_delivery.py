@@ -88,8 +88,8 @@ def deliver_in_a_process(database_url: str, telegram_url: str, time_: Accelerate
 
 
 @pytest.fixture
-def telegram(database_url: str) -> Iterator[Telegram]:
-    time_ = AcceleratedTime.starting_now(FACTOR)
+def telegram(database_url: str, request: pytest.FixtureRequest) -> Iterator[Telegram]:
+    time_ = AcceleratedTime.starting_now(getattr(request, "param", FACTOR))
     local = LocalTelegram(time_.clock, token=TOKEN)
     with connect(database_url) as connection:
         connection.execute("TRUNCATE alerts, alert_deliveries, telegram_chats, telegram_requests, transactions CASCADE")
@@ -294,6 +294,7 @@ def test_three_dispatchers_at_once_double_nothing_and_keep_the_limits(telegram: 
     assert telegram.local.flood_control.exceeded == {}
 
 
+@pytest.mark.parametrize("telegram", [10.0], indirect=True)
 def test_a_storm_of_ten_thousand_ends_in_a_few_messages_within_the_limits(telegram: Telegram) -> None:
     telegram.raise_alerts(
         *(alert(n, severity=Severity.critical if n < 3 else Severity.medium) for n in range(10_000)), chats=(GROUP,)

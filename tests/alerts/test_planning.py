@@ -2,7 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
-from txwatch.alerts.kinds import Severity
+import pytest
+
+from txwatch.alerts.kinds import KINDS, Severity
 from txwatch.alerts.pacing import Limits, backoff, chat_free_at
 from txwatch.alerts.planning import (
     BURST,
@@ -10,6 +12,7 @@ from txwatch.alerts.planning import (
     DIGEST_WAIT,
     FLOOD_WINDOW,
     ChatState,
+    EditAlert,
     Idle,
     PendingAlert,
     SendAlert,
@@ -17,6 +20,7 @@ from txwatch.alerts.planning import (
     Wait,
     next_step,
 )
+from txwatch.alerts.quiet import QuietHours
 from txwatch.alerts.raising import LATE_AFTER
 
 T0 = datetime(2024, 3, 14, 12, tzinfo=UTC)
@@ -26,7 +30,7 @@ SECOND = timedelta(seconds=1)
 def waiting(
     key: str, severity: Severity = Severity.high, *, late: bool = False, seen: timedelta = -SECOND
 ) -> PendingAlert:
-    return PendingAlert(key, severity, late, T0 + seen, T0 + seen)
+    return PendingAlert(key, "whale", severity, late, T0 + seen, T0 + seen)
 
 
 def test_nothing_waits() -> None:
@@ -62,6 +66,43 @@ def test_a_storm_sends_the_top_ones_alone_and_the_rest_in_a_digest() -> None:
     assert len(step.alert_keys) == 200
     later = T0 + FLOOD_WINDOW - SECOND
     assert next_step(ChatState(minor, sent_alone=[T0, *alone]), later) == SendAlert("m000")
+
+
+def test_a_kind_beyond_its_cap_goes_into_the_digest() -> None:
+    cap = KINDS["whale"].alone_per_hour
+    pending = [waiting(key, seen=-DIGEST_WAIT) for key in "abc"]
+    assert next_step(ChatState(pending, sent_by_kind={"whale": cap - 1}), T0) == SendAlert("a")
+    assert next_step(ChatState(pending[1:], sent_by_kind={"whale": cap}), T0) == SendDigest(["b", "c"], [])
+    assert next_step(ChatState(pending, sent_by_kind={"forest": 1_000}), T0) == SendAlert("a")
+
+
+def test_edits_come_after_everything_else() -> None:
+    assert next_step(ChatState([waiting("a")], outdated=["x"]), T0) == SendAlert("a")
+    assert next_step(ChatState([waiting("a", late=True)], outdated=["x"]), T0) == EditAlert("x")
+    assert next_step(ChatState(outdated=["x"], free_at=T0 + SECOND), T0) == Wait(T0 + SECOND)
+
+
+@pytest.mark.parametrize(
+    ("text", "now", "until"),
+    [
+        ("22:00-07:00 Europe/Berlin", "2024-03-14T21:30Z", "2024-03-15T06:00Z"),
+        ("22:00-07:00 Europe/Berlin", "2024-03-14T05:59Z", "2024-03-14T06:00Z"),
+        ("22:00-07:00 Europe/Berlin", "2024-03-14T06:00Z", None),
+        ("9:00-17:00", "2024-03-14T12:00Z", "2024-03-14T17:00Z"),
+        ("9:00-17:00", "2024-03-14T18:00Z", None),
+        # The night in which summer time begins is an hour shorter.
+        ("22:00-07:00 Europe/Berlin", "2024-03-30T23:00Z", "2024-03-31T05:00Z"),
+    ],
+)
+def test_quiet_hours_follow_the_clock_of_their_zone(text: str, now: str, until: str | None) -> None:
+    expected = until and datetime.fromisoformat(until)
+    assert QuietHours.parse(text).until(datetime.fromisoformat(now)) == expected
+
+
+@pytest.mark.parametrize("text", ["", "22-7", "25:00-07:00", "08:00-08:00", "22:00-07:00 Berlin", "22:00-07:00 ../x"])
+def test_bad_quiet_hours_are_refused_in_words(text: str) -> None:
+    with pytest.raises(ValueError, match=r"quiet hours|time of day|no time zone"):
+        QuietHours.parse(text)
 
 
 def test_uncertain_ones_are_named_in_a_digest() -> None:

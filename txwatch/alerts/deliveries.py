@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from psycopg.rows import class_row
-
 from txwatch.alerts.kinds import Severity
 from txwatch.alerts.outcomes import NotSent, Outcome, Refused, Sent, Unknown
 from txwatch.alerts.pacing import SECOND, Limits, backoff, chat_free_at
-from txwatch.alerts.planning import ChatState, PendingAlert, Request, SendAlert, SendDigest
+from txwatch.alerts.planning import ChatState, PendingAlert, Request, SendAlert, SendDigest, Wait
+from txwatch.alerts.quiet import QuietHours
 from txwatch.store.database import Connection
 from txwatch.store.sql import statement
 
@@ -71,19 +70,19 @@ def settle(connection: Connection, chat_id: str, now: datetime) -> int:
     return left.rowcount
 
 
-def read_chat(connection: Connection, chat_id: str, limits: Limits) -> ChatState:
-    """The chat as the decision about the next step needs it."""
+def read_chat(connection: Connection, chat_id: str, limits: Limits, now: datetime) -> ChatState:
+    """The chat as the decision about its next step now needs it."""
     chat = connection.execute(
-        "SELECT retry_at, held_until FROM telegram_chats WHERE chat_id = %s", [chat_id]
+        "SELECT retry_at, held_until, quiet_hours FROM telegram_chats WHERE chat_id = %s", [chat_id]
     ).fetchone()
-    retry_at, held_until = chat or (None, None)
+    retry_at, muted_until, quiet_hours = chat or (None, None, None)
+    quiet_until = None if quiet_hours is None else QuietHours.parse(quiet_hours).until(now)
     requests = connection.execute(
         "SELECT purpose, ended_at FROM telegram_requests WHERE chat_id = %s AND ended_at IS NOT NULL"
         " ORDER BY ended_at DESC LIMIT 100",
         [chat_id],
     ).fetchall()
-    with connection.cursor(row_factory=class_row(_PendingRow)) as cursor:
-        pending = cursor.execute(statement(__file__, "select_pending"), {"chat_id": chat_id}).fetchall()
+    pending = connection.execute(statement(__file__, "select_pending"), {"chat_id": chat_id})
     unlisted = connection.execute(
         "SELECT alert_key FROM alert_deliveries WHERE chat_id = %s AND state = 'uncertain' AND listed_in IS NULL"
         " ORDER BY alert_key",
@@ -92,12 +91,13 @@ def read_chat(connection: Connection, chat_id: str, limits: Limits) -> ChatState
     outdated = connection.execute(statement(__file__, "select_outdated"), {"chat_id": chat_id})
     free_at = chat_free_at(chat_id, [ended_at for _, ended_at in requests], limits)
     return ChatState(
-        pending=[row.as_alert() for row in pending],
+        pending=[PendingAlert(key, kind, Severity[severity], *rest) for key, kind, severity, *rest in pending],
         unlisted=[key for (key,) in unlisted],
         outdated=[key for (key,) in outdated],
-        free_at=max((moment for moment in (free_at, retry_at) if moment is not None), default=None),
-        held_until=held_until,
+        free_at=max(filter(None, (free_at, retry_at)), default=None),
+        held_until=max(filter(None, (muted_until, quiet_until)), default=None),
         sent_alone=[ended_at for purpose, ended_at in requests if purpose == "alert"],
+        sent_by_kind=dict(connection.execute(statement(__file__, "sent_by_kind"), {"chat_id": chat_id, "now": now})),
         last_digest=next((ended_at for purpose, ended_at in requests if purpose == "digest"), None),
     )
 
@@ -125,10 +125,19 @@ def claim(connection: Connection, chat_id: str, step: Request, limits: Limits, n
             "UPDATE alert_deliveries SET listed_in = %s WHERE chat_id = %s AND alert_key = ANY(%s)",
             [request_id, chat_id, list(uncertain)],
         )
-        row = connection.execute(
-            "SELECT coalesce(moved_to, chat_id) FROM telegram_chats WHERE chat_id = %s", [chat_id]
-        ).fetchone()
-    return Claim(request_id, row[0] if row else chat_id, purpose)
+    return Claim(request_id, _send_to(connection, chat_id), purpose)
+
+
+def claim_reply(connection: Connection, chat_id: str, limits: Limits, now: datetime) -> Claim | Wait:
+    """Under the lock: a request for an answer to somebody in the chat, or when to ask for it again."""
+    free_at = read_chat(connection, chat_id, limits, now).free_at
+    if free_at is not None and now < free_at:
+        return Wait(free_at)
+    with connection.transaction():
+        request_id = start_request(connection, chat_id, "reply", limits, now)
+    if request_id is None:
+        return Wait(now + SECOND)
+    return Claim(request_id, _send_to(connection, chat_id), "reply")
 
 
 def start_request(connection: Connection, chat_id: str, purpose: Purpose, limits: Limits, now: datetime) -> int | None:
@@ -200,20 +209,13 @@ def end_request(connection: Connection, chat_id: str, request_id: int, outcome: 
     connection.execute("UPDATE telegram_chats SET retry_at = %s WHERE chat_id = %s", [now + delay, chat_id])
 
 
+def _send_to(connection: Connection, chat_id: str) -> str:
+    row = connection.execute("SELECT moved_to FROM telegram_chats WHERE chat_id = %s", [chat_id]).fetchone()
+    return chat_id if row is None or row[0] is None else str(row[0])
+
+
 def _move(connection: Connection, request_id: int, state: str, reason: str) -> None:
     connection.execute(
         "UPDATE alert_deliveries SET state = %s, reason = %s WHERE request_id = %s AND state = 'sending'",
         [state, reason, request_id],
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _PendingRow:
-    alert_key: str
-    severity: str
-    late: bool
-    seen_at: datetime
-    created_at: datetime
-
-    def as_alert(self) -> PendingAlert:
-        return PendingAlert(self.alert_key, Severity[self.severity], self.late, self.seen_at, self.created_at)

@@ -13,7 +13,17 @@ from datetime import datetime, timedelta
 import psycopg
 import structlog
 
-from txwatch.alerts.deliveries import Claim, chat_lock, claim, read_chat, record, record_edit, settle
+from txwatch.alerts.deliveries import (
+    Claim,
+    chat_lock,
+    claim,
+    claim_reply,
+    end_request,
+    read_chat,
+    record,
+    record_edit,
+    settle,
+)
 from txwatch.alerts.feedback import BUTTONS
 from txwatch.alerts.messages import DigestLine, alert_message, digest_message, is_silent
 from txwatch.alerts.outcomes import Outcome
@@ -79,6 +89,21 @@ class Dispatcher:
             for chat_id in self.chats:
                 tasks.create_task(self._run_chat(chat_id, stop))
 
+    async def reply(self, chat_id: str, html: str) -> Outcome:
+        """Answer somebody in a chat, within the same limits. An answer is not kept: it is tried once."""
+        with connect(self.database_url, application="txwatch bot") as connection:
+            while True:
+                with chat_lock(connection, chat_id) as held:
+                    wait: Wait | Claim = Wait(self.clock() + BUSY)
+                    if held:
+                        settle(connection, chat_id, self.clock())
+                        wait = claim_reply(connection, chat_id, self.limits, self.clock())
+                    if isinstance(wait, Claim):
+                        outcome = await self.sender.send(wait.send_to, html)
+                        end_request(connection, chat_id, wait.request_id, outcome, self.clock())
+                        return outcome
+                await self.sleep(max(0.0, (wait.until - self.clock()).total_seconds()))
+
     async def _drain_chat(self, chat_id: str, deadline: datetime) -> None:
         with connect(self.database_url, application="txwatch alerts") as connection:
             while not isinstance(step := await self._step(connection, chat_id), Idle):
@@ -132,7 +157,7 @@ class Dispatcher:
         """Decide, write the message, and commit the claim: whatever fails before the commit has sent nothing."""
         now = self.clock()
         settle(connection, chat_id, now)
-        step = next_step(read_chat(connection, chat_id, self.limits), now)
+        step = next_step(read_chat(connection, chat_id, self.limits, now), now)
         match step:
             case SendAlert(key):
                 (alert,) = read_alerts(connection, [key])

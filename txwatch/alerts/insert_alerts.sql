@@ -8,11 +8,15 @@ WITH raised AS (
     )
     ORDER BY alert_key
     ON CONFLICT (alert_key) DO NOTHING
-    RETURNING alert_key
+    RETURNING alert_key, severity
 ),
 addressed AS (
     INSERT INTO alert_deliveries (alert_key, chat_id)
-    SELECT alert_key, chat_id FROM raised CROSS JOIN unnest(%(chats)s::text[]) AS chats (chat_id)
+    SELECT alert_key, chat_id
+    FROM raised
+    CROSS JOIN unnest(%(chats)s::text[]) AS chats (chat_id)
+    LEFT JOIN telegram_chats USING (chat_id)
+    WHERE array_position(%(severities)s, severity) >= coalesce(array_position(%(severities)s, min_severity), 0)
     ON CONFLICT DO NOTHING
 )
 SELECT alert_key FROM raised

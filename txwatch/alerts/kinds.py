@@ -25,16 +25,18 @@ class Kind:
     symbol: str
     severity: Severity
     alerts: bool = True
+    alone_per_hour: int = 30
+    """So many an hour go to a chat one by one; what is beyond goes into digests."""
 
 
 KINDS: Mapping[str, Kind] = {
-    "fee_accident": Kind("Fee accident", "🔥", Severity.critical),
-    "watch_listed": Kind("Watch-listed address", "👁", Severity.high),
-    "whale": Kind("Whale", "🐋", Severity.high),
+    "fee_accident": Kind("Fee accident", "🔥", Severity.critical, alone_per_hour=60),
+    "watch_listed": Kind("Watch-listed address", "👁", Severity.high, alone_per_hour=60),
+    "whale": Kind("Whale", "🐋", Severity.high, alone_per_hour=40),
     "dormant_round_move": Kind("Dormant coins move", "🗝", Severity.high),
-    "dust_storm": Kind("Dust storm", "🌫", Severity.medium),
-    "forest": Kind("Unusual transaction", "❓", Severity.medium),
-    "large_consolidation": Kind("Large consolidation", "🧹", Severity.low),
+    "dust_storm": Kind("Dust storm", "🌫", Severity.medium, alone_per_hour=6),
+    "forest": Kind("Unusual transaction", "❓", Severity.medium, alone_per_hour=24),
+    "large_consolidation": Kind("Large consolidation", "🧹", Severity.low, alone_per_hour=12),
     "coinjoin": Kind("Coinjoin", "🌀", Severity.low, alerts=False),
     "consolidation": Kind("Consolidation", "🧹", Severity.low, alerts=False),
     "batch_payout": Kind("Batch payout", "📤", Severity.low, alerts=False),

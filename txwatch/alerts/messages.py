@@ -52,7 +52,7 @@ def digest_message(lines: Sequence[DigestLine], uncertain: Sequence[str], now: d
     if lines:
         message.append([Piece(f"🗂 {_count(len(lines), 'alert')} in one message", "b"), Piece(f" · {_span(lines)}")])
         message.append([Piece(_by_kind([line.alert for line in lines]))])
-        message.extend(_digest_line(line, now) for line in lines[:MAX_DIGEST_LINES])
+        message.extend(digest_line(line, now) for line in lines[:MAX_DIGEST_LINES])
         if len(lines) > MAX_DIGEST_LINES:
             message.append([Piece(f"… and {len(lines) - MAX_DIGEST_LINES:,} more, as counted above", "i")])
     if uncertain:
@@ -100,7 +100,8 @@ def _facts(transaction: Transaction) -> str:
     return f"{total} · fee {btc(transaction.fee_sat)} ({transaction.fee_rate:,.1f} sat/vB) · {counts}"
 
 
-def _digest_line(line: DigestLine, now: datetime) -> Line:
+def digest_line(line: DigestLine, now: datetime) -> Line:
+    """One alert in one line."""
     alert = line.alert
     kind = kind_named(alert.kinds[0])
     what = clean(alert.reasons[0].text) if alert.reasons else kind.title.lower()

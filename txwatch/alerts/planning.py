@@ -1,18 +1,21 @@
 """What to send to a chat next: the pure decision behind the dispatcher, and all of its noise control.
 
 - A fresh alert goes out by itself, the most severe first, then the oldest.
-- At most BURST of them in FLOOD_WINDOW: in a storm the rest goes into a digest, at most one in DIGEST_EVERY.
+- At most BURST of them in FLOOD_WINDOW, and of each kind as many an hour as the table of kinds allows: in a storm the
+  rest goes into a digest, at most one in DIGEST_EVERY.
 - What was raised late, or has become too old while Telegram was away, goes into the digest.
 - What may or may not have arrived is named in the digest, once, and never sent again.
 - What became of an alerted transaction is written into its message, when nothing else is to be sent.
-- While a chat is muted, all but critical alerts wait; what has become too old by then goes into the digest.
+- While a chat is muted or has its quiet hours, all but critical alerts wait; what has become too old by then goes into
+  the digest.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from txwatch.alerts.kinds import Severity
+from txwatch.alerts.kinds import Severity, kind_named
 from txwatch.alerts.raising import LATE_AFTER
 
 BURST = 12
@@ -27,6 +30,7 @@ class PendingAlert:
     """An alert that waits for a chat. Times UTC."""
 
     alert_key: str
+    kind: str
     severity: Severity
     late: bool
     seen_at: datetime
@@ -47,6 +51,8 @@ class ChatState:
     """Keys of alerts about which more is known than their messages show."""
     sent_alone: Sequence[datetime] = ()
     """When alerts were sent one by one, within FLOOD_WINDOW or before."""
+    sent_by_kind: Mapping[str, int] = field(default_factory=dict)
+    """How many of each kind were sent one by one in the last hour."""
     last_digest: datetime | None = None
 
 
@@ -108,8 +114,9 @@ def _unpaced(chat: ChatState, now: datetime) -> Step:
             return SendAlert(urgent[0].alert_key)
         return Wait(chat.held_until) if chat.pending or chat.unlisted else Idle()
     room = max(0, BURST - sum(now - sent < FLOOD_WINDOW for sent in chat.sent_alone))
-    if fresh[:room]:
-        return SendAlert(fresh[0].alert_key)
+    allowed = _within_caps(fresh, chat.sent_by_kind)
+    if allowed[:room]:
+        return SendAlert(allowed[0].alert_key)
     digest = fresh + old
     if not digest and not chat.unlisted:
         return Idle()
@@ -119,3 +126,14 @@ def _unpaced(chat: ChatState, now: datetime) -> Step:
     if now < due:
         return Wait(due)
     return SendDigest([alert.alert_key for alert in digest], list(chat.unlisted))
+
+
+def _within_caps(fresh: Sequence[PendingAlert], sent_by_kind: Mapping[str, int]) -> list[PendingAlert]:
+    """Those of the fresh alerts, in their order, that the caps of their kinds let through one by one."""
+    counts = Counter(sent_by_kind)
+    allowed = []
+    for alert in fresh:
+        counts[alert.kind] += 1
+        if counts[alert.kind] <= kind_named(alert.kind).alone_per_hour:
+            allowed.append(alert)
+    return allowed

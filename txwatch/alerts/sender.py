@@ -49,10 +49,7 @@ class TelegramSender:
     """The Bot API at `api_url`. Use it as an async context, which closes its connections."""
 
     def __init__(self, token: str, api_url: str, *, answer_seconds: float = ANSWER_SECONDS) -> None:
-        # The library's own objects warn when they are made with retry_after as a number, which is how it comes.
-        os.environ.setdefault("PTB_TIMEDELTA", "true")
-        # httpx logs each request with its URL at INFO, and the URL holds the token.
-        logging.getLogger("httpx").setLevel(logging.WARNING)
+        quiet_libraries()
         self._request = HTTPXRequest(
             connect_timeout=CONNECT_SECONDS,
             pool_timeout=CONNECT_SECONDS,
@@ -128,6 +125,14 @@ class TelegramSender:
 
     def _words(self, error: Exception) -> str:
         return f"{type(error).__name__}: {error}".replace(self._token, "***")[:300]
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries from warning of their own calls, and from logging the token."""
+    # The library's own objects warn when they are made with retry_after as a number, which is how it comes.
+    os.environ.setdefault("PTB_TIMEDELTA", "true")
+    # httpx logs each request with its URL at INFO, and the URL holds the token.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def _keyboard(buttons: Buttons) -> InlineKeyboardMarkup | None:

@@ -30,7 +30,8 @@ class AlertCounts:
 
 
 def insert_alerts(connection: Connection, alerts: Sequence[Alert], chats: Sequence[str]) -> list[str]:
-    """Insert the alerts that are not there yet, each with a pending delivery for every chat. Returns the new keys.
+    """Insert the alerts that are not there yet, each with a pending delivery for every chat whose least severity
+    it reaches. Returns the new keys.
 
     In the caller's transaction: an alert is durable together with what raised it. The first one raised for a key
     stays; no delivery is added to an alert that was there before.
@@ -42,6 +43,7 @@ def insert_alerts(connection: Connection, alerts: Sequence[Alert], chats: Sequen
         {
             "alerts": msgspec.json.encode([_row(alert) for alert in alerts]).decode().replace("\\u0000", "\\ufffd"),
             "chats": list(chats),
+            "severities": [severity.name for severity in Severity],
         },
     )
     return [key for (key,) in rows]
@@ -68,6 +70,11 @@ def read_alerts(connection: Connection, keys: Sequence[str]) -> list[Alert]:
         [list(keys)],
     )
     return [Alert(row[0], row[1], Severity[row[2]], _reasons.decode(row[3]), *row[4:]) for row in rows]
+
+
+def decode_reasons(stored: str) -> list[Reason]:
+    """The reasons that a column holds, as JSON text."""
+    return _reasons.decode(stored)
 
 
 def count_alerts(connection: Connection, start: datetime, end: datetime) -> AlertCounts:

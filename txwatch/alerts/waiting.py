@@ -34,7 +34,7 @@ def delivery_needed(
 ) -> str | None:
     """Why a delivery run should start now, in words for the operator, or None."""
     for chat_id in chats:
-        chat = read_chat(connection, chat_id, limits or Limits())
+        chat = read_chat(connection, chat_id, limits or Limits(), now)
         step = next_step(chat, now + RUN_STARTS_IN)
         overdue = sum(now - alert.created_at > OTHERS_HAVE for alert in chat.pending) + len(chat.unlisted)
         if isinstance(step, SendAlert | SendDigest) and overdue:

@@ -221,6 +221,8 @@ telegram_chats = sa.Table(
         "failures", sa.Integer, nullable=False, server_default="0", comment="in a row; the delay grows with them"
     ),
     sa.Column("held_until", _time, comment="muted: all but critical alerts wait, and then go into a digest"),
+    sa.Column("quiet_hours", sa.Text, comment="such as 22:00-07:00 Europe/Berlin; as if muted every day"),
+    sa.Column("min_severity", sa.Text, comment="alerts below it are not delivered here; NULL for all"),
     sa.Column("moved_to", sa.Text, comment="the id that Telegram gave when the group became a supergroup"),
 )
 

@@ -109,6 +109,12 @@ def upgrade() -> None:
             comment="muted: all but critical alerts wait, and then go into a digest",
         ),
         sa.Column(
+            "quiet_hours", sa.Text(), nullable=True, comment="such as 22:00-07:00 Europe/Berlin; as if muted every day"
+        ),
+        sa.Column(
+            "min_severity", sa.Text(), nullable=True, comment="alerts below it are not delivered here; NULL for all"
+        ),
+        sa.Column(
             "moved_to",
             sa.Text(),
             nullable=True,
