@@ -19,6 +19,7 @@ from txwatch.alerts.dispatcher import Dispatcher
 from txwatch.alerts.feedback import Verdict, read_precision, record_feedback
 from txwatch.alerts.kinds import Severity
 from txwatch.alerts.markup import MAX_UNITS, units
+from txwatch.alerts.messages import MAX_DIGEST_LINES
 from txwatch.alerts.planning import BURST, FLOOD_WINDOW
 from txwatch.alerts.raising import LATE_AFTER, Alert
 from txwatch.alerts.sender import TelegramSender
@@ -187,7 +188,7 @@ def test_what_became_too_old_while_telegram_was_away_goes_into_one_digest(telegr
     alone, digest = telegram.local.received
     assert alone.links[0].endswith(key(99))
     assert digest.text.startswith("🗂 30 alerts in one message")
-    assert "… and 10 more" in digest.text
+    assert f"… and {30 - MAX_DIGEST_LINES} more" in digest.text
     assert Counter(telegram.states().values()) == Counter(digested=30, sent=1)
 
 
@@ -336,7 +337,7 @@ def test_all_chats_together_keep_the_overall_limit(telegram: Telegram) -> None:
         ("👩‍👩‍👧‍👦🏴‍☠️e\u0301\u202egnirts desrever\u202c", "👩‍👩‍👧‍👦🏴‍☠️e\u0301gnirts desrever"),
         ("أهلا بالعالم עולם", "أهلا بالعالم עולם"),
         ("x\x00\r\ny", "x\ufffd y"),
-        ("🐋<&>" * 3_000, "🐋<&>" * 30),
+        ("🐋<&>" * 3_000, "🐋<&>" * 15),
     ],
 )
 def test_hostile_and_over_long_text_arrives_as_text(telegram: Telegram, text: str, shown: str) -> None:
@@ -439,6 +440,34 @@ def test_a_dispatcher_that_runs_sends_what_is_committed_when_it_is_woken(telegra
 
     asyncio.run(scenario())
     assert telegram.states() == {key(1): "sent"}
+
+
+def test_a_dispatcher_outlives_its_database_connection(telegram: Telegram) -> None:
+    def cut_off() -> int:
+        with connect(telegram.database_url) as connection:
+            row = connection.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE application_name = 'txwatch alerts' AND datname = current_database()"
+            ).fetchone()
+        return int(row[0]) if row else 0
+
+    async def scenario() -> None:
+        stop = asyncio.Event()
+        async with TelegramSender(TOKEN, telegram.server.url) as sender:
+            dispatcher = Dispatcher(
+                telegram.database_url, sender, (CHAT,), clock=telegram.time.clock, sleep=telegram.time.sleep
+            )
+            running = asyncio.create_task(dispatcher.run(stop))
+            for n in range(3):
+                await asyncio.to_thread(wait_until, lambda: cut_off() > 0)
+                telegram.raise_alerts(alert(n))
+                await asyncio.to_thread(wait_until, lambda n=n: bool(telegram.naming(key(n))))
+            await asyncio.to_thread(wait_until, lambda: set(telegram.states().values()) == {"sent"})
+            stop.set()
+            await running
+
+    asyncio.run(scenario())
+    assert len(telegram.local.received) == 3
 
 
 def test_the_numbers_fit() -> None:

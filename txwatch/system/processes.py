@@ -50,6 +50,11 @@ def telegram_process(port: int) -> list[str]:
     return [*_module("txwatch"), "telegram", f"--port={port}"]
 
 
+def bot_process() -> list[str]:
+    """The command of the bot that listens to commands and to the buttons below alerts."""
+    return [*_module("txwatch"), "bot"]
+
+
 def _module(name: str) -> list[str]:
     return [sys.executable, "-m", name]
 
