@@ -6,11 +6,13 @@ from typing import Any
 import dagster as dg
 
 from blockchain_assets.address_activity import address_activity_asset
+from blockchain_assets.alerts import alerts_asset
 from blockchain_assets.anomaly_model import anomaly_model_asset, training_job
 from blockchain_assets.blocks import blocks, recovery_job
 from blockchain_assets.champion_model import champion_model_asset
 from blockchain_assets.drift_report import drift_job, drift_report_asset
-from blockchain_assets.jobs import ingest_shift_job, maintenance_job, score_windows_job
+from blockchain_assets.jobs import deliver_alerts_job, ingest_shift_job, raise_alerts_job, score_windows_job
+from blockchain_assets.maintenance import maintenance_job
 from blockchain_assets.network_baseline import network_baseline_asset
 from blockchain_assets.partitions import window_partitions
 from blockchain_assets.schedules import daily_maintenance, daily_training, hourly_drift_report
@@ -22,8 +24,11 @@ from resources.feature_store import FeatureStoreResource
 from resources.ingestion import IngestionResource
 from resources.mlflow_run import mlflow_run
 from resources.model_registry import ModelRegistryResource
+from resources.telegram import TelegramResource
+from sensors.alerts import alert_sensor, delivery_sensor
 from sensors.drift import drift_sensor
 from sensors.failures import run_failure_sensor
+from sensors.health import health_sensor
 from sensors.keeper import keeper_sensor
 from sensors.landing import landing_sensor
 from sensors.promotion import promotion_sensor
@@ -56,6 +61,11 @@ def default_resources(settings: Settings) -> dict[str, Any]:
             database_url=dg.EnvVar("DATABASE_URL"),
             tracking_uri=dg.EnvVar("MLFLOW_TRACKING_URI") if settings.mlflow_tracking_uri else None,
         ),
+        "telegram": TelegramResource(
+            token="" if settings.telegram_bot_token is None else dg.EnvVar("TELEGRAM_BOT_TOKEN"),
+            chats=list(settings.telegram_chats),
+            api_url=settings.telegram_api_url,
+        ),
         "mlflow": mlflow_run,
     }
 
@@ -71,6 +81,7 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
             address_activity_asset(windows),
             transaction_features_asset(windows),
             transaction_scores_asset(windows, settings.whale_btc),
+            alerts_asset(windows),
             anomaly_model_asset(settings.alerts_per_hour, settings.whale_btc),
             champion_model_asset(settings.whale_btc),
             drift_report_asset(settings.home.resolve() / "reports"),
@@ -79,6 +90,8 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
             ingest_shift_job,
             recovery_job,
             score_windows_job,
+            raise_alerts_job,
+            deliver_alerts_job,
             training_job,
             drift_job,
             maintenance_job(settings.retention_days),
@@ -89,10 +102,13 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
             landing_sensor(settings.first_window),
             recovery_sensor,
             scoring_sensor,
+            alert_sensor,
+            delivery_sensor,
             first_training_sensor,
             promotion_sensor,
             drift_sensor,
             run_failure_sensor,
+            health_sensor(settings.home.resolve()),
         ],
         resources=default_resources(settings) | dict(resources or {}),
         executor=dg.in_process_executor,

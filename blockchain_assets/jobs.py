@@ -1,19 +1,21 @@
-"""The jobs: one shift of ingestion, the scoring of windows, and the daily maintenance."""
+"""The jobs: one shift of ingestion, the scoring of windows, alerts and their delivery."""
 
 import os
+from datetime import timedelta
 
 import dagster as dg
 
 from blockchain_assets.instance import INGEST_POOL
 from resources.database import DatabaseResource
 from resources.ingestion import IngestionResource
-from txwatch.clock import utc_now
+from resources.telegram import TelegramResource
 from txwatch.ingest.worker import work_until_signalled
-from txwatch.store.retention import drop_expired, expiry
 
 INGEST_PRIORITY = "100"
 LONGEST_SHIFT_SECONDS = 2 * 60 * 60
 """A shift is an hour. A run whose process has died with its machine looks started for ever, and would keep its slot."""
+DELIVERY_PRIORITY = "50"
+DELIVERY_PATIENCE = timedelta(minutes=1)
 
 
 @dg.op(pool=INGEST_POOL, description="Follows the feed and lands it until the shift is over.")
@@ -40,34 +42,26 @@ score_windows_job = dg.define_asset_job(
     description="Everything that a sealed window goes through, in one process: baseline, activity, features, scores.",
 )
 
+raise_alerts_job = dg.define_asset_job(
+    "raise_alerts",
+    selection=["alerts"],
+    executor_def=dg.in_process_executor,
+    tags={"dagster/priority": DELIVERY_PRIORITY},
+    description="Raises the alerts of scored windows and delivers what waits.",
+)
 
-def maintenance_job(retention_days: int) -> dg.JobDefinition:
-    """The daily job that drops what is older than the retention."""
 
-    @dg.op(pool="maintenance", description=f"Drops what is older than {retention_days} days, and reports it.")
-    def drop_expired_data(context: dg.OpExecutionContext, database: DatabaseResource) -> None:
-        before = expiry(utc_now(), retention_days)
-        lines = ["| table | rows | days | seconds |", "| --- | --- | --- | --- |"]
-        rows = 0
-        with database.connect() as connection:
-            for expired in drop_expired(connection, before):
-                rows += expired.rows
-                context.log.info(f"{expired.table}: {expired.rows} rows, {expired.days} days dropped.")
-                lines.append(f"| {expired.table} | {expired.rows} | {expired.days} | {expired.seconds:.2f} |")
-        context.add_output_metadata(
-            {
-                "before": dg.MetadataValue.timestamp(before),
-                "rows": rows,
-                "dropped": dg.MetadataValue.md("\n".join(lines)),
-            }
-        )
+@dg.op(pool="delivery", description="Sends what waits, within Telegram's limits.")
+def deliver_pending(context: dg.OpExecutionContext, database: DatabaseResource, telegram: TelegramResource) -> None:
+    outcomes = telegram.deliver(database.url, DELIVERY_PATIENCE)
+    context.log.info(f"Requests to Telegram: {dict(outcomes)}")
 
-    @dg.job(
-        name="maintenance",
-        executor_def=dg.in_process_executor,
-        description="Drops what is older than the retention. Alerts, deliveries, labels and feedback stay.",
-    )
-    def maintenance() -> None:
-        drop_expired_data()
 
-    return maintenance
+@dg.job(
+    name="deliver_alerts",
+    executor_def=dg.in_process_executor,
+    tags={"dagster/priority": DELIVERY_PRIORITY},
+    description="Delivers alerts that still wait: after a failure, a pause that Telegram asked for, or a mute.",
+)
+def deliver_alerts_job() -> None:
+    deliver_pending()

@@ -16,15 +16,15 @@ RETRIES = dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL)
 
 
 def window_asset(
-    windows: dg.TimeWindowPartitionsDefinition, *, group: str, **options: Any
+    windows: dg.TimeWindowPartitionsDefinition, *, group: str, pool: str | None = "windows", **options: Any
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """`dg.asset` for a table that is rewritten window by window; a backfill of many windows is one run."""
+    """`dg.asset` for a table that is written window by window; a backfill of many windows is one run."""
     decorator: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(
         partitions_def=windows,
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name=group,
         owners=OWNERS,
-        pool="windows",
+        pool=pool,
         freshness_policy=FRESH_WITHIN,
         retry_policy=RETRIES,
         **options,

@@ -1,7 +1,14 @@
-"""Says in the log what failed, in one line that names the run, the job and the cause."""
+"""Says what failed: in the log, in one line that names the run, the job and the cause, and as a system alert."""
 
 import dagster as dg
 import structlog
+
+from resources.database import DatabaseResource
+from resources.telegram import TelegramResource
+from txwatch.alerts.health import failed_run
+from txwatch.alerts.store import insert_alerts
+from txwatch.alerts.system import read_raised, system_alerts
+from txwatch.clock import utc_now
 
 log = structlog.get_logger(__name__)
 
@@ -9,8 +16,14 @@ log = structlog.get_logger(__name__)
 @dg.run_failure_sensor(
     minimum_interval_seconds=1,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Reports each failed run with its cause.",
+    description="Alerts of failed runs with their cause, once for a job until a run of it succeeds again.",
 )
-def run_failure_sensor(context: dg.RunFailureSensorContext) -> None:
-    run = context.dagster_run
-    log.error("run_failed", run_id=run.run_id, job=run.job_name, cause=(context.failure_event.message or "").strip())
+def run_failure_sensor(
+    context: dg.RunFailureSensorContext, database: DatabaseResource, telegram: TelegramResource
+) -> None:
+    run, now = context.dagster_run, utc_now()
+    cause = (context.failure_event.message or "").strip()
+    log.error("run_failed", run_id=run.run_id, job=run.job_name, cause=cause)
+    with database.connect() as connection, connection.transaction():
+        failed = system_alerts([failed_run(run.job_name, run.run_id, cause, now)], read_raised(connection), now)
+        insert_alerts(connection, failed, telegram.chats)

@@ -55,6 +55,29 @@ def feed(
 
 
 @app.command()
+def telegram(port: Annotated[int, typer.Option(help="Port on loopback.")] = 8766) -> None:
+    """Serve a local Telegram that prints what it receives; for TELEGRAM_API_URL."""
+    from txwatch.simulator.telegram import LocalTelegram
+    from txwatch.simulator.telegram_phone import phone
+    from txwatch.simulator.telegram_server import serve_telegram
+
+    serve_telegram(LocalTelegram(on_message=lambda message: console.print(phone(message))), port)
+
+
+@app.command()
+def bot() -> None:
+    """Listen to commands and to the buttons below alerts, in the chats of TELEGRAM_CHAT_ID."""
+    import asyncio
+
+    from txwatch.alerts.bot import AlertBot, listen_until_signalled
+
+    settings = Settings()
+    token = settings.require_telegram_token()
+    listener = AlertBot(settings.require_database_url(), token, settings.telegram_chats, settings.telegram_api_url)
+    asyncio.run(listen_until_signalled(listener))
+
+
+@app.command()
 def ingest() -> None:
     """Follow the feed and land it, in the foreground, until Ctrl-C."""
     from txwatch.ingest.worker import IngestWorker, work_until_signalled

@@ -82,6 +82,36 @@ class Settings(BaseSettings):
         validation_alias="MLFLOW_TRACKING_URI",
         description="MLflow server. Unset: the same Postgres, artifacts under TXWATCH_HOME.",
     )
+    telegram_bot_token: SecretStr | None = Field(
+        None,
+        validation_alias="TELEGRAM_BOT_TOKEN",
+        description="Token of the Telegram bot. Unset: alerts stay visible in the terminal.",
+    )
+    telegram_chat_id: str = Field(
+        "",
+        validation_alias="TELEGRAM_CHAT_ID",
+        description="Chats that get the alerts, separated by commas.",
+    )
+    telegram_api_url: str = Field(
+        "https://api.telegram.org",
+        validation_alias="TELEGRAM_API_URL",
+        description="Telegram's Bot API, or a server that behaves like it.",
+    )
+
+    @property
+    def telegram_chats(self) -> tuple[str, ...]:
+        """The chats that get the alerts; none without a token."""
+        if self.telegram_bot_token is None:
+            return ()
+        return tuple(dict.fromkeys(chat for part in self.telegram_chat_id.split(",") if (chat := part.strip())))
+
+    def require_telegram_token(self) -> str:
+        """TELEGRAM_BOT_TOKEN, for what is of no use without it. Raises MissingSettingError."""
+        if self.telegram_bot_token is None or not self.telegram_chats:
+            raise MissingSettingError(
+                "TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID are not both set. @BotFather on Telegram gives a token."
+            )
+        return self.telegram_bot_token.get_secret_value()
 
     def require_database_url(self) -> str:
         """DATABASE_URL, for what cannot bring a server of its own. Raises MissingSettingError."""

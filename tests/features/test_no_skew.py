@@ -84,7 +84,7 @@ class Feed:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - a row in the database sets no event
+        while not condition():
             await asyncio.sleep(0.02)
 
 

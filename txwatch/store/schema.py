@@ -1,7 +1,7 @@
 """The tables, as SQLAlchemy Core definitions. Amounts are satoshi in BIGINT, times are timestamptz in UTC.
 
 `transaction_features` is rewritten by deleting and inserting a window in one transaction. `network_baseline`,
-`address_activity` and `transaction_scores` are insert-only: what was published or sent stays as it was.
+`address_activity`, `transaction_scores` and `alerts` are insert-only: what was published or sent stays as it was.
 The large derived tables are partitioned by day; `txwatch.store.days` makes and drops the partitions.
 """
 
@@ -195,4 +195,91 @@ transaction_features = sa.Table(
     *(sa.Column(name, sa.Float(53), nullable=False, comment="NaN when unknown") for name in FEATURE_NAMES),
     sa.Index("ix_transaction_features_txid", "txid", postgresql_using="hash"),
     postgresql_partition_by="RANGE (seen_at)",
+)
+
+alerts = sa.Table(
+    "alerts",
+    metadata,
+    sa.Column("alert_key", sa.Text, primary_key=True, comment="the txid, or system:<condition>:<since>"),
+    sa.Column("kinds", ARRAY(sa.Text), nullable=False, comment="most severe first"),
+    sa.Column("severity", sa.Text, nullable=False),
+    sa.Column("reasons", JSONB, nullable=False),
+    sa.Column(
+        "late", sa.Boolean, nullable=False, comment="recovered or backfilled: goes to a digest, never out as live"
+    ),
+    sa.Column("seen_at", _time, nullable=False, index=True, comment="of the transaction, or when it was noticed"),
+    sa.Column("model_version", sa.Text, comment="that scored the transaction; NULL for system alerts"),
+    sa.Column("created_at", _time, nullable=False, index=True),
+    sa.CheckConstraint("severity IN ('low', 'medium', 'high', 'critical')", name="severity_is_known"),
+)
+
+alert_deliveries = sa.Table(
+    "alert_deliveries",
+    metadata,
+    sa.Column("alert_key", sa.Text, sa.ForeignKey("alerts.alert_key", ondelete="CASCADE"), primary_key=True),
+    sa.Column("chat_id", sa.Text, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False, server_default="pending"),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("request_id", BIGINT, comment="of the latest attempt"),
+    sa.Column("sent_at", _time, comment="when Telegram confirmed the message, or the digest that names the alert"),
+    sa.Column("message_id", BIGINT, comment="of that message, within the chat"),
+    sa.Column("reason", sa.Text, comment="why it is not sent, in words"),
+    sa.Column("listed_in", BIGINT, comment="request of the digest that names it as uncertain"),
+    sa.Column("shown_through", _time, comment="of the newest update that the message shows"),
+    sa.CheckConstraint(
+        "state IN ('pending', 'sending', 'sent', 'digested', 'uncertain', 'dead')", name="state_is_known"
+    ),
+    sa.Index("ix_alert_deliveries_request_id", "request_id"),
+    sa.Index(
+        "ix_alert_deliveries_open",
+        "chat_id",
+        "state",
+        postgresql_where=sa.text("state IN ('pending', 'sending', 'uncertain')"),
+    ),
+)
+
+alert_updates = sa.Table(
+    "alert_updates",
+    metadata,
+    sa.Column("alert_key", sa.Text, sa.ForeignKey("alerts.alert_key", ondelete="CASCADE"), primary_key=True),
+    sa.Column("update_key", sa.Text, primary_key=True, comment="kind:<kind>, confirmed:<block>, replaced:<txid>"),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("created_at", _time, nullable=False, index=True),
+)
+
+feedback = sa.Table(
+    "feedback",
+    metadata,
+    sa.Column("alert_key", sa.Text, sa.ForeignKey("alerts.alert_key", ondelete="CASCADE"), primary_key=True),
+    sa.Column("user_id", BIGINT, primary_key=True, comment="Telegram's"),
+    sa.Column("verdict", sa.Text, nullable=False),
+    sa.Column("chat_id", sa.Text, nullable=False),
+    sa.Column("given_at", _time, nullable=False),
+    sa.CheckConstraint("verdict IN ('useful', 'noise')", name="verdict_is_known"),
+)
+
+telegram_chats = sa.Table(
+    "telegram_chats",
+    metadata,
+    sa.Column("chat_id", sa.Text, primary_key=True),
+    sa.Column("retry_at", _time, comment="nothing is sent before: Telegram said so, or it could not be reached"),
+    sa.Column(
+        "failures", sa.Integer, nullable=False, server_default="0", comment="in a row; the delay grows with them"
+    ),
+    sa.Column("held_until", _time, comment="muted: all but critical alerts wait, and then go into a digest"),
+    sa.Column("quiet_hours", sa.Text, comment="such as 22:00-07:00 Europe/Berlin; as if muted every day"),
+    sa.Column("min_severity", sa.Text, comment="alerts below it are not delivered here; NULL for all"),
+    sa.Column("moved_to", sa.Text, comment="the id that Telegram gave when the group became a supergroup"),
+)
+
+telegram_requests = sa.Table(
+    "telegram_requests",
+    metadata,
+    sa.Column("id", BIGINT, sa.Identity(), primary_key=True),
+    sa.Column("chat_id", sa.Text, nullable=False),
+    sa.Column("purpose", sa.Text, nullable=False),
+    sa.Column("started_at", _time, nullable=False, index=True),
+    sa.Column("ended_at", _time, comment="NULL while it is under way"),
+    sa.CheckConstraint("purpose IN ('alert', 'digest', 'edit', 'reply')", name="purpose_is_known"),
+    sa.Index("ix_telegram_requests_chat_id_started_at", "chat_id", "started_at"),
 )

@@ -13,16 +13,18 @@ from txwatch.clock import utc_now
 from txwatch.settings import Settings
 from txwatch.simulator.traffic import Simulator
 from txwatch.store.database import connect
-from txwatch.system.environment import FEED_PORT, PORTS
+from txwatch.system.environment import FEED_PORT, PORTS, TELEGRAM_PORT
 from txwatch.system.history import land_history
 from txwatch.system.launch import console, database, launch
 from txwatch.system.ports import require_free
-from txwatch.system.processes import feed_process
+from txwatch.system.processes import feed_process, telegram_process
 from txwatch.system.watch import DemoWatch
 from txwatch.windows import window_start
 
 HISTORY = timedelta(hours=6)
 HISTORY_SEED = 1
+LOCAL_CHAT = {"TELEGRAM_BOT_TOKEN": "1:local", "TELEGRAM_CHAT_ID": "1"}
+"""Without a token of the user's, alerts go to the local Telegram, which takes any."""
 LIVE_WITHIN = timedelta(seconds=45)
 """How soon after the history the first live transaction comes, at the latest."""
 
@@ -48,19 +50,27 @@ def run_demo(options: DemoOptions) -> int:
         "seed": int(utc_now().timestamp()),
         "truth": (settings.home / "truth.jsonl").resolve(),
     }
+    extra = {"feed": feed_process(FEED_PORT, feed_options)}
+    local_telegram = None
+    telegram_settings = {}
+    if settings.telegram_bot_token is None:
+        local_telegram = f"http://127.0.0.1:{TELEGRAM_PORT}"
+        extra["telegram"] = telegram_process(TELEGRAM_PORT)
+        telegram_settings = LOCAL_CHAT | {"TELEGRAM_API_URL": local_telegram}
     with database(settings) as url:
-        watch = DemoWatch(url, options.seconds)
+        watch = DemoWatch(url, options.seconds, local_telegram)
         history = DemoHistory(settings, url, options.regime)
         status = launch(
             settings,
             url,
             before=history.land,
             then=history.land,
-            extra={"feed": feed_process(FEED_PORT, feed_options)},
+            extra=extra,
             watch=watch,
             TXWATCH_STREAM_URL=f"ws://127.0.0.1:{FEED_PORT}/inv",
             TXWATCH_REST_URL=f"http://127.0.0.1:{FEED_PORT}",
             TXWATCH_HISTORY_START=history.start.isoformat(),
+            **telegram_settings,
         )
         if options.seconds is None or status != 0:
             return status

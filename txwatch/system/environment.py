@@ -13,7 +13,13 @@ PROJECT = Path(__file__).parents[2]
 DAGSTER_PORT = 3000
 CODE_PORT = 3030
 FEED_PORT = 8765
-PORTS = {"Dagster": DAGSTER_PORT, "the code server": CODE_PORT, "the local feed": FEED_PORT}
+TELEGRAM_PORT = 8766
+PORTS = {
+    "Dagster": DAGSTER_PORT,
+    "the code server": CODE_PORT,
+    "the local feed": FEED_PORT,
+    "the local Telegram": TELEGRAM_PORT,
+}
 
 
 def system_environment(home: Path, database_url: str, **settings: str) -> dict[str, str]:

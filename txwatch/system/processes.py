@@ -45,6 +45,16 @@ def feed_process(port: int, options: Mapping[str, object]) -> list[str]:
     return [*_module("txwatch"), "feed", f"--port={port}", *given]
 
 
+def telegram_process(port: int) -> list[str]:
+    """The command of the local Telegram."""
+    return [*_module("txwatch"), "telegram", f"--port={port}"]
+
+
+def bot_process() -> list[str]:
+    """The command of the bot that listens to commands and to the buttons below alerts."""
+    return [*_module("txwatch"), "bot"]
+
+
 def _module(name: str) -> list[str]:
     return [sys.executable, "-m", name]
 

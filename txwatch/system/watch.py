@@ -8,7 +8,9 @@ import httpx
 from rich.live import Live
 from rich.table import Table
 
+from txwatch.alerts.waiting import read_delivery_levels
 from txwatch.clock import utc_now
+from txwatch.simulator.telegram_phone import LocalPhone
 from txwatch.status import Status, read_status
 from txwatch.store.database import Connection, connect
 from txwatch.store.sql import statement
@@ -29,8 +31,9 @@ query ($keys: [AssetKeyInput!]) {
 class DemoWatch:
     """A callable for the supervisor: returns `seconds` after the first live transaction, or when all has ended."""
 
-    def __init__(self, database_url: str, seconds: float | None) -> None:
+    def __init__(self, database_url: str, seconds: float | None, local_telegram: str | None = None) -> None:
         self._database_url = database_url
+        self._phone = local_telegram and LocalPhone(local_telegram)
         self._seconds = seconds
         self._began_at = utc_now()
         self._began = monotonic()
@@ -45,6 +48,9 @@ class DemoWatch:
             while not (ended.wait(POLL_SECONDS) or self._is_over()):
                 self._note_first_live(connection)
                 self._print_found(connection)
+                if self._phone:
+                    for message in self._phone.new():
+                        console.print(message)
                 if console.is_terminal or monotonic() >= next_line:
                     next_line = monotonic() + STATUS_EVERY_SECONDS
                     self._show(live, read_status(connection, utc_now(), self._began_at))
@@ -54,6 +60,7 @@ class DemoWatch:
         """What the run came to, once all processes have ended."""
         with connect(self._database_url) as connection:
             status = read_status(connection, utc_now(), self._began_at)
+            delivery = read_delivery_levels(connection, self._began_at)
         return {
             "transactions": status.transactions,
             "quarantined": status.quarantined,
@@ -61,10 +68,10 @@ class DemoWatch:
             "windows_scored": self._windows["transaction_scores"],
             "live_windows_scored": status.live_windows_scored,
             "anomalies": status.anomalies,
-            "alerts_sent": 0,
-            "alerts_pending": 0,
+            "alerts_sent": delivery.sent + delivery.digested,
+            "alerts_pending": delivery.pending,
             "landing_latency_ms": status.landing_latency_ms,
-            "alert_latency_ms": {"p50": None, "p99": None},
+            "alert_latency_ms": {"p50": delivery.latency_ms_p50, "p99": delivery.latency_ms_p99},
             "model_version": status.model_version,
             "drift_share": None,
         }

@@ -1,0 +1,51 @@
+"""`alerts`: what people are told about, raised from the scores of each window and delivered to Telegram."""
+
+from datetime import timedelta
+
+import dagster as dg
+
+from blockchain_assets.windows import window_asset, window_span
+from resources.database import DatabaseResource
+from resources.telegram import TelegramResource
+from txwatch.alerts.store import count_alerts, raise_window_alerts
+from txwatch.clock import utc_now
+
+PATIENCE = timedelta(seconds=30)
+"""What Telegram's limits hold up for longer is left to the delivery job, so that the next window need not wait."""
+
+
+def alerts_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
+    @window_asset(
+        windows,
+        group="detection",
+        deps=["transaction_scores"],
+        kinds={"postgres", "telegram"},
+        # Several may run at once: the database orders what they insert, and each chat has its lock.
+        pool=None,
+        description="One alert for each transaction that a detector or the champion finds unusual, with all its"
+        " reasons. Insert-only; delivered once. What is recovered or backfilled is late, and goes into a digest.",
+    )
+    def alerts(
+        context: dg.AssetExecutionContext, database: DatabaseResource, telegram: TelegramResource
+    ) -> dg.MaterializeResult:
+        start, end = window_span(context)
+        with database.connect() as connection:
+            raised = raise_window_alerts(connection, start, end, telegram.chats, utc_now())
+        outcomes = telegram.deliver(database.url, PATIENCE)
+        context.log.info(f"Raised {len(raised)} alerts. Requests to Telegram: {dict(outcomes)}")
+        with database.connect() as connection:
+            counts = count_alerts(connection, start, end)
+        return dg.MaterializeResult(
+            metadata={
+                "raised": len(raised),
+                "alerts": counts.alerts,
+                "late": counts.late,
+                "sent": counts.sent,
+                "digested": counts.digested,
+                "pending": counts.pending,
+                "uncertain": counts.uncertain,
+                "dead": counts.dead,
+            }
+        )
+
+    return alerts

@@ -1,0 +1,35 @@
+"""Telegram, as assets, jobs and sensors see it."""
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+
+import dagster as dg
+from pydantic import Field
+
+from txwatch.alerts.dispatcher import Dispatcher
+from txwatch.alerts.sender import TelegramSender
+
+
+class TelegramResource(dg.ConfigurableResource):
+    """The chats, and delivery to them. The token comes from the environment, and is never shown."""
+
+    token: str = Field("", repr=False, description="Token of the bot. Empty: nothing is sent.")
+    chats: list[str] = Field(default=[], description="Chats that get the alerts.")
+    api_url: str = Field("https://api.telegram.org", description="Telegram's Bot API, or a server that behaves so.")
+
+    def sender(self) -> TelegramSender:
+        """The engine's sender; an async context."""
+        return TelegramSender(self.token, self.api_url)
+
+    def deliver(self, database_url: str, patience: timedelta) -> Counter[str]:
+        """Deliver what waits, as long as no wait goes beyond `patience` from now. Returns the outcomes by name."""
+        if not self.chats:
+            return Counter()
+        return asyncio.run(self._deliver(database_url, patience))
+
+    async def _deliver(self, database_url: str, patience: timedelta) -> Counter[str]:
+        async with self.sender() as sender:
+            dispatcher = Dispatcher(database_url, sender, self.chats)
+            await dispatcher.drain(patience)
+            return dispatcher.delivered

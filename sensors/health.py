@@ -1,0 +1,68 @@
+"""Raises alerts about the system itself, and tells when they are over."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+
+from resources.database import DatabaseResource
+from resources.telegram import TelegramResource
+from sensors.scoring import CHAMPION, SCORED, SEALED
+from txwatch.alerts.health import (
+    WINDOW_UNSCORED,
+    conditions,
+    failed_jobs,
+    read_health,
+    succeeded_job,
+    unscored_windows,
+    windows_condition,
+)
+from txwatch.alerts.store import insert_alerts
+from txwatch.alerts.system import Condition, read_raised, system_alerts
+from txwatch.clock import Clock, utc_now
+
+
+def health_sensor(home: Path, clock: Clock = utc_now) -> dg.SensorDefinition:
+    """The sensor for an installation whose state is kept in `home`."""
+
+    @dg.sensor(
+        name="health_sensor",
+        minimum_interval_seconds=15,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Alerts when the feed is silent or nobody follows it, when landing lags, windows stay without"
+        " scores, Telegram refuses alerts or the disk is nearly full; and when each is over. Requests no runs.",
+    )
+    def sensor(
+        context: dg.SensorEvaluationContext, database: DatabaseResource, telegram: TelegramResource
+    ) -> dg.SkipReason:
+        now = clock()
+        with database.connect() as connection:
+            raised = read_raised(connection)
+            found = [
+                *conditions(read_health(connection, home, now), now),
+                *_windows(context.instance, now),
+                *(
+                    succeeded_job(job)
+                    for job, alert in failed_jobs(raised).items()
+                    if _succeeded_since(context.instance, job, alert.since)
+                ),
+            ]
+            with connection.transaction():
+                new = insert_alerts(connection, system_alerts(found, raised, now), telegram.chats)
+        return dg.SkipReason(f"Raised {', '.join(new)}." if new else "Nothing changed.")
+
+    return sensor
+
+
+def _windows(instance: dg.DagsterInstance, now: datetime) -> list[Condition]:
+    promoted = instance.get_latest_materialization_event(CHAMPION)
+    # Before there is a champion no window can be scored, and when one appears all that waited for it take their time.
+    if promoted is None or now - datetime.fromtimestamp(promoted.timestamp, UTC) < WINDOW_UNSCORED:
+        return []
+    sealed, scored = (instance.get_materialized_partitions(asset) for asset in (SEALED, SCORED))
+    return [windows_condition(unscored_windows(sealed, scored, now), now)]
+
+
+def _succeeded_since(instance: dg.DagsterInstance, job: str, since: datetime) -> bool:
+    filters = dg.RunsFilter(job_name=job, statuses=[dg.DagsterRunStatus.SUCCESS], updated_after=since)
+    return bool(instance.get_run_records(filters, limit=1))

@@ -1,0 +1,133 @@
+"""Alerts about the system: one when it goes wrong, one when it is over, and not more often than that."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.builders import transaction
+from txwatch.alerts.health import (
+    FEED_SILENT,
+    LANDING_LAG,
+    WORKER_ABSENT,
+    Health,
+    conditions,
+    failed_jobs,
+    failed_run,
+    read_health,
+    succeeded_job,
+    unscored_windows,
+    windows_condition,
+)
+from txwatch.alerts.kinds import Severity
+from txwatch.alerts.store import insert_alerts
+from txwatch.alerts.system import REPEAT_AFTER, Condition, State, read_raised, system_alerts
+from txwatch.store.database import Connection, connect
+from txwatch.store.landing import land_transactions
+from txwatch.store.lease import Lease, take_lease
+from txwatch.windows import window_key
+
+T0 = datetime(2024, 3, 14, 12, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+LEASE = Lease(3, "run 1234", T0 - 60 * MINUTE, T0, T0 + 60 * MINUTE, None, T0, 0, 0, 0)
+WELL = Health(LEASE, T0 - SECOND, 0.2 * SECOND, 0, None, 0.5)
+
+
+def tell(connection: Connection, conditions_: Sequence[Condition], now: datetime) -> list[str]:
+    return insert_alerts(connection, system_alerts(conditions_, read_raised(connection), now), ["1"])
+
+
+def wrong(health: Health, now: datetime = T0) -> dict[str, str]:
+    return {c.name: c.text for c in conditions(health, now) if c.state is State.wrong}
+
+
+def test_a_condition_is_told_once_and_its_end_once(database_url: str) -> None:
+    bad = Condition("feed_silent", State.wrong, "The feed is silent", T0)
+    well = Condition("feed_silent", State.well, "The feed is heard again")
+    with connect(database_url) as connection, connection.transaction(force_rollback=True):
+        assert tell(connection, [well], T0) == []
+        assert tell(connection, [bad], T0 + MINUTE) == ["system:feed_silent:20240314T120000"]
+        assert tell(connection, [replace(bad, since=T0 + SECOND)], T0 + 60 * MINUTE) == []
+        assert tell(connection, [Condition("feed_silent", State.unknown)], T0 + 61 * MINUTE) == []
+        assert tell(connection, [well], T0 + 90 * MINUTE) == ["system:feed_silent:20240314T120000:recovered"]
+        assert tell(connection, [well], T0 + 91 * MINUTE) == []
+        row = connection.execute("SELECT severity, reasons->0->>'text' FROM alerts WHERE kinds = '{recovered}'")
+        assert row.fetchone() == (Severity.low.name, "The feed is heard again, after 90 min")
+
+
+def test_what_comes_and_goes_is_not_told_each_time(database_url: str) -> None:
+    with connect(database_url) as connection, connection.transaction(force_rollback=True):
+        for minute in range(60):
+            now = T0 + minute * MINUTE
+            state = State.wrong if minute % 2 == 0 else State.well
+            tell(connection, [Condition("feed_silent", state, "x", now)], now)
+        row = connection.execute("SELECT count(*) FROM alerts WHERE kinds = '{system}'").fetchone()
+    assert row is not None
+    assert row[0] <= 60 * MINUTE / REPEAT_AFTER
+
+
+def test_a_failed_job_is_told_once_until_it_succeeds(database_url: str) -> None:
+    with connect(database_url) as connection, connection.transaction(force_rollback=True):
+        for n in range(3):
+            tell(connection, [failed_run("score_windows", f"run{n}", "it broke\n" * 900, T0)], T0 + n * MINUTE)
+        tell(connection, [failed_run("training", "run9", "", T0)], T0)
+        assert set(failed_jobs(read_raised(connection))) == {"score_windows", "training"}
+        assert tell(connection, [succeeded_job("training")], T0 + MINUTE)
+        assert set(failed_jobs(read_raised(connection))) == {"score_windows"}
+
+
+def test_all_is_well() -> None:
+    assert wrong(WELL) == {}
+
+
+@pytest.mark.parametrize(
+    ("health", "now", "name", "words"),
+    [
+        (WELL, T0 + WORKER_ABSENT + SECOND, "lease_stale", "run 1234 was last heard at 12:00:00"),
+        (replace(WELL, lease=replace(LEASE, released_at=T0 - 2 * WORKER_ABSENT)), T0, "lease_stale", "Nobody follows"),
+        (replace(WELL, last_seen_at=T0 - FEED_SILENT - SECOND), T0, "feed_silent", "nothing for 91 s"),
+        (replace(WELL, last_seen_at=None), T0, "feed_silent", "since 11:00:00"),
+        (replace(WELL, landing_lag=LANDING_LAG + SECOND), T0, "landing_lag", "over 6 s"),
+        (replace(WELL, dead_letters=2, dead_reason="blocked"), T0, "dead_letters", "refused 2 alerts"),
+        (replace(WELL, disk_free_share=0.01), T0, "disk_full", "1.0% is free"),
+    ],
+)
+def test_what_is_wrong_is_said(health: Health, now: datetime, name: str, words: str) -> None:
+    found = wrong(health, now)
+    assert list(found) == [name]
+    assert words in found[name]
+
+
+def test_without_a_worker_the_feed_is_not_called_silent_and_a_handover_is_no_absence() -> None:
+    handed_over = replace(WELL, lease=replace(LEASE, released_at=T0 - 20 * SECOND), last_seen_at=T0 - 60 * MINUTE)
+    assert wrong(handed_over) == {}
+    assert wrong(replace(WELL, lease=None)) == {}
+    just_taken = replace(WELL, lease=replace(LEASE, acquired_at=T0 - SECOND), last_seen_at=T0 - 60 * MINUTE)
+    assert wrong(just_taken) == {}
+    assert {c.name: c.state for c in conditions(just_taken, T0)}["feed_silent"] is State.unknown
+
+
+def test_windows_are_given_time_to_be_scored() -> None:
+    keys = [window_key(T0 - minutes * MINUTE) for minutes in (60, 30, 15, 5)]
+    unscored = unscored_windows([*keys, window_key(T0 - timedelta(days=3))], keys[1:2], T0)
+    assert unscored == {keys[0], keys[2], keys[3]}
+    condition = windows_condition(unscored, T0)
+    assert (condition.state, condition.since) == (State.wrong, T0 - 60 * MINUTE)
+    assert condition.text.startswith("1 sealed windows have no scores, the oldest is 2024-03-14-11:00")
+    assert windows_condition(keys[2:], T0).state is State.well
+
+
+def test_health_is_read_from_the_database(database_url: str, tmp_path: Path) -> None:
+    with connect(database_url) as connection, connection.transaction(force_rollback=True):
+        assert read_health(connection, tmp_path, T0).last_seen_at is None
+        take_lease(connection, "run 1", T0, None)
+        land_transactions(connection, [transaction(seen_at=T0 - SECOND)])
+        health = read_health(connection, tmp_path / "missing", T0)
+    assert health.lease is not None
+    assert health.last_seen_at == T0 - SECOND
+    assert health.landing_lag is not None
+    assert 0 < health.disk_free_share <= 1
+    assert (health.dead_letters, health.dead_reason) == (0, None)

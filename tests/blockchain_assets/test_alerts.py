@@ -1,0 +1,150 @@
+"""The `alerts` asset raises what stored scores call for, delivers it, and does neither twice."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import dagster as dg
+import pytest
+
+from blockchain_assets.alerts import alerts_asset
+from blockchain_assets.jobs import deliver_alerts_job
+from blockchain_assets.partitions import window_partitions
+from resources.database import DatabaseResource
+from resources.telegram import TelegramResource
+from sensors.alerts import alert_sensor, delivery_sensor
+from tests.builders import transaction
+from tests.conftest import Installation
+from txwatch.alerts.waiting import read_delivery_levels
+from txwatch.clock import utc_now
+from txwatch.detection.reasons import Reason
+from txwatch.detection.score import Score
+from txwatch.detection.scoring import insert_scores
+from txwatch.simulator.telegram import Fault, LocalTelegram
+from txwatch.simulator.telegram_server import TelegramServer
+from txwatch.store.database import connect
+from txwatch.store.landing import land_transactions
+from txwatch.windows import WINDOW, window_key, window_start
+from txwatch.wire.transaction import Source
+
+WINDOWS = window_partitions(window_start(utc_now()) - timedelta(days=1))
+FEE = Reason("fee_accident", "fee of 7.00 BTC, 99% of what was spent, at 3,000,000 sat/vB")
+COINJOIN = Reason("coinjoin", "5 equal outputs")
+
+
+@pytest.fixture
+def local(installation: Installation) -> LocalTelegram:
+    with connect(installation.database_url) as connection:
+        connection.execute(
+            "TRUNCATE transactions, transaction_scores, alerts, alert_deliveries, telegram_chats, telegram_requests"
+            " CASCADE"
+        )
+    return LocalTelegram()
+
+
+@pytest.fixture
+def telegram(local: LocalTelegram) -> Iterator[TelegramResource]:
+    with TelegramServer(local) as server:
+        yield TelegramResource(token="1:a", chats=["1"], api_url=server.url)
+
+
+def land_scored(installation: Installation, n: int, reason: Reason, source: Source = "feed") -> None:
+    seen_at = window_start(utc_now()) - WINDOW + timedelta(seconds=n)
+    tx = transaction(txid=f"{n:064x}", seen_at=seen_at, source=source)
+    score = Score(tx.txid, seen_at, 0.3, 0.6, True, [reason])
+    with connect(installation.database_url) as connection, connection.transaction():
+        land_transactions(connection, [tx])
+        insert_scores(connection, [score], "4", 1, lane="window")
+
+
+def materialize(installation: Installation, telegram: TelegramResource, instance: dg.DagsterInstance) -> dict[str, int]:
+    result = dg.materialize(
+        [alerts_asset(WINDOWS)],
+        partition_key=window_key(window_start(utc_now()) - WINDOW),
+        instance=instance,
+        resources={"database": DatabaseResource(url=installation.database_url), "telegram": telegram},
+    )
+    (event,) = result.asset_materializations_for_node("alerts")
+    return {name: int(str(value.value)) for name, value in event.metadata.items() if isinstance(value.value, int)}
+
+
+def test_a_window_is_alerted_once(
+    installation: Installation, dagster_instance: dg.DagsterInstance, telegram: TelegramResource, local: LocalTelegram
+) -> None:
+    land_scored(installation, 1, FEE)
+    land_scored(installation, 2, COINJOIN)
+    first = materialize(installation, telegram, dagster_instance)
+    assert (first["raised"], first["sent"], first["pending"], first["late"]) == (1, 1, 0, 0)
+    again = materialize(installation, telegram, dagster_instance)
+    assert (again["raised"], again["sent"], again["alerts"]) == (0, 1, 1)
+    (message,) = local.received
+    assert message.text.startswith("🔥 Fee accident · fee 1,220 sat\n• fee of 7.00 BTC")
+    assert "model 4" in message.text
+    with connect(installation.database_url) as connection:
+        levels = read_delivery_levels(connection, utc_now() - WINDOW)
+    assert (levels.sent, levels.pending) == (1, 0)
+    assert levels.latency_ms_p50 is not None
+
+
+def test_without_a_token_alerts_are_raised_and_kept(
+    installation: Installation, dagster_instance: dg.DagsterInstance, local: LocalTelegram
+) -> None:
+    land_scored(installation, 1, FEE)
+    counts = materialize(installation, TelegramResource(), dagster_instance)
+    assert (counts["raised"], counts["alerts"], counts["pending"]) == (1, 1, 0)
+    assert local.received == []
+    skipped = delivery_sensor(
+        dg.build_sensor_context(instance=dagster_instance),
+        database=DatabaseResource(url=installation.database_url),
+        telegram=TelegramResource(),
+    )
+    assert isinstance(skipped, dg.SkipReason)
+
+
+def test_what_waits_is_delivered_by_a_run_that_the_sensor_asks_for(
+    installation: Installation, dagster_instance: dg.DagsterInstance, telegram: TelegramResource, local: LocalTelegram
+) -> None:
+    database = DatabaseResource(url=installation.database_url)
+
+    def ask() -> dg.SensorResult | dg.SkipReason:
+        result = delivery_sensor(
+            dg.build_sensor_context(instance=dagster_instance), database=database, telegram=telegram
+        )
+        assert isinstance(result, dg.SensorResult | dg.SkipReason)
+        return result
+
+    land_scored(installation, 1, FEE)
+    local.faults.append(Fault.too_many)
+    local._retry_after_seconds = 3_600
+    assert materialize(installation, telegram, dagster_instance)["pending"] == 1
+    assert isinstance(ask(), dg.SkipReason), "Telegram asked to wait"
+    with connect(installation.database_url) as connection:
+        connection.execute("UPDATE telegram_chats SET retry_at = NULL")
+        assert isinstance(ask(), dg.SkipReason), "whoever raised it may still deliver it"
+        connection.execute("UPDATE alerts SET created_at = created_at - interval '1 minute'")
+    asked = ask()
+    assert isinstance(asked, dg.SensorResult)
+    assert asked.run_requests is not None
+    assert asked.run_requests[0].tags["txwatch/reason"] == "1 alerts wait for chat 1"
+
+    result = deliver_alerts_job.execute_in_process(
+        instance=dagster_instance, resources={"database": database, "telegram": telegram}
+    )
+    assert result.success
+    assert len(local.received) == 1
+    assert isinstance(ask(), dg.SkipReason)
+
+
+def test_fresh_scores_are_asked_for_once(dagster_instance: dg.DagsterInstance) -> None:
+    start = window_start(utc_now()) - 10 * WINDOW
+    for n in (1, 0, 5):
+        key = window_key(start + n * WINDOW)
+        dagster_instance.report_runless_asset_event(dg.AssetMaterialization("transaction_scores", partition=key))
+    result = alert_sensor(dg.build_sensor_context(instance=dagster_instance))
+    assert isinstance(result, dg.SensorResult)
+    spans = [
+        (r.tags["dagster/asset_partition_range_start"], r.tags["dagster/asset_partition_range_end"])
+        for r in result.run_requests or []
+    ]
+    assert spans == [(window_key(start), window_key(start + WINDOW)), (window_key(start + 5 * WINDOW),) * 2]
+    again = alert_sensor(dg.build_sensor_context(instance=dagster_instance, cursor=result.cursor))
+    assert isinstance(again, dg.SkipReason)

@@ -1,0 +1,89 @@
+"""The health sensor and the run-failure sensor raise system alerts, and tell when a job succeeds again."""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import dagster as dg
+
+from resources.database import DatabaseResource
+from resources.telegram import TelegramResource
+from sensors.failures import run_failure_sensor
+from sensors.health import health_sensor
+from tests.conftest import Installation
+from txwatch.alerts.health import WINDOW_UNSCORED
+from txwatch.clock import utc_now
+from txwatch.store.database import connect
+from txwatch.store.lease import take_lease
+from txwatch.windows import WINDOW, window_key, window_start
+
+TELEGRAM = TelegramResource(token="1:a", chats=["1"])
+
+
+@dg.op
+def breaks_unless_mended(context: dg.OpExecutionContext) -> None:
+    if not context.run.tags.get("mended"):
+        raise ValueError("the cause")
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def fragile() -> None:
+    breaks_unless_mended()
+
+
+def look(installation: Installation, instance: dg.DagsterInstance, after: timedelta = timedelta(0)) -> str:
+    result = health_sensor(Path("/"), lambda: utc_now() + after)(
+        dg.build_sensor_context(instance=instance),
+        database=DatabaseResource(url=installation.database_url),
+        telegram=TELEGRAM,
+    )
+    assert isinstance(result, dg.SkipReason)
+    return str(result.skip_message)
+
+
+def test_a_failed_run_is_told_and_so_is_its_recovery(
+    installation: Installation, dagster_instance: dg.DagsterInstance
+) -> None:
+    failed = fragile.execute_in_process(instance=dagster_instance, raise_on_error=False)
+    context = dg.build_run_status_sensor_context(
+        sensor_name="run_failure_sensor",
+        dagster_event=failed.get_run_failure_event(),
+        dagster_instance=dagster_instance,
+        dagster_run=failed.dagster_run,
+    ).for_run_failure()
+    resources = {"database": DatabaseResource(url=installation.database_url), "telegram": TELEGRAM}
+    run_failure_sensor(context, **resources)
+    run_failure_sensor(context, **resources)
+    with connect(installation.database_url) as connection:
+        rows = connection.execute(
+            "SELECT alert_key, reasons->0->>'text', state FROM alerts JOIN alert_deliveries USING (alert_key)"
+        ).fetchall()
+    assert len(rows) == 1
+    assert rows[0][0].startswith("system:run_failed:fragile:")
+    assert "A run of fragile failed" in rows[0][1]
+    assert rows[0][2] == "pending"
+
+    assert look(installation, dagster_instance) == "Nothing changed."
+    fragile.execute_in_process(instance=dagster_instance, tags={"mended": "yes"})
+    assert look(installation, dagster_instance) == f"Raised {rows[0][0]}:recovered."
+
+
+def test_the_health_of_the_feed_and_of_windows_is_told(
+    installation: Installation, dagster_instance: dg.DagsterInstance
+) -> None:
+    with connect(installation.database_url) as connection:
+        take_lease(connection, "run 1", utc_now() - WINDOW, None)
+    assert "system:lease_stale:" in look(installation, dagster_instance)
+    with connect(installation.database_url) as connection:
+        take_lease(connection, "run 2", utc_now(), None)
+    assert ":recovered" in look(installation, dagster_instance)
+
+    key = window_key(window_start(utc_now()) - 10 * WINDOW)
+    dagster_instance.report_runless_asset_event(dg.AssetMaterialization("transactions", partition=key))
+    assert look(installation, dagster_instance) == "Nothing changed.", "without a champion nothing can be scored"
+    dagster_instance.report_runless_asset_event(dg.AssetMaterialization("champion_model"))
+    assert look(installation, dagster_instance) == "Nothing changed.", "what waited for a champion takes its time"
+    later = WINDOW_UNSCORED + WINDOW
+    assert "system:windows_failed:" in look(installation, dagster_instance, later)
+    dagster_instance.report_runless_asset_event(dg.AssetMaterialization("transaction_scores", partition=key))
+    assert re.search(r"system:windows_failed:\w+:recovered", look(installation, dagster_instance, later))

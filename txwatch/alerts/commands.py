@@ -1,0 +1,169 @@
+"""What the bot answers to commands in a chat. Each answer is text for the person who asked, in Telegram's HTML."""
+
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from psycopg import sql
+
+from txwatch.alerts.feedback import read_precision
+from txwatch.alerts.kinds import Severity
+from txwatch.alerts.markup import Line, Piece, clean, to_html
+from txwatch.alerts.messages import EXPLORER, DigestLine, digest_line
+from txwatch.alerts.quiet import QuietHours
+from txwatch.alerts.store import decode_reasons, read_alerts
+from txwatch.alerts.waiting import read_delivery_levels
+from txwatch.store.database import Connection
+from txwatch.store.lease import read_lease
+from txwatch.store.sql import statement
+
+DAY = timedelta(days=1)
+MAX_MUTE_MINUTES = 7 * 24 * 60
+TOP = 10
+_TXID_PREFIX = re.compile(r"[0-9a-f]{8,64}")
+
+HELP = (
+    "/status  how the system and the alerts are doing",
+    "/top  the alerts of the last day that matter most",
+    "/why <txid>  the score of a transaction and its reasons; its first 8 digits are enough",
+    "/mute 30  only critical alerts for 30 minutes; /mute off",
+    "/quiet 22:00-07:00 Europe/Berlin  the same every day; /quiet off",
+    "/least high  only alerts from this severity on: low, medium, high or critical",
+)
+
+Answer = Callable[[Connection, str, str, datetime], list[Line]]
+
+
+def answer(connection: Connection, chat_id: str, text: str, now: datetime) -> str | None:
+    """The answer to a message in a chat; None for what is no command."""
+    if not text.startswith("/"):
+        return None
+    command, _, argument = text.partition(" ")
+    # In a group a command may name the bot: /status@txwatch_bot.
+    respond = ANSWERS.get(command.split("@")[0].lower(), _help)
+    return to_html(respond(connection, chat_id, argument.strip(), now))
+
+
+def _help(_connection: Connection, _chat_id: str, _argument: str, _now: datetime) -> list[Line]:
+    return [[Piece(line)] for line in HELP]
+
+
+def _status(connection: Connection, chat_id: str, _argument: str, now: datetime) -> list[Line]:
+    lease, levels = read_lease(connection), read_delivery_levels(connection, now - DAY)
+    if lease is None or lease.is_stale(now):
+        feed = "⚠️ nobody follows the feed"
+    else:
+        behind = None if lease.committed_through is None else (now - lease.committed_through).total_seconds()
+        feed = "the feed is followed" if behind is None else f"the feed is followed, {max(0.0, behind):.1f} s behind"
+    latency = "" if levels.latency_ms_p50 is None else f", half of them within {levels.latency_ms_p50 / 1_000:.1f} s"
+    lines: list[Line] = [
+        [Piece("Status", "b"), Piece(f" · {feed}")],
+        [
+            Piece(
+                f"Last day: {levels.sent} alerts sent{latency}; {levels.digested} in digests, {levels.pending} waiting"
+            )
+        ],
+    ]
+    if levels.uncertain or levels.dead:
+        lines.append([Piece(f"⚠️ {levels.uncertain} of uncertain delivery, {levels.dead} that Telegram refused")])
+    lines.extend(
+        [Piece(f"{p.kind}, model {p.model_version}: {p.useful} of {p.judged} judged useful ({p.share:.0%})")]
+        for p in read_precision(connection, now - 30 * DAY)[:TOP]
+    )
+    row = connection.execute(
+        "SELECT held_until, quiet_hours, min_severity FROM telegram_chats WHERE chat_id = %s", [chat_id]
+    ).fetchone()
+    held_until, quiet, least = row or (None, None, None)
+    if held_until is not None and held_until > now:
+        lines.append([Piece(f"🔕 muted until {held_until:%d %b %H:%M} UTC")])
+    if quiet is not None:
+        lines.append([Piece(f"🌙 quiet hours {quiet}")])
+    if least is not None:
+        lines.append([Piece(f"only alerts from {least} on")])
+    return lines
+
+
+def _top(connection: Connection, _chat_id: str, _argument: str, now: datetime) -> list[Line]:
+    rows = connection.execute(
+        "SELECT alert_key, value_sat FROM alerts LEFT JOIN transactions ON txid = alert_key"
+        " WHERE alerts.created_at > %s AND alert_key NOT LIKE 'system:%%'"
+        " ORDER BY array_position(%s, severity) DESC, value_sat DESC NULLS LAST, alert_key LIMIT %s",
+        [now - DAY, [severity.name for severity in Severity], TOP],
+    ).fetchall()
+    if not rows:
+        return [[Piece("No alerts in the last day.")]]
+    alerts = read_alerts(connection, [key for key, _ in rows])
+    values: dict[str, int | None] = dict(rows)
+    lines = [digest_line(DigestLine(alert, values[alert.alert_key]), now) for alert in alerts]
+    return [[Piece("Top of the last day", "b")], *lines]
+
+
+def _why(connection: Connection, _chat_id: str, argument: str, _now: datetime) -> list[Line]:
+    prefix = argument.lower()
+    if not _TXID_PREFIX.fullmatch(prefix):
+        return [[Piece("Say which transaction: /why and its txid, or at least the first 8 digits of it.")]]
+    rows = connection.execute(statement(__file__, "why"), {"from": prefix, "to": prefix + "g"}).fetchall()
+    if not rows:
+        return [[Piece("No such transaction was scored here.")]]
+    lines: list[Line] = []
+    for txid, score, threshold, unusual, reasons, version, context, seen_at in rows:
+        verdict = "unusual" if unusual else "not unusual"
+        lines.append([Piece(f"{txid[:8]}…{txid[-4:]}", link=EXPLORER + txid), Piece(f" · {verdict}", "b")])
+        lines.append([Piece(f"score {score:.3f}, threshold {threshold:.3f} · model {version}, context {context}")])
+        lines.extend([Piece(f"• {clean(reason.text)}")] for reason in decode_reasons(reasons))
+        lines.append([Piece(f"seen {seen_at:%d %b %Y %H:%M:%S} UTC", "i")])
+    return lines
+
+
+def _mute(connection: Connection, chat_id: str, argument: str, now: datetime) -> list[Line]:
+    if argument.lower() in {"off", "0"}:
+        _set(connection, chat_id, "held_until", None)
+        return [[Piece("🔔 No longer muted.")]]
+    if not argument.isdecimal() or not 1 <= int(argument[:6]) <= MAX_MUTE_MINUTES:
+        return [[Piece(f"Say for how many minutes, 1 to {MAX_MUTE_MINUTES}: /mute 30. To end it: /mute off")]]
+    until = now + timedelta(minutes=int(argument))
+    _set(connection, chat_id, "held_until", until)
+    return [[Piece(f"🔕 Only critical alerts until {until:%d %b %H:%M} UTC. The rest comes in a digest.")]]
+
+
+def _quiet(connection: Connection, chat_id: str, argument: str, _now: datetime) -> list[Line]:
+    if argument.lower() == "off":
+        _set(connection, chat_id, "quiet_hours", None)
+        return [[Piece("No quiet hours any more.")]]
+    try:
+        hours = QuietHours.parse(argument)
+    except ValueError as problem:
+        return [[Piece(f"That cannot be read: {clean(str(problem))}.")]]
+    _set(connection, chat_id, "quiet_hours", str(hours))
+    return [[Piece(f"🌙 Only critical alerts at {hours}. The rest comes in a digest.")]]
+
+
+def _least(connection: Connection, chat_id: str, argument: str, _now: datetime) -> list[Line]:
+    names = [severity.name for severity in Severity]
+    if argument.lower() not in names:
+        return [[Piece(f"Say one of: {', '.join(names)}.")]]
+    _set(connection, chat_id, "min_severity", None if argument.lower() == names[0] else argument.lower())
+    return [[Piece(f"From now on alerts from {argument.lower()} on.")]]
+
+
+def _set(connection: Connection, chat_id: str, column: str, value: object) -> None:
+    name = sql.Identifier(column)
+    connection.execute(
+        sql.SQL(
+            "INSERT INTO telegram_chats (chat_id, {name}) VALUES (%s, %s)"
+            " ON CONFLICT (chat_id) DO UPDATE SET {name} = excluded.{name}"
+        ).format(name=name),
+        [chat_id, value],
+    )
+
+
+ANSWERS: dict[str, Answer] = {
+    "/help": _help,
+    "/start": _help,
+    "/status": _status,
+    "/top": _top,
+    "/why": _why,
+    "/mute": _mute,
+    "/quiet": _quiet,
+    "/least": _least,
+}

@@ -1,0 +1,221 @@
+"""The deliveries of a chat and their states. Never doubled, never silently lost:
+
+- `pending`: no request was made, or the last one certainly did not arrive. Goes to `sending` only.
+- `sending`: committed before the request starts. Only the holder of the chat's lock makes requests and records what
+  became of them, so to whoever holds the lock a delivery in this state belongs to a process that is gone.
+- `uncertain`: a request was made and nobody knows whether it arrived. It is never made again; the next digest names
+  the alert. Only the process that made the request can still say `sent`, if it turns up after all.
+- `sent`, `digested`, `dead`: final. A dead one has a reason. A sent one's message may be edited, which changes nothing
+  when it is done twice, and so needs no state: `shown_through` says what the message shows.
+
+The lock is a session's advisory lock, so it ends with its process or its connection, and can never be left behind.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from txwatch.alerts.kinds import Severity
+from txwatch.alerts.outcomes import NotSent, Outcome, Refused, Sent, Unknown
+from txwatch.alerts.pacing import SECOND, Limits, backoff, chat_free_at
+from txwatch.alerts.planning import ChatState, PendingAlert, Request, SendAlert, SendDigest, Wait
+from txwatch.alerts.quiet import QuietHours
+from txwatch.store.database import Connection
+from txwatch.store.sql import statement
+
+Purpose = Literal["alert", "digest", "edit", "reply"]
+
+_CHAT_LOCKS = 7_842_002
+_OVERALL_LOCK = 7_842_003
+_MAX_REQUEST = timedelta(minutes=1)
+"""No request takes longer; one that never ended belongs to a process that is gone."""
+_KEEP_REQUESTS = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A request that may be made now: its number and where it goes."""
+
+    request_id: int
+    send_to: str
+    purpose: Purpose
+
+
+@contextmanager
+def chat_lock(connection: Connection, chat_id: str) -> Iterator[bool]:
+    """Hold the chat's lock for the block, if it is free. Gives whether it is held."""
+    row = connection.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", [_CHAT_LOCKS, chat_id]).fetchone()
+    held = bool(row and row[0])
+    try:
+        yield held
+    finally:
+        if held and not connection.closed:
+            connection.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", [_CHAT_LOCKS, chat_id])
+
+
+def settle(connection: Connection, chat_id: str, now: datetime) -> int:
+    """Under the lock: what a process that is gone left as sending is uncertain. Returns how many were."""
+    with connection.transaction():
+        connection.execute("INSERT INTO telegram_chats (chat_id) VALUES (%s) ON CONFLICT DO NOTHING", [chat_id])
+        connection.execute(
+            "UPDATE telegram_requests SET ended_at = %s WHERE chat_id = %s AND ended_at IS NULL", [now, chat_id]
+        )
+        connection.execute("DELETE FROM telegram_requests WHERE started_at < %s", [now - _KEEP_REQUESTS])
+        left = connection.execute(
+            "UPDATE alert_deliveries SET state = 'uncertain', reason = %s WHERE chat_id = %s AND state = 'sending'",
+            ["the process that sent it ended before it knew whether it arrived", chat_id],
+        )
+    return left.rowcount
+
+
+def read_chat(connection: Connection, chat_id: str, limits: Limits, now: datetime) -> ChatState:
+    """The chat as the decision about its next step now needs it."""
+    chat = connection.execute(
+        "SELECT retry_at, held_until, quiet_hours FROM telegram_chats WHERE chat_id = %s", [chat_id]
+    ).fetchone()
+    retry_at, muted_until, quiet_hours = chat or (None, None, None)
+    quiet_until = None if quiet_hours is None else QuietHours.parse(quiet_hours).until(now)
+    requests = connection.execute(
+        "SELECT purpose, ended_at FROM telegram_requests WHERE chat_id = %s AND ended_at IS NOT NULL"
+        " ORDER BY ended_at DESC LIMIT 100",
+        [chat_id],
+    ).fetchall()
+    pending = connection.execute(statement(__file__, "select_pending"), {"chat_id": chat_id})
+    unlisted = connection.execute(
+        "SELECT alert_key FROM alert_deliveries WHERE chat_id = %s AND state = 'uncertain' AND listed_in IS NULL"
+        " ORDER BY alert_key",
+        [chat_id],
+    )
+    outdated = connection.execute(statement(__file__, "select_outdated"), {"chat_id": chat_id})
+    free_at = chat_free_at(chat_id, [ended_at for _, ended_at in requests], limits)
+    return ChatState(
+        pending=[PendingAlert(key, kind, Severity[severity], *rest) for key, kind, severity, *rest in pending],
+        unlisted=[key for (key,) in unlisted],
+        outdated=[key for (key,) in outdated],
+        free_at=max(filter(None, (free_at, retry_at)), default=None),
+        held_until=max(filter(None, (muted_until, quiet_until)), default=None),
+        sent_alone=[ended_at for purpose, ended_at in requests if purpose == "alert"],
+        sent_by_kind=dict(connection.execute(statement(__file__, "sent_by_kind"), {"chat_id": chat_id, "now": now})),
+        last_digest=next((ended_at for purpose, ended_at in requests if purpose == "digest"), None),
+    )
+
+
+def claim(connection: Connection, chat_id: str, step: Request, limits: Limits, now: datetime) -> Claim | None:
+    """Under the lock: commit what is about to be requested. None when there are too many requests at once."""
+    purpose: Purpose = "edit"
+    keys: Sequence[str] = ()
+    uncertain: Sequence[str] = ()
+    match step:
+        case SendAlert(key):
+            purpose, keys = "alert", [key]
+        case SendDigest(keys, uncertain):
+            purpose = "digest"
+    with connection.transaction():
+        request_id = start_request(connection, chat_id, purpose, limits, now)
+        if request_id is None:
+            return None
+        connection.execute(
+            "UPDATE alert_deliveries SET state = 'sending', attempts = attempts + 1, request_id = %s"
+            " WHERE chat_id = %s AND alert_key = ANY(%s) AND state = 'pending'",
+            [request_id, chat_id, list(keys)],
+        )
+        connection.execute(
+            "UPDATE alert_deliveries SET listed_in = %s WHERE chat_id = %s AND alert_key = ANY(%s)",
+            [request_id, chat_id, list(uncertain)],
+        )
+    return Claim(request_id, _send_to(connection, chat_id), purpose)
+
+
+def claim_reply(connection: Connection, chat_id: str, limits: Limits, now: datetime) -> Claim | Wait:
+    """Under the lock: a request for an answer to somebody in the chat, or when to ask for it again."""
+    free_at = read_chat(connection, chat_id, limits, now).free_at
+    if free_at is not None and now < free_at:
+        return Wait(free_at)
+    with connection.transaction():
+        request_id = start_request(connection, chat_id, "reply", limits, now)
+    if request_id is None:
+        return Wait(now + SECOND)
+    return Claim(request_id, _send_to(connection, chat_id), "reply")
+
+
+def start_request(connection: Connection, chat_id: str, purpose: Purpose, limits: Limits, now: datetime) -> int | None:
+    """Enter a request, in the caller's transaction. None when all processes together would make too many a second."""
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", [_OVERALL_LOCK])
+    row = connection.execute(
+        "SELECT count(*) FROM telegram_requests WHERE started_at > %s AND (ended_at IS NULL OR ended_at > %s)",
+        [now - _MAX_REQUEST, now - SECOND],
+    ).fetchone()
+    if row is None or row[0] >= limits.overall_per_second:
+        return None
+    started = connection.execute(
+        "INSERT INTO telegram_requests (chat_id, purpose, started_at) VALUES (%s, %s, %s) RETURNING id",
+        [chat_id, purpose, now],
+    ).fetchone()
+    return int(started[0]) if started else None
+
+
+def record(connection: Connection, chat_id: str, made: Claim, outcome: Outcome, now: datetime) -> None:
+    """Commit what became of a request."""
+    with connection.transaction():
+        end_request(connection, chat_id, made.request_id, outcome, now)
+        match outcome:
+            case Sent(message_id):
+                # Also when somebody took this process for dead meanwhile: now it is known.
+                connection.execute(
+                    "UPDATE alert_deliveries SET state = %s, sent_at = %s, message_id = %s, reason = NULL"
+                    " WHERE request_id = %s AND state IN ('sending', 'uncertain')",
+                    ["digested" if made.purpose == "digest" else "sent", now, message_id, made.request_id],
+                )
+            case NotSent(reason):
+                _move(connection, made.request_id, "pending", reason)
+                connection.execute(
+                    "UPDATE alert_deliveries SET listed_in = NULL WHERE listed_in = %s", [made.request_id]
+                )
+            case Refused(reason):
+                _move(connection, made.request_id, "dead", reason)
+            case Unknown(reason):
+                _move(connection, made.request_id, "uncertain", reason)
+
+
+def record_edit(
+    connection: Connection, chat_id: str, made: Claim, key: str, through: datetime, outcome: Outcome, now: datetime
+) -> None:
+    """Commit what became of an edit that showed the updates through a moment. What may be repeated is."""
+    with connection.transaction():
+        end_request(connection, chat_id, made.request_id, outcome, now)
+        if isinstance(outcome, Sent | Refused):
+            connection.execute(
+                "UPDATE alert_deliveries SET shown_through = %s, reason = %s WHERE chat_id = %s AND alert_key = %s",
+                [through, outcome.reason if isinstance(outcome, Refused) else None, chat_id, key],
+            )
+
+
+def end_request(connection: Connection, chat_id: str, request_id: int, outcome: Outcome, now: datetime) -> None:
+    """Note the end of a request and, for all processes, when the next one to the chat may be made."""
+    connection.execute("UPDATE telegram_requests SET ended_at = %s WHERE id = %s", [now, request_id])
+    if not isinstance(outcome, NotSent):
+        connection.execute(
+            "UPDATE telegram_chats SET failures = 0, retry_at = NULL WHERE chat_id = %s AND failures > 0", [chat_id]
+        )
+        return
+    row = connection.execute(
+        "UPDATE telegram_chats SET failures = failures + 1, moved_to = coalesce(%s, moved_to) WHERE chat_id = %s"
+        " RETURNING failures",
+        [outcome.moved_to, chat_id],
+    ).fetchone()
+    delay = outcome.retry_after if outcome.retry_after is not None else backoff(int(row[0]) if row else 1)
+    connection.execute("UPDATE telegram_chats SET retry_at = %s WHERE chat_id = %s", [now + delay, chat_id])
+
+
+def _send_to(connection: Connection, chat_id: str) -> str:
+    row = connection.execute("SELECT moved_to FROM telegram_chats WHERE chat_id = %s", [chat_id]).fetchone()
+    return chat_id if row is None or row[0] is None else str(row[0])
+
+
+def _move(connection: Connection, request_id: int, state: str, reason: str) -> None:
+    connection.execute(
+        "UPDATE alert_deliveries SET state = %s, reason = %s WHERE request_id = %s AND state = 'sending'",
+        [state, reason, request_id],
+    )

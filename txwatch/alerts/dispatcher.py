@@ -1,0 +1,204 @@
+"""Delivers what waits in `alert_deliveries`. Any number of these may run at once, in any number of processes.
+
+For each message the chat's lock is taken, the next step decided, the claim committed, the request made, and its outcome
+committed; then the lock is free for others. Waiting is done without it.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import psycopg
+import structlog
+
+from txwatch.alerts.deliveries import (
+    Claim,
+    chat_lock,
+    claim,
+    claim_reply,
+    end_request,
+    read_chat,
+    record,
+    record_edit,
+    settle,
+)
+from txwatch.alerts.feedback import BUTTONS
+from txwatch.alerts.messages import DigestLine, alert_message, digest_message, is_silent
+from txwatch.alerts.outcomes import Outcome
+from txwatch.alerts.pacing import Limits
+from txwatch.alerts.planning import EditAlert, Idle, SendAlert, SendDigest, Step, Wait, next_step
+from txwatch.alerts.raising import SYSTEM_PREFIX, Alert
+from txwatch.alerts.sender import Buttons, Sender
+from txwatch.alerts.store import read_alerts
+from txwatch.alerts.updates import Edition, read_edition
+from txwatch.clock import Clock, utc_now
+from txwatch.store.database import Connection, connect
+from txwatch.store.reading import read_transaction
+
+log = structlog.get_logger(__name__)
+
+Sleep = Callable[[float], Awaitable[None]]
+
+BUSY = timedelta(milliseconds=200)
+"""How long to wait while another process holds a chat's lock, or all together make too many requests."""
+POLL = timedelta(seconds=1)
+RECONNECT_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class _Message:
+    claim: Claim
+    html: str
+    silent: bool = False
+    buttons: Buttons = ()
+    edition: Edition | None = None
+    """Of an edit: the message that is to be changed, and what it will show."""
+
+
+@dataclass
+class Dispatcher:
+    """Delivers to these chats. `delivered` counts the outcomes of its own requests by name."""
+
+    database_url: str
+    sender: Sender
+    chats: Sequence[str]
+    limits: Limits = field(default_factory=Limits)
+    clock: Clock = utc_now
+    sleep: Sleep = asyncio.sleep
+    delivered: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._wakes = {chat_id: asyncio.Event() for chat_id in self.chats}
+
+    def wake(self) -> None:
+        """Say that something new was committed, so that it goes out without waiting for the next look."""
+        for wake in self._wakes.values():
+            wake.set()
+
+    async def drain(self, patience: timedelta) -> None:
+        """Deliver until nothing waits, or what waits may not be sent within `patience` from now."""
+        async with asyncio.TaskGroup() as tasks:
+            for chat_id in self.chats:
+                tasks.create_task(self._drain_chat(chat_id, self.clock() + patience))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Deliver until `stop` is set."""
+        async with asyncio.TaskGroup() as tasks:
+            for chat_id in self.chats:
+                tasks.create_task(self._run_chat(chat_id, stop))
+
+    async def reply(self, chat_id: str, html: str) -> Outcome:
+        """Answer somebody in a chat, within the same limits. An answer is not kept: it is tried once."""
+        with connect(self.database_url, application="txwatch bot") as connection:
+            while True:
+                with chat_lock(connection, chat_id) as held:
+                    wait: Wait | Claim = Wait(self.clock() + BUSY)
+                    if held:
+                        settle(connection, chat_id, self.clock())
+                        wait = claim_reply(connection, chat_id, self.limits, self.clock())
+                    if isinstance(wait, Claim):
+                        outcome = await self.sender.send(wait.send_to, html)
+                        end_request(connection, chat_id, wait.request_id, outcome, self.clock())
+                        return outcome
+                await self.sleep(max(0.0, (wait.until - self.clock()).total_seconds()))
+
+    async def _drain_chat(self, chat_id: str, deadline: datetime) -> None:
+        with connect(self.database_url, application="txwatch alerts") as connection:
+            while not isinstance(step := await self._step(connection, chat_id), Idle):
+                if isinstance(step, Wait):
+                    if step.until > deadline:
+                        return
+                    await self.sleep(max(0.0, (step.until - self.clock()).total_seconds()))
+
+    async def _run_chat(self, chat_id: str, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                with connect(self.database_url, application="txwatch alerts") as connection:
+                    while not stop.is_set():
+                        # Before the look, not after: what is committed during it must end the rest that follows.
+                        self._wakes[chat_id].clear()
+                        step = await self._step(connection, chat_id)
+                        if isinstance(step, Idle | Wait):
+                            await self._rest(step, stop, self._wakes[chat_id])
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                # The alerts wait in the database, and so does this until it is back.
+                log.warning("database_away", cause=str(error).strip())
+                await self.sleep(RECONNECT_SECONDS)
+
+    async def _rest(self, step: Idle | Wait, stop: asyncio.Event, wake: asyncio.Event) -> None:
+        """Until the time has come, something new is there, or the end; a new alert may be due before an old one."""
+        rest = POLL if isinstance(step, Idle) else min(POLL, max(timedelta(0), step.until - self.clock()))
+        pause = self.sleep(rest.total_seconds())
+        waits = [asyncio.ensure_future(waited) for waited in (stop.wait(), wake.wait(), pause)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _step(self, connection: Connection, chat_id: str) -> Step:
+        """Send one message, if one may be sent now. Gives what was decided."""
+        with chat_lock(connection, chat_id) as held:
+            if not held:
+                return Wait(self.clock() + BUSY)
+            step, message = await asyncio.to_thread(self._prepare, connection, chat_id)
+            if message is None:
+                return step
+            outcome = await self._request(message)
+            await asyncio.to_thread(self._record, connection, chat_id, message, outcome)
+            name = type(outcome).__name__.lower()
+            self.delivered[name] += 1
+            log.info("telegram_request", chat=chat_id, purpose=message.claim.purpose, outcome=name)
+            return step
+
+    def _prepare(self, connection: Connection, chat_id: str) -> tuple[Step, _Message | None]:
+        """Decide, write the message, and commit the claim: whatever fails before the commit has sent nothing."""
+        now = self.clock()
+        settle(connection, chat_id, now)
+        step = next_step(read_chat(connection, chat_id, self.limits, now), now)
+        match step:
+            case SendAlert(key):
+                (alert,) = read_alerts(connection, [key])
+                html = alert_message(alert, read_transaction(connection, key), now)
+                silent, buttons, edition = is_silent([alert]), _buttons(alert), None
+            case SendDigest(keys, uncertain):
+                lines = read_digest(connection, keys)
+                html = digest_message(lines, uncertain, now)
+                silent, buttons, edition = is_silent([line.alert for line in lines]), (), None
+            case EditAlert(key):
+                (alert,) = read_alerts(connection, [key])
+                edition = read_edition(connection, chat_id, key)
+                html = alert_message(alert, read_transaction(connection, key), edition.sent_at, edition.updates)
+                silent, buttons = True, _buttons(alert)
+            case _:
+                return step, None
+        claimed = claim(connection, chat_id, step, self.limits, now)
+        if claimed is None:
+            return Wait(now + BUSY), None
+        return step, _Message(claimed, html, silent, buttons, edition)
+
+    async def _request(self, message: _Message) -> Outcome:
+        chat, html, buttons = message.claim.send_to, message.html, message.buttons
+        if message.edition is not None:
+            return await self.sender.edit(chat, message.edition.message_id, html, buttons=buttons)
+        return await self.sender.send(chat, html, silent=message.silent, buttons=buttons)
+
+    def _record(self, connection: Connection, chat_id: str, message: _Message, outcome: Outcome) -> None:
+        if (edition := message.edition) is None:
+            record(connection, chat_id, message.claim, outcome, self.clock())
+        else:
+            key, through = edition.alert_key, edition.through
+            record_edit(connection, chat_id, message.claim, key, through, outcome, self.clock())
+
+
+def _buttons(alert: Alert) -> Buttons:
+    return () if alert.alert_key.startswith(SYSTEM_PREFIX) else BUTTONS
+
+
+def read_digest(connection: Connection, keys: Sequence[str]) -> list[DigestLine]:
+    """The alerts with these keys, in this order, each with its amount."""
+    rows = connection.execute("SELECT txid, value_sat FROM transactions WHERE txid = ANY(%s)", [list(keys)])
+    values: dict[str, int] = dict(rows.fetchall())
+    return [DigestLine(alert, values.get(alert.alert_key)) for alert in read_alerts(connection, keys)]

@@ -1,0 +1,140 @@
+"""What is looked at to say whether the system is well: the worker, the feed, windows, runs, deliveries and the disk."""
+
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from txwatch.alerts.system import Condition, Raised, State
+from txwatch.store.database import Connection
+from txwatch.store.lease import Lease, read_lease
+from txwatch.store.sql import statement
+from txwatch.windows import WINDOW, parse_window_key, window_key
+
+WORKER_ABSENT = timedelta(seconds=90)
+"""The keeper asks for a new shift after 15 s, and a run needs some seconds to start; longer is no handover."""
+FEED_SILENT = timedelta(seconds=90)
+"""A dead connection is found after 30 s and made anew; at ordinary rates a longer silence is no chance."""
+LANDING_LAG = timedelta(seconds=5)
+WINDOW_UNSCORED = timedelta(minutes=15)
+DISK_FREE_SHARE = 0.05
+MAX_CAUSE = 500
+RUN_FAILED = "run_failed"
+
+
+@dataclass(frozen=True)
+class Health:
+    """What was found. Times UTC, None for never or unknown."""
+
+    lease: Lease | None
+    last_seen_at: datetime | None
+    """When the newest live transaction was seen."""
+    landing_lag: timedelta | None
+    """99 % of the last minutes' live transactions were durable within this."""
+    dead_letters: int
+    """Deliveries that Telegram refused in the last hour."""
+    dead_reason: str | None
+    disk_free_share: float
+
+
+def read_health(connection: Connection, home: Path, now: datetime) -> Health:
+    """Look at the database and at the disk that holds the state."""
+    row = connection.execute(statement(__file__, "health"), {"now": now}).fetchone()
+    last_seen_at, lag_seconds, dead, reason = row or (None, None, 0, None)
+    disk = shutil.disk_usage(home if home.exists() else Path.cwd())
+    return Health(
+        lease=read_lease(connection),
+        last_seen_at=last_seen_at,
+        landing_lag=None if lag_seconds is None else timedelta(seconds=lag_seconds),
+        dead_letters=dead,
+        dead_reason=reason,
+        disk_free_share=disk.free / disk.total,
+    )
+
+
+def conditions(health: Health, now: datetime) -> list[Condition]:
+    """What is wrong and what is well, from what was found."""
+    return [_worker(health.lease, now), _feed(health, now), _landing(health), _dead_letters(health), _disk(health)]
+
+
+def windows_condition(unscored: Iterable[str], now: datetime) -> Condition:
+    """Whether sealed windows, by key, have stayed without scores."""
+    overdue = sorted(key for key in unscored if now - (parse_window_key(key) + WINDOW) > WINDOW_UNSCORED)
+    if not overdue:
+        return Condition("windows_failed", State.well, "All sealed windows are scored")
+    text = (
+        f"{len(overdue)} sealed windows have no scores, the oldest is {overdue[0]} UTC: see the runs of score_windows"
+    )
+    return Condition("windows_failed", State.wrong, text, parse_window_key(overdue[0]))
+
+
+def unscored_windows(sealed: Iterable[str], scored: Iterable[str], now: datetime) -> set[str]:
+    """The sealed windows of the last day without scores, by key."""
+    oldest = window_key(now - timedelta(days=1))
+    return {key for key in sealed if key >= oldest} - set(scored)
+
+
+def failed_run(job: str, run_id: str, cause: str, failed_at: datetime) -> Condition:
+    """The condition that a failed run makes."""
+    text = f"A run of {job} failed ({run_id[:8]}): {cause[:MAX_CAUSE] or 'no cause was given'}"
+    return Condition(f"{RUN_FAILED}:{job}", State.wrong, text, failed_at)
+
+
+def failed_jobs(raised: Mapping[str, Raised]) -> dict[str, Raised]:
+    """The jobs whose failure was told and whose recovery was not, each with that alert."""
+    prefix = f"{RUN_FAILED}:"
+    return {name.removeprefix(prefix): r for name, r in raised.items() if r.standing and name.startswith(prefix)}
+
+
+def succeeded_job(job: str) -> Condition:
+    """The condition that a later run makes, which succeeded."""
+    return Condition(f"{RUN_FAILED}:{job}", State.well, f"{job} succeeds again")
+
+
+def _worker(lease: Lease | None, now: datetime) -> Condition:
+    if lease is None:
+        return Condition("lease_stale", State.unknown)
+    since = lease.released_at or lease.heartbeat_at
+    if lease.is_stale(now) and now - since > WORKER_ABSENT:
+        text = f"Nobody follows the feed: {lease.holder} was last heard at {since:%H:%M:%S} UTC"
+        return Condition("lease_stale", State.wrong, text, since)
+    if lease.is_stale(now):
+        return Condition("lease_stale", State.unknown)
+    return Condition("lease_stale", State.well, "The feed is followed again")
+
+
+def _feed(health: Health, now: datetime) -> Condition:
+    if health.lease is None or health.lease.is_stale(now):
+        # A feed that nobody listens to is not silent; that nobody listens is an alert of its own.
+        return Condition("feed_silent", State.unknown)
+    since = max(filter(None, (health.last_seen_at, health.lease.acquired_at)))
+    if now - since > FEED_SILENT:
+        silent = (now - since).total_seconds()
+        text = f"The feed is silent: nothing for {silent:.0f} s, since {since:%H:%M:%S} UTC"
+        return Condition("feed_silent", State.wrong, text, since)
+    if health.last_seen_at is None or health.last_seen_at < now - FEED_SILENT:
+        return Condition("feed_silent", State.unknown)
+    return Condition("feed_silent", State.well, "The feed is heard again")
+
+
+def _landing(health: Health) -> Condition:
+    if health.landing_lag is None:
+        return Condition("landing_lag", State.unknown)
+    if health.landing_lag > LANDING_LAG:
+        seconds = health.landing_lag.total_seconds()
+        return Condition("landing_lag", State.wrong, f"Landing lags: 1 % of transactions take over {seconds:.0f} s")
+    return Condition("landing_lag", State.well, "Landing is fast again")
+
+
+def _dead_letters(health: Health) -> Condition:
+    if health.dead_letters:
+        text = f"Telegram refused {health.dead_letters} alerts in the last hour: {health.dead_reason}"
+        return Condition("dead_letters", State.wrong, text)
+    return Condition("dead_letters", State.well, "Telegram refused nothing in the last hour")
+
+
+def _disk(health: Health) -> Condition:
+    if health.disk_free_share < DISK_FREE_SHARE:
+        return Condition("disk_full", State.wrong, f"The disk is nearly full: {health.disk_free_share:.1%} is free")
+    return Condition("disk_full", State.well, "The disk has room again")

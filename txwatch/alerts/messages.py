@@ -1,0 +1,148 @@
+"""What an alert says: readable on a phone in three seconds, with all that is needed to check it.
+
+Belongs here: the wording and layout of messages. What is unusual is said by the reasons, as the detectors gave them;
+the forest's name the percentile. It says "unusual", never "fraud".
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from txwatch.alerts.kinds import Severity, kind_named
+from txwatch.alerts.markup import Line, Piece, clean, cut, to_html
+from txwatch.alerts.raising import SYSTEM_PREFIX, Alert
+from txwatch.detection.reasons import btc
+from txwatch.features.batch import TransactionBatch
+from txwatch.features.moved import moved_value
+from txwatch.wire.transaction import Transaction
+
+EXPLORER = "https://mempool.space/tx/"
+MAX_REASONS = 6
+MAX_DIGEST_LINES = 12
+MAX_LINE_UNITS = 90
+"""Of what a digest says of one alert: two lines on a phone."""
+
+
+@dataclass(frozen=True)
+class DigestLine:
+    """What a digest says of one alert. Amount in satoshi, None when it is not about a transaction."""
+
+    alert: Alert
+    value_sat: int | None
+
+
+def alert_message(alert: Alert, transaction: Transaction | None, sent_at: datetime, updates: Sequence[str] = ()) -> str:
+    """The message about one alert, in Telegram's HTML. `updates` say what became known after it was raised."""
+    if alert.alert_key.startswith(SYSTEM_PREFIX):
+        return to_html([_title(alert), *_reasons(alert), [Piece(f"noticed {_clock(alert.seen_at)} UTC", "i")]])
+    # A transaction that retention has removed is still named and linked.
+    amount = [] if transaction is None else [Piece(f" · {_headline(alert, transaction)}")]
+    facts = [] if transaction is None else [[Piece(_facts(transaction))]]
+    origin = [
+        Piece(f"{alert.alert_key[:8]}…{alert.alert_key[-4:]}", link=EXPLORER + alert.alert_key),
+        Piece(f" · seen {_clock(alert.seen_at)} UTC, sent {_duration(sent_at - alert.seen_at)} later"),
+        Piece("" if alert.model_version is None else f" · model {alert.model_version}"),
+    ]
+    news = [[Piece(clean(update), "b")] for update in updates]
+    return to_html([_title(alert, *amount), *news, *_reasons(alert), *facts, origin])
+
+
+def digest_message(lines: Sequence[DigestLine], uncertain: Sequence[str], now: datetime) -> str:
+    """One message about many alerts, most severe first, and about those whose delivery is uncertain."""
+    message: list[Line] = []
+    if lines:
+        message.append([Piece(f"🗂 {_count(len(lines), 'alert')} in one message", "b"), Piece(f" · {_span(lines)}")])
+        message.append([Piece(_by_kind([line.alert for line in lines]))])
+        message.extend(digest_line(line, now) for line in lines[:MAX_DIGEST_LINES])
+        if len(lines) > MAX_DIGEST_LINES:
+            message.append([Piece(f"… and {len(lines) - MAX_DIGEST_LINES:,} more, as counted above", "i")])
+    if uncertain:
+        text = f"⚠️ {_count(len(uncertain), 'alert')} may not have reached you"
+        message.append([Piece(text, "b"), Piece(", and will not be sent again:")])
+        message.extend([_link(key)] for key in uncertain[:MAX_DIGEST_LINES])
+        if len(uncertain) > MAX_DIGEST_LINES:
+            message.append([Piece(f"… and {len(uncertain) - MAX_DIGEST_LINES:,} more", "i")])
+    return to_html(message)
+
+
+def is_silent(alerts: Sequence[Alert]) -> bool:
+    """Whether a message about these arrives without a sound: none matters more than low, or all come late."""
+    return all(alert.severity is Severity.low or alert.late for alert in alerts)
+
+
+def _title(alert: Alert, *more: Piece) -> Line:
+    kinds = [kind_named(kind) for kind in alert.kinds if kind != "forest" or len(alert.kinds) == 1]
+    names = ", ".join([kinds[0].title, *(kind.title.lower() for kind in kinds[1:])])
+    return [Piece(f"{kinds[0].symbol} {names}", "b"), *more]
+
+
+def _headline(alert: Alert, transaction: Transaction) -> str:
+    """The one amount that matters: the fee of a fee accident, otherwise what likely moved."""
+    if alert.kinds[0] == "fee_accident" and transaction.fee_sat is not None:
+        return f"fee {btc(transaction.fee_sat)}"
+    for reason in alert.reasons:
+        if reason.feature == "moved_sat" and reason.value is not None:
+            return btc(reason.value)
+    return btc(float(moved_value(TransactionBatch.of([transaction])).likely[0]))
+
+
+def _reasons(alert: Alert) -> list[Line]:
+    shown = [[Piece(f"• {clean(reason.text)}")] for reason in alert.reasons[:MAX_REASONS]]
+    if not alert.reasons and "forest" in alert.kinds:
+        shown = [[Piece("• unusual as a whole, by no single feature")]]
+    return list(shown)
+
+
+def _facts(transaction: Transaction) -> str:
+    counts = f"{transaction.input_count:,} in → {transaction.output_count:,} out"
+    total = f"total {btc(transaction.value_sat)}"
+    if transaction.fee_sat is None or transaction.fee_rate is None:
+        return f"{total} · fee unknown · {counts}"
+    return f"{total} · fee {btc(transaction.fee_sat)} ({transaction.fee_rate:,.1f} sat/vB) · {counts}"
+
+
+def digest_line(line: DigestLine, now: datetime) -> Line:
+    """One alert in one line."""
+    alert = line.alert
+    kind = kind_named(alert.kinds[0])
+    what = clean(alert.reasons[0].text) if alert.reasons else kind.title.lower()
+    # A detector's reason begins with the amount that it is about.
+    amount = "" if line.value_sat is None or alert.kinds[0] != "forest" else f"{btc(line.value_sat)} · "
+    age = f"{_clock(alert.seen_at)} " if now - alert.seen_at < timedelta(days=1) else f"{alert.seen_at:%d %b %H:%M} "
+    return [Piece(f"{kind.symbol} {age}"), _link(alert.alert_key), Piece(cut(f" {amount}{what}", MAX_LINE_UNITS))]
+
+
+def _link(key: str) -> Piece:
+    if key.startswith(SYSTEM_PREFIX):
+        return Piece(clean(key))
+    return Piece(f"{key[:8]}…", link=EXPLORER + key)
+
+
+def _by_kind(alerts: Sequence[Alert]) -> str:
+    counts = Counter(kind_named(alert.kinds[0]).title for alert in alerts)
+    return ", ".join(f"{title} {count:,}" for title, count in counts.most_common())
+
+
+def _span(lines: Sequence[DigestLine]) -> str:
+    first, last = min(line.alert.seen_at for line in lines), max(line.alert.seen_at for line in lines)
+    if first.date() == last.date():
+        return f"seen {first:%d %b %H:%M} to {last:%H:%M} UTC"
+    return f"seen {first:%d %b %H:%M} to {last:%d %b %H:%M} UTC"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment:%H:%M:%S}"
+
+
+def _duration(length: timedelta) -> str:
+    seconds = max(0.0, length.total_seconds())
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7_200 else f"{seconds / 3_600:.0f} h"

@@ -1,0 +1,43 @@
+"""Telegram's limits, and when the next request to a chat may start.
+
+https://core.telegram.org/bots/faq: about one message a second to a chat, 20 a minute to a group, 30 a second in all.
+Telegram counts when a request arrives, which is somewhere between its start and its end as seen from here. So gaps are
+kept from the end of one request to the start of the next: whatever the network does in between, the limits hold.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+MAX_BACKOFF = timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What Telegram allows."""
+
+    chat_interval: timedelta = SECOND
+    group_per_minute: int = 20
+    overall_per_second: int = 30
+
+
+def is_group(chat_id: str) -> bool:
+    """Whether the limit of groups holds: groups and channels have negative ids or names."""
+    return chat_id.startswith(("-", "@"))
+
+
+def chat_free_at(chat_id: str, ended: Sequence[datetime], limits: Limits) -> datetime | None:
+    """When the next request to the chat may start, None for at once. `ended` are ends of requests, newest first."""
+    if not ended:
+        return None
+    free = ended[0] + limits.chat_interval
+    if is_group(chat_id) and len(ended) >= limits.group_per_minute:
+        free = max(free, ended[limits.group_per_minute - 1] + MINUTE)
+    return free
+
+
+def backoff(failures: int) -> timedelta:
+    """How long to wait after so many failures in a row: 1 s, doubled each time up to five minutes."""
+    return min(MAX_BACKOFF, SECOND * (1 << min(failures - 1, 10)))

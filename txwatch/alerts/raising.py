@@ -1,0 +1,73 @@
+"""From scores to alerts: one alert for a transaction, with all its kinds and reasons.
+
+Pure, so that the live lane raises in the transaction that lands a batch, the window lane from stored scores, and a
+backtest without any database.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from txwatch.alerts.kinds import Severity, kind_named, most_severe_first
+from txwatch.detection.reasons import Reason
+from txwatch.detection.score import Score
+from txwatch.wire.transaction import Source
+
+LATE_AFTER = timedelta(minutes=15)
+"""An alert about something older is no news, and goes to a digest. The window lane takes five minutes and some."""
+
+SYSTEM_PREFIX = "system:"
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """Something that a person is told. `alert_key` is the txid, or `system:...`; times UTC."""
+
+    alert_key: str
+    kinds: list[str]
+    severity: Severity
+    reasons: list[Reason]
+    late: bool
+    seen_at: datetime
+    created_at: datetime
+    model_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredTransaction:
+    """A score with what decides on its alert besides: how the transaction came, and which model scored it."""
+
+    score: Score
+    source: Source
+    model_version: str
+
+
+def raise_alerts(scored: Iterable[ScoredTransaction], now: datetime) -> list[Alert]:
+    """The alerts of these transactions, in their order. A transaction that has tags only raises none."""
+    return [alert for one in scored if one.score.is_anomaly and (alert := _alert(one, now)) is not None]
+
+
+def is_late(source: Source, seen_at: datetime, now: datetime) -> bool:
+    """Whether an alert raised now comes too late to go out as live: recovered, bulk-loaded or scored long after."""
+    return source != "feed" or now - seen_at > LATE_AFTER
+
+
+def _alert(scored: ScoredTransaction, now: datetime) -> Alert | None:
+    score = scored.score
+    kinds = [reason.kind for reason in score.reasons]
+    if score.score >= score.threshold:
+        # The forest may find no single feature that stands out, and then gives no reason.
+        kinds.append("forest")
+    raising = [kind_named(kind).severity for kind in kinds if kind_named(kind).alerts]
+    if not raising:
+        return None
+    return Alert(
+        alert_key=score.txid,
+        kinds=most_severe_first(kinds),
+        severity=max(raising),
+        reasons=sorted(score.reasons, key=lambda reason: most_severe_first(kinds).index(reason.kind)),
+        late=is_late(scored.source, score.seen_at, now),
+        seen_at=score.seen_at,
+        created_at=now,
+        model_version=scored.model_version,
+    )

@@ -1,0 +1,143 @@
+"""Sends one message to Telegram and says what became of it. It neither paces nor repeats: the dispatcher does."""
+
+import logging
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Protocol, Self
+
+import httpx
+from telegram import Bot, InlineKeyboardButton, InlineKeyboardMarkup, LinkPreviewOptions
+from telegram.constants import ParseMode
+from telegram.error import (
+    BadRequest,
+    ChatMigrated,
+    Conflict,
+    Forbidden,
+    InvalidToken,
+    NetworkError,
+    RetryAfter,
+    TelegramError,
+)
+from telegram.request import HTTPXRequest
+
+from txwatch.alerts.outcomes import NotSent, Outcome, Refused, Sent, Unknown
+
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 15.0
+UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+"""Errors of httpx that come before the first byte of a request has left."""
+
+Buttons = Sequence[tuple[str, str]]
+"""Of each button its text, and what comes back when it is pressed: at most 64 bytes."""
+
+
+class Sender(Protocol):
+    """Gives a message to a chat, in Telegram's HTML, and says what became of it. Raises nothing."""
+
+    async def send(self, chat_id: str, html: str, *, silent: bool = False, buttons: Buttons = ()) -> Outcome:
+        """A new message, with a row of buttons."""
+        ...
+
+    async def edit(self, chat_id: str, message_id: int, html: str, *, buttons: Buttons = ()) -> Outcome:
+        """Another text for a message that was sent, whose buttons are replaced too."""
+        ...
+
+
+class TelegramSender:
+    """The Bot API at `api_url`. Use it as an async context, which closes its connections."""
+
+    def __init__(self, token: str, api_url: str, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+        quiet_libraries()
+        self._request = HTTPXRequest(
+            connect_timeout=CONNECT_SECONDS,
+            pool_timeout=CONNECT_SECONDS,
+            read_timeout=answer_seconds,
+            write_timeout=answer_seconds,
+        )
+        self._bot = Bot(token, base_url=f"{api_url.rstrip('/')}/bot", request=self._request)
+        self._token = token
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._request.shutdown()
+
+    async def send(self, chat_id: str, html: str, *, silent: bool = False, buttons: Buttons = ()) -> Outcome:
+        """See `Sender.send`."""
+        try:
+            message = await self._bot.send_message(
+                chat_id,
+                html,
+                parse_mode=ParseMode.HTML,
+                link_preview_options=LinkPreviewOptions(is_disabled=True),
+                disable_notification=silent,
+                reply_markup=_keyboard(buttons),
+            )
+        except TelegramError as error:
+            return self._outcome(error)
+        except Exception as error:  # an answer that the library cannot read may still mean "arrived"
+            return Unknown(self._words(error))
+        return Sent(message.message_id)
+
+    async def edit(self, chat_id: str, message_id: int, html: str, *, buttons: Buttons = ()) -> Outcome:
+        """See `Sender.edit`. An edit that changes nothing counts as done."""
+        try:
+            await self._bot.edit_message_text(
+                html,
+                chat_id,
+                message_id,
+                parse_mode=ParseMode.HTML,
+                link_preview_options=LinkPreviewOptions(is_disabled=True),
+                reply_markup=_keyboard(buttons),
+            )
+        except BadRequest as error:
+            return Sent(message_id) if "not modified" in error.message.lower() else self._outcome(error)
+        except TelegramError as error:
+            return self._outcome(error)
+        except Exception as error:
+            return Unknown(self._words(error))
+        return Sent(message_id)
+
+    def _outcome(self, error: TelegramError) -> Outcome:
+        words = self._words(error)
+        match error:
+            case RetryAfter():
+                delay = error.retry_after
+                return NotSent(words, delay if isinstance(delay, timedelta) else timedelta(seconds=delay))
+            case ChatMigrated():
+                return NotSent(words, moved_to=str(error.new_chat_id))
+            case BadRequest() | Forbidden():
+                return Refused(words)
+            case InvalidToken() | Conflict():
+                # Somebody must act, and then what waits goes out: losing it would make a wrong token worse.
+                return NotSent(words)
+            case NetworkError() if isinstance(error.__cause__, UNSENT):
+                return NotSent(words)
+            case NetworkError() if error.__cause__ is None or isinstance(error.__cause__, TelegramError):
+                # There was an answer, with a status of 5xx or one that says as little.
+                return NotSent(words)
+        return Unknown(words)
+
+    def _words(self, error: Exception) -> str:
+        return f"{type(error).__name__}: {error}".replace(self._token, "***")[:300]
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries from warning of their own calls, and from logging the token."""
+    # The library's own objects warn when they are made with retry_after as a number, which is how it comes.
+    os.environ.setdefault("PTB_TIMEDELTA", "true")
+    # httpx logs each request with its URL at INFO, and the URL holds the token.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def _keyboard(buttons: Buttons) -> InlineKeyboardMarkup | None:
+    return (
+        InlineKeyboardMarkup([[InlineKeyboardButton(text, callback_data=data) for text, data in buttons]])
+        if buttons
+        else None
+    )

@@ -1,0 +1,98 @@
+"""`alerts` in Postgres: inserted once by whichever lane comes first, never changed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from txwatch.alerts.kinds import Severity
+from txwatch.alerts.raising import Alert, ScoredTransaction, raise_alerts
+from txwatch.detection.reasons import Reason
+from txwatch.detection.score import Score
+from txwatch.store.database import Connection
+from txwatch.store.sql import statement
+
+_reasons = msgspec.json.Decoder(list[Reason])
+
+
+@dataclass(frozen=True)
+class AlertCounts:
+    """The alerts of transactions seen in a span, and how their deliveries stand."""
+
+    alerts: int
+    late: int
+    sent: int
+    digested: int
+    pending: int
+    uncertain: int
+    dead: int
+
+
+def insert_alerts(connection: Connection, alerts: Sequence[Alert], chats: Sequence[str]) -> list[str]:
+    """Insert the alerts that are not there yet, each with a pending delivery for every chat whose least severity
+    it reaches. Returns the new keys.
+
+    In the caller's transaction: an alert is durable together with what raised it. The first one raised for a key
+    stays; no delivery is added to an alert that was there before.
+    """
+    if not alerts:
+        return []
+    rows = connection.execute(
+        statement(__file__, "insert_alerts"),
+        {
+            "alerts": msgspec.json.encode([_row(alert) for alert in alerts]).decode().replace("\\u0000", "\\ufffd"),
+            "chats": list(chats),
+            "severities": [severity.name for severity in Severity],
+        },
+    )
+    return [key for (key,) in rows]
+
+
+def raise_window_alerts(
+    connection: Connection, start: datetime, end: datetime, chats: Sequence[str], now: datetime
+) -> list[str]:
+    """Raise what the stored scores of transactions seen in [start, end) call for. Returns the keys of new alerts."""
+    rows = connection.execute(statement(__file__, "select_anomalies"), {"start": start, "end": end})
+    scored = [
+        ScoredTransaction(Score(txid, seen_at, score, threshold, True, _reasons.decode(reasons)), source, version)
+        for txid, seen_at, score, threshold, reasons, source, version in rows
+    ]
+    with connection.transaction():
+        return insert_alerts(connection, raise_alerts(scored, now), chats)
+
+
+def read_alerts(connection: Connection, keys: Sequence[str]) -> list[Alert]:
+    """The alerts with these keys, in the order of the keys."""
+    rows = connection.execute(
+        "SELECT alert_key, kinds, severity, reasons::text, late, seen_at, created_at, model_version FROM alerts"
+        " JOIN unnest(%s::text[]) WITH ORDINALITY AS wanted (alert_key, place) USING (alert_key) ORDER BY place",
+        [list(keys)],
+    )
+    return [Alert(row[0], row[1], Severity[row[2]], _reasons.decode(row[3]), *row[4:]) for row in rows]
+
+
+def decode_reasons(stored: str) -> list[Reason]:
+    """The reasons that a column holds, as JSON text."""
+    return _reasons.decode(stored)
+
+
+def count_alerts(connection: Connection, start: datetime, end: datetime) -> AlertCounts:
+    """The alerts of transactions seen in [start, end)."""
+    row = connection.execute(statement(__file__, "count_alerts"), {"start": start, "end": end}).fetchone()
+    if row is None:
+        raise LookupError("the count gave no row")
+    return AlertCounts(*row)
+
+
+def _row(alert: Alert) -> dict[str, object]:
+    return {
+        "alert_key": alert.alert_key,
+        "kinds": alert.kinds,
+        "severity": alert.severity.name,
+        "reasons": alert.reasons,
+        "late": alert.late,
+        "seen_at": alert.seen_at,
+        "created_at": alert.created_at,
+        "model_version": alert.model_version,
+    }

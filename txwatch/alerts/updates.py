@@ -1,0 +1,85 @@
+"""What becomes known of an alerted transaction afterwards: further kinds, its confirmation, its replacement.
+
+Insert-only like the alerts themselves. The dispatcher writes it into the message that was sent.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from txwatch.alerts.kinds import kind_named
+from txwatch.alerts.raising import Alert
+from txwatch.store.database import Connection
+from txwatch.store.sql import statement
+
+
+class AlertUpdate(msgspec.Struct, frozen=True):
+    """One piece of news about an alert. The same `update_key` is told once."""
+
+    alert_key: str
+    update_key: str
+    text: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Edition:
+    """A message that was sent, and what it should show by now."""
+
+    alert_key: str
+    message_id: int
+    sent_at: datetime
+    updates: list[str]
+    through: datetime
+
+
+def later_kinds(alert: Alert) -> list[AlertUpdate]:
+    """The kinds and reasons of an alert that was raised again, as news for the one that was raised first."""
+    return [
+        AlertUpdate(
+            alert.alert_key,
+            f"kind:{reason.kind}",
+            f"{kind_named(reason.kind).symbol} also {kind_named(reason.kind).title.lower()}: {reason.text}",
+            alert.created_at,
+        )
+        for reason in alert.reasons
+    ]
+
+
+def replaced(txid: str, by: str, height: int, now: datetime) -> AlertUpdate:
+    """News that a transaction which spends the same coins was confirmed instead."""
+    return AlertUpdate(txid, f"replaced:{by}", f"❌ replaced: {by[:8]}… was confirmed in block {height:,} instead", now)
+
+
+def insert_updates(connection: Connection, updates: Iterable[AlertUpdate]) -> int:
+    """Insert the news that are not there yet, in the caller's transaction; those without an alert are left out.
+
+    A kind that the alert named from the beginning is no news. Returns how many were new.
+    """
+    rows = msgspec.json.encode(list(updates)).decode().replace("\\u0000", "\\ufffd")
+    return connection.execute(statement(__file__, "insert_updates"), {"updates": rows}).rowcount
+
+
+def insert_confirmations(
+    connection: Connection, block_hash: str, height: int, txids: Sequence[str], now: datetime
+) -> int:
+    """Insert the news that a block which was seen now holds these transactions. Returns how many alerts it is about."""
+    return connection.execute(
+        statement(__file__, "insert_confirmations"),
+        {"block_hash": block_hash, "height": height, "txids": list(txids), "now": now},
+    ).rowcount
+
+
+def read_edition(connection: Connection, chat_id: str, alert_key: str) -> Edition:
+    """The message about an alert in a chat, with all news about it."""
+    row = connection.execute(
+        "SELECT message_id, sent_at, array_agg(text ORDER BY created_at, update_key), max(created_at)"
+        " FROM alert_deliveries JOIN alert_updates USING (alert_key) WHERE chat_id = %s AND alert_key = %s"
+        " GROUP BY message_id, sent_at",
+        [chat_id, alert_key],
+    ).fetchone()
+    if row is None:
+        raise LookupError(f"no message about {alert_key} in chat {chat_id}")
+    return Edition(alert_key, *row)
