@@ -8,11 +8,12 @@ import dagster as dg
 from blockchain_assets.address_activity import address_activity_asset
 from blockchain_assets.alerts import alerts_asset
 from blockchain_assets.anomaly_model import anomaly_model_asset, training_job
-from blockchain_assets.champion_model import champion_model
+from blockchain_assets.champion_model import champion_model_asset
+from blockchain_assets.drift_report import drift_job, drift_report_asset
 from blockchain_assets.jobs import deliver_alerts_job, ingest_shift_job, raise_alerts_job, score_windows_job
 from blockchain_assets.network_baseline import network_baseline_asset
 from blockchain_assets.partitions import window_partitions
-from blockchain_assets.schedules import daily_training
+from blockchain_assets.schedules import daily_training, hourly_drift_report
 from blockchain_assets.transaction_features import transaction_features_asset
 from blockchain_assets.transaction_scores import transaction_scores_asset
 from blockchain_assets.transactions import transactions_asset
@@ -23,6 +24,7 @@ from resources.mlflow_run import mlflow_run
 from resources.model_registry import ModelRegistryResource
 from resources.telegram import TelegramResource
 from sensors.alerts import alert_sensor, delivery_sensor
+from sensors.drift import drift_sensor
 from sensors.failures import run_failure_sensor
 from sensors.health import health_sensor
 from sensors.keeper import keeper_sensor
@@ -65,11 +67,12 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
             transaction_features_asset(windows),
             transaction_scores_asset(windows, settings.whale_btc),
             alerts_asset(windows),
-            anomaly_model_asset(settings.alerts_per_hour),
-            champion_model,
+            anomaly_model_asset(settings.alerts_per_hour, settings.whale_btc),
+            champion_model_asset(settings.whale_btc),
+            drift_report_asset(settings.home.resolve() / "reports"),
         ],
-        jobs=[ingest_shift_job, score_windows_job, raise_alerts_job, deliver_alerts_job, training_job],
-        schedules=[daily_training],
+        jobs=[ingest_shift_job, score_windows_job, raise_alerts_job, deliver_alerts_job, training_job, drift_job],
+        schedules=[daily_training, hourly_drift_report],
         sensors=[
             keeper_sensor,
             landing_sensor(settings.first_window),
@@ -78,6 +81,7 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
             delivery_sensor,
             first_training_sensor,
             promotion_sensor,
+            drift_sensor,
             run_failure_sensor,
             health_sensor(settings.home.resolve()),
         ],

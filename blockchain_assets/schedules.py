@@ -10,3 +10,12 @@ daily_training = dg.ScheduleDefinition(
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Trains a challenger on the trailing day, every night.",
 )
+
+hourly_drift_report = dg.ScheduleDefinition(
+    name="hourly_drift_report",
+    job_name="drift",
+    cron_schedule="7 * * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Compares the last hour of traffic with what the champion was trained on.",
+)

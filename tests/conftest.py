@@ -1,17 +1,26 @@
-"""What many tests share: one real PostgreSQL server for the session, and a migrated database for each module."""
+"""What many tests share: one real PostgreSQL server for the session, a migrated database for each module, and where
+Dagster takes part, a home with a real instance on that database."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import dagster as dg
 import psycopg
 import pytest
 
+from txwatch.settings import Settings
 from txwatch.store.cluster import embedded_postgres
 from txwatch.store.migrate import migrate
+from txwatch.system.environment import system_environment
 
 _numbers = count(1)
+
+HISTORY_START = datetime(2024, 3, 14, tzinfo=UTC)
+"""First partition of the tests' installations."""
 
 
 def database_named(server_url: str, name: str) -> str:
@@ -36,6 +45,38 @@ def database_url(server_url: str) -> str:
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template_txwatch")
     return database_named(server_url, name)
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A home and a database of its own, with the environment that every process of the system would get."""
+
+    home: Path
+    database_url: str
+    environment: dict[str, str]
+
+    @property
+    def settings(self) -> Settings:
+        """As a process with this environment reads them."""
+        return Settings()
+
+
+@pytest.fixture(scope="module")
+def installation(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """This process as one of an installation, for one test module."""
+    home = tmp_path_factory.mktemp("home")
+    environment = system_environment(home, database_url, TXWATCH_HISTORY_START=HISTORY_START.isoformat())
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield Installation(home, database_url, environment)
+
+
+@pytest.fixture(scope="module")
+def dagster_instance(installation: Installation) -> Iterator[dg.DagsterInstance]:
+    """The installation's Dagster instance: the project's dagster.yaml, on Postgres."""
+    with dg.DagsterInstance.from_config(str(installation.home / "dagster")) as instance:
+        yield instance
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from txwatch.errors import UserError
+from txwatch.evaluation.commands import FilesCommand, backtest, evaluate
 from txwatch.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
@@ -124,3 +125,7 @@ def run() -> None:
     from txwatch.system.launch import run_live
 
     raise typer.Exit(run_live(Settings()))
+
+
+app.command(cls=FilesCommand)(evaluate)
+app.command()(backtest)

@@ -13,7 +13,7 @@ SELECT
         JOIN transactions USING (txid)
         WHERE source = 'feed' AND s.seen_at >= %(since)s
     ) AS live_windows_scored,
-    (SELECT count(DISTINCT txid) FROM transaction_scores WHERE is_anomaly) AS anomalies,
+    (SELECT count(DISTINCT txid) FROM transaction_scores WHERE is_anomaly AND lane <> 'shadow') AS anomalies,
     (
         SELECT percentile_cont(ARRAY[0.5, 0.99])
             WITHIN GROUP (ORDER BY extract(epoch FROM landed_at - seen_at)::float8 * 1000)
@@ -24,6 +24,6 @@ SELECT
         SELECT percentile_cont(ARRAY[0.5, 0.99])
             WITHIN GROUP (ORDER BY extract(epoch FROM scored_at - seen_at)::float8 * 1000)
         FROM transaction_scores
-        WHERE seen_at >= %(since)s
+        WHERE seen_at >= %(since)s AND lane <> 'shadow'
     ) AS scoring_ms,
-    (SELECT model_version FROM transaction_scores ORDER BY scored_at DESC LIMIT 1) AS model_version
+    (SELECT model_version FROM transaction_scores WHERE lane <> 'shadow' ORDER BY scored_at DESC LIMIT 1) AS model_version

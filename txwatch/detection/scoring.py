@@ -11,10 +11,11 @@ from txwatch.detection.detectors import default_detectors
 from txwatch.detection.model import Model
 from txwatch.detection.score import Score, score_features
 from txwatch.features.batch import TransactionBatch
+from txwatch.features.network_store import read_network_contexts
 from txwatch.features.store import read_features
 from txwatch.store.database import Connection
 from txwatch.store.sql import statement
-from txwatch.windows import WINDOW
+from txwatch.windows import WINDOW, context_window
 
 MAX_EXAMPLES = 20
 
@@ -39,20 +40,24 @@ class ScoringResult:
 
 
 def score_windows(
-    connection: Connection, windows: Sequence[datetime], model: Model, *, whale_btc: float
+    connection: Connection, windows: Sequence[datetime], model: Model, *, whale_btc: float, lane: str = "window"
 ) -> ScoringResult:
-    """Score the stored features of these windows, one database transaction each."""
+    """Score the stored features of these windows, one database transaction each.
+
+    In the lane `shadow` a model that is not the champion shows what it would say; alerts leave those scores alone.
+    """
     detectors = default_detectors(whale_btc=whale_btc)
+    networks = read_network_contexts(connection, [context_window(window) for window in windows])
     result = ScoringResult()
     for window in windows:
         stored = read_features(connection, window)
-        scores = score_features(
-            stored.transactions, TransactionBatch.of(stored.transactions), stored.features, model, detectors
-        )
+        network = networks.get(context_window(window), stored.context.network)
+        batch = TransactionBatch.of(stored.transactions)
+        scores = score_features(stored.transactions, batch, stored.features, network, model, detectors)
         anomalies = [score for score in scores if score.is_anomaly]
         with connection.transaction():
             result.written += insert_scores(
-                connection, scores, model.version, stored.context.network.version, lane="window"
+                connection, scores, model.version, stored.context.network.version, lane=lane
             )
         result.scored += len(scores)
         result.anomalies += len(anomalies)

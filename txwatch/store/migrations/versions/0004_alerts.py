@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0002"
-down_revision = "0001"
+revision = "0004_alerts"
+down_revision = "0003_shadow_scores"
 branch_labels = None
 depends_on = None
 
