@@ -13,10 +13,10 @@ from psycopg.errors import DeadlockDetected, SerializationFailure
 from txwatch.ingest.batch import Batch
 from txwatch.ingest.sealing import late_windows
 from txwatch.store.database import Connection
-from txwatch.store.gaps import record_gaps
+from txwatch.store.gaps import narrow_gaps_between_workers, record_gaps
 from txwatch.store.landing import land_blocks, land_what_is_sound, quarantine
 from txwatch.store.late_windows import note_late_windows
-from txwatch.store.lease import LeaseLostError, count_messages, lock_lease, renew_lease
+from txwatch.store.lease import count_messages, lock_lease, renew_lease
 from txwatch.wire.transaction import Transaction
 
 log = structlog.get_logger(__name__)
@@ -66,21 +66,20 @@ def _commit(connection: Connection, batch: Batch, epoch: int | None, now: dateti
         lease = lock_lease(connection)
         note_late_windows(connection, late_windows(new, lease, now), "landed late")
         # A batch whose commit was not answered is landed again: it must not count twice.
-        if lease is None or lease.epoch != epoch or (lease.committed_through or batch.seen_from) < batch.seen_through:
+        if lease is None or lease.committed_through != batch.seen_through:
             count_messages(
                 connection,
                 received=batch.received,
                 duplicates=batch.duplicates + len(batch.transactions) - len(txids) - len(refused),
                 ignored=batch.ignored,
             )
-        if epoch is None:
-            return Committed(len(new), superseded=False)
-        try:
-            renew_lease(connection, epoch, now, batch.seen_through)
-        except LeaseLostError:
+        superseded = lease is not None and epoch != lease.epoch
+        if superseded:
             # The new holder subscribed before it took the lease, but this batch may hold what came before that.
-            return Committed(len(new), superseded=True)
-    return Committed(len(new), superseded=False)
+            narrow_gaps_between_workers(connection, batch.seen_from, batch.seen_through)
+        elif epoch is not None:
+            renew_lease(connection, epoch, now, batch.seen_through)
+    return Committed(len(new), superseded)
 
 
 def _those(transactions: Sequence[Transaction], txids: Sequence[str]) -> Sequence[Transaction]:

@@ -32,7 +32,7 @@ from txwatch.ingest.lander import Lander
 from txwatch.ingest.recent import RecentTxids
 from txwatch.ingest.spool import MAX_BYTES, Spool, spooled_through
 from txwatch.store.database import Connection
-from txwatch.store.gaps import FeedGap, close_open_gaps, record_gaps
+from txwatch.store.gaps import NO_WORKER, FeedGap, close_open_gaps, record_gaps
 from txwatch.store.lease import HEARTBEAT, Lease, read_lease, take_lease
 
 log = structlog.get_logger(__name__)
@@ -192,16 +192,17 @@ class IngestWorker:
             epoch = take_lease(connection, self.holder, now, expires_at)
             ending = f"epoch {epoch} heard the feed"
             close_open_gaps(connection, hearing_since, ending)
-            heard_until = _heard_until(before, now, spooled_through(self.spool))
+            heard_until = _heard_until(before, spooled_through(self.spool))
             if heard_until is not None and heard_until < hearing_since:
-                record_gaps(connection, [FeedGap(heard_until, hearing_since, "no worker was running", ending)])
+                # If the holder before is alive, it will take this back.
+                record_gaps(connection, [FeedGap(heard_until, hearing_since, NO_WORKER, ending)])
         log.info("lease_taken", epoch=epoch, holder=self.holder)
         return epoch
 
 
-def _heard_until(before: Lease | None, now: datetime, spooled: datetime | None) -> datetime | None:
-    """Until when the feed was heard by workers before this one, or None if one of them still hears it."""
-    if before is None or not before.is_stale(now) or before.committed_through is None:
+def _heard_until(before: Lease | None, spooled: datetime | None) -> datetime | None:
+    """Until when, as far as is known, the feed was heard by workers before this one; None if there were none."""
+    if before is None or before.committed_through is None:
         return None
     return before.committed_through if spooled is None else max(before.committed_through, spooled)
 

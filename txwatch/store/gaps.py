@@ -9,6 +9,9 @@ from psycopg.rows import class_row
 from txwatch.store.database import Connection
 from txwatch.store.sql import statement
 
+NO_WORKER = "no worker was running"
+"""The cause of a gap between two workers."""
+
 
 @dataclass(frozen=True)
 class FeedGap:
@@ -46,6 +49,25 @@ def close_open_gaps(connection: Connection, ended_at: datetime, ending: str) -> 
         "UPDATE feed_gaps SET ended_at = greatest(started_at, %(at)s), ending = %(ending)s, state = 'ended'"
         " WHERE state = 'open'",
         {"at": ended_at, "ending": ending},
+    )
+
+
+def narrow_gaps_between_workers(connection: Connection, heard_from: datetime, heard_until: datetime) -> None:
+    """Take a stretch that the worker before did hear off the gap that the one after it has recorded.
+
+    A worker that takes the lease cannot know whether the holder before it is dead, so it records the gap. One that is
+    alive lands what it has when it learns that it was superseded, and calls this.
+    """
+    stretch = {"cause": NO_WORKER, "from": heard_from, "until": heard_until}
+    connection.execute(
+        "DELETE FROM feed_gaps WHERE cause = %(cause)s AND state = 'ended'"
+        " AND started_at >= %(from)s AND ended_at <= %(until)s",
+        stretch,
+    )
+    connection.execute(
+        "UPDATE feed_gaps SET started_at = %(until)s WHERE cause = %(cause)s AND state = 'ended'"
+        " AND started_at >= %(from)s AND started_at < %(until)s",
+        stretch,
     )
 
 
