@@ -89,6 +89,22 @@ class Bench:
                     process.send_signal(signal.SIGTERM)
                 process.communicate(timeout=60)
 
+    @contextmanager
+    def ingestion(self, database_url: str, count: int, rate: float) -> Iterator[subprocess.Popen[bytes]]:
+        """A worker process that follows a feed of `count` transactions at `rate` a second, 0 for as fast as it can."""
+        with self.process("-m", "benchmarks.feed", str(count), str(rate)) as feed:
+            assert feed.stdout is not None
+            port = int(feed.stdout.readline())
+            with self.process(
+                "-m",
+                "txwatch",
+                "ingest",
+                DATABASE_URL=database_url,
+                TXWATCH_STREAM_URL=f"ws://127.0.0.1:{port}",
+                TXWATCH_HOME=str(self.folder / "ingest"),
+            ) as worker:
+                yield worker
+
 
 def until(condition: Callable[[], bool], seconds: float, every: float = 0.02) -> None:
     """Wait for a condition. Raises TimeoutError."""

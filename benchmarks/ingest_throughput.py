@@ -89,29 +89,16 @@ def one_insert_each(database_url: str, transactions: list[Transaction]) -> float
 def socket_to_row(bench: Bench, count: int) -> float:
     """From the first message's receipt until all are committed."""
     url = bench.database()
-    with bench.process("-m", "benchmarks.feed", str(count), "0") as feed:
-        assert feed.stdout is not None
-        port = int(feed.stdout.readline())
-        with (
-            bench.process(
-                "-m",
-                "txwatch",
-                "ingest",
-                DATABASE_URL=url,
-                TXWATCH_STREAM_URL=f"ws://127.0.0.1:{port}",
-                TXWATCH_HOME=str(bench.folder / "throughput"),
-            ),
-            connect(url) as connection,
-        ):
+    with bench.ingestion(url, count, 0), connect(url) as connection:
 
-            def landed() -> bool:
-                row = connection.execute("SELECT received FROM ingest_lease").fetchone()
-                return row is not None and row[0] >= count
+        def landed() -> bool:
+            row = connection.execute("SELECT received FROM ingest_lease").fetchone()
+            return row is not None and row[0] >= count
 
-            until(landed, 300)
-            row = connection.execute(
-                "SELECT count(*), extract(epoch FROM clock_timestamp() - min(seen_at)) FROM transactions"
-            ).fetchone()
+        until(landed, 300)
+        row = connection.execute(
+            "SELECT count(*), extract(epoch FROM clock_timestamp() - min(seen_at)) FROM transactions"
+        ).fetchone()
     assert row is not None
     assert row[0] == count, f"{row[0]} rows of {count} messages"
     return count / float(row[1])
