@@ -19,11 +19,15 @@ _LATE_MARGIN = timedelta(seconds=10)
 
 @dataclass(frozen=True)
 class WindowSummary:
-    """What a window holds. Lags are from receipt to durable row, in ms, None without live transactions."""
+    """What a window holds. Lags are from receipt to durable row, in ms, None without live transactions.
+
+    `gaps` are those that were not recovered; `recovered_rows` came out of blocks.
+    """
 
     window_start: datetime
     rows: int
     live_rows: int
+    recovered_rows: int
     lag_p50_ms: float | None
     lag_p99_ms: float | None
     gaps: int

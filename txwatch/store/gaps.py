@@ -1,8 +1,10 @@
 """The ledger of gaps: every stretch in which the feed was not heard, from its first moment to its recovery."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from psycopg.rows import class_row
 
@@ -41,15 +43,23 @@ def record_gaps(connection: Connection, gaps: Sequence[FeedGap]) -> None:
                 for gap in gaps
             ],
         )
+    _blocks_are_read_again(connection, [gap.started_at for gap in gaps if gap.ended_at is not None])
 
 
 def close_open_gaps(connection: Connection, ended_at: datetime, ending: str) -> None:
     """End what is still open: another worker hears the feed since `ended_at`."""
-    connection.execute(
+    closed = connection.execute(
         "UPDATE feed_gaps SET ended_at = greatest(started_at, %(at)s), ending = %(ending)s, state = 'ended'"
-        " WHERE state = 'open'",
+        " WHERE state = 'open' RETURNING started_at",
         {"at": ended_at, "ending": ending},
-    )
+    ).fetchall()
+    _blocks_are_read_again(connection, [started_at for (started_at,) in closed])
+
+
+def _blocks_are_read_again(connection: Connection, gap_starts: Sequence[datetime]) -> None:
+    """Blocks that were read before the gap was known have not been searched for what it misses."""
+    if gap_starts:
+        connection.execute("UPDATE blocks SET fetched_at = NULL WHERE seen_at >= %s", [min(gap_starts)])
 
 
 def narrow_gaps_between_workers(connection: Connection, heard_from: datetime, heard_until: datetime) -> None:
@@ -72,20 +82,45 @@ def narrow_gaps_between_workers(connection: Connection, heard_from: datetime, he
 
 
 @dataclass(frozen=True)
-class EndedGap:
-    """A gap that has ended and waits for its recovery."""
+class Gap:
+    """A gap of the ledger that was not recovered yet. `ended_at` is None while it lasts."""
 
     id: int
     started_at: datetime
-    ended_at: datetime
+    ended_at: datetime | None
+
+    def ended_at_or(self, now: datetime) -> datetime:
+        """Its end, or now while it lasts."""
+        return self.ended_at or now
+
+    def touches(self, start: datetime | None, end: datetime | None) -> bool:
+        """Whether it has a moment in the stretch from `start` until `end`; None is without bound."""
+        return (end is None or self.started_at < end) and (
+            start is None or self.ended_at is None or self.ended_at >= start
+        )
+
+    def clamp(self, moment: datetime, now: datetime) -> datetime:
+        """The moment of the gap that is nearest to this one."""
+        return min(max(moment, self.started_at), self.ended_at_or(now))
 
 
-def ended_gaps(connection: Connection, start: datetime | None = None, end: datetime | None = None) -> list[EndedGap]:
-    """The gaps that wait for recovery, oldest first; with `start` and `end` those that touch that stretch."""
-    with connection.cursor(row_factory=class_row(EndedGap)) as cursor:
+def unrecovered_gaps(connection: Connection) -> list[Gap]:
+    """The gaps that are open or wait for recovery, the oldest first."""
+    with connection.cursor(row_factory=class_row(Gap)) as cursor:
         return cursor.execute(
-            "SELECT id, started_at, ended_at FROM feed_gaps WHERE state = 'ended'"
-            " AND ended_at >= coalesce(%(start)s, '-infinity') AND started_at < coalesce(%(end)s, 'infinity')"
-            " ORDER BY started_at",
-            {"start": start, "end": end},
+            "SELECT id, started_at, ended_at FROM feed_gaps WHERE state IN ('open', 'ended') ORDER BY started_at"
         ).fetchall()
+
+
+def count_recovered(connection: Connection, gap_ids: Sequence[int]) -> None:
+    """Add to the transactions recovered of these gaps: one for each time that a gap is named."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "UPDATE feed_gaps SET recovered = recovered + %s WHERE id = %s",
+            [(times, gap_id) for gap_id, times in sorted(Counter(gap_ids).items())],
+        )
+
+
+def settle_gap(connection: Connection, gap_id: int, state: Literal["recovered", "lost"]) -> None:
+    """All blocks that a gap needs have been read, or some of them cannot be had any more."""
+    connection.execute("UPDATE feed_gaps SET state = %s WHERE id = %s AND state = 'ended'", [state, gap_id])

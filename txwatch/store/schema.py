@@ -80,7 +80,7 @@ feed_gaps = sa.Table(
     sa.Column("ending", sa.Text, comment="how it ended"),
     sa.Column("state", sa.Text, nullable=False, server_default="open"),
     sa.Column("recovered", BIGINT, nullable=False, server_default="0", comment="transactions landed from blocks"),
-    sa.CheckConstraint("state IN ('open', 'ended', 'recovered')", name="state_is_known"),
+    sa.CheckConstraint("state IN ('open', 'ended', 'recovered', 'lost')", name="state_is_known"),
 )
 
 ingest_lease = sa.Table(

@@ -11,6 +11,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    _states("open", "ended", "recovered", "lost")
     op.add_column("feed_gaps", sa.Column("ending", sa.Text(), nullable=True, comment="how it ended"))
     op.drop_index(op.f("ix_feed_gaps_started_at"), table_name="feed_gaps")
     op.create_index(op.f("ix_feed_gaps_started_at"), "feed_gaps", ["started_at"], unique=True)
@@ -76,3 +77,10 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_feed_gaps_started_at"), table_name="feed_gaps")
     op.create_index(op.f("ix_feed_gaps_started_at"), "feed_gaps", ["started_at"], unique=False)
     op.drop_column("feed_gaps", "ending")
+    op.execute("UPDATE feed_gaps SET state = 'ended' WHERE state = 'lost'")
+    _states("open", "ended", "recovered")
+
+
+def _states(*states: str) -> None:
+    op.drop_constraint("state_is_known", "feed_gaps")
+    op.create_check_constraint("state_is_known", "feed_gaps", sa.column("state").in_(states))
