@@ -7,6 +7,7 @@ import dagster as dg
 
 from blockchain_assets.address_activity import address_activity_asset
 from blockchain_assets.anomaly_model import anomaly_model_asset, training_job
+from blockchain_assets.blocks import blocks, recovery_job
 from blockchain_assets.champion_model import champion_model
 from blockchain_assets.jobs import ingest_shift_job, score_windows_job
 from blockchain_assets.network_baseline import network_baseline_asset
@@ -24,6 +25,7 @@ from sensors.failures import run_failure_sensor
 from sensors.keeper import keeper_sensor
 from sensors.landing import landing_sensor
 from sensors.promotion import promotion_sensor
+from sensors.recovery import recovery_sensor
 from sensors.scoring import scoring_sensor
 from sensors.training import first_training_sensor
 from txwatch.settings import Settings
@@ -34,7 +36,14 @@ def default_resources(settings: Settings) -> dict[str, Any]:
     database = DatabaseResource(url=dg.EnvVar("DATABASE_URL"))
     return {
         "database": database,
-        "ingestion": IngestionResource(database=database, stream_url=settings.stream_url),
+        "ingestion": IngestionResource(
+            database=database,
+            stream_url=settings.stream_url,
+            rest_url=settings.rest_url,
+            rest_interval_seconds=settings.rest_interval_seconds,
+            spool=str(settings.spool),
+            spool_bytes=settings.spool_mb << 20,
+        ),
         "feature_store": FeatureStoreResource(database_url=dg.EnvVar("DATABASE_URL")),
         "model_registry": ModelRegistryResource(
             home=str(settings.home.resolve()),
@@ -51,6 +60,7 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
     return dg.Definitions(
         assets=[
             transactions_asset(windows),
+            blocks,
             network_baseline_asset(windows),
             address_activity_asset(windows),
             transaction_features_asset(windows),
@@ -58,11 +68,12 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
             anomaly_model_asset(settings.alerts_per_hour),
             champion_model,
         ],
-        jobs=[ingest_shift_job, score_windows_job, training_job],
+        jobs=[ingest_shift_job, recovery_job, score_windows_job, training_job],
         schedules=[daily_training],
         sensors=[
             keeper_sensor,
             landing_sensor(settings.first_window),
+            recovery_sensor,
             scoring_sensor,
             first_training_sensor,
             promotion_sensor,
