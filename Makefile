@@ -4,12 +4,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test soak lint bench clean
+.PHONY: help demo run test soak fuzz lint bench clean
 
 help:
 	@echo "make demo   the whole system from nothing, on simulated or captured traffic"
 	@echo "make run    the same on the live feed"
 	@echo "make test   the test suite        make lint   ruff, formatting, types, layers"
+	@echo "make soak   long chaos tests      make fuzz   a million generated messages for the decoder"
 	@echo "make bench  all measurements      make clean  remove what was installed and stored"
 
 # Every package is pinned and checked against its hash, so dependencies need no resolving (--no-deps).
@@ -22,6 +23,15 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+soak: $(INSTALLED)
+	$(BIN)/python -m pytest -m soak
+
+fuzz: $(INSTALLED)
+	$(BIN)/python -m tests.wire.fuzz --count 1000000
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

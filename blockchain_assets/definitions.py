@@ -8,6 +8,7 @@ import dagster as dg
 from blockchain_assets.address_activity import address_activity_asset
 from blockchain_assets.alerts import alerts_asset
 from blockchain_assets.anomaly_model import anomaly_model_asset, training_job
+from blockchain_assets.blocks import blocks, recovery_job
 from blockchain_assets.champion_model import champion_model_asset
 from blockchain_assets.drift_report import drift_job, drift_report_asset
 from blockchain_assets.jobs import deliver_alerts_job, ingest_shift_job, raise_alerts_job, score_windows_job
@@ -30,6 +31,7 @@ from sensors.health import health_sensor
 from sensors.keeper import keeper_sensor
 from sensors.landing import landing_sensor
 from sensors.promotion import promotion_sensor
+from sensors.recovery import recovery_sensor
 from sensors.scoring import scoring_sensor
 from sensors.training import first_training_sensor
 from txwatch.settings import Settings
@@ -40,7 +42,14 @@ def default_resources(settings: Settings) -> dict[str, Any]:
     database = DatabaseResource(url=dg.EnvVar("DATABASE_URL"))
     return {
         "database": database,
-        "ingestion": IngestionResource(database=database, stream_url=settings.stream_url),
+        "ingestion": IngestionResource(
+            database=database,
+            stream_url=settings.stream_url,
+            rest_url=settings.rest_url,
+            rest_interval_seconds=settings.rest_interval_seconds,
+            spool=str(settings.spool),
+            spool_bytes=settings.spool_mb << 20,
+        ),
         "feature_store": FeatureStoreResource(database_url=dg.EnvVar("DATABASE_URL")),
         "model_registry": ModelRegistryResource(
             home=str(settings.home.resolve()),
@@ -62,6 +71,7 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
     return dg.Definitions(
         assets=[
             transactions_asset(windows),
+            blocks,
             network_baseline_asset(windows),
             address_activity_asset(windows),
             transaction_features_asset(windows),
@@ -71,11 +81,20 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
             champion_model_asset(settings.whale_btc),
             drift_report_asset(settings.home.resolve() / "reports"),
         ],
-        jobs=[ingest_shift_job, score_windows_job, raise_alerts_job, deliver_alerts_job, training_job, drift_job],
+        jobs=[
+            ingest_shift_job,
+            recovery_job,
+            score_windows_job,
+            raise_alerts_job,
+            deliver_alerts_job,
+            training_job,
+            drift_job,
+        ],
         schedules=[daily_training, hourly_drift_report],
         sensors=[
             keeper_sensor,
             landing_sensor(settings.first_window),
+            recovery_sensor,
             scoring_sensor,
             alert_sensor,
             delivery_sensor,

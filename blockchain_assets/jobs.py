@@ -13,6 +13,8 @@ from txwatch.ingest.worker import work_until_signalled
 INGEST_PRIORITY = "100"
 DELIVERY_PRIORITY = "50"
 DELIVERY_PATIENCE = timedelta(minutes=1)
+LONGEST_SHIFT_SECONDS = 2 * 60 * 60
+"""A shift is an hour. A run whose process has died with its machine looks started for ever, and would keep its slot."""
 
 
 @dg.op(pool=INGEST_POOL, description="Follows the feed and lands it until the shift is over.")
@@ -25,7 +27,7 @@ def follow_feed(context: dg.OpExecutionContext, ingestion: IngestionResource) ->
 @dg.job(
     name="ingest_shift",
     executor_def=dg.in_process_executor,
-    tags={"dagster/priority": INGEST_PRIORITY},
+    tags={"dagster/priority": INGEST_PRIORITY, "dagster/max_runtime": str(LONGEST_SHIFT_SECONDS)},
     description="One shift of the ingest worker. The keeper sensor launches the next before this one ends.",
 )
 def ingest_shift_job() -> None:

@@ -84,7 +84,14 @@ def ingest() -> None:
 
     settings = Settings()
     holder = f"{socket.gethostname()} process {os.getpid()}"
-    shift = work_until_signalled(IngestWorker(settings.require_database_url(), settings.stream_url, holder))
+    worker = IngestWorker(
+        settings.require_database_url(),
+        settings.stream_url,
+        holder,
+        settings.spool,
+        spool_bytes=settings.spool_mb << 20,
+    )
+    shift = work_until_signalled(worker)
     console.print(f"Landed {shift.landed} transactions; {shift.reason}.")
 
 

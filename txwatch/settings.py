@@ -53,6 +53,18 @@ class Settings(BaseSettings):
         validation_alias="TXWATCH_HISTORY_START",
         description="First window, UTC. Unset: the day of the first `txwatch migrate`.",
     )
+    rest_interval_seconds: float = Field(
+        10,
+        ge=0,
+        validation_alias="TXWATCH_REST_INTERVAL_SECONDS",
+        description="Least time between two requests to the REST API.",
+    )
+    spool_mb: int = Field(
+        1024,
+        gt=0,
+        validation_alias="TXWATCH_SPOOL_MB",
+        description="How much of the feed may wait on disk for the database, in MiB.",
+    )
     mlflow_tracking_uri: str | None = Field(
         None,
         validation_alias="MLFLOW_TRACKING_URI",
@@ -96,6 +108,11 @@ class Settings(BaseSettings):
                 "DATABASE_URL is not set. `txwatch run` and `txwatch demo` bring a database of their own."
             )
         return self.database_url.get_secret_value()
+
+    @property
+    def spool(self) -> Path:
+        """Where batches wait for the database. Workers of one machine share it."""
+        return self.home.resolve() / "spool"
 
     @cached_property
     def first_window(self) -> datetime:

@@ -6,6 +6,18 @@ SELECT
     (SELECT count(*) FROM feed_gaps) AS gaps,
     (SELECT coalesce(sum(extract(epoch FROM coalesce(ended_at, now()) - started_at)), 0)::float8 FROM feed_gaps)
         AS gap_seconds,
+    (
+        SELECT coalesce(sum(extract(epoch FROM coalesce(ended_at, now()) - started_at)), 0)::float8
+        FROM feed_gaps
+        WHERE state <> 'recovered'
+    ) AS unrecovered_gap_seconds,
+    (SELECT coalesce(sum(recovered), 0)::bigint FROM feed_gaps) AS recovered,
+    -- Of what was mined since the feed is followed, the share that it had brought before the block, over the last day.
+    (
+        SELECT sum(seen_before_count)::float8 / nullif(sum(mined_count), 0)
+        FROM blocks
+        WHERE NOT stale AND seen_at > %(now)s - interval '1 day'
+    ) AS completeness,
     (SELECT count(DISTINCT date_bin('5 minutes', seen_at, 'epoch')) FROM transaction_scores) AS windows_scored,
     (
         SELECT count(DISTINCT date_bin('5 minutes', s.seen_at, 'epoch'))

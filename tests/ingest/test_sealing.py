@@ -7,7 +7,7 @@ import pytest
 from txwatch.ingest.keeping import HANDOVER_LEAD, shift_needed
 from txwatch.ingest.sealing import sealable_windows, sealed_through, summarize_windows
 from txwatch.store.database import connect
-from txwatch.store.landing import FeedGap, record_gaps
+from txwatch.store.gaps import FeedGap, record_gaps
 from txwatch.store.lease import STALE_AFTER, Lease
 from txwatch.windows import WINDOW
 

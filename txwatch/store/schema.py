@@ -46,18 +46,42 @@ blocks = sa.Table(
     sa.Column("block_time", _time, nullable=False),
     sa.Column("seen_at", _time, nullable=False),
     sa.Column("tx_count", sa.Integer, nullable=False),
+    sa.Column("prev_hash", sa.Text, comment="NULL until its contents were fetched"),
+    sa.Column("stale", sa.Boolean, nullable=False, server_default=sa.false(), comment="lost a chain split"),
+    sa.Column("fetched_at", _time, comment="when its contents were last fetched"),
+    sa.Column("mined_count", sa.Integer, comment="its transactions first seen since the feed is followed"),
+    sa.Column("seen_before_count", sa.Integer, comment="those of them that came by the feed before the block"),
+)
+
+confirmations = sa.Table(
+    "confirmations",
+    metadata,
+    sa.Column("txid", sa.Text, primary_key=True),
+    sa.Column("block_hash", sa.Text, primary_key=True, index=True),
+    comment="which blocks hold a transaction; the one that is not stale confirms it",
+)
+
+late_windows = sa.Table(
+    "late_windows",
+    metadata,
+    sa.Column("id", BIGINT, sa.Identity(), primary_key=True),
+    sa.Column("window_start", _time, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("noted_at", _time, nullable=False, server_default=sa.func.now()),
+    comment="windows in which something landed after they may have been sealed, until they are reported again",
 )
 
 feed_gaps = sa.Table(
     "feed_gaps",
     metadata,
     sa.Column("id", BIGINT, sa.Identity(), primary_key=True),
-    sa.Column("started_at", _time, nullable=False, index=True),
+    sa.Column("started_at", _time, nullable=False, index=True, unique=True),
     sa.Column("ended_at", _time, comment="NULL while the gap lasts"),
     sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("ending", sa.Text, comment="how it ended"),
     sa.Column("state", sa.Text, nullable=False, server_default="open"),
     sa.Column("recovered", BIGINT, nullable=False, server_default="0", comment="transactions landed from blocks"),
-    sa.CheckConstraint("state IN ('open', 'ended', 'recovered')", name="state_is_known"),
+    sa.CheckConstraint("state IN ('open', 'ended', 'recovered', 'lost')", name="state_is_known"),
 )
 
 ingest_lease = sa.Table(
