@@ -5,6 +5,7 @@ import dagster as dg
 from blockchain_assets.windows import OWNERS, RETRIES
 from resources.database import DatabaseResource
 from resources.ingestion import IngestionResource
+from txwatch.alerts.updates import insert_chain_news
 from txwatch.clock import utc_now
 from txwatch.ingest.recovery import Recovery, read_chain
 from txwatch.store.blocks import BlockSummary
@@ -36,11 +37,13 @@ def blocks(
 ) -> dg.MaterializeResult:
     with database.connect() as connection, ingestion.blocks() as source:
         recovery = read_chain(connection, source, utc_now)
+        with connection.transaction():
+            news = insert_chain_news(connection, utc_now())
     if recovery.busy:
         context.log.info("Another run is reading the chain.")
     mined, seen_before = (sum(getattr(block, name) for block in recovery.blocks) for name in ("mined", "seen_before"))
     return dg.MaterializeResult(
-        metadata=recovery_metadata(recovery),
+        metadata=recovery_metadata(recovery) | {"news_of_alerts": dg.MetadataValue.int(news)},
         check_results=[
             dg.AssetCheckResult(
                 passed=mined == 0 or seen_before / mined >= MIN_COMPLETENESS,

@@ -16,6 +16,8 @@ LONGEST_SHIFT_SECONDS = 2 * 60 * 60
 """A shift is an hour. A run whose process has died with its machine looks started for ever, and would keep its slot."""
 DELIVERY_PRIORITY = "50"
 DELIVERY_PATIENCE = timedelta(minutes=1)
+LONGEST_SHIFT_SECONDS = 2 * 60 * 60
+"""A shift is an hour. A run whose process has died with its machine looks started for ever, and would keep its slot."""
 
 
 @dg.op(pool=INGEST_POOL, description="Follows the feed and lands it until the shift is over.")

@@ -52,7 +52,7 @@ def featured(connection: Connection, start: datetime, end: datetime) -> None:
 
 def trained(connection: Connection, start: datetime, end: datetime, version: str, seed: int) -> Model:
     features = read_recent_features(connection, start)
-    result = train(features, start, end, alerts_per_hour=12, seed=seed, min_rows=500)
+    result = train(features, start, end, alerts_per_hour=12, whale_btc=500, seed=seed, min_rows=500)
     return Model(version, result.pipeline, result.card)
 
 
