@@ -82,7 +82,13 @@ def dagster_at(home: Path) -> dg.DagsterInstance:
 @contextmanager
 def installed(home: Path, database_url: str, history_start: datetime) -> Iterator[Installation]:
     """This process as one of an installation, for the length of the block."""
-    environment = system_environment(home, database_url, TXWATCH_HISTORY_START=history_start.isoformat())
+    environment = system_environment(
+        home,
+        database_url,
+        TXWATCH_HISTORY_START=history_start.isoformat(),
+        TXWATCH_REST_URL="http://127.0.0.1:9",  # nobody answers there; a test that wants blocks serves some
+        TXWATCH_REST_INTERVAL_SECONDS="0",
+    )
     with pytest.MonkeyPatch.context() as patch:
         # MLflow writes where it works into this variable, which must not reach the next installation.
         for name, value in (environment | {"MLFLOW_TRACKING_URI": ""}).items():

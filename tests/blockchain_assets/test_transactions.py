@@ -10,7 +10,8 @@ from tests.conftest import History, Installation
 from tests.materializing import checks, materialize, metadata
 from txwatch.clock import utc_now
 from txwatch.store.database import connect
-from txwatch.store.landing import FeedGap, land_transactions, record_gaps
+from txwatch.store.gaps import FeedGap, record_gaps
+from txwatch.store.landing import land_transactions
 from txwatch.windows import window_key
 
 
@@ -29,6 +30,7 @@ def test_windows_are_counted_and_pass_their_checks(
         (rows,) = connection.execute("SELECT count(*) FROM transactions").fetchone() or (0,)
     assert metadata(result, "transactions") == {
         "rows": rows,
+        "recovered": 0,
         "gap_seconds": 0,
         "dagster/partition_row_count": rows // len(history.windows),
     }

@@ -22,7 +22,11 @@ def test_the_database_gives_connections_in_utc(database_url: str) -> None:
 
 def test_ingestion_gives_workers_for_a_bounded_shift() -> None:
     ingestion = IngestionResource(
-        database=DatabaseResource(url=SECRET_URL), stream_url="ws://127.0.0.1:1/inv", shift_minutes=30
+        database=DatabaseResource(url=SECRET_URL),
+        stream_url="ws://127.0.0.1:1/inv",
+        rest_url="http://127.0.0.1:1",
+        spool="spool",
+        shift_minutes=30,
     )
     worker = ingestion.worker("run 1")
     assert (worker.database_url, worker.stream_url) == (SECRET_URL, "ws://127.0.0.1:1/inv")
@@ -34,7 +38,12 @@ def test_ingestion_gives_workers_for_a_bounded_shift() -> None:
     "resource",
     [
         DatabaseResource(url=SECRET_URL),
-        IngestionResource(database=DatabaseResource(url=SECRET_URL), stream_url="ws://127.0.0.1:1/inv"),
+        IngestionResource(
+            database=DatabaseResource(url=SECRET_URL),
+            stream_url="ws://127.0.0.1:1/inv",
+            rest_url="http://127.0.0.1:1",
+            spool="spool",
+        ),
         FeatureStoreResource(database_url=SECRET_URL),
         ModelRegistryResource(home=".", database_url=SECRET_URL, tracking_uri="https://somebody:sesame@127.0.0.1"),
         ModelRegistryResource(home=".", database_url=SECRET_URL).open(),

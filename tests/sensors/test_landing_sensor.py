@@ -10,7 +10,8 @@ from tests.builders import transaction
 from tests.conftest import HISTORY_START, Installation
 from txwatch.clock import utc_now
 from txwatch.store.database import connect
-from txwatch.store.landing import FeedGap, land_transactions, record_gaps
+from txwatch.store.gaps import FeedGap, record_gaps
+from txwatch.store.landing import land_transactions
 from txwatch.store.lease import renew_lease, take_lease
 from txwatch.windows import WINDOW, window_key
 

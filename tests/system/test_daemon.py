@@ -54,7 +54,9 @@ async def take_live_traffic_into(history: History, database_url: str, folder: Pa
 
     async with feed.serve() as server:
         stop = asyncio.Event()
-        shift = asyncio.create_task(IngestWorker(database_url, server.stream_url, "first", clock=clock).run(stop))
+        shift = asyncio.create_task(
+            IngestWorker(database_url, server.stream_url, "first", folder / "spool", clock=clock).run(stop)
+        )
         await eventually(at_work, "the first worker is at work")
         feed.play(LIVE)
         await eventually(lambda: landed() == LIVE, "the live transactions have landed")
@@ -75,6 +77,7 @@ def test_the_sensors_seal_train_promote_and_score_until_a_live_window_has_its_sc
         TXWATCH_HISTORY_START=history.start.isoformat(),
         TXWATCH_CODE_PORT=str(code_port),
         TXWATCH_STREAM_URL=f"ws://127.0.0.1:{feed_port}/inv",
+        TXWATCH_REST_URL=f"http://127.0.0.1:{feed_port}",
     )
     commands = dagster_processes(code_port)
     del commands["ui"]

@@ -4,13 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-<<<<<<<< HEAD:txwatch/store/migrations/versions/0005_alerts.py
 revision = "0005"
 down_revision = "0004"
-========
-revision = "0005"
-down_revision = "0004"
->>>>>>>> wt-alerts-joined:txwatch/store/migrations/versions/0004_alerts.py
 branch_labels = None
 depends_on = None
 
