@@ -41,31 +41,36 @@ from txwatch.settings import Settings
 def default_resources(settings: Settings) -> dict[str, Any]:
     """The real ones. The database's URL is named, not copied, so that no page of the UI can show it."""
     database = DatabaseResource(url=dg.EnvVar("DATABASE_URL"))
+    model_registry = ModelRegistryResource(
+        home=str(settings.home.resolve()),
+        database_url=dg.EnvVar("DATABASE_URL"),
+        tracking_uri=dg.EnvVar("MLFLOW_TRACKING_URI") if settings.mlflow_tracking_uri else None,
+    )
+    telegram = TelegramResource(
+        token="" if settings.telegram_bot_token is None else dg.EnvVar("TELEGRAM_BOT_TOKEN"),
+        chats=list(settings.telegram_chats),
+        api_url=settings.telegram_api_url,
+    )
     return {
         "database": database,
         "ingestion": IngestionResource(
             database=database,
+            model_registry=model_registry,
+            telegram=telegram,
             stream_url=settings.stream_url,
             rest_url=settings.rest_url,
             rest_interval_seconds=settings.rest_interval_seconds,
             spool=str(settings.spool),
             spool_bytes=settings.spool_mb << 20,
+            whale_btc=settings.whale_btc,
         ),
         "feature_store": FeatureStoreResource(
             database_url=dg.EnvVar("DATABASE_URL"),
             redis_url=dg.EnvVar("REDIS_URL") if settings.redis_url else None,
             retention_days=settings.retention_days,
         ),
-        "model_registry": ModelRegistryResource(
-            home=str(settings.home.resolve()),
-            database_url=dg.EnvVar("DATABASE_URL"),
-            tracking_uri=dg.EnvVar("MLFLOW_TRACKING_URI") if settings.mlflow_tracking_uri else None,
-        ),
-        "telegram": TelegramResource(
-            token="" if settings.telegram_bot_token is None else dg.EnvVar("TELEGRAM_BOT_TOKEN"),
-            chats=list(settings.telegram_chats),
-            api_url=settings.telegram_api_url,
-        ),
+        "model_registry": model_registry,
+        "telegram": telegram,
         "mlflow": mlflow_run,
     }
 

@@ -9,7 +9,7 @@ from blockchain_assets.instance import INGEST_POOL
 from resources.database import DatabaseResource
 from resources.ingestion import IngestionResource
 from resources.telegram import TelegramResource
-from txwatch.ingest.worker import work_until_signalled
+from txwatch.live.lane import run_until_signalled
 
 INGEST_PRIORITY = "100"
 LONGEST_SHIFT_SECONDS = 2 * 60 * 60
@@ -20,10 +20,10 @@ LONGEST_SHIFT_SECONDS = 2 * 60 * 60
 """A shift is an hour. A run whose process has died with its machine looks started for ever, and would keep its slot."""
 
 
-@dg.op(pool=INGEST_POOL, description="Follows the feed and lands it until the shift is over.")
+@dg.op(pool=INGEST_POOL, description="Follows the feed: lands, scores and alerts until the shift is over.")
 def follow_feed(context: dg.OpExecutionContext, ingestion: IngestionResource) -> None:
-    worker = ingestion.worker(holder=f"run {context.run_id[:8]} process {os.getpid()}")
-    shift = work_until_signalled(worker)
+    lane = ingestion.lane(holder=f"run {context.run_id[:8]} process {os.getpid()}")
+    shift = run_until_signalled(lane)
     context.log.info(f"Epoch {shift.epoch}: landed {shift.landed} transactions; {shift.reason}.")
 
 

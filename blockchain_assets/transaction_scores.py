@@ -14,6 +14,11 @@ KEY = dg.AssetKey("transaction_scores")
 ALL_SCORED = dg.AssetCheckSpec(
     "every_transaction_is_scored", asset=KEY, description="Each transaction that has features has a score."
 )
+LANES_AGREE = dg.AssetCheckSpec(
+    "lanes_agree",
+    asset=KEY,
+    description="What the live lane had scored before comes out the same here, of the same model and context.",
+)
 
 
 def transaction_scores_asset(windows: dg.TimeWindowPartitionsDefinition, whale_btc: float) -> dg.AssetsDefinition:
@@ -22,7 +27,7 @@ def transaction_scores_asset(windows: dg.TimeWindowPartitionsDefinition, whale_b
         group="detection",
         deps=["transaction_features", dg.AssetDep("champion_model")],
         kinds={"postgres", "scikitlearn"},
-        check_specs=[ALL_SCORED],
+        check_specs=[ALL_SCORED, LANES_AGREE],
         description="The champion's score of each transaction with its threshold and reasons. Insert-only: a window"
         " that is scored again adds what is missing and changes nothing that was sent. A challenger that waits for its"
         " promotion scores the same traffic in shadow, which nobody is told of.",
@@ -59,7 +64,12 @@ def transaction_scores_asset(windows: dg.TimeWindowPartitionsDefinition, whale_b
                     passed=result.unscored == 0,
                     check_name=ALL_SCORED.name,
                     metadata={"without_features": result.unscored},
-                )
+                ),
+                dg.AssetCheckResult(
+                    passed=result.differing == 0,
+                    check_name=LANES_AGREE.name,
+                    metadata={"compared": result.compared, "differing": result.differing},
+                ),
             ],
         )
 

@@ -79,19 +79,11 @@ def bot() -> None:
 
 @app.command()
 def ingest() -> None:
-    """Follow the feed and land it, in the foreground, until Ctrl-C."""
-    from txwatch.ingest.worker import IngestWorker, work_until_signalled
+    """Follow the feed in the foreground, landing, scoring and alerting, until Ctrl-C."""
+    from txwatch.live.lane import live_lane, run_until_signalled
 
-    settings = Settings()
     holder = f"{socket.gethostname()} process {os.getpid()}"
-    worker = IngestWorker(
-        settings.require_database_url(),
-        settings.stream_url,
-        holder,
-        settings.spool,
-        spool_bytes=settings.spool_mb << 20,
-    )
-    shift = work_until_signalled(worker)
+    shift = run_until_signalled(live_lane(Settings(), holder))
     console.print(f"Landed {shift.landed} transactions; {shift.reason}.")
 
 

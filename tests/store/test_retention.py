@@ -8,7 +8,8 @@ from psycopg import sql
 from tests.builders import transaction
 from tests.features.window_lane import materialize
 from txwatch.store.database import Connection, connect
-from txwatch.store.landing import FeedGap, QuarantinedMessage, land_transactions, quarantine, record_gaps
+from txwatch.store.gaps import FeedGap, record_gaps
+from txwatch.store.landing import QuarantinedMessage, land_transactions, quarantine
 from txwatch.store.retention import BY_DAY, BY_ROW, Expired, drop_expired, expiry
 
 NOW = datetime(2024, 3, 14, 3, 40, tzinfo=UTC)

@@ -22,12 +22,17 @@ MAX_EXAMPLES = 20
 
 @dataclass
 class ScoringResult:
-    """What a run scored: all, newly written, found unusual, and landed without features. `examples` for people."""
+    """What a run scored: all, newly written, found unusual, and landed without features. `examples` for people.
+
+    Of `compared` transactions the live lane had written the score before; of those, `differing` came out otherwise.
+    """
 
     scored: int = 0
     written: int = 0
     anomalies: int = 0
     unscored: int = 0
+    compared: int = 0
+    differing: int = 0
     examples: list[Score] = field(default_factory=list)
 
     def markdown(self) -> str:
@@ -59,6 +64,9 @@ def score_windows(
             result.written += insert_scores(
                 connection, scores, model.version, stored.context.network.version, lane=lane
             )
+            compared, differing = _compare_with_live(connection)
+        result.compared += compared
+        result.differing += differing
         result.scored += len(scores)
         result.anomalies += len(anomalies)
         result.unscored += _count_transactions(connection, window) - len(scores)
@@ -90,6 +98,11 @@ def insert_scores(
                 )
             )
     return connection.execute(statement(__file__, "insert_scores")).rowcount
+
+
+def _compare_with_live(connection: Connection) -> tuple[int, int]:
+    row = connection.execute(statement(__file__, "compare_with_live")).fetchone()
+    return (int(row[0]), int(row[1])) if row else (0, 0)
 
 
 def _first_reason(score: Score) -> str:

@@ -23,9 +23,10 @@ log = structlog.get_logger(__name__)
 
 _ATTEMPTS = 6
 
-Landed = Callable[[Connection, Sequence[Transaction]], None]
+Landed = Callable[[Connection, Sequence[Transaction]], Callable[[], None] | None]
 """What else is to be written of transactions that are new, such as scores and alerts, in the transaction that lands
-them. It runs in a savepoint: if it fails, they are landed without."""
+them. It runs in a savepoint: if it fails, they are landed without. It gives what is to be done once all is committed.
+"""
 
 
 @dataclass(frozen=True)
@@ -52,30 +53,33 @@ def commit(
     """
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            return _commit(connection, batch, epoch, now, landed, live)
+            committed, then = _commit(connection, batch, epoch, now, landed, live)
         except (DeadlockDetected, SerializationFailure) as error:
             if attempt == _ATTEMPTS:
                 raise
             log.info("commit_retried", attempt=attempt, cause=str(error).splitlines()[0])
             time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter, no secret
+        else:
+            if then is not None:
+                then()
+            return committed
     raise AssertionError("unreachable")
 
 
 def _commit(
     connection: Connection, batch: Batch, epoch: int | None, now: datetime, landed: Landed | None, live: bool
-) -> Committed:
+) -> tuple[Committed, Callable[[], None] | None]:
     with connection.transaction():
         txids, refused = land_what_is_sound(connection, batch.transactions)
         land_blocks(connection, batch.blocks, batch.seen_through)
         quarantine(connection, [*batch.malformed, *refused])
         record_gaps(connection, batch.gaps)
         new = _those(batch.transactions, txids)
-        if landed is not None and new:
-            _tell(landed, connection, new)
+        then = _tell(landed, connection, new) if landed is not None and new else None
         lease = lock_lease(connection)
         note_late_windows(connection, late_windows(new, lease, now), "landed late")
         if not live:
-            return Committed(len(new), superseded=False)
+            return Committed(len(new), superseded=False), then
         # A batch whose commit was not answered is landed again: it must not count twice.
         if lease is None or lease.committed_through != batch.seen_through:
             count_messages(
@@ -90,7 +94,7 @@ def _commit(
             narrow_gaps_between_workers(connection, batch.seen_from, batch.seen_through)
         elif epoch is not None:
             renew_lease(connection, epoch, now, batch.seen_through)
-    return Committed(len(new), superseded)
+    return Committed(len(new), superseded), then
 
 
 def _those(transactions: Sequence[Transaction], txids: Sequence[str]) -> Sequence[Transaction]:
@@ -100,11 +104,12 @@ def _those(transactions: Sequence[Transaction], txids: Sequence[str]) -> Sequenc
     return [tx for tx in transactions if tx.txid in wanted]
 
 
-def _tell(landed: Landed, connection: Connection, new: Sequence[Transaction]) -> None:
+def _tell(landed: Landed, connection: Connection, new: Sequence[Transaction]) -> Callable[[], None] | None:
     try:
         with connection.transaction():
-            landed(connection, new)
+            return landed(connection, new)
     except psycopg.OperationalError:
         raise  # the connection is at fault, and the whole batch is tried again
     except Exception:
         log.exception("landed_without_scores", transactions=len(new))
+        return None

@@ -8,7 +8,6 @@ that grows too large while the database works: the worker never stops reading fo
 """
 
 import asyncio
-import signal
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -217,16 +216,3 @@ async def _first(*events: asyncio.Event, at_most: float | None = None) -> None:
     finally:
         for wait in waits:
             wait.cancel()
-
-
-def work_until_signalled(worker: IngestWorker) -> Shift:
-    """Run a worker in this thread's own loop until SIGINT or SIGTERM, which end it after a last flush."""
-
-    async def work() -> Shift:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
-        return await worker.run(stop)
-
-    return asyncio.run(work())
