@@ -21,12 +21,18 @@ def build_forest(seed: int, *, trees: int = TREES, samples: int = SAMPLES_PER_TR
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-    logarithmic = [i for i, feature in enumerate(FEATURES) if feature.log]
+    logarithmic = [i for i, feature in enumerate(FEATURES) if feature.forest and feature.log]
+    as_it_is = [i for i, feature in enumerate(FEATURES) if feature.forest and not feature.log]
     return Pipeline(
         [
             # A feature that is unknown throughout is kept, so that columns stay where the contract has them.
             ("impute", SimpleImputer(strategy="median", keep_empty_features=True)),
-            ("log", ColumnTransformer([("log", FunctionTransformer(np.log1p), logarithmic)], remainder="passthrough")),
+            (
+                "log",
+                ColumnTransformer(
+                    [("log", FunctionTransformer(np.log1p), logarithmic), ("keep", "passthrough", as_it_is)]
+                ),
+            ),
             ("scale", StandardScaler()),
             ("forest", IsolationForest(n_estimators=trees, max_samples=samples, random_state=seed)),
         ]

@@ -39,7 +39,12 @@ class TransactionBatch:
     value_sat: Ints
     fee_sat: Floats
     vsize: Ints
+    weight: Ints
+    size: Ints
+    """Bytes with witness."""
     rbf: NDArray[np.bool_]
+    version: Ints
+    lock_time: Ints
     inputs: Coins
     outputs: Coins
     addresses: list[str]
@@ -57,7 +62,11 @@ class TransactionBatch:
             value_sat=np.array([tx.value_sat for tx in transactions], np.int64),
             fee_sat=np.array([np.nan if tx.fee_sat is None else tx.fee_sat for tx in transactions], np.float64),
             vsize=np.array([tx.vsize for tx in transactions], np.int64),
+            weight=np.array([tx.weight for tx in transactions], np.int64),
+            size=np.array([tx.size for tx in transactions], np.int64),
             rbf=np.array([tx.rbf for tx in transactions], np.bool_),
+            version=np.array([tx.version for tx in transactions], np.int64),
+            lock_time=np.array([tx.lock_time for tx in transactions], np.int64),
             inputs=_coins([tx.inputs for tx in transactions], numbers),
             outputs=_coins([tx.outputs for tx in transactions], numbers),
             addresses=list(numbers),

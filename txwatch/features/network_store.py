@@ -11,7 +11,7 @@ import numpy as np
 from psycopg.rows import dict_row
 
 from txwatch.features.context import NetworkContext
-from txwatch.features.network import NetworkBucket, network_bucket, network_contexts
+from txwatch.features.network import NetworkBucket, NetworkColumns, network_buckets, network_contexts
 from txwatch.store.database import Connection
 from txwatch.store.sql import statement
 from txwatch.windows import WINDOW, window_range
@@ -43,7 +43,7 @@ def publish_network_baseline(connection: Connection, start: datetime, end: datet
 def read_network_contexts(connection: Connection, as_of: list[datetime]) -> dict[datetime, NetworkContext]:
     """The newest version of the context as of each of these windows, for those that are published."""
     rows = connection.execute(statement(__file__, "select_network_contexts"), {"as_of": as_of})
-    return {row[0]: NetworkContext(*row) for row in rows}
+    return {row[0]: NetworkContext(*(tuple(v) if isinstance(v, list) else v for v in row)) for row in rows}
 
 
 def _read_published(connection: Connection, start: datetime, end: datetime) -> dict[datetime, dict[str, Any]]:
@@ -58,39 +58,43 @@ def _read_published(connection: Connection, start: datetime, end: datetime) -> d
 
 def _count_windows(connection: Connection, windows: list[datetime]) -> list[NetworkBucket]:
     rows = connection.execute(
-        "SELECT extract(epoch FROM seen_at)::float8, value_sat, fee_sat::float8 / vsize"
-        " FROM transactions WHERE seen_at >= %s AND seen_at < %s",
+        "SELECT extract(epoch FROM seen_at)::float8, value_sat, fee_sat::float8 / vsize, input_count, output_count"
+        " FROM transactions WHERE seen_at >= %s AND seen_at < %s ORDER BY seen_at",
         [windows[0], windows[-1] + WINDOW],
+        binary=True,
     ).fetchall()
-    seen = np.array([row[0] for row in rows], np.float64)
-    values = np.array([row[1] for row in rows], np.int64)
-    fee_rates = np.array([np.nan if row[2] is None else row[2] for row in rows], np.float64)
-    order = np.argsort(seen, kind="stable")
-    edges = np.searchsorted(seen[order], [w.timestamp() for w in windows] + [(windows[-1] + WINDOW).timestamp()])
-    values, fee_rates = values[order], fee_rates[order]
-    return [
-        network_bucket(window, values[a:b], fee_rates[a:b])
-        for window, a, b in zip(windows, edges[:-1], edges[1:], strict=True)
-    ]
+    seen, values, fee_rates, inputs, outputs = zip(*rows, strict=True) if rows else [()] * 5
+    return network_buckets(
+        NetworkColumns(
+            np.array(seen, np.float64),
+            np.array(values, np.int64),
+            np.array(fee_rates, np.float64),
+            np.array(inputs, np.int64),
+            np.array(outputs, np.int64),
+        ),
+        windows,
+    )
 
 
 def _read_buckets(connection: Connection, start: datetime, end: datetime) -> list[NetworkBucket]:
     rows = connection.execute(
-        "SELECT DISTINCT ON (window_start) window_start, tx_count, value_sat, value_histogram, fee_rate_histogram"
+        "SELECT DISTINCT ON (window_start) window_start, tx_count, value_sat, kind_counts,"
+        " value_histogram, fee_rate_histogram"
         " FROM network_baseline WHERE window_start >= %s AND window_start < %s"
         " ORDER BY window_start, context_version DESC",
         [start, end],
     )
     return [
-        NetworkBucket(row[0], row[1], int(row[2]), np.array(row[3], np.int64), np.array(row[4], np.int64))
-        for row in rows
+        NetworkBucket(row[0], row[1], int(row[2]), *(np.array(counts, np.int64) for counts in row[3:])) for row in rows
     ]
 
 
 def _row(bucket: NetworkBucket, context: NetworkContext) -> dict[str, object]:
-    return {name: getattr(context, name) for name in _CONTEXT_COLUMNS} | {
+    columns = {name: getattr(context, name) for name in _CONTEXT_COLUMNS}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in columns.items()} | {
         "tx_count": bucket.tx_count,
         "value_sat": bucket.value_sat,
+        "kind_counts": bucket.kind_counts.tolist(),
         "value_histogram": bucket.value_histogram.tolist(),
         "fee_rate_histogram": bucket.fee_rate_histogram.tolist(),
     }

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, BIGINT, JSONB, TIMESTAMP
 
 from txwatch.features.contract import FEATURE_NAMES
+from txwatch.features.network import QUANTILES, SPANS
 
 metadata = sa.MetaData()
 
@@ -93,6 +94,7 @@ network_baseline = sa.Table(
     sa.Column("context_version", BIGINT, primary_key=True),
     sa.Column("tx_count", sa.Integer, nullable=False, comment="of the window itself"),
     sa.Column("value_sat", sa.Numeric(20, 0), nullable=False, comment="of the window itself"),
+    sa.Column("kind_counts", ARRAY(sa.Integer), nullable=False, comment="of the window itself, by kinds.KINDS"),
     sa.Column(
         "value_histogram",
         ARRAY(sa.Integer),
@@ -103,12 +105,14 @@ network_baseline = sa.Table(
     sa.Column("tx_count_1h", BIGINT, nullable=False, comment="trailing hour that ends with the window"),
     sa.Column("tx_count_24h", BIGINT, nullable=False),
     sa.Column("windows_24h", sa.Integer, nullable=False, comment="windows that the trailing day really holds"),
-    sa.Column("median_value_sat_1h", sa.Float(53)),
-    sa.Column("median_fee_rate_1h", sa.Float(53), comment="sat/vB"),
-    sa.Column("median_value_sat_24h", sa.Float(53)),
-    sa.Column("p99_value_sat_24h", sa.Float(53)),
-    sa.Column("median_fee_rate_24h", sa.Float(53), comment="sat/vB"),
-    sa.Column("p99_fee_rate_24h", sa.Float(53), comment="sat/vB"),
+    sa.Column("kind_counts_1h", ARRAY(BIGINT), nullable=False),
+    sa.Column("kind_counts_24h", ARRAY(BIGINT), nullable=False),
+    *(
+        sa.Column(f"{quantile}_{what}_{span}", sa.Float(53), comment=unit)
+        for span in SPANS
+        for what, unit in (("value_sat", "satoshi"), ("fee_rate", "sat/vB"))
+        for quantile in QUANTILES
+    ),
     sa.Column("computed_at", _time, nullable=False, server_default=sa.func.now()),
 )
 
