@@ -11,13 +11,14 @@ def network_baseline_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.Ass
     @window_asset(
         windows,
         group="features",
-        deps=["transactions"],
+        # A context is published once the address buckets are there that it sums.
+        deps=["transactions", "address_activity"],
         kinds={"postgres", "python"},
         description="Arrival rate, amounts and fee rates of the trailing hour and day, as of each window."
         " Published once; a window that is materialized again writes a new context version only if it differs.",
     )
     def network_baseline(context: dg.AssetExecutionContext, database: DatabaseResource) -> dg.MaterializeResult:
-        with database.connect() as connection, connection.transaction():
+        with database.connect() as connection:
             contexts = publish_network_baseline(connection, *window_span(context))
         newest = contexts[-1]
         return dg.MaterializeResult(

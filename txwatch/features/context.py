@@ -19,6 +19,8 @@ class NetworkContext:
 
     as_of: datetime
     version: int
+    publication: int = 0
+    """What was known: address buckets of later publications are no part of this context."""
     tx_count_1h: int = 0
     tx_count_24h: int = 0
     windows_24h: int = 0

@@ -1,5 +1,7 @@
 """Kinds of transactions by their shape, coarse enough to be counted for the whole network."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,7 +12,7 @@ MANY = 5
 """Coins from which on they are many: more than a person's payment and its change need."""
 
 
-def transaction_kinds(input_count: NDArray[np.int64], output_count: NDArray[np.int64]) -> NDArray[np.int64]:
+def transaction_kinds(input_count: NDArray[Any], output_count: NDArray[Any]) -> NDArray[np.int64]:
     """The code in KINDS of each transaction."""
     many_in, many_out = input_count >= MANY, output_count >= MANY
     few = np.where(output_count == 1, 0, 1)

@@ -106,7 +106,8 @@ def _bins(values: NDArray[np.float64], octaves: tuple[int, int]) -> NDArray[np.i
     """The bin of each value; what is unknown, or lies outside, goes to the nearest end."""
     low = octaves[0]
     octave = np.log2(np.maximum(np.nan_to_num(values), 2.0**low)) - low
-    return np.minimum(np.floor(octave * BINS_PER_OCTAVE).astype(np.int64), _size(octaves) - 1)
+    bins: NDArray[np.int64] = np.minimum(np.floor(octave * BINS_PER_OCTAVE).astype(np.int64), _size(octaves) - 1)
+    return bins
 
 
 def _running_sum(rows: Sequence[Histogram]) -> Histogram:

@@ -1,13 +1,12 @@
 """The features of the contract, computed for a whole batch at once. The same function serves every lane."""
 
-from collections.abc import Callable
 from datetime import timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
 from txwatch.features.batch import Coins, TransactionBatch
-from txwatch.features.context import AddressActivity, Context
+from txwatch.features.context import Context
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.groups import EqualValues, count_where, distinct_by, max_by, member_of_same, min_by, sum_by
 from txwatch.features.kinds import transaction_kinds
@@ -152,14 +151,18 @@ def _of_addresses(batch: TransactionBatch, context: Context) -> dict[str, Floats
     pairs = np.unique(inputs.tx[known] * (len(batch.addresses) + 1) + inputs.address[known])
     tx, address = np.divmod(pairs, len(batch.addresses) + 1)
     end = context.network.as_of + WINDOW
-    activity = [context.addresses.get(text) for text in batch.addresses]
-
-    def of(number: Callable[[AddressActivity], float], unseen: float = 0.0) -> Floats:
-        return np.array([unseen if a is None else number(a) for a in activity], np.float64)[address]
-
-    tx_count, received, spent = of(lambda a: a.tx_count), of(lambda a: a.received_sat), of(lambda a: a.spent_sat)
-    known_h = of(lambda a: (end - a.first_seen_at) / _HOUR)
-    idle_h = of(lambda a: (end - a.last_seen_at) / _HOUR, unseen=_DAY / _HOUR)
+    unseen = (0.0, 0.0, 0.0, 0.0, _DAY / _HOUR)
+    rows = np.array([unseen] * len(batch.addresses)).reshape(-1, len(unseen))
+    for number, text in enumerate(batch.addresses):
+        if activity := context.addresses.get(text):
+            rows[number] = (
+                activity.tx_count,
+                activity.received_sat,
+                activity.spent_sat,
+                (end - activity.first_seen_at) / _HOUR,
+                (end - activity.last_seen_at) / _HOUR,
+            )
+    tx_count, received, spent, known_h, idle_h = rows[address].T
     velocity = tx_count / np.maximum(known_h, _MIN_SPAN_H)
     columns = {
         "input_address_tx_24h": np.nan_to_num(max_by(tx, tx_count, n)),

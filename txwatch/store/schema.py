@@ -1,7 +1,8 @@
 """The tables, as SQLAlchemy Core definitions. Amounts are satoshi in BIGINT, times are timestamptz in UTC.
 
-Derived tables are keyed by the window that they belong to, so that a window is rewritten by deleting and inserting
-it in one transaction. `transaction_scores` is insert-only.
+`transaction_features` is rewritten by deleting and inserting a window in one transaction. `network_baseline`,
+`address_activity` and `transaction_scores` are insert-only: what was published or sent stays as it was.
+The large derived tables are partitioned by day; `txwatch.store.days` makes and drops the partitions.
 """
 
 import sqlalchemy as sa
@@ -92,6 +93,7 @@ network_baseline = sa.Table(
     metadata,
     sa.Column("window_start", _time, primary_key=True),
     sa.Column("context_version", BIGINT, primary_key=True),
+    sa.Column("publication", BIGINT, nullable=False, comment="address buckets written later are no part of it"),
     sa.Column("tx_count", sa.Integer, nullable=False, comment="of the window itself"),
     sa.Column("value_sat", sa.Numeric(20, 0), nullable=False, comment="of the window itself"),
     sa.Column("kind_counts", ARRAY(sa.Integer), nullable=False, comment="of the window itself, by kinds.KINDS"),
@@ -116,16 +118,31 @@ network_baseline = sa.Table(
     sa.Column("computed_at", _time, nullable=False, server_default=sa.func.now()),
 )
 
+context_publications = sa.Sequence("context_publications", metadata=metadata)
+
 address_activity = sa.Table(
     "address_activity",
     metadata,
-    sa.Column("address", sa.Text, primary_key=True),
-    sa.Column("window_start", _time, primary_key=True, index=True),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("window_start", _time, nullable=False),
+    sa.Column("written", BIGINT, nullable=False, comment="publication that wrote it"),
+    sa.Column("superseded", BIGINT, comment="publication that found it wrong, NULL while it holds"),
     sa.Column("tx_count", sa.Integer, nullable=False),
     sa.Column("received_sat", BIGINT, nullable=False),
     sa.Column("spent_sat", BIGINT, nullable=False),
     sa.Column("first_seen_at", _time, nullable=False),
     sa.Column("last_seen_at", _time, nullable=False),
+    # The only index. A key of address, window and publication, which are unique as they are written, would be three
+    # times its size, and with one on the window the planner would at times read a day for each address.
+    sa.Index("ix_address_activity_address", "address", postgresql_using="hash"),
+    postgresql_partition_by="RANGE (window_start)",
+)
+
+address_windows = sa.Table(
+    "address_windows",
+    metadata,
+    sa.Column("window_start", _time, primary_key=True),
+    sa.Column("publication", BIGINT, nullable=False, comment="the last one that wrote address buckets of the window"),
 )
 
 transaction_scores = sa.Table(
@@ -147,10 +164,11 @@ transaction_scores = sa.Table(
 transaction_features = sa.Table(
     "transaction_features",
     metadata,
+    sa.Column("seen_at", _time, primary_key=True),
     sa.Column("txid", sa.Text, primary_key=True),
-    sa.Column("seen_at", _time, nullable=False, index=True),
-    sa.Column("window_start", _time, nullable=False, index=True),
+    sa.Column("window_start", _time, nullable=False),
     sa.Column("context_version", BIGINT, nullable=False),
-    sa.Column("computed_at", _time, nullable=False, server_default=sa.func.now()),
     *(sa.Column(name, sa.Float(53), nullable=False, comment="NaN when unknown") for name in FEATURE_NAMES),
+    sa.Index("ix_transaction_features_txid", "txid", postgresql_using="hash"),
+    postgresql_partition_by="RANGE (seen_at)",
 )

@@ -15,7 +15,7 @@ _FINAL_SEQUENCES = 0xFFFFFFFE
 _MAX_TIME = 4_102_444_800  # 2100-01-01: a later time is a broken clock, and would escape every window
 
 
-class SpentOutput(msgspec.Struct, frozen=True):
+class SpentOutput(msgspec.Struct, frozen=True, gc=False):
     """What one input spends. `value` is in satoshi, None when the feed could not resolve it."""
 
     addr: str | None
@@ -24,7 +24,7 @@ class SpentOutput(msgspec.Struct, frozen=True):
     n: int
 
 
-class CreatedOutput(msgspec.Struct, frozen=True):
+class CreatedOutput(msgspec.Struct, frozen=True, gc=False):
     """One output. `value` is in satoshi."""
 
     addr: str | None
