@@ -11,7 +11,7 @@ SELECT
 FROM (
     SELECT
         coin.addr AS address, date_bin('5 minutes', seen_at, 'epoch') AS window_start, txid, seen_at,
-        0 AS received_sat, coin.value AS spent_sat
+        0 AS received_sat, coalesce(coin.value, 0) AS spent_sat
     FROM transactions, jsonb_to_recordset(inputs) AS coin (addr text, value bigint)
     WHERE seen_at >= %(start)s AND seen_at < %(end)s
     UNION ALL

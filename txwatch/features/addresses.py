@@ -22,7 +22,7 @@ _COLUMNS = sql.SQL("address, window_start, tx_count, received_sat, spent_sat, fi
 _INSERT = sql.SQL(
     "INSERT INTO address_activity ({columns}, written) SELECT {columns}, %(publication)s FROM ({buckets})"
 )
-_STAGE = sql.SQL("CREATE TEMP TABLE staged_activity ON COMMIT DROP AS {buckets}")
+_STAGE = sql.SQL("CREATE TEMP TABLE staged_activity AS {buckets}")
 
 
 def write_address_activity(connection: Connection, start: datetime, end: datetime) -> Iterator[int]:
@@ -61,6 +61,7 @@ def _write(connection: Connection, start: datetime, end: datetime) -> int:
     connection.execute(_STAGE.format(buckets=buckets), span)
     superseded = connection.execute(statement(__file__, "supersede_activity"), span).rowcount
     written = connection.execute(statement(__file__, "insert_staged_activity"), span).rowcount
+    connection.execute("DROP TABLE staged_activity")
     if superseded or written:
         connection.execute(statement(__file__, "mark_windows"), span)
     return written
