@@ -10,3 +10,12 @@ daily_training = dg.ScheduleDefinition(
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Trains a challenger on the trailing day, every night.",
 )
+
+daily_maintenance = dg.ScheduleDefinition(
+    name="daily_maintenance",
+    job_name="maintenance",
+    cron_schedule="40 3 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Drops what is older than the retention, every night.",
+)
