@@ -31,6 +31,8 @@ class Status:
     anomalies: int
     landing_latency_ms: dict[str, float | None]
     scoring_latency_ms: dict[str, float | None]
+    alerts: dict[str, int]
+    """Deliveries of alerts by state."""
     model_version: str | None
     ingest: str
     feed_lag_seconds: float | None
@@ -65,6 +67,7 @@ def read_status(connection: Connection, now: datetime, since: datetime | None = 
         anomalies=row["anomalies"],
         landing_latency_ms=_percentiles(row["landing_ms"]),
         scoring_latency_ms=_percentiles(row["scoring_ms"]),
+        alerts=row["alerts"],
         model_version=row["model_version"],
         ingest=_ingest(lease, now),
         feed_lag_seconds=(now - lease.committed_through).total_seconds() if lease and lease.committed_through else None,

@@ -38,4 +38,8 @@ SELECT
         FROM transaction_scores
         WHERE seen_at >= %(since)s AND lane <> 'shadow'
     ) AS scoring_ms,
+    (
+        SELECT coalesce(jsonb_object_agg(state, n), '{}')
+        FROM (SELECT state, count(*) AS n FROM alert_deliveries GROUP BY state) AS by_state
+    ) AS alerts,
     (SELECT model_version FROM transaction_scores WHERE lane <> 'shadow' ORDER BY scored_at DESC LIMIT 1) AS model_version

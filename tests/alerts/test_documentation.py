@@ -25,6 +25,6 @@ def test_states_limits_and_commands_are_those_of_the_code() -> None:
     assert all(f"| `{state}` |" in PAGE for state in states)
     assert all(command in PAGE for command in ANSWERS if command not in {"/help", "/start"})
     assert f"at most {BURST} alerts in five minutes" in PAGE
-    assert (FLOOD_WINDOW.seconds, DIGEST_EVERY.seconds, LATE_AFTER.seconds) == (300, 120, 900)
-    assert "at most one in two minutes" in PAGE
+    assert (FLOOD_WINDOW.seconds, DIGEST_EVERY.seconds, LATE_AFTER.seconds) == (300, 60, 900)
+    assert "at most one a minute" in PAGE
     assert "older than 15 minutes" in PAGE
