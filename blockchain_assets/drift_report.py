@@ -35,6 +35,8 @@ def drift_report_asset(reports: Path) -> dg.AssetsDefinition:
         owners=OWNERS,
         kinds={"evidently"},
         check_specs=[LIKE_TRAINING],
+        # At once for a new champion; then the schedule's.
+        automation_condition=dg.AutomationCondition.eager().allow(dg.AssetSelection.assets("champion_model")),
         description="The last hour of features against the champion's reference sample: Evidently's page, and a"
         " decision whose false alarms are controlled.",
     )

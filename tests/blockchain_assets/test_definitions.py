@@ -41,7 +41,7 @@ def test_loading_them_imports_no_heavy_library() -> None:
     )
     loaded = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, capture_output=True, text=True)
     assets, modules = json.loads(loaded.stdout)
-    assert assets == 7
+    assert assets == 8
     assert [module for module in modules if module.split(".")[0] in HEAVY] == []
 
 
