@@ -9,10 +9,10 @@ from blockchain_assets.address_activity import address_activity_asset
 from blockchain_assets.anomaly_model import anomaly_model_asset, training_job
 from blockchain_assets.champion_model import champion_model_asset
 from blockchain_assets.drift_report import drift_job, drift_report_asset
-from blockchain_assets.jobs import ingest_shift_job, score_windows_job
+from blockchain_assets.jobs import ingest_shift_job, maintenance_job, score_windows_job
 from blockchain_assets.network_baseline import network_baseline_asset
 from blockchain_assets.partitions import window_partitions
-from blockchain_assets.schedules import daily_training, hourly_drift_report
+from blockchain_assets.schedules import daily_maintenance, daily_training, hourly_drift_report
 from blockchain_assets.transaction_features import transaction_features_asset
 from blockchain_assets.transaction_scores import transaction_scores_asset
 from blockchain_assets.transactions import transactions_asset
@@ -37,7 +37,11 @@ def default_resources(settings: Settings) -> dict[str, Any]:
     return {
         "database": database,
         "ingestion": IngestionResource(database=database, stream_url=settings.stream_url),
-        "feature_store": FeatureStoreResource(database_url=dg.EnvVar("DATABASE_URL")),
+        "feature_store": FeatureStoreResource(
+            database_url=dg.EnvVar("DATABASE_URL"),
+            redis_url=dg.EnvVar("REDIS_URL") if settings.redis_url else None,
+            retention_days=settings.retention_days,
+        ),
         "model_registry": ModelRegistryResource(
             home=str(settings.home.resolve()),
             database_url=dg.EnvVar("DATABASE_URL"),
@@ -61,8 +65,8 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
             champion_model_asset(settings.whale_btc),
             drift_report_asset(settings.home.resolve() / "reports"),
         ],
-        jobs=[ingest_shift_job, score_windows_job, training_job, drift_job],
-        schedules=[daily_training, hourly_drift_report],
+        jobs=[ingest_shift_job, score_windows_job, training_job, drift_job, maintenance_job(settings.retention_days)],
+        schedules=[daily_training, daily_maintenance, hourly_drift_report],
         sensors=[
             keeper_sensor,
             landing_sensor(settings.first_window),

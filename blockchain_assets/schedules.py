@@ -19,3 +19,12 @@ hourly_drift_report = dg.ScheduleDefinition(
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Compares the last hour of traffic with what the champion was trained on.",
 )
+
+daily_maintenance = dg.ScheduleDefinition(
+    name="daily_maintenance",
+    job_name="maintenance",
+    cron_schedule="40 3 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Drops what is older than the retention, every night.",
+)

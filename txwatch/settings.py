@@ -53,6 +53,17 @@ class Settings(BaseSettings):
         validation_alias="TXWATCH_HISTORY_START",
         description="First window, UTC. Unset: the day of the first `txwatch migrate`.",
     )
+    retention_days: int = Field(
+        90,
+        ge=1,
+        validation_alias="TXWATCH_RETENTION_DAYS",
+        description="Days of data that are kept. Alerts and what was sent stay.",
+    )
+    redis_url: SecretStr | None = Field(
+        None,
+        validation_alias="REDIS_URL",
+        description="Redis for Feast's online store. Unset: Postgres.",
+    )
     mlflow_tracking_uri: str | None = Field(
         None,
         repr=False,  # it may hold a password

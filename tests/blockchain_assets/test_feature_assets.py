@@ -72,7 +72,7 @@ def test_the_metadata_say_what_was_written(
     buckets = rows(
         installation, "SELECT count(*) FROM address_activity WHERE window_start >= %s AND window_start < %s", start, end
     )
-    assert metadata(result, "address_activity") == {"buckets": buckets[0][0]}
+    assert metadata(result, "address_activity") == {"buckets_written": buckets[0][0]}
     baseline = metadata(result, "network_baseline")
     assert (baseline["windows"], baseline["context_version"]) == (2, 1)
     before_end = rows(installation, "SELECT count(*) FROM transactions WHERE seen_at < %s", end)

@@ -1,10 +1,13 @@
 """The contract's list, its page, its words and its columns say the same, and a change of it is seen."""
 
+import msgspec
 import numpy as np
 import pytest
 
 from tests.builders import T0, transaction
+from txwatch.detection.model import ContractMismatchError, Model
 from txwatch.detection.reasons import feature_reason
+from txwatch.detection.training import train
 from txwatch.features import contract
 from txwatch.features.batch import TransactionBatch
 from txwatch.features.context import Context, NetworkContext
@@ -12,6 +15,7 @@ from txwatch.features.contract import FEATURE_NAMES, FEATURES, contract_fingerpr
 from txwatch.features.describe import PAGE, describe
 from txwatch.features.transaction import transaction_features
 from txwatch.store.schema import transaction_features as table
+from txwatch.windows import WINDOW
 from txwatch.wire.transaction import CreatedOutput, SpentOutput, Transaction
 
 CONTEXT = Context(
@@ -82,6 +86,15 @@ def test_the_fingerprint_changes_with_the_version_and_with_the_list(monkeypatch:
         patch.setattr(contract, "FEATURES", FEATURES[1:] + FEATURES[:1])
         assert contract_fingerprint() != before
     assert contract_fingerprint() == before
+
+
+def test_a_model_of_another_contract_refuses_to_score() -> None:
+    rows = np.random.default_rng(1).random((600, len(FEATURES)))
+    trained = train(rows, T0, T0 + WINDOW, alerts_per_hour=12, seed=1, min_rows=500)
+    assert Model("3", trained.pipeline, trained.card).card.contract == contract_fingerprint()
+    other = msgspec.structs.replace(trained.card, contract="0123456789ab")
+    with pytest.raises(ContractMismatchError, match=f"0123456789ab, this program has {contract_fingerprint()}"):
+        Model("3", trained.pipeline, other)
 
 
 def test_a_coinjoin_in_numbers() -> None:

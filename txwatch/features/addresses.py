@@ -11,7 +11,7 @@ from psycopg import sql
 
 from txwatch.features.context import AddressActivity, NetworkContext
 from txwatch.features.publication import next_publication
-from txwatch.store.database import Connection
+from txwatch.store.database import Connection, commit_without_waiting
 from txwatch.store.days import ensure_days
 from txwatch.store.sql import statement
 
@@ -34,6 +34,8 @@ def write_address_activity(connection: Connection, start: datetime, end: datetim
     while start < end:
         stop = min(start + COUNTED_AT_ONCE, end)
         with connection.transaction():
+            if stop < end:
+                commit_without_waiting(connection)
             written = _write(connection, start, stop)
         yield written
         start = stop

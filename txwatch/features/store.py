@@ -16,7 +16,7 @@ from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.network_store import read_network_contexts
 from txwatch.features.transaction import transaction_features
 from txwatch.store.binary_copy import BinaryColumn, copy_rows
-from txwatch.store.database import Connection
+from txwatch.store.database import Connection, commit_without_waiting
 from txwatch.store.days import ensure_days
 from txwatch.store.reading import read_transactions
 from txwatch.windows import WINDOW, context_window, window_range
@@ -57,6 +57,8 @@ def write_features(connection: Connection, start: datetime, end: datetime) -> It
         context = Context(network, read_address_context(connection, network, batch.input_addresses()))
         computed = ComputedWindow(window, batch, transaction_features(batch, context), context)
         with connection.transaction():
+            if window != windows[-1]:
+                commit_without_waiting(connection)
             _rewrite(connection, computed)
         yield computed
 

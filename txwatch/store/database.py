@@ -25,3 +25,11 @@ def connect(database_url: str, *, application: str = "txwatch") -> Iterator[Conn
     ) as connection:
         connection.execute("SET TIME ZONE 'UTC'")
         yield connection
+
+
+def commit_without_waiting(connection: Connection) -> None:
+    """Let the open transaction's commit not wait for the disk: for all but the last of many that follow each other.
+
+    A commit that waits, waits for all that were before it: once the last has returned, all survive a crash.
+    """
+    connection.execute("SET LOCAL synchronous_commit = off")

@@ -4,6 +4,7 @@ A day's partition is made when the first row of it is written: captures and bulk
 can say beforehand which days will be needed.
 """
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from psycopg import sql
@@ -12,6 +13,14 @@ from txwatch.store.database import Connection
 
 _DAY = timedelta(days=1)
 _LOCK = 7_842_002  # any constant: two writers at once would both make the day
+
+
+@dataclass(frozen=True)
+class DroppedDay:
+    """A partition that was dropped, with the number of rows that the planner knew of."""
+
+    name: str
+    rows: int
 
 
 def ensure_days(connection: Connection, table: str, start: datetime, end: datetime) -> None:
@@ -34,13 +43,13 @@ def ensure_days(connection: Connection, table: str, start: datetime, end: dateti
             )
 
 
-def drop_days(connection: Connection, table: str, before: datetime) -> list[str]:
-    """Drop the partitions of days that end by a moment. Returns their names, oldest first."""
+def drop_days(connection: Connection, table: str, before: datetime) -> list[DroppedDay]:
+    """Drop the partitions of days that end by a moment, oldest first."""
     dropped = []
-    for name in _partitions(connection, table):
+    for name, rows in _partitions(connection, table):
         if partition_day(name) + _DAY <= before:
             connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))
-            dropped.append(name)
+            dropped.append(DroppedDay(name, rows))
     return dropped
 
 
@@ -54,12 +63,13 @@ def partition_day(name: str) -> datetime:
     return datetime.strptime(name[-8:], "%Y%m%d").replace(tzinfo=UTC)
 
 
-def _partitions(connection: Connection, table: str) -> list[str]:
+def _partitions(connection: Connection, table: str) -> list[tuple[str, int]]:
     rows = connection.execute(
-        "SELECT relname FROM pg_inherits JOIN pg_class ON oid = inhrelid WHERE inhparent = %s::regclass ORDER BY 1",
+        "SELECT relname, greatest(reltuples, 0)::bigint FROM pg_inherits JOIN pg_class ON oid = inhrelid"
+        " WHERE inhparent = %s::regclass ORDER BY relname",
         [table],
     )
-    return [name for (name,) in rows]
+    return rows.fetchall()
 
 
 def _exists(connection: Connection, name: str) -> bool:
