@@ -90,7 +90,7 @@ def test_the_fingerprint_changes_with_the_version_and_with_the_list(monkeypatch:
 
 def test_a_model_of_another_contract_refuses_to_score() -> None:
     rows = np.random.default_rng(1).random((600, len(FEATURES)))
-    trained = train(rows, T0, T0 + WINDOW, alerts_per_hour=12, seed=1, min_rows=500)
+    trained = train(rows, T0, T0 + WINDOW, alerts_per_hour=12, whale_btc=500, seed=1, min_rows=500)
     assert Model("3", trained.pipeline, trained.card).card.contract == contract_fingerprint()
     other = msgspec.structs.replace(trained.card, contract="0123456789ab")
     with pytest.raises(ContractMismatchError, match=f"0123456789ab, this program has {contract_fingerprint()}"):
