@@ -41,7 +41,7 @@ def anomaly_model_asset(alerts_per_hour: float, whale_btc: float) -> dg.AssetsDe
         frame = feature_store.training_features(now - TRAINED_ON, now)
         seen = frame["seen_at"]
         first, last = (now, now) if frame.empty else (seen.min().to_pydatetime(), seen.max().to_pydatetime())
-        trained_to = held_out_from(first, last + WINDOW)
+        trained_to = held_out_from(first, window_start(last) + WINDOW)
         frame = frame[seen < trained_to]
         trained = train(
             frame[list(FEATURE_NAMES)].to_numpy("float64"),

@@ -24,6 +24,13 @@ LIKE_TRAINING = dg.AssetCheckSpec(
     description="No feature of the last hour is further from the champion's training data than its limit.",
 )
 
+AFTER_JUDGEMENT = (
+    dg.AutomationCondition.any_deps_match(dg.AutomationCondition.newly_updated())
+    .allow(dg.AssetSelection.assets("champion_model"))
+    .since_last_handled()
+    & ~dg.AutomationCondition.in_progress()
+).with_label("champion_model was judged")
+
 
 def drift_report_asset(reports: Path) -> dg.AssetsDefinition:
     """`reports` is the folder in which the pages are kept."""
@@ -35,6 +42,8 @@ def drift_report_asset(reports: Path) -> dg.AssetsDefinition:
         owners=OWNERS,
         kinds={"evidently"},
         check_specs=[LIKE_TRAINING],
+        # At once for a new champion; then the schedule's.
+        automation_condition=AFTER_JUDGEMENT,
         description="The last hour of features against the champion's reference sample: Evidently's page, and a"
         " decision whose false alarms are controlled.",
     )

@@ -5,6 +5,7 @@ What is expensive is made once for the session, as databases that others are cop
 with a simulated history, with its features, and with a champion.
 """
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -193,7 +194,7 @@ def championed(server_url: str, featured: str, history: History, libraries_home:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real captures, which is not part of the project."""
-    folder = Path(__file__).parents[2] / "shared/data"
+    folder = Path(os.environ.get("TXWATCH_SHARED") or Path(__file__).parents[2] / "shared") / "data"
     if not folder.exists():
         pytest.skip("the real captures are not beside the project")
     return folder

@@ -1,13 +1,22 @@
 """`anomaly_model` and `champion_model`: a challenger from the trailing day, and the gate that it must pass."""
 
+from datetime import datetime
+from typing import Any
+
 import dagster as dg
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from blockchain_assets.anomaly_model import REFERENCE_ROWS
 from tests.conftest import History, Installation
 from tests.materializing import checks, failure, materialize, metadata
-from txwatch.detection.registry import EXPERIMENT, ModelRegistry
+from tests.modelling import features
+from txwatch.detection.gate import CHECKS
+from txwatch.detection.registry import EXPERIMENT, REGISTERED_MODEL, ModelRegistry
+from txwatch.detection.training import train
 from txwatch.features.contract import FEATURE_NAMES, contract_fingerprint
+from txwatch.features.store import read_recent_features
 from txwatch.store.database import connect
 from txwatch.windows import WINDOW
 
@@ -55,8 +64,9 @@ def test_a_challenger_is_trained_and_the_first_to_pass_is_promoted(
     facts = metadata(trained, "anomaly_model")
     assert (facts["model_version"], facts["contract"]) == ("1", contract_fingerprint())
     assert facts["trained_from"] == history.start.timestamp()
-    assert facts["trained_to"] == history.end.timestamp()
-    hours = (history.end - history.start) / (12 * WINDOW)
+    held_out = history.windows[-2:]
+    assert facts["trained_to"] == held_out[0].timestamp()
+    hours = (held_out[0] - history.start) / (12 * WINDOW)
     assert facts["transactions_per_hour"] == pytest.approx(facts["rows"] / hours)
 
     challenger = registry.challenger()
@@ -64,57 +74,100 @@ def test_a_challenger_is_trained_and_the_first_to_pass_is_promoted(
     assert (challenger.version, challenger.threshold) == ("1", facts["threshold"])
     assert registry.champion() is None
     reference = registry.reference("1")
-    assert list(reference.columns) == list(FEATURE_NAMES)
+    assert list(reference.columns) == ["seen_at", *FEATURE_NAMES]
+    assert reference["seen_at"].max() < held_out[0]
     assert len(reference) == min(facts["rows"], REFERENCE_ROWS)
 
     judged = materialize(dagster_instance, "champion_model")
     assert judged.success
-    assert metadata(judged, "champion_model") == {
-        "champion_version": "1",
-        "challenger_version": "1",
-        "decision": "promoted",
-        "threshold": facts["threshold"],
-    }
-    assert {name: check.passed for name, check in checks(judged).items()} == {
-        "alert_rate_within_budget": True,
-        "scores_tell_apart": True,
-    }
+    decided = metadata(judged, "champion_model")
+    assert (decided["champion_version"], decided["challenger_version"]) == ("1", "1")
+    assert (decided["decision"], decided["reasons"]) == ("promoted", "It passed every check.")
+    assert decided["comparison"].startswith("| figure | version 1 |")
+    assert {name: check.passed for name, check in checks(judged).items()} == dict.fromkeys(CHECKS, True)
     assert registry.champion_version() == "1"
 
 
-def test_a_challenger_that_fails_the_gate_leaves_the_champion(
-    installation: Installation, dagster_instance: dg.DagsterInstance, registry: ModelRegistry
+def register(registry: ModelRegistry, rows: NDArray[np.float64], until: datetime, **options: Any) -> str:
+    """Train a model on these rows and register it as the challenger, as the asset does."""
+    import mlflow
+    import pandas as pd
+
+    start = until - 6 * WINDOW
+    trained = train(rows, start, until, alerts_per_hour=12, whale_btc=500, seed=5, **options)
+    with mlflow.start_run(experiment_id=mlflow.get_experiment_by_name(EXPERIMENT).experiment_id):
+        sample = pd.DataFrame(rows, columns=list(FEATURE_NAMES)).assign(seen_at=start)
+        return registry.register(
+            trained.pipeline, trained.card, parameters=trained.parameters, metrics={}, reference=sample
+        )
+
+
+def decision(registry: ModelRegistry, version: str) -> dict[str, Any]:
+    """What MLflow keeps of a version's judgement."""
+    import mlflow
+
+    client = mlflow.MlflowClient(registry.tracking_uri)
+    run = client.get_run(client.get_model_version(REGISTERED_MODEL, version).run_id)
+    return dict(mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/decision.json"))
+
+
+def test_a_worse_challenger_is_refused_with_reasons_and_scores_in_shadow(
+    installation: Installation, dagster_instance: dg.DagsterInstance, registry: ModelRegistry, history: History
 ) -> None:
-    assert materialize(dagster_instance, "anomaly_model").success
-    # Traffic of one kind only: no model can tell anything apart in it.
-    with connect(installation.database_url) as connection, connection.transaction():
-        connection.execute("CREATE TABLE kept AS TABLE transaction_features")
-        alike = ", ".join(f"{name} = 1" for name in FEATURE_NAMES)
-        connection.execute(f"UPDATE transaction_features SET {alike}")  # noqa: S608
-    try:
-        judged = materialize(dagster_instance, "champion_model")
-    finally:
-        with connect(installation.database_url) as connection, connection.transaction():
-            connection.execute("TRUNCATE transaction_features")
-            connection.execute("INSERT INTO transaction_features TABLE kept")
-            connection.execute("DROP TABLE kept")
+    with connect(installation.database_url) as connection:
+        rows = read_recent_features(connection, history.start)
+    version = register(registry, rows, history.windows[-2], trees=5)
+    judged = materialize(dagster_instance, "champion_model")
     assert judged.success
     facts = metadata(judged, "champion_model")
-    assert (facts["champion_version"], facts["challenger_version"]) == ("1", "2")
-    assert facts["decision"] == "kept the champion"
-    check = checks(judged)["scores_tell_apart"]
+    assert (facts["champion_version"], facts["challenger_version"], facts["decision"]) == ("1", version, "refused")
+    assert "agreement of two seeds is 0." in facts["reasons"]
+    check = checks(judged)["stable_between_seeds"]
     assert not check.passed
-    assert check.metadata["spread"].value == 0
+    assert check.metadata["value"].value < check.metadata["bound"].value
+    kept = decision(registry, version)
+    assert (kept["decision"], kept["champion"]) == ("refused", "1")
+    assert set(kept["showings"]) == {"1", version}
     assert registry.champion_version() == "1"
+
+    scored = materialize(dagster_instance, "transaction_scores", windows=history.windows[-1:])
+    facts = metadata(scored, "transaction_scores")
+    assert (facts["model_version"], facts["shadow_version"]) == ("1", version)
+    with connect(installation.database_url) as connection:
+        lanes = connection.execute(
+            "SELECT model_version, lane, count(*) FROM transaction_scores GROUP BY 1, 2 ORDER BY 1"
+        ).fetchall()
+        assert lanes == [("1", "window", facts["scored"]), (version, "shadow", facts["scored"])]
+
+
+def test_a_better_challenger_takes_the_place_of_a_champion_of_another_month(
+    installation: Installation, dagster_instance: dg.DagsterInstance, registry: ModelRegistry, history: History
+) -> None:
+    stale = register(registry, features("2024-10", minutes=20), history.windows[-2])
+    registry.promote(stale, {"why": "to be replaced"})
+    with connect(installation.database_url) as connection:
+        rows = read_recent_features(connection, history.start)
+    better = register(registry, rows, history.windows[-2])
+    judged = materialize(dagster_instance, "champion_model")
+    facts = metadata(judged, "champion_model")
+    assert facts["decision"] == "promoted"
+    assert registry.champion_version() == facts["challenger_version"] == better
+    assert f"| figure | version {facts['challenger_version']} | version {stale} |" in facts["comparison"]
+
+    registry.promote(stale, {"why": "rolled back"})
+    scored = materialize(dagster_instance, "transaction_scores", windows=history.windows[-2:-1])
+    assert metadata(scored, "transaction_scores")["model_version"] == stale, "a rollback is an alias that moves"
+    registry.promote(facts["challenger_version"], {})
 
 
 def test_too_little_traffic_fails_the_training_and_its_mlflow_run(
     installation: Installation, dagster_instance: dg.DagsterInstance, registry: ModelRegistry
 ) -> None:
+    champion = registry.champion_version()
     with connect(installation.database_url) as connection:
         connection.execute("DELETE FROM transaction_features WHERE txid > '1'")
     result = materialize(dagster_instance, "anomaly_model")
     assert not result.success
-    assert "training wants 5000: let the feed run on, or land a capture" in failure(result)
+    assert "training wants 3000: let the feed run on, or land a capture" in failure(result)
     assert mlflow_status(registry, result.run_id) == "FAILED"
-    assert registry.champion_version() == "1"
+    assert registry.champion_version() == champion

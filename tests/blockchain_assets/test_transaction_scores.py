@@ -43,7 +43,7 @@ def test_a_range_of_windows_is_scored_in_one_run_and_repeating_it_changes_nothin
     facts, rows = metadata(result, "transaction_scores"), stored(installation)
     assert facts["scored"] == facts["written"] == len(rows) == landed_in(installation, windows[0], windows[-1] + WINDOW)
     assert facts["model_version"] == "1"
-    assert 0 < facts["anomalies"] < len(rows) / 100
+    assert 0 < facts["anomalies"] < len(rows) / 50  # dust storms are tens at once
     assert facts["unusual"].count("\n") >= 3
     assert checks(result)["every_transaction_is_scored"].passed
 

@@ -53,7 +53,7 @@ def test_random_halves_of_a_real_hour_do_not_alarm(shared_data: Path) -> None:
     rows = transaction_features(TransactionBatch.of(capture.transactions), capture_context(capture.transactions))
     seen = np.array([tx.seen_at.timestamp() for tx in capture.transactions])
     results = []
-    for seed in range(30):
+    for seed in range(20):
         order = np.random.default_rng(seed).permutation(len(rows))
         half, other = order[::2], order[1::2]
         results.append(Reference(rows[half], seen[half]).compare(rows[other]))

@@ -3,6 +3,7 @@ import pytest
 from txwatch.detection.kinds import KINDS, SEVERITIES, alerting, severity
 from txwatch.detection.reasons import Reason
 from txwatch.features.contract import FEATURE_NAMES
+from txwatch.system.environment import PROJECT
 
 EXPECTED = {
     "fee_accident": "critical",
@@ -43,3 +44,13 @@ def test_reasons_alert_as_their_kinds_do(kinds: list[str], alerts: bool, highest
     reasons = [Reason(kind, "words") for kind in kinds]
     assert alerting(reasons) is alerts
     assert severity(reasons) == highest
+
+
+def test_the_page_of_models_has_the_same_table() -> None:
+    page = (PROJECT / "docs/models.md").read_text(encoding="utf-8").split("## Kinds")[1].split("\n## ")[0]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| `")
+    ]
+    assert {row[0].strip("`"): None if row[2] == "tag" else row[1] for row in rows} == EXPECTED
+    for name, _, _, claim in rows:
+        assert KINDS[name.strip("`")].claim.startswith(claim.rstrip(".")), name

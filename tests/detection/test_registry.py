@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tests.conftest import HISTORY_START, Installation
 from txwatch.detection.model import ContractMismatchError
-from txwatch.detection.registry import EXPERIMENT, REGISTERED_MODEL, ModelRegistry
+from txwatch.detection.registry import EXPERIMENT, REGISTERED_MODEL, ModelRegistry, UnknownModelError
 from txwatch.detection.training import TrainedModel, train
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.windows import WINDOW
@@ -44,7 +44,8 @@ def features() -> Floats:
 @pytest.fixture(scope="module")
 def trained(features: Floats) -> TrainedModel:
     """A small model."""
-    return train(features, HISTORY_START, HISTORY_START + WINDOW, alerts_per_hour=12, seed=3, min_rows=1)
+    end = HISTORY_START + WINDOW
+    return train(features, HISTORY_START, end, alerts_per_hour=12, whale_btc=500, seed=3, min_rows=1, trees=100)
 
 
 def register(registry: ModelRegistry, trained: TrainedModel, features: Floats, **card: Any) -> str:
@@ -85,7 +86,7 @@ def test_a_model_comes_back_with_the_same_scores_to_the_last_digit(
     assert model is not None
     assert model.version == version
     assert model.card == trained.card
-    assert np.array_equal(model.score(features), trained.scores)
+    assert np.array_equal(model.score(features), -trained.pipeline.score_samples(features))
     np.testing.assert_array_equal(registry.reference(version).to_numpy(), features)
 
 
@@ -93,6 +94,24 @@ def test_nothing_stored_is_a_pickle(registry: ModelRegistry, version: str) -> No
     folder = stored_file(registry, version).parent
     assert folder.is_dir()
     assert [p.name for p in folder.rglob("*") if p.suffix in {".pkl", ".pickle", ".joblib"}] == []
+
+
+def test_a_version_is_named_by_its_number_or_an_alias(registry: ModelRegistry, version: str) -> None:
+    assert registry.named(version).version == registry.named("challenger").version == version
+    with pytest.raises(UnknownModelError, match=r"no model version or alias '77'\. Versions: 1"):
+        registry.named("77")
+
+
+def test_a_refusal_is_kept_with_its_reasons_and_moves_no_alias(registry: ModelRegistry, version: str) -> None:
+    import mlflow
+
+    registry.refuse(version, {"checks": {"stable_between_seeds": {"passed": False, "reason": "agreement is 0.31"}}})
+    assert registry.champion_version() is None
+    client = mlflow.MlflowClient(registry.tracking_uri)
+    registered = client.get_model_version(REGISTERED_MODEL, version)
+    assert registered.tags["decision"] == "refused"
+    decision = mlflow.artifacts.load_dict(f"{client.get_run(registered.run_id).info.artifact_uri}/decision.json")
+    assert decision["checks"]["stable_between_seeds"]["reason"] == "agreement is 0.31"
 
 
 def test_aliases_move_one_by_one(
@@ -104,6 +123,13 @@ def test_aliases_move_one_by_one(
     assert champion is not None
     assert challenger is not None
     assert (champion.version, challenger.version) == (version, later)
+    shadow = registry.shadow(champion)
+    assert shadow is not None
+    assert shadow.version == later
+    registry.promote(later, {})
+    assert registry.shadow(registry.load(later)) is None
+    registry.promote(version, {"why": "rolled back"})
+    assert registry.champion_version() == version
     assert int(later) == int(version) + 1
 
 

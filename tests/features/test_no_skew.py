@@ -94,7 +94,7 @@ def model() -> Model:
     transactions = [parse(tx.message, tx.at) for tx in simulator.until(START + timedelta(minutes=5))]
     context = Context(NetworkContext(START, version=1, median_fee_rate_1h=15.0, tx_count_1h=9, tx_count_24h=9))
     features = transaction_features(TransactionBatch.of(transactions), context)
-    trained = train(features, START, START + WINDOW, alerts_per_hour=12, seed=1, min_rows=500)
+    trained = train(features, START, START + WINDOW, alerts_per_hour=12, whale_btc=500, seed=1, min_rows=500)
     return Model("7", trained.pipeline, trained.card)
 
 

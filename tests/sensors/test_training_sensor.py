@@ -6,9 +6,12 @@ from psycopg import sql
 from resources.database import DatabaseResource
 from sensors.training import first_training_sensor
 from tests.conftest import Installation
+from txwatch.clock import utc_now
 from txwatch.detection.training import MIN_ROWS
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.store.database import connect
+from txwatch.store.days import ensure_days
+from txwatch.windows import WINDOW
 
 
 def tick(installation: Installation, instance: dg.DagsterInstance) -> dg.SensorResult | dg.SkipReason:
@@ -21,6 +24,7 @@ def write_features(installation: Installation, rows: int) -> None:
     columns = sql.SQL(", ").join(map(sql.Identifier, FEATURE_NAMES))
     zeros = sql.SQL(", ").join([sql.Literal(0)] * len(FEATURE_NAMES))
     with connect(installation.database_url) as connection:
+        ensure_days(connection, "transaction_features", utc_now(), utc_now() + WINDOW)
         connection.execute(
             sql.SQL(
                 "INSERT INTO transaction_features (txid, seen_at, window_start, context_version, {})"
