@@ -8,10 +8,12 @@ import base64
 import hashlib
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from queue import SimpleQueue
 
 from txwatch.simulator.traffic import Simulator
 
@@ -56,7 +58,7 @@ def frames(count: int) -> Iterator[bytes]:
 
 
 def accept(server: socket.socket) -> socket.socket:
-    """Take one client, shake hands, and wait for what it subscribes to."""
+    """Take one client and shake hands. What it subscribes to is not looked at."""
     client, _ = server.accept()
     request = client.recv(65_536)
     key = request.lower().split(b"sec-websocket-key: ")[1].split(b"\r\n")[0]
@@ -67,27 +69,42 @@ def accept(server: socket.socket) -> socket.socket:
         + token
         + b"\r\n\r\n"
     )
-    client.recv(65_536)
     return client
 
 
+def hear_pings(client: socket.socket, pongs: SimpleQueue[bytes]) -> None:
+    """Answer the client's pings until it leaves: one that hears no pong for 20 s closes. Its frames are small.
+
+    The answers are sent by the one thread that sends: a lock would let it starve this one.
+    """
+    received = client.makefile("rb")
+    while len(head := received.read(2)) == 2:
+        body = received.read(4 + (head[1] & 0x7F))
+        payload = bytes(byte ^ body[i % 4] for i, byte in enumerate(body[4:]))
+        if head[0] == 0x89:
+            pongs.put(b"\x8a" + len(payload).to_bytes(1, "big") + payload)
+
+
 def send(client: socket.socket, count: int, rate: float) -> None:
-    """Send `count` messages at `rate` a second, or with 0 as fast as they are taken."""
+    """Send `count` messages at `rate` a second, or with 0 as fast as they are taken. Returns when the client left."""
+    pongs: SimpleQueue[bytes] = SimpleQueue()
+    hearing = threading.Thread(target=hear_pings, args=(client, pongs))
+    hearing.start()
     ready = frames(count)
     first = next(ready)
     began = time.monotonic()
     client.sendall(first)
     sent = 1
-    while True:
+    while hearing.is_alive():
         due = _BURST if rate == 0 else int((time.monotonic() - began) * rate) + 1 - sent
-        burst = b"".join(islice(ready, max(due, 0)))
+        burst = list(islice(ready, max(due, 0)))
+        sent += len(burst)
+        while not pongs.empty():
+            burst.append(pongs.get())
         if burst:
-            client.sendall(burst)
-            sent += max(due, 0)
-        if sent >= count:
-            return
-        if rate:
-            time.sleep(min(0.02, 1 / rate))
+            client.sendall(b"".join(burst))
+        if rate or sent >= count:
+            time.sleep(min(0.02, 1 / rate) if rate else 0.02)
 
 
 def main() -> None:
@@ -96,8 +113,6 @@ def main() -> None:
         print(server.getsockname()[1], flush=True)
         with accept(server) as client:
             send(client, count, rate)
-            while client.recv(65_536):  # until the worker leaves
-                pass
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from txwatch.store.database import connect
 WARM_UP = 300_000
 """By then its memory of recent txids is full."""
 COUNT = 1_000_000
-RATE = 15_000
+RATE = 12_000
 """Below what it can do, so that what is measured is what it keeps, and not what waits."""
 GOAL_MB = 50
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -147,7 +148,7 @@ def score_live(connection: Connection, live: LiveContext, transactions: list[Tra
 
 
 def test_live_window_and_capture_agree_to_the_last_digit(
-    connection: Connection, capture_connection: Connection, database_url: str, model: Model
+    connection: Connection, capture_connection: Connection, database_url: str, model: Model, tmp_path: Path
 ) -> None:
     """Over six windows, with data recovered into an old window and a backfill of another one in between."""
     capture: list[tuple[datetime, bytes]] = []
@@ -159,7 +160,9 @@ def test_live_window_and_capture_agree_to_the_last_digit(
         server = await feed.serve()
         stop = asyncio.Event()
         port = server.sockets[0].getsockname()[1]
-        worker = IngestWorker(database_url, f"ws://127.0.0.1:{port}", "test", clock=MonotoneClock(lambda: feed.now))
+        worker = IngestWorker(
+            database_url, f"ws://127.0.0.1:{port}", "test", tmp_path, clock=MonotoneClock(lambda: feed.now)
+        )
         running = asyncio.create_task(worker.run(stop))
         try:
             await until(lambda: bool(feed.connections))

@@ -1,12 +1,18 @@
-"""A failed run is reported in one line that names the run, the job and the cause."""
+"""A failed run is reported in one line that names the run, the job and the cause, and raises an alert."""
 
 import dagster as dg
 from structlog.testing import capture_logs
 
+from resources.database import DatabaseResource
+from resources.telegram import TelegramResource
 from sensors.failures import run_failure_sensor
+from tests.conftest import Installation
+from txwatch.store.database import connect
 
 
-def test_a_failed_run_is_reported_with_its_cause(dagster_instance: dg.DagsterInstance) -> None:
+def test_a_failed_run_is_reported_with_its_cause(
+    installation: Installation, dagster_instance: dg.DagsterInstance
+) -> None:
     @dg.op
     def refuse() -> None:
         raise dg.Failure("There is no champion to score with.", allow_retries=False)
@@ -23,7 +29,17 @@ def test_a_failed_run_is_reported_with_its_cause(dagster_instance: dg.DagsterIns
         dagster_run=result.dagster_run,
     )
     with capture_logs() as logs:
-        run_failure_sensor(context.for_run_failure())
+        run_failure_sensor(
+            context.for_run_failure(),
+            database=DatabaseResource(url=installation.database_url),
+            telegram=TelegramResource(chats=["1"]),
+        )
     (line,) = logs
     assert (line["event"], line["run_id"], line["job"]) == ("run_failed", result.run_id, "hopeless")
     assert "refuse" in line["cause"]
+    with connect(installation.database_url) as connection:
+        [(text, state)] = connection.execute(
+            "SELECT reasons -> 0 ->> 'text', state FROM alerts JOIN alert_deliveries USING (alert_key)"
+        ).fetchall()
+    assert "hopeless" in text
+    assert state == "pending"

@@ -1,7 +1,6 @@
 """The champion as the live lane sees it: loaded beside the landing, and exchanged when the registry's alias moves."""
 
-import asyncio
-from contextlib import suppress
+import threading
 from typing import Protocol
 
 import structlog
@@ -28,10 +27,16 @@ class Registry(Protocol):
 
 
 class Champion:
-    """`model` is the champion, None until there is one and it is loaded. What cannot be loaded changes nothing."""
+    """`model` is the champion, None until there is one and it is loaded. What cannot be loaded changes nothing.
+
+    It is followed in a thread, which does not hold up the end of the process: importing MLflow takes seconds, and a
+    registry may not answer.
+    """
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="champion", daemon=True)
         self.model: Model | None = None
 
     def refresh(self) -> None:
@@ -44,15 +49,21 @@ class Champion:
         log.info("champion_loaded", model_version=version, before=self.model and self.model.version)
         self.model = model
 
-    async def follow(self, stop: asyncio.Event) -> None:
-        """Keep `model` up to date until `stop` is set. In a thread, for importing MLflow takes seconds."""
-        while not stop.is_set():
+    def start(self) -> None:
+        """Keep `model` up to date from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Keep it up to date no longer."""
+        self._stop.set()
+
+    def _follow(self) -> None:
+        pause = 0.0
+        while not self._stop.wait(pause):
             pause = LOOK_EVERY_SECONDS
             try:
-                await asyncio.to_thread(self.refresh)
+                self.refresh()
             except Exception as error:
                 # A registry that is away, or a champion of another contract: the one at hand goes on.
                 log.warning("champion_not_loaded", cause=f"{type(error).__name__}: {error}")
                 pause = AFTER_FAILURE_SECONDS
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), pause)

@@ -47,17 +47,15 @@ class LiveLane:
 
     async def run(self, stop: asyncio.Event) -> Shift:
         """Work until `stop` is set, the shift is over, or another worker has taken the lease."""
-        ended = asyncio.Event()
-        following = asyncio.create_task(self.champion.follow(ended))
+        self.champion.start()
         if self._delivery is not None:
             self._delivery.start()
         try:
             return await self.worker.run(stop)
         finally:
-            ended.set()
+            self.champion.stop()
             if self._delivery is not None:
                 await asyncio.to_thread(self._delivery.stop, STOP_SECONDS)
-            await following
 
 
 def live_lane(settings: Settings, holder: str) -> LiveLane:

@@ -16,6 +16,7 @@ class TelegramServer:
     def __init__(self, telegram: LocalTelegram, port: int = 0) -> None:
         self._telegram = telegram
         self.port = port
+        self._listener: socket.socket | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -27,6 +28,7 @@ class TelegramServer:
     def accept(self) -> None:
         """Listen. What is asked from now on waits in the socket until the server has started."""
         listener = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
+        self._listener = listener
         self.port = listener.getsockname()[1]
         self._server = uvicorn.Server(_config(self._telegram))
         self._thread = threading.Thread(
@@ -41,6 +43,8 @@ class TelegramServer:
             # Callers that were left without an answer would hold the server up.
             self._server.force_exit = True
             self._thread.join()
+        if self._listener is not None:
+            self._listener.close()
 
     def __enter__(self) -> Self:
         self.accept()
