@@ -114,6 +114,25 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="As one JSON obj
 
 
 @app.command()
+def api(
+    host: Annotated[str, typer.Option(help="Other than loopback needs TXWATCH_API_KEY.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port.")] = 8000,
+) -> None:
+    """Serve the HTTP API, its live stream and its metrics."""
+    from txwatch.api.serve import serve_api
+
+    serve_api(Settings(), host, port)
+
+
+@app.command()
+def dashboard(port: Annotated[int, typer.Option(help="Port on loopback.")] = 8502) -> None:
+    """Serve the dashboard on loopback."""
+    from txwatch.dashboard.serve import serve_dashboard
+
+    serve_dashboard(Settings(), port)
+
+
+@app.command()
 def demo(
     capture: Annotated[Path | None, typer.Option(help="Play this capture before simulated traffic.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop this long after the first live message.")] = None,

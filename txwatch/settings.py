@@ -65,6 +65,12 @@ class Settings(BaseSettings):
         validation_alias="TXWATCH_SPOOL_MB",
         description="How much of the feed may wait on disk for the database, in MiB.",
     )
+    api_key: SecretStr | None = Field(
+        None,
+        min_length=16,
+        validation_alias="TXWATCH_API_KEY",
+        description="Key for the API's writes and scoring. Unset: it answers on loopback only, and refuses both.",
+    )
     mlflow_tracking_uri: str | None = Field(
         None,
         validation_alias="MLFLOW_TRACKING_URI",

@@ -1,0 +1,40 @@
+"""What many routes take: a connection, a page, a span of time."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import Depends, Path, Query, Request
+from pydantic import AwareDatetime
+
+from txwatch.queries.paging import MAX_LIMIT
+from txwatch.store.database import Connection
+
+TXID = "^[0-9a-f]{64}$"
+ALERT_KEY = r"^([0-9a-f]{64}|system:[!-~]{1,200})$"
+MAX_SAT = 21_000_000 * 100_000_000
+EXAMPLE_TXID = "891af643" + "0" * 56
+
+
+def _connection(request: Request) -> Iterator[Connection]:
+    with request.app.state.pool.connection() as connection:
+        yield connection
+
+
+Database = Annotated[Connection, Depends(_connection)]
+Txid = Annotated[str, Path(pattern=TXID, description="Transaction id, 64 hex digits.", examples=[EXAMPLE_TXID])]
+AlertKey = Annotated[str, Path(pattern=ALERT_KEY, description="The txid, or `system:...`.", examples=[EXAMPLE_TXID])]
+Version = Annotated[str, Path(pattern="^[1-9][0-9]{0,8}$", description="Model version.", examples=["3"])]
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Rows of a page.")]
+Cursor = Annotated[
+    str | None, Query(max_length=400, pattern="^[A-Za-z0-9_-]+$", description="`next` of the page before this one.")
+]
+Since = Annotated[
+    AwareDatetime | None,
+    Query(description="Seen at or after this moment, with its zone.", examples=["2024-03-14T12:00:00Z"]),
+]
+Until = Annotated[
+    AwareDatetime | None,
+    Query(description="Seen before this moment, with its zone.", examples=["2024-03-14T13:00:00Z"]),
+]
+Kind = Annotated[str | None, Query(pattern="^[a-z_]{1,40}$", description="One of its kinds.", examples=["whale"])]
+Hours = Annotated[float, Query(gt=0, le=24 * 7, description="How far back from now, in hours.")]
