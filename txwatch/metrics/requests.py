@@ -1,6 +1,6 @@
 """What clients ask of the API, and how fast they are answered."""
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Histogram, disable_created_metrics
 from prometheus_client.registry import CollectorRegistry
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -10,6 +10,7 @@ class RequestMetrics:
     """Counters of one application. `route` is a route's pattern, `none` for paths that are none."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # when each series began is of no use, and doubles their number
         self.requests = Counter(
             "txwatch_http_requests",
             "Requests answered.",
