@@ -12,6 +12,7 @@ import dagster as dg
 import psycopg
 import pytest
 
+from tests.populated import Populated, populate
 from txwatch.settings import Settings
 from txwatch.store.cluster import embedded_postgres
 from txwatch.store.migrate import migrate
@@ -86,3 +87,11 @@ def shared_data() -> Path:
     if not folder.exists():
         pytest.skip("the real captures are not beside the project")
     return folder
+
+
+@pytest.fixture(scope="session")
+def populated(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Populated:
+    """A database after some hours of the system's work, in which a test changes nothing that others look at."""
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE populated TEMPLATE template_txwatch")
+    return populate(database_named(server_url, "populated"), tmp_path_factory.mktemp("populated"))

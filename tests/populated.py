@@ -3,11 +3,11 @@
 Made by the engine's own functions, without Dagster. Everything ends now, so that "the last hour" holds something.
 """
 
+import warnings
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import mlflow
 import pandas as pd
 
 from txwatch.alerts.feedback import record_verdict
@@ -47,6 +47,13 @@ class Populated:
 
 def populate(database_url: str, home: Path, *, rate: float = 2.5) -> Populated:
     """Fill an empty database."""
+    with warnings.catch_warnings():
+        # MLflow warns of its own code when it is imported.
+        warnings.simplefilter("ignore")
+        return _populate(database_url, home, rate)
+
+
+def _populate(database_url: str, home: Path, rate: float) -> Populated:
     now = utc_now()
     start = window_start(now) - HOURS
     land_history(database_url, Simulator("2024-03", seed=5, start=start, rate=rate), now)
@@ -86,6 +93,8 @@ def _observe_feed(connection: Connection, start: datetime, now: datetime) -> Non
 def _train_two(
     connection: Connection, home: Path, database_url: str, start: datetime, now: datetime
 ) -> tuple[str, str]:
+    import mlflow  # takes seconds, and most tests need none of it
+
     registry = ModelRegistry.of(home, database_url, None)
     registry.prepare()
     mlflow.set_tracking_uri(registry.tracking_uri)

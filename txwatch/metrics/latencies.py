@@ -14,7 +14,7 @@ from txwatch.queries.overview import Overview
 from txwatch.store.database import Connection
 from txwatch.store.sql import statement
 
-BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900)
+BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
 """Seconds."""
 SETTLED = timedelta(seconds=15)
 """A score is committed within so long of the time that is written into it."""
