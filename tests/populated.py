@@ -24,8 +24,9 @@ from txwatch.features.network_store import publish_network_baseline
 from txwatch.features.store import read_recent_features, write_features
 from txwatch.simulator.traffic import Simulator
 from txwatch.store.database import Connection, connect
-from txwatch.store.landing import FeedGap, QuarantinedMessage, quarantine, record_gaps
-from txwatch.store.lease import renew_lease, take_lease
+from txwatch.store.gaps import FeedGap, record_gaps
+from txwatch.store.landing import QuarantinedMessage, quarantine
+from txwatch.store.lease import count_messages, renew_lease, take_lease
 from txwatch.system.history import land_history
 from txwatch.windows import WINDOW, window_range, window_start
 
@@ -68,8 +69,8 @@ def _populate(database_url: str, home: Path, rate: float) -> Populated:
             pass
         champion, challenger = _train_two(connection, home, database_url, start, now)
         registry = ModelRegistry.of(home, database_url, None)
-        for version in (champion, challenger):
-            score_windows(connection, windows, registry.load(version), whale_btc=WHALE_BTC)
+        for version, lane in ((champion, "window"), (challenger, "shadow")):
+            score_windows(connection, windows, registry.load(version), whale_btc=WHALE_BTC, lane=lane)
         connection.execute("UPDATE transaction_scores SET scored_at = seen_at + interval '2 minutes'")
         raise_window_alerts(connection, start, now, [CHAT], now)
         _deliver(connection, now)
@@ -80,12 +81,14 @@ def _populate(database_url: str, home: Path, rate: float) -> Populated:
 
 def _observe_feed(connection: Connection, start: datetime, now: datetime) -> None:
     epoch = take_lease(connection, "test worker", start, None)
-    renew_lease(connection, epoch, now, now, received=10_000, duplicates=12, ignored=3)
+    renew_lease(connection, epoch, now, now)
+    count_messages(connection, received=10_000, duplicates=12, ignored=3)
     outage = start + timedelta(minutes=20)
     record_gaps(connection, [FeedGap(outage, outage + timedelta(seconds=75), "connection closed")])
     quarantine(connection, [QuarantinedMessage(now, "not JSON: \x7f", b"{")])
     connection.execute(
-        "INSERT INTO blocks (hash, height, block_time, seen_at, tx_count) VALUES (%s, 834000, %s, %s, 2500)",
+        "INSERT INTO blocks (hash, height, block_time, seen_at, tx_count, fetched_at, mined_count, seen_before_count)"
+        " VALUES (%s, 834000, %s, %s, 2500, now(), 2000, 1990)",
         ["0" * 64, now - timedelta(minutes=9), now - timedelta(minutes=8)],
     )
 
@@ -102,7 +105,7 @@ def _train_two(
     features = read_recent_features(connection, start)
     versions = []
     for seed in (1, 2):
-        trained = train(features, start, window_start(now) + WINDOW, alerts_per_hour=30, seed=seed)
+        trained = train(features, start, window_start(now) + WINDOW, alerts_per_hour=30, whale_btc=WHALE_BTC, seed=seed)
         with mlflow.start_run():
             version = registry.register(
                 trained.pipeline,

@@ -10,7 +10,7 @@ class RequestMetrics:
     """Counters of one application. `route` is a route's pattern, `none` for paths that are none."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # when each series began is of no use, and doubles their number
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # when each series began is of no use, and doubles their number
         self.requests = Counter(
             "txwatch_http_requests",
             "Requests answered.",

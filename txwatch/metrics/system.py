@@ -110,6 +110,12 @@ def _feed(overview: Overview, gaps: dict[str, float]) -> Iterable[Metric]:
             "txwatch_feed_lag_seconds", "How far what is committed is behind, in seconds.", overview.lag_seconds
         )
     yield _gauge("txwatch_transactions_last_minute", "Transactions seen in the last minute.", levels.transactions_1m)
+    if levels.completeness is not None:
+        yield _gauge(
+            "txwatch_feed_completeness_ratio",
+            "Share of the last day's mined transactions that came before their block.",
+            levels.completeness,
+        )
     yield _gauge("txwatch_quarantined_messages", "Messages in quarantine.", levels.quarantined)
     yield _by_label(
         "txwatch_feed_gaps", "Gaps in the ledger, by state.", "state", dict.fromkeys(GAP_STATES, 0.0) | gaps

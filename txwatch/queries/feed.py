@@ -18,6 +18,7 @@ class Gap:
     ended_at: datetime | None
     seconds: float
     cause: str
+    ending: str | None
     state: str
     recovered: int
 
@@ -50,13 +51,16 @@ class RefusedMessage:
 
 @dataclass(frozen=True)
 class RecordedBlock:
-    """A block that the feed announced."""
+    """A block that the feed announced. `completeness` is the share of its transactions, first seen since the feed is
+    followed, that had come before the block; None until its contents were fetched."""
 
     hash: str
     height: int
     block_time: datetime
     seen_at: datetime
     tx_count: int
+    stale: bool
+    completeness: float | None
 
 
 def list_gaps(
@@ -105,7 +109,8 @@ def list_blocks(
     rows = rows_as(
         connection,
         RecordedBlock,
-        "SELECT hash, height, block_time, seen_at, tx_count FROM blocks"
+        "SELECT hash, height, block_time, seen_at, tx_count, stale,"
+        " seen_before_count::float8 / nullif(mined_count, 0) AS completeness FROM blocks"
         " WHERE %(before)s::timestamptz IS NULL OR (seen_at, hash) < (%(before)s, %(before_key)s)"
         " ORDER BY seen_at DESC, hash DESC LIMIT %(limit)s",
         {"limit": limit + 1, **bounds(cursor)},

@@ -21,6 +21,11 @@ SELECT
     (SELECT count(*) FROM feed_gaps WHERE state = 'open') AS open_gaps,
     (SELECT coalesce(sum(extract(epoch FROM coalesce(ended_at, %(now)s) - started_at)), 0)::float8 FROM feed_gaps)
         AS gap_seconds,
+    (
+        SELECT sum(seen_before_count)::float8 / nullif(sum(mined_count), 0)
+        FROM blocks
+        WHERE NOT stale AND seen_at > %(now)s - interval '1 day'
+    ) AS completeness,
     open.pending AS deliveries_pending,
     open.uncertain AS deliveries_uncertain,
     (SELECT count(*) FROM alert_deliveries WHERE state = 'dead') AS deliveries_dead,

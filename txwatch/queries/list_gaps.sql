@@ -1,6 +1,6 @@
 SELECT
     id, started_at, ended_at, extract(epoch FROM coalesce(ended_at, %(now)s) - started_at)::float8 AS seconds,
-    cause, state, recovered
+    cause, ending, state, recovered
 FROM feed_gaps
 WHERE
     (%(state)s::text IS NULL OR state = %(state)s)

@@ -30,6 +30,8 @@ class Levels:
     open_gaps: int
     gap_seconds: float
     """In all."""
+    completeness: float | None
+    """Share of what the last day's blocks hold, first seen since the feed is followed, that came before its block."""
     deliveries_pending: int
     deliveries_uncertain: int
     deliveries_dead: int

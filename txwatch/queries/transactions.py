@@ -93,6 +93,8 @@ class TransactionDetail:
     features: list[FeatureValue]
     scores: list[StoredScore]
     alert: AlertDetail | None
+    confirmed_in: int | None
+    """Height of the block that holds it, None while none is known."""
 
 
 def list_transactions(

@@ -46,6 +46,11 @@ def _quality(chosen: str) -> None:
             ("Transactions", look.count(sum(s.transactions for s in spans)), f"in the last {chosen}"),
             ("Slowest window", look.span(slowest / 1000), "99 % were durable within"),
             ("Messages", look.count(lease.received if lease else 0), "since the beginning"),
+            (
+                "Complete",
+                "–" if overview.levels.completeness is None else f"{overview.levels.completeness:.2%}",
+                "of what was mined in a day",
+            ),
             ("Duplicates", look.count(lease.duplicates if lease else 0), "dropped"),
             ("Quarantined", look.count(overview.levels.quarantined), "kept with the reason"),
         )
@@ -134,9 +139,17 @@ def _lists() -> None:
     with blocks:
         st.subheader("Blocks")
         known = ask(list_blocks, limit=10).items
-        table = [[f"{b.seen_at:%d %b %H:%M:%S}", look.count(b.height), look.count(b.tx_count)] for b in known]
+        table = [
+            [
+                f"{b.seen_at:%d %b %H:%M:%S}",
+                look.count(b.height) + (" (stale)" if b.stale else ""),
+                look.count(b.tx_count),
+                "–" if b.completeness is None else f"{b.completeness:.2%}",
+            ]
+            for b in known
+        ]
         st.html(
-            look.table(["seen, UTC", "height", "transactions"], table, numbers={1, 2})
+            look.table(["seen, UTC", "height", "transactions", "seen before"], table, numbers={1, 2, 3})
             if known
             else look.empty("No block was announced yet.")
         )

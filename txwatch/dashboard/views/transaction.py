@@ -40,13 +40,15 @@ def page() -> None:
 
 def _explain(tx: TransactionDetail) -> None:
     rate = "unknown" if tx.fee_rate is None else f"{tx.fee_rate:,.1f} sat/vB"
-    newest = tx.scores[0] if tx.scores else None
+    # A challenger's score in shadow is no verdict.
+    newest = next((score for score in tx.scores if score.lane != "shadow"), None)
+    confirmed = "" if tx.confirmed_in is None else f"; in block {tx.confirmed_in:,}"
     st.html(
         look.tiles(
             ("Total output", look.btc(tx.value_sat), f"{len(tx.inputs)} in, {len(tx.outputs)} out"),
             ("Fee", look.btc(tx.fee_sat), rate),
             ("Size", f"{look.count(tx.vsize)} vB", f"{look.count(tx.size)} bytes"),
-            ("Seen", f"{look.clock(tx.seen_at)} UTC", f"{tx.seen_at:%d %b %Y}, by {tx.source}"),
+            ("Seen", f"{look.clock(tx.seen_at)} UTC", f"{tx.seen_at:%d %b %Y}, by {tx.source}{confirmed}"),
             (
                 "Score",
                 f"{newest.score:.3f}" if newest else "not yet",
