@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BeforeValidator
 
 from txwatch.queries.paging import MAX_LIMIT
 from txwatch.store.database import Connection
@@ -13,6 +13,16 @@ TXID = "^[0-9a-f]{64}$"
 ALERT_KEY = r"^([0-9a-f]{64}|system:[!-~]{1,200})$"
 MAX_SAT = 21_000_000 * 100_000_000
 EXAMPLE_TXID = "891af643" + "0" * 56
+
+
+def _written_out(value: object) -> object:
+    """Refuse a bare number, which would be taken for seconds since 1970."""
+    if isinstance(value, str) and value[4:5] != "-":
+        raise ValueError("a moment is written as 2024-03-14T12:00:00Z")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out)]
 
 
 def _connection(request: Request) -> Iterator[Connection]:
@@ -29,11 +39,11 @@ Cursor = Annotated[
     str | None, Query(max_length=400, pattern="^[A-Za-z0-9_-]+$", description="`next` of the page before this one.")
 ]
 Since = Annotated[
-    AwareDatetime | None,
+    Moment | None,
     Query(description="Seen at or after this moment, with its zone.", examples=["2024-03-14T12:00:00Z"]),
 ]
 Until = Annotated[
-    AwareDatetime | None,
+    Moment | None,
     Query(description="Seen before this moment, with its zone.", examples=["2024-03-14T13:00:00Z"]),
 ]
 Kind = Annotated[str | None, Query(pattern="^[a-z_]{1,40}$", description="One of its kinds.", examples=["whale"])]
