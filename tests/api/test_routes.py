@@ -1,6 +1,7 @@
 """What the API answers over a populated database, from a real server."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import httpx
@@ -169,3 +170,13 @@ def test_metrics_follow_the_conventions(client: httpx.Client) -> None:
     for name, kind in names:
         assert name.endswith("_total") == (kind == "counter"), name
         assert not name.endswith(("_ms", "_count", "_percent")), name
+
+
+def test_many_clients_at_once_are_all_answered(client: httpx.Client) -> None:
+    """More than there are threads: those that wait for a connection must not keep out those that have one."""
+
+    def ask(_: int) -> int:
+        return client.get("/v1/transactions", params={"limit": 1}).status_code
+
+    with ThreadPoolExecutor(100) as pool:
+        assert set(pool.map(ask, range(400))) == {200}

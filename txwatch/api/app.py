@@ -1,5 +1,6 @@
 """The application: settings in, an ASGI app out. Nothing connects before it starts."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -13,7 +14,7 @@ from txwatch.api import problems
 from txwatch.api.access import LoopbackOnly
 from txwatch.api.limits import BodyLimit, Limits, RateLimit
 from txwatch.api.observing import Observing
-from txwatch.api.pool import open_pool
+from txwatch.api.pool import REQUESTS, open_pool
 from txwatch.api.routes import alerts, anomalies, drift, feed, health, metrics, models, scoring, stream, transactions
 from txwatch.api.scoring import Models, Scorer
 from txwatch.api.stream import Stream
@@ -71,6 +72,7 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.settings, app.state.pool, app.state.stream = settings, pool, live
+    app.state.turns = asyncio.Semaphore(REQUESTS)
     app.state.models = Models(registry)
     app.state.scorer = Scorer(pool, app.state.models, whale_btc=settings.whale_btc)
     requests = RequestMetrics()

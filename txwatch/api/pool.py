@@ -5,8 +5,10 @@ from psycopg_pool import ConnectionPool
 from txwatch.store.database import Connection
 from txwatch.store.urls import libpq_url
 
-SIZE = 8
-"""More than two cores can use at once; the rest of the server's connections is for those who write."""
+REQUESTS = 8
+"""Requests that use the database at once; the rest of the server's connections is for those who write."""
+SIZE = REQUESTS + 4
+"""Scoring and the metrics have theirs besides."""
 WAIT_SECONDS = 10.0
 STATEMENT_TIMEOUT = "30s"
 

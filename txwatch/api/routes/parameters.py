@@ -1,9 +1,10 @@
 """What many routes take: a connection, a page, a span of time."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from pydantic import AwareDatetime, BeforeValidator
 
 from txwatch.queries.paging import MAX_LIMIT
@@ -25,9 +26,15 @@ def _written_out(value: object) -> object:
 Moment = Annotated[AwareDatetime, BeforeValidator(_written_out)]
 
 
-def _connection(request: Request) -> Iterator[Connection]:
-    with request.app.state.pool.connection() as connection:
-        yield connection
+async def _connection(request: Request) -> AsyncIterator[Connection]:
+    # Whoever waits for a connection waits here, on the loop. Were it in a thread, those that wait would soon hold all
+    # threads, and those that have a connection would find none to use it in.
+    async with request.app.state.turns:
+        connection = await run_in_threadpool(request.app.state.pool.getconn)
+        try:
+            yield connection
+        finally:
+            request.app.state.pool.putconn(connection)
 
 
 Database = Annotated[Connection, Depends(_connection)]
