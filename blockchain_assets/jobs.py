@@ -9,6 +9,7 @@ from resources.database import DatabaseResource
 from resources.ingestion import IngestionResource
 from resources.telegram import TelegramResource
 from txwatch.ingest.worker import work_until_signalled
+from txwatch.logs import from_now_on
 
 INGEST_PRIORITY = "100"
 DELIVERY_PRIORITY = "50"
@@ -19,6 +20,7 @@ LONGEST_SHIFT_SECONDS = 2 * 60 * 60
 
 @dg.op(pool=INGEST_POOL, description="Follows the feed and lands it until the shift is over.")
 def follow_feed(context: dg.OpExecutionContext, ingestion: IngestionResource) -> None:
+    from_now_on(run_id=context.run_id)
     worker = ingestion.worker(holder=f"run {context.run_id[:8]}")
     shift = work_until_signalled(worker)
     context.log.info(f"Epoch {shift.epoch}: landed {shift.landed} transactions; {shift.reason}.")

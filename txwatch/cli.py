@@ -81,8 +81,10 @@ def bot() -> None:
 def ingest() -> None:
     """Follow the feed and land it, in the foreground, until Ctrl-C."""
     from txwatch.ingest.worker import IngestWorker, work_until_signalled
+    from txwatch.logs import configure_logging
 
     settings = Settings()
+    configure_logging(settings, process="worker")
     holder = f"{socket.gethostname()} process {os.getpid()}"
     worker = IngestWorker(
         settings.require_database_url(),

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 import structlog
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars, bound_contextvars
 
 from txwatch.settings import Settings
 
@@ -74,12 +74,19 @@ def secrets_of(settings: Settings) -> list[str]:
 
 
 def configure_logging(
-    settings: Settings, *, process: str, level: int = logging.INFO, stream: TextIO | None = None
+    settings: Settings,
+    *,
+    process: str,
+    under: str | None = None,
+    level: int = logging.INFO,
+    stream: TextIO | None = None,
 ) -> None:
     """Make structlog and the standard library's logging write JSON lines to `stream`, by default standard error.
 
-    Safe to repeat. `process` names the program in each line: worker, api, dagster.
+    Safe to repeat. `process` names the program in each line: worker, api, dagster. `under` leaves alone the loggers
+    that are not below it, where a framework has its own.
     """
+    redaction = Redaction(secrets_of(settings))
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -93,6 +100,8 @@ def configure_logging(
             structlog.stdlib.filter_by_level,
             *shared,
             structlog.stdlib.PositionalArgumentsFormatter(),
+            # Here too: what others attach to a logger, as Dagster does, gets the event before our formatter does.
+            redaction,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -108,14 +117,14 @@ def configure_logging(
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 # Tracebacks become text first, so that what they show is cleaned too.
                 structlog.processors.format_exc_info,
-                Redaction(secrets_of(settings)),
+                redaction,
                 structlog.processors.JSONRenderer(ensure_ascii=False),
             ],
         )
     )
-    root = logging.getLogger()
-    root.handlers = [kept for kept in root.handlers if kept.get_name() != "txwatch"] + [handler]
-    root.setLevel(level)
+    logger = logging.getLogger(under)
+    logger.handlers = [kept for kept in logger.handlers if kept.get_name() != "txwatch"] + [handler]
+    logger.setLevel(level)
     # These log every request at INFO, the address with its token among them.
     for noisy in ("httpx", "httpcore", "telegram"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -126,3 +135,8 @@ def about(**what: object) -> Iterator[None]:
     """Bind what the lines within the block are about: `txid`, `window`, `run_id`, `model_version`."""
     with bound_contextvars(**{name: value for name, value in what.items() if value is not None}):
         yield
+
+
+def from_now_on(**what: object) -> None:
+    """Bind for all that follows in this context: the whole of a run, which is a process of its own."""
+    bind_contextvars(**what)
