@@ -38,5 +38,5 @@ def window_asset(
 def window_span(context: dg.AssetExecutionContext) -> tuple[datetime, datetime]:
     """The start of the first and the end of the last window of this run, UTC. Log lines that follow name them."""
     span = context.partition_time_window
-    from_now_on(run_id=context.run_id, window=window_key(span.start))
+    from_now_on(run_id=context.run.run_id, window=window_key(span.start))
     return span.start, span.end
