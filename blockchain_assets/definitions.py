@@ -35,6 +35,7 @@ from sensors.promotion import promotion_sensor
 from sensors.recovery import recovery_sensor
 from sensors.scoring import scoring_sensor
 from sensors.training import first_training_sensor
+from txwatch.logs import configure_logging
 from txwatch.settings import Settings
 
 
@@ -123,4 +124,6 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
 @dg.definitions
 def defs() -> dg.Definitions:
     """What Dagster loads: the settings are read now, not when this module is imported."""
-    return build_defs(Settings())
+    settings = Settings()
+    configure_logging(settings, process="dagster", under="txwatch")
+    return build_defs(settings)

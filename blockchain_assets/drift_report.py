@@ -14,6 +14,7 @@ from txwatch.detection.drift import MIN_ROWS, Drift, Reference
 from txwatch.detection.drift_page import write_drift_page
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.store import read_recent_features
+from txwatch.store.drift_reports import record_drift_report
 
 KEY = dg.AssetKey("drift_report")
 RECENT = timedelta(hours=1)
@@ -69,6 +70,19 @@ def drift_report_asset(reports: Path) -> dg.AssetsDefinition:
         page = reports / f"drift-{now:%Y-%m-%d-%H%M}.html"
         evidently_share = write_drift_page(page, drift, recent, reference, model_version=version, at=now)
         _forget(reports, now)
+        with database.connect() as connection, connection.transaction():
+            record_drift_report(
+                connection,
+                computed_at=now,
+                model_version=version,
+                seen_from=now - RECENT,
+                seen_to=now,
+                rows=drift.rows,
+                share=drift.share,
+                drifted=drift.drifted,
+                features=drift.features,
+                html=page.read_text(),
+            )
         context.log.info(f"{drift.share:.0%} of the features have drifted.")
         return dg.MaterializeResult(
             metadata={

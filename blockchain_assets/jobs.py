@@ -10,10 +10,9 @@ from resources.database import DatabaseResource
 from resources.ingestion import IngestionResource
 from resources.telegram import TelegramResource
 from txwatch.live.lane import run_until_signalled
+from txwatch.logs import from_now_on
 
 INGEST_PRIORITY = "100"
-LONGEST_SHIFT_SECONDS = 2 * 60 * 60
-"""A shift is an hour. A run whose process has died with its machine looks started for ever, and would keep its slot."""
 DELIVERY_PRIORITY = "50"
 DELIVERY_PATIENCE = timedelta(minutes=1)
 LONGEST_SHIFT_SECONDS = 2 * 60 * 60
@@ -22,6 +21,7 @@ LONGEST_SHIFT_SECONDS = 2 * 60 * 60
 
 @dg.op(pool=INGEST_POOL, description="Follows the feed: lands, scores and alerts until the shift is over.")
 def follow_feed(context: dg.OpExecutionContext, ingestion: IngestionResource) -> None:
+    from_now_on(run_id=context.run_id)
     lane = ingestion.lane(holder=f"run {context.run_id[:8]} process {os.getpid()}")
     shift = run_until_signalled(lane)
     context.log.info(f"Epoch {shift.epoch}: landed {shift.landed} transactions; {shift.reason}.")

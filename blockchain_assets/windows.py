@@ -6,6 +6,9 @@ from typing import Any
 
 import dagster as dg
 
+from txwatch.logs import from_now_on
+from txwatch.windows import window_key
+
 OWNERS = ["team:txwatch"]
 
 FRESH_WITHIN = dg.FreshnessPolicy.time_window(warn_window=timedelta(minutes=12), fail_window=timedelta(minutes=30))
@@ -33,6 +36,7 @@ def window_asset(
 
 
 def window_span(context: dg.AssetExecutionContext) -> tuple[datetime, datetime]:
-    """The start of the first and the end of the last window of this run, UTC."""
+    """The start of the first and the end of the last window of this run, UTC. Log lines that follow name them."""
     span = context.partition_time_window
+    from_now_on(run_id=context.run.run_id, window=window_key(span.start))
     return span.start, span.end

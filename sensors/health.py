@@ -17,6 +17,7 @@ from txwatch.alerts.health import (
     unscored_windows,
     windows_condition,
 )
+from txwatch.alerts.health_record import record_health
 from txwatch.alerts.store import insert_alerts
 from txwatch.alerts.system import Condition, read_raised, system_alerts
 from txwatch.clock import Clock, utc_now
@@ -48,6 +49,7 @@ def health_sensor(home: Path, clock: Clock = utc_now) -> dg.SensorDefinition:
                 ),
             ]
             with connection.transaction():
+                record_health(connection, found, now)
                 new = insert_alerts(connection, system_alerts(found, raised, now), telegram.chats)
         return dg.SkipReason(f"Raised {', '.join(new)}." if new else "Nothing changed.")
 

@@ -20,6 +20,7 @@ import pytest
 
 from tests.databases import copied_database, database_name, database_named
 from tests.materializing import materialize
+from tests.populated import Populated, populate
 from txwatch.clock import utc_now
 from txwatch.detection.training import MIN_ROWS
 from txwatch.settings import Settings
@@ -198,3 +199,11 @@ def shared_data() -> Path:
     if not folder.exists():
         pytest.skip("the real captures are not beside the project")
     return folder
+
+
+@pytest.fixture(scope="session")
+def populated(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Populated:
+    """A database after some hours of the system's work, in which a test changes nothing that others look at."""
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE populated TEMPLATE template_txwatch")
+    return populate(database_named(server_url, "populated"), tmp_path_factory.mktemp("populated"))

@@ -81,9 +81,12 @@ def bot() -> None:
 def ingest() -> None:
     """Follow the feed in the foreground, landing, scoring and alerting, until Ctrl-C."""
     from txwatch.live.lane import live_lane, run_until_signalled
+    from txwatch.logs import configure_logging
 
+    settings = Settings()
+    configure_logging(settings, process="worker")
     holder = f"{socket.gethostname()} process {os.getpid()}"
-    shift = run_until_signalled(live_lane(Settings(), holder))
+    shift = run_until_signalled(live_lane(settings, holder))
     console.print(f"Landed {shift.landed} transactions; {shift.reason}.")
 
 
@@ -125,6 +128,25 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="As one JSON obj
     for name, value in facts.items():
         table.add_row(name.replace("_", " "), str(value))
     console.print(table)
+
+
+@app.command()
+def api(
+    host: Annotated[str, typer.Option(help="Other than loopback needs TXWATCH_API_KEY.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port.")] = 8000,
+) -> None:
+    """Serve the HTTP API, its live stream and its metrics."""
+    from txwatch.api.serve import serve_api
+
+    serve_api(Settings(), host, port)
+
+
+@app.command()
+def dashboard(port: Annotated[int, typer.Option(help="Port on loopback.")] = 8502) -> None:
+    """Serve the dashboard on loopback."""
+    from txwatch.dashboard.serve import serve_dashboard
+
+    serve_dashboard(Settings(), port)
 
 
 @app.command()

@@ -76,6 +76,17 @@ class Settings(BaseSettings):
         validation_alias="TXWATCH_SPOOL_MB",
         description="How much of the feed may wait on disk for the database, in MiB.",
     )
+    api_key: SecretStr | None = Field(
+        None,
+        min_length=16,
+        validation_alias="TXWATCH_API_KEY",
+        description="Key for the API's writes and scoring. Unset: it answers on loopback only, and refuses both.",
+    )
+    api_url: str = Field(
+        "http://127.0.0.1:8000",
+        validation_alias="TXWATCH_API_URL",
+        description="Where the dashboard asks the API how a score comes about.",
+    )
     mlflow_tracking_uri: str | None = Field(
         None,
         repr=False,  # it may hold a password

@@ -9,6 +9,8 @@ from txwatch.store.sql import statement
 
 Verdict = Literal["useful", "noise"]
 BUTTONS: tuple[tuple[str, Verdict], ...] = (("👍 useful", "useful"), ("👎 noise", "noise"))
+API_USER = 0
+"""Who gives verdicts by the API; Telegram's users have greater numbers."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,17 @@ def record_feedback(
         {"chat": chat_id, "message": message_id, "user": user_id, "verdict": verdict, "now": now},
     ).fetchone()
     return None if row is None else str(row[0])
+
+
+def record_verdict(connection: Connection, alert_key: str, verdict: Verdict, now: datetime) -> bool:
+    """Keep the verdict of whoever holds the API's key; a later one replaces it. False if no alert has the key."""
+    given = connection.execute(
+        "INSERT INTO feedback AS given (alert_key, user_id, verdict, chat_id, given_at)"
+        " SELECT alert_key, %(user)s, %(verdict)s, 'api', %(now)s FROM alerts WHERE alert_key = %(key)s"
+        " ON CONFLICT (alert_key, user_id) DO UPDATE SET verdict = excluded.verdict, given_at = excluded.given_at",
+        {"key": alert_key, "user": API_USER, "verdict": verdict, "now": now},
+    )
+    return given.rowcount > 0
 
 
 def read_precision(connection: Connection, since: datetime) -> list[Precision]:

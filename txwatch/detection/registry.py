@@ -163,6 +163,10 @@ class ModelRegistry:
         run = client.get_model_version(REGISTERED_MODEL, version).run_id
         client.log_dict(run, {"decision": verdict, **decision}, "decision.json")
 
+    def client(self) -> "MlflowClient":
+        """MLflow's client, for what only people ask."""
+        return self._client()
+
     def _load_aliased(self, alias: str) -> Model | None:
         version = self._aliased(alias)
         return None if version is None else self.load(version)

@@ -183,6 +183,9 @@ transaction_scores = sa.Table(
     sa.Column("reasons", JSONB, nullable=False),
     sa.Column("scored_at", _time, nullable=False, server_default=sa.func.clock_timestamp()),
     sa.CheckConstraint("lane IN ('live', 'window', 'shadow')", name="lane_is_known"),
+    sa.Index("ix_transaction_scores_unusual", "seen_at", "txid", postgresql_where=sa.text("is_anomaly")),
+    # Scores are only ever appended, so that a block range index finds the newest ones at next to no cost.
+    sa.Index("ix_transaction_scores_scored_at", "scored_at", postgresql_using="brin"),
 )
 
 transaction_features = sa.Table(
@@ -282,4 +285,33 @@ telegram_requests = sa.Table(
     sa.Column("ended_at", _time, comment="NULL while it is under way"),
     sa.CheckConstraint("purpose IN ('alert', 'digest', 'edit', 'reply')", name="purpose_is_known"),
     sa.Index("ix_telegram_requests_chat_id_started_at", "chat_id", "started_at"),
+)
+
+health_checks = sa.Table(
+    "health_checks",
+    metadata,
+    sa.Column("id", BIGINT, sa.Identity(), primary_key=True),
+    sa.Column("checked_at", _time, nullable=False, index=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.CheckConstraint("state IN ('well', 'wrong', 'unknown')", name="state_is_known"),
+    sa.Index("ix_health_checks_name_checked_at", "name", "checked_at"),
+)
+
+drift_reports = sa.Table(
+    "drift_reports",
+    metadata,
+    sa.Column("id", BIGINT, sa.Identity(), primary_key=True),
+    sa.Column("computed_at", _time, nullable=False, index=True),
+    sa.Column("model_version", sa.Text, nullable=False, comment="whose training sample is the reference"),
+    sa.Column("seen_from", _time, nullable=False, comment="of the traffic compared with it"),
+    sa.Column("seen_to", _time, nullable=False),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("share", sa.Float(53), nullable=False, comment="of the watched features that have drifted, 0 to 1"),
+    sa.Column("drifted", sa.Boolean, nullable=False),
+    sa.Column(
+        "features", JSONB, nullable=False, comment="[{feature, distance, limit}], furthest beyond its limit first"
+    ),
+    sa.Column("html", sa.Text, nullable=False, comment="the report for people, one page without links"),
 )

@@ -13,7 +13,7 @@ from txwatch.clock import utc_now
 from txwatch.settings import Settings
 from txwatch.simulator.traffic import Simulator
 from txwatch.store.database import connect
-from txwatch.system.environment import FEED_PORT, PORTS, TELEGRAM_PORT
+from txwatch.system.environment import DEMO_PORTS, FEED_PORT, PORTS, TELEGRAM_PORT
 from txwatch.system.history import land_history
 from txwatch.system.launch import console, database, launch
 from txwatch.system.ports import require_free
@@ -42,7 +42,7 @@ class DemoOptions:
 def run_demo(options: DemoOptions) -> int:
     """Run the demo, and with `seconds` print its result as one line of JSON. Returns the exit status."""
     settings = Settings()
-    require_free(PORTS)
+    require_free(PORTS | DEMO_PORTS)
     feed_options = {
         "capture": options.capture and options.capture.resolve(),
         "rate": options.rate,

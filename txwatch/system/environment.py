@@ -5,21 +5,27 @@ import shutil
 from pathlib import Path
 
 from txwatch.features.catalogue import feast_environment
-from txwatch.store.urls import libpq_url, with_schema
+from txwatch.store.urls import libpq_url, sqlalchemy_url, with_schema
 
 PROJECT = Path(__file__).parents[2]
 """The checkout: Dagster's and Feast's own files are at its top."""
 
 DAGSTER_PORT = 3000
 CODE_PORT = 3030
+API_PORT = 8000
+DASHBOARD_PORT = 8502
+MLFLOW_PORT = 5000
 FEED_PORT = 8765
 TELEGRAM_PORT = 8766
 PORTS = {
     "Dagster": DAGSTER_PORT,
     "the code server": CODE_PORT,
-    "the local feed": FEED_PORT,
-    "the local Telegram": TELEGRAM_PORT,
+    "the API": API_PORT,
+    "the dashboard": DASHBOARD_PORT,
+    "MLflow": MLFLOW_PORT,
 }
+DEMO_PORTS = {"the local feed": FEED_PORT, "the local Telegram": TELEGRAM_PORT}
+"""Needed besides by the demo."""
 
 
 def system_environment(home: Path, database_url: str, **settings: str) -> dict[str, str]:
@@ -39,6 +45,10 @@ def system_environment(home: Path, database_url: str, **settings: str) -> dict[s
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        # For MLflow's own server: where its tables are, and not 1.7 GB of workers for jobs that nobody gives it.
+        "MLFLOW_BACKEND_STORE_URI": with_schema(sqlalchemy_url(database_url), "mlflow"),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "TXWATCH_API_URL": f"http://127.0.0.1:{API_PORT}",
         "PYTHONUNBUFFERED": "1",
         **settings,
     }

@@ -9,9 +9,17 @@ from rich.console import Console
 
 from txwatch.settings import Settings
 from txwatch.store.cluster import embedded_postgres
-from txwatch.system.environment import DAGSTER_PORT, system_environment
+from txwatch.system.environment import (
+    API_PORT,
+    DAGSTER_PORT,
+    DASHBOARD_PORT,
+    MLFLOW_PORT,
+    PORTS,
+    system_environment,
+)
+from txwatch.system.ports import require_free
 from txwatch.system.prepare import Preparation, prepare_database
-from txwatch.system.processes import bot_process, dagster_processes, supervise
+from txwatch.system.processes import bot_process, dagster_processes, pages_processes, supervise
 
 console = Console(stderr=True, highlight=False)
 """For people. Standard output is kept for results."""
@@ -48,12 +56,19 @@ def launch(
     before()
     preparation.wait()
     then()
-    console.print(f"Dagster: http://127.0.0.1:{DAGSTER_PORT}   logs: {settings.home / 'logs'}")
-    return supervise({**dict(extra or {}), **dagster_processes()}, environment, logs, watch)
+    pages = pages_processes(mlflow=settings.mlflow_tracking_uri is None)
+    console.print(
+        f"Dashboard: http://127.0.0.1:{DASHBOARD_PORT}   Dagster: http://127.0.0.1:{DAGSTER_PORT}"
+        f"   API: http://127.0.0.1:{API_PORT}   MLflow: {settings.mlflow_tracking_uri or f'http://127.0.0.1:{MLFLOW_PORT}'}"
+        f"   logs: {settings.home / 'logs'}",
+        soft_wrap=True,
+    )
+    return supervise({**dict(extra or {}), **dagster_processes(), **pages}, environment, logs, watch)
 
 
 def run_live(settings: Settings) -> int:
     """The system on the live feed, until a signal ends it."""
+    require_free(PORTS)
     with database(settings) as url:
         console.print(f"Watching {settings.stream_url}. Ctrl-C ends.")
         extra = {"bot": bot_process()} if settings.telegram_chats else {}

@@ -12,7 +12,7 @@ import psutil
 from honcho.manager import Manager
 from honcho.printer import Printer
 
-from txwatch.system.environment import CODE_PORT, DAGSTER_PORT, PROJECT
+from txwatch.system.environment import API_PORT, CODE_PORT, DAGSTER_PORT, DASHBOARD_PORT, MLFLOW_PORT, PROJECT
 
 STOP_GRACE_SECONDS = 20
 SIGNALLED = {130, 143}
@@ -37,6 +37,18 @@ def dagster_processes(code_port: int = CODE_PORT) -> dict[str, list[str]]:
         "ui": [*_module("dagster_webserver"), "-h", "127.0.0.1", "-p", str(DAGSTER_PORT), "-w", "workspace.yaml"],
         "daemon": [*_module("dagster._daemon"), "run", "-w", "workspace.yaml"],
     }
+
+
+def pages_processes(*, mlflow: bool) -> dict[str, list[str]]:
+    """The commands of what people look at besides Dagster; `mlflow` with MLflow's pages over our own tables."""
+    commands = {
+        "api": [*_module("txwatch"), "api", f"--port={API_PORT}"],
+        "dashboard": [*_module("txwatch"), "dashboard", f"--port={DASHBOARD_PORT}"],
+    }
+    if mlflow:
+        # The database is in the environment: a command line can be read by everybody on the machine.
+        commands["mlflow"] = [*_module("mlflow"), "server", "--host=127.0.0.1", f"--port={MLFLOW_PORT}", "--workers=1"]
+    return commands
 
 
 def feed_process(port: int, options: Mapping[str, object]) -> list[str]:

@@ -1,0 +1,30 @@
+"""One server for all tests of the API that need no settings of their own."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.populated import Populated
+from tests.serving import KEY, serving, settings_of
+
+
+@pytest.fixture(scope="session")
+def address(populated: Populated) -> Iterator[str]:
+    """The API with a key."""
+    with serving(settings_of(populated.database_url, populated.home)) as url:
+        yield url
+
+
+@pytest.fixture
+def client(address: str) -> Iterator[httpx.Client]:
+    """A client without the key."""
+    with httpx.Client(base_url=address, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+def keyed(address: str) -> Iterator[httpx.Client]:
+    """A client with the key."""
+    with httpx.Client(base_url=address, timeout=60, headers={"Authorization": f"Bearer {KEY}"}) as client:
+        yield client

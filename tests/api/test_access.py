@@ -1,0 +1,160 @@
+"""Nothing is written or scored without the key, and no secret leaves: not in answers, logs, metrics or pages."""
+
+import asyncio
+import io
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+
+from tests.populated import CHAT, Populated
+from tests.serving import KEY, TOKEN, serving, settings_of
+from txwatch.api.access import LoopbackOnly
+from txwatch.api.app import create_app
+from txwatch.api.limits import Limits
+from txwatch.api.serve import NotLoopbackError, serve_api
+from txwatch.logs import configure_logging
+
+PASSWORD = "opensesame-in-the-url"
+READS = {"GET", "HEAD", "OPTIONS"}
+
+
+def operations(client: httpx.Client) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in client.get("/openapi.json").json()["paths"].items():
+        for method, operation in methods.items():
+            yield method.upper(), path, operation
+
+
+def concrete(path: str) -> str:
+    for name, value in (("txid", "0" * 64), ("alert_key", "0" * 64), ("version", "1"), ("report_id", "1")):
+        path = path.replace(f"{{{name}}}", value)
+    return path
+
+
+def test_no_write_route_answers_without_the_key(client: httpx.Client) -> None:
+    writes = [(method, path) for method, path, _ in operations(client) if method not in READS]
+    assert len(writes) == 5
+    for method, path in writes:
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {KEY}"}, {"X-API-Key": KEY}):
+            answer = client.request(method, concrete(path), headers=headers, json={})
+            assert answer.status_code == 401, (method, path, headers)
+            assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_every_write_route_says_so_in_its_description(client: httpx.Client) -> None:
+    for method, path, operation in operations(client):
+        assert bool(operation.get("security")) == (method not in READS), (method, path)
+        assert operation["summary"], path
+        assert {"400", "422", "500"} <= set(operation["responses"]), path
+
+
+def test_without_a_key_writes_are_refused_and_only_loopback_is_answered(populated: Populated) -> None:
+    settings = settings_of(populated.database_url, populated.home, TXWATCH_API_KEY=None)
+    with serving(settings) as address, httpx.Client(base_url=address) as client:
+        assert client.get("/v1/alerts").status_code == 200
+        assert client.post("/v1/models/rollback", headers={"Authorization": "Bearer anything"}).status_code == 403
+        foreign = client.get("/v1/alerts", headers={"Host": "evil.example"})
+        assert foreign.status_code == 403
+        assert foreign.json()["detail"] == "without TXWATCH_API_KEY this answers on loopback only"
+
+
+async def _refused(client: str) -> int:
+    statuses: list[int] = []
+
+    async def app(*_: Any) -> None:
+        statuses.append(200)
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    async def receive() -> Any:
+        return {"type": "http.request"}
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"localhost")], "client": (client, 1)}
+    scope |= {"query_string": b"", "server": ("localhost", 80), "scheme": "http"}
+    await LoopbackOnly(app)(scope, receive, send)
+    return statuses[0]
+
+
+@pytest.mark.parametrize(("client", "status"), [("127.0.0.1", 200), ("::1", 200), ("10.0.0.7", 403), ("", 403)])
+def test_loopback_is_where_a_request_comes_from(client: str, status: int) -> None:
+    assert asyncio.run(_refused(client)) == status
+
+
+def test_other_hosts_need_a_key_to_be_served(populated: Populated) -> None:
+    with pytest.raises(NotLoopbackError, match="TXWATCH_API_KEY"):
+        serve_api(settings_of(populated.database_url, populated.home, TXWATCH_API_KEY=None), "0.0.0.0", 1)
+
+
+@pytest.fixture
+def logs() -> Iterator[io.StringIO]:
+    stream = io.StringIO()
+    yield stream
+    logging.getLogger().handlers = [h for h in logging.getLogger().handlers if h.get_name() != "txwatch"]
+    structlog.reset_defaults()
+
+
+def test_no_secret_is_in_any_answer_or_log(populated: Populated, logs: io.StringIO) -> None:
+    # The embedded server asks for no password, so any will do.
+    url = populated.database_url.replace("postgres:@", f"postgres:{PASSWORD}@")
+    assert PASSWORD in url
+    settings = settings_of(url, populated.home)
+    configure_logging(settings, process="api", stream=logs)
+    secrets = (KEY, TOKEN, PASSWORD, CHAT)
+    with serving(settings) as address, httpx.Client(base_url=address, timeout=60) as client:
+        paths = [path for method, path, _ in operations(client) if method == "GET" and "stream" not in path]
+        answers = [client.get(path) for path in ("/openapi.json", "/docs", *map(concrete, paths))]
+        alert = client.get("/v1/alerts").json()["items"][0]["alert_key"]
+        answers.append(client.get(f"/v1/alerts/{alert}"))
+        answers.append(client.get(f"/v1/transactions/{alert}"))
+        answers.append(client.post("/v1/score", headers={"Authorization": f"Bearer {KEY}"}, json={"hash": KEY[:5]}))
+        for answer in answers:
+            assert answer.status_code < 500 or answer.request.url.path == "/health/ready", answer.text
+            for secret in secrets:
+                assert secret not in answer.text, answer.request.url
+                assert secret not in str(answer.headers), answer.request.url
+    assert logs.getvalue().count('"event": "request"') >= len(answers)
+    for secret in secrets:
+        assert secret not in logs.getvalue()
+
+
+def test_bodies_are_limited_by_header_and_by_what_comes(populated: Populated) -> None:
+    limits = Limits(body_bytes=1_000, per_second=10_000, burst=10_000)
+    key = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+    settings = settings_of(populated.database_url, populated.home)
+    with serving(settings, limits) as address, httpx.Client(base_url=address) as client:
+        announced = client.post("/v1/score", headers=key, content=b"x" * 1_001)
+        streamed = client.post("/v1/score", headers=key, content=iter([b"x" * 600, b"x" * 600]))
+    for answer in (announced, streamed):
+        assert answer.status_code == 413
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_who_asks_too_often_is_told_when_to_come_back(populated: Populated) -> None:
+    limits = Limits(per_second=0.01, burst=3)
+    settings = settings_of(populated.database_url, populated.home)
+    with serving(settings, limits) as address, httpx.Client(base_url=address) as client:
+        statuses = [client.get("/v1/feed/gaps").status_code for _ in range(4)]
+        refused = client.get("/v1/feed/gaps")
+        assert client.get("/health/live").status_code == 200, "a supervisor is always answered"
+    assert statuses == [200, 200, 200, 429]
+    assert 0 < int(refused.headers["retry-after"]) <= 100
+    assert refused.json()["title"] == "Too Many Requests"
+
+
+def test_nothing_connects_when_the_app_is_made(populated: Populated) -> None:
+    create_app(settings_of("postgresql://nobody@127.0.0.1:1/nothing", populated.home))
+
+
+def test_a_database_that_is_away_is_told_as_such(populated: Populated) -> None:
+    settings = settings_of("postgresql://nobody@127.0.0.1:1/nothing", populated.home)
+    with serving(settings) as address, httpx.Client(base_url=address, timeout=30) as client:
+        assert client.get("/health/live").status_code == 200
+        assert "txwatch_database_up 0.0" in client.get("/metrics").text
+        away = client.get("/health/ready")
+        assert away.status_code == 503
+        assert away.json()["detail"] == "the database cannot be reached just now"

@@ -1,0 +1,182 @@
+"""What the API answers over a populated database, from a real server."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+
+import httpx
+import pytest
+
+from tests.populated import Populated
+from txwatch.clock import utc_now
+from txwatch.simulator.traffic import Simulator
+
+LISTS = (
+    "/v1/transactions",
+    "/v1/anomalies",
+    "/v1/whales",
+    "/v1/alerts",
+    "/v1/drift",
+    "/v1/feed/gaps",
+    "/v1/feed/refused",
+    "/v1/feed/blocks",
+    "/v1/health/history",
+)
+
+
+def newest(client: httpx.Client, path: str) -> dict[str, object]:
+    item: dict[str, object] = client.get(path, params={"limit": 1}).json()["items"][0]
+    return item
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_a_list_has_items_and_pages_through_all_of_them_once(client: httpx.Client, path: str) -> None:
+    whole = client.get(path, params={"limit": 500}).json()
+    assert whole["items"]
+    paged: list[object] = []
+    cursor = None
+    while True:
+        parameters = {"limit": 7} | ({"cursor": cursor} if cursor else {})
+        page = client.get(path, params=parameters).raise_for_status().json()
+        paged += page["items"]
+        cursor = page["next"]
+        if cursor is None or len(paged) >= 140:
+            break
+    assert paged == whole["items"][: len(paged)]
+    assert cursor is not None or len(paged) == len(whole["items"])
+
+
+def test_a_transaction_is_explained(client: httpx.Client, populated: Populated) -> None:
+    txid = client.get("/v1/anomalies", params={"kind": "forest", "limit": 1}).json()["items"][0]["txid"]
+    found = client.get(f"/v1/transactions/{txid}").raise_for_status().json()
+    assert {score["model_version"] for score in found["scores"]} == {populated.champion, populated.challenger}
+    assert found["alert"]["alert"]["alert_key"] == txid
+    assert all(0 <= f["percentile"] <= 100 for f in found["features"] if f["percentile"] is not None)
+    flow = client.get(f"/v1/transactions/{txid}/waterfall").raise_for_status().json()
+    assert flow["rest"] + sum(step["lowers"] for step in flow["steps"]) == pytest.approx(flow["score"])
+    assert all(step["lowers"] > 0 for step in flow["steps"])
+
+
+def test_filters_narrow_a_list(client: httpx.Client) -> None:
+    middle = datetime.fromisoformat(str(newest(client, "/v1/transactions")["seen_at"])) - timedelta(minutes=30)
+    before = client.get("/v1/transactions", params={"until": middle.isoformat(), "limit": 5}).json()["items"]
+    assert all(datetime.fromisoformat(tx["seen_at"]) < middle for tx in before)
+    rich = client.get("/v1/transactions", params={"min_value_sat": 10**9, "limit": 20}).json()["items"]
+    assert rich
+    assert all(tx["value_sat"] >= 10**9 for tx in rich)
+    whales = client.get("/v1/whales", params={"min_moved_sat": 10**11, "limit": 50}).json()["items"]
+    assert whales
+    assert all(move["moved_sat"] >= 10**11 for move in whales)
+    for severity in ("high", "critical"):
+        alerts = client.get("/v1/alerts", params={"severity": severity}).json()["items"]
+        assert {alert["severity"] for alert in alerts} == {severity}
+    dead = client.get("/v1/alerts", params={"state": "dead"}).json()["items"]
+    assert [alert["states"] for alert in dead] == [["dead"]]
+
+
+def test_the_challenger_in_shadow_raises_nothing_in_the_list(client: httpx.Client, populated: Populated) -> None:
+    items = client.get("/v1/anomalies", params={"limit": 500}).json()["items"]
+    assert {item["model_version"] for item in items} == {populated.champion}
+    assert len({item["txid"] for item in items}) == len(items)
+
+
+def test_readiness_is_what_was_looked_at(client: httpx.Client) -> None:
+    answer = client.get("/health/ready")
+    found = {check["name"]: check for check in answer.json()["checks"]}
+    assert answer.status_code == (200 if all(c["ok"] for c in found.values() if c["required"]) else 503)
+    assert found["database"]["ok"]
+    assert found["model"]["ok"]
+    assert "test worker" in found["lease"]["detail"]
+    assert client.get("/health/live").json() == {"status": "alive"}
+
+
+def test_posted_transactions_are_scored_alone_as_in_a_batch(keyed: httpx.Client) -> None:
+    simulator = Simulator("2024-03", seed=9, start=utc_now(), rate=50)
+    bodies = [m.message for m in simulator.until(utc_now() + timedelta(seconds=20))][:200]
+    posted = [json.loads(body)["x"] for body in bodies]
+    batch = keyed.post("/v1/score/batch", json={"transactions": posted}).raise_for_status().json()
+    assert [result["txid"] for result in batch["results"]] == [x["hash"] for x in posted]
+    for x, result in list(zip(posted, batch["results"], strict=True))[:5]:
+        assert keyed.post("/v1/score", json=x).raise_for_status().json()["result"] == result
+
+
+def test_one_malformed_transaction_does_not_fail_the_batch(keyed: httpx.Client) -> None:
+    example = keyed.get("/openapi.json").json()["paths"]["/v1/score"]["post"]["requestBody"]["content"]
+    good = example["application/json"]["example"]
+    answer = keyed.post("/v1/score/batch", json={"transactions": [{"hash": "x"}, good]}).json()
+    assert [refused["index"] for refused in answer["refused"]] == [0]
+    assert len(answer["results"]) == 1
+
+
+def test_models_are_listed_compared_promoted_and_rolled_back(keyed: httpx.Client, populated: Populated) -> None:
+    versions = {v["version"]: v for v in keyed.get("/v1/models").raise_for_status().json()}
+    assert versions[populated.champion]["aliases"] == ["champion"]
+    pair = {"a": populated.champion, "b": populated.challenger}
+    compared = keyed.get("/v1/models/comparison", params=pair).raise_for_status().json()["agreement"]
+    assert compared["transactions"] > 10_000
+    assert compared["correlation"] > 0.9
+
+    example = keyed.get("/openapi.json").json()["paths"]["/v1/score"]["post"]["requestBody"]["content"]
+    body = example["application/json"]["example"]
+    assert keyed.post(f"/v1/models/{populated.challenger}/promote").json() == {"champion": populated.challenger}
+    assert keyed.post("/v1/score", json=body).json()["model_version"] == populated.challenger
+    assert keyed.post("/v1/models/rollback").json() == {"champion": populated.champion}
+    assert keyed.post("/v1/score", json=body).json()["model_version"] == populated.champion
+    assert keyed.post("/v1/models/999/promote").status_code == 404
+
+
+def test_a_later_verdict_replaces_an_earlier_one(keyed: httpx.Client) -> None:
+    key = newest(keyed, "/v1/alerts")["alert_key"]
+    for verdict, useful, noise in (("useful", 1, 0), ("noise", 0, 1)):
+        answer = keyed.post(f"/v1/alerts/{key}/feedback", json={"verdict": verdict}).raise_for_status().json()
+        assert (answer["alert"]["useful"], answer["alert"]["noise"]) == (useful, noise)
+    assert keyed.get("/v1/precision").json()
+
+
+def test_a_drift_report_is_a_page_in_a_sandbox(client: httpx.Client) -> None:
+    report = newest(client, "/v1/drift")
+    page = client.get(f"/v1/drift/{report['id']}")
+    assert "Drift report" in page.text
+    assert page.headers["content-security-policy"] == "sandbox allow-scripts"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/nowhere", 404),
+        (f"/v1/transactions/{'0' * 64}", 404),
+        ("/v1/transactions/23f6", 422),
+        ("/v1/transactions?limit=0", 422),
+        ("/v1/transactions?cursor=abcd", 400),
+        ("/v1/alerts?since=yesterday", 422),
+        ("/v1/drift/999", 404),
+    ],
+)
+def test_errors_are_problem_details(client: httpx.Client, path: str, status: int) -> None:
+    answer = client.get(path, headers={"X-Request-ID": "mine-1"})
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["instance"] == path.partition("?")[0]
+    assert problem["request_id"] == answer.headers["x-request-id"] == "mine-1"
+
+
+def test_metrics_follow_the_conventions(client: httpx.Client) -> None:
+    text = client.get("/metrics").text
+    names = [line.split()[2:4] for line in text.splitlines() if line.startswith("# TYPE txwatch_")]
+    assert len(names) > 20
+    for name, kind in names:
+        assert name.endswith("_total") == (kind == "counter"), name
+        assert not name.endswith(("_ms", "_count", "_percent")), name
+
+
+def test_many_clients_at_once_are_all_answered(client: httpx.Client) -> None:
+    """More than there are threads: those that wait for a connection must not keep out those that have one."""
+
+    def ask(_: int) -> int:
+        return client.get("/v1/transactions", params={"limit": 1}).status_code
+
+    with ThreadPoolExecutor(100) as pool:
+        assert set(pool.map(ask, range(400))) == {200}

@@ -1,0 +1,105 @@
+"""The live stream: what is committed reaches each client, and a client that was away gets what it missed."""
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+
+import httpx
+import pytest
+
+from tests.builders import transaction
+from tests.serving import serving, settings_of
+from txwatch.alerts.kinds import Severity
+from txwatch.alerts.raising import Alert
+from txwatch.alerts.store import insert_alerts
+from txwatch.clock import utc_now
+from txwatch.detection.reasons import Reason
+from txwatch.store.database import connect
+from txwatch.store.landing import land_transactions
+
+
+def alert(n: int) -> Alert:
+    now = utc_now()
+    reasons = [Reason("whale", "600.00 BTC likely moved\nevent: forged", "moved_sat", 6e10)]
+    return Alert(f"{n:064x}", ["whale"], Severity.high, reasons, late=False, seen_at=now, created_at=now)
+
+
+def events(response: httpx.Response) -> Iterator[dict[str, str]]:
+    event: dict[str, str] = {}
+    for line in response.iter_lines():
+        if not line:
+            if event:
+                yield event
+            event = {}
+        elif not line.startswith(":"):
+            name, _, value = line.partition(": ")
+            event[name] = value
+
+
+@pytest.fixture
+def address(database_url: str, tmp_path: object) -> Iterator[str]:
+    with serving(settings_of(database_url, tmp_path)) as url:  # type: ignore[arg-type]
+        yield url
+
+
+def test_an_alert_and_the_traffic_are_streamed_as_they_are_committed(address: str, database_url: str) -> None:
+    with (
+        connect(database_url) as connection,
+        httpx.stream("GET", f"{address}/v1/stream", timeout=30) as response,
+    ):
+        assert response.headers["content-type"].startswith("text/event-stream")
+        with connection.transaction():
+            land_transactions(connection, [transaction(txid=f"{i:064x}", seen_at=utc_now()) for i in range(5)])
+            insert_alerts(connection, [alert(1)], [])
+        found = {}
+        for event in events(response):
+            found[event["event"]] = event
+            if {"alert", "traffic"} <= found.keys():
+                break
+    told = json.loads(found["alert"]["data"])
+    assert told["alert_key"] == f"{1:064x}"
+    assert told["reasons"][0]["text"].endswith("event: forged")
+    assert json.loads(found["traffic"]["data"])["transactions_per_second"] == 0.5
+
+
+def test_a_client_that_was_away_goes_on_after_its_last_alert(address: str, database_url: str) -> None:
+    with connect(database_url) as connection, httpx.stream("GET", f"{address}/v1/stream", timeout=30) as response:
+        insert_alerts(connection, [alert(10)], [])
+        last = next(event["id"] for event in events(response) if event["event"] == "alert")
+    with connect(database_url) as connection:
+        insert_alerts(connection, [alert(11)], [])
+        insert_alerts(connection, [alert(12)], [])
+        headers = {"Last-Event-ID": last}
+        with httpx.stream("GET", f"{address}/v1/stream", headers=headers, timeout=30) as response:
+            insert_alerts(connection, [alert(13)], [])
+            keys: list[str] = []
+            for event in events(response):
+                if event["event"] == "alert":
+                    keys.append(json.loads(event["data"])["alert_key"])
+                if len(keys) == 3:
+                    break
+    assert keys == [f"{n:064x}" for n in (11, 12, 13)]
+
+
+def test_alerts_committed_out_of_order_are_all_told_once(address: str, database_url: str) -> None:
+    with (
+        connect(database_url) as slow,
+        connect(database_url) as fast,
+        httpx.stream("GET", f"{address}/v1/stream", timeout=30) as response,
+    ):
+        late = alert(20)
+        with slow.transaction():
+            insert_alerts(slow, [late], [])
+            insert_alerts(fast, [alert(21)], [])
+            source = (json.loads(e["data"])["alert_key"] for e in events(response) if e["event"] == "alert")
+            assert next(source) == f"{21:064x}"
+        assert next(source) == f"{20:064x}"
+        insert_alerts(fast, [alert(22)], [])
+        assert next(source) == f"{22:064x}"
+    assert late.created_at < utc_now() - timedelta(0)
+
+
+def test_a_bad_id_is_told_before_the_stream_begins(address: str) -> None:
+    answer = httpx.get(f"{address}/v1/stream", headers={"Last-Event-ID": "nonsense"})
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/problem+json"

@@ -1,0 +1,171 @@
+"""Each page over a populated and over an empty database, and in a real browser at the widths of a desk and a phone."""
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.populated import CHAT, Populated
+from tests.serving import KEY, TOKEN, serving, settings_of
+from txwatch.clock import utc_now
+from txwatch.dashboard import look
+from txwatch.store.database import connect
+from txwatch.store.lease import renew_lease, take_lease
+
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("streamlit") is None, reason="Streamlit is not installed"),
+    # Streamlit's own code warns under test.
+    pytest.mark.filterwarnings("ignore"),
+]
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+PAGES = {
+    "": "Now",
+    "unusual": "Unusual transactions",
+    "whales": "Whales",
+    "transaction": "One transaction",
+    "models": "Models",
+    "drift": "Drift",
+    "feed": "Feed quality",
+}
+VIEWS = ("now", "anomalies", "whales", "transaction", "models", "drift", "feed")
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
+    import streamlit as st
+
+    monkeypatch.setenv("TXWATCH_HOME", str(tmp_path))
+    st.cache_resource.clear()
+    yield monkeypatch
+    st.cache_resource.clear()
+
+
+def run(view: str) -> object:
+    from streamlit.testing.v1 import AppTest
+
+    app = AppTest.from_string(f"from txwatch.dashboard.views import {view}\n{view}.page()", default_timeout=30)
+    return app.run()
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_page_shows_itself(environment: pytest.MonkeyPatch, populated: Populated, view: str) -> None:
+    environment.setenv("DATABASE_URL", populated.database_url)
+    app = run(view)
+    assert not app.exception, app.exception  # type: ignore[attr-defined]
+    assert not app.error  # type: ignore[attr-defined]
+    assert app.title[0].value in PAGES.values()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_page_says_why_it_is_empty(environment: pytest.MonkeyPatch, database_url: str, view: str) -> None:
+    environment.setenv("DATABASE_URL", database_url)
+    app = run(view)
+    assert not app.exception, app.exception  # type: ignore[attr-defined]
+    shown = " ".join(e.proto.body for e in app.get("html"))  # type: ignore[attr-defined]
+    assert 'class="empty"' in shown
+
+
+def test_a_page_without_a_database_says_so(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
+    app = run("now")
+    assert not app.exception  # type: ignore[attr-defined]
+    assert "cannot be reached" in app.error[0].value  # type: ignore[attr-defined]
+
+
+def test_stale_data_is_called_stale(environment: pytest.MonkeyPatch, database_url: str) -> None:
+    environment.setenv("DATABASE_URL", database_url)
+    with connect(database_url) as connection:
+        take_lease(connection, "a worker that died", utc_now() - timedelta(hours=1), None)
+        stale = run("feed").warning[0].value  # type: ignore[attr-defined]
+        epoch = take_lease(connection, "a worker at work", utc_now(), None)
+        renew_lease(connection, epoch, utc_now(), utc_now())
+    assert stale.startswith("This data is stale: nothing came in for 60 min")
+    assert not run("feed").warning  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("satoshi", "text"),
+    [(None, "–"), (0, "0 sat"), (99_999, "99,999 sat"), (100_000, "0.0010 BTC"), (234_102_247_681, "2,341.02 BTC")],
+)
+def test_amounts_are_written_for_people(satoshi: float | None, text: str) -> None:
+    assert look.btc(satoshi) == text
+
+
+def test_hostile_text_is_no_markup() -> None:
+    hostile = '<script>alert(1)</script>" onmouseover="x'
+    shown = look.item([look.chip(hostile)], hostile) + look.table(["a"], [[hostile]]) + look.tiles((hostile,) * 3)
+    assert "<script" not in shown
+    assert '" onmouseover' not in shown
+    assert look.link(hostile) == ""
+
+
+@pytest.fixture(scope="module")
+def dashboard(populated: Populated, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The real server, as `txwatch dashboard` starts it, with the API behind it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = (tmp_path_factory.mktemp("dashboard") / "log").open("w")
+    with serving(settings_of(populated.database_url, populated.home)) as api:
+        environment = os.environ | {
+            "DATABASE_URL": populated.database_url,
+            "TXWATCH_HOME": str(populated.home),
+            "TXWATCH_API_URL": api,
+            "TXWATCH_API_KEY": KEY,
+            "TELEGRAM_BOT_TOKEN": TOKEN,
+        }
+        command = [sys.executable, "-m", "txwatch", "dashboard", f"--port={port}"]
+        with subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process:
+            try:
+                until = time.monotonic() + 60
+                while True:
+                    try:
+                        httpx.get(f"http://127.0.0.1:{port}/_stcore/health").raise_for_status()
+                        break
+                    except httpx.HTTPError:
+                        assert time.monotonic() < until, "the dashboard did not start"
+                        time.sleep(0.2)
+                yield f"http://127.0.0.1:{port}"
+            finally:
+                process.terminate()
+    log.close()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed")
+@pytest.mark.parametrize("width", [1400, 400])
+def test_every_page_in_a_browser(dashboard: str, populated: Populated, width: int) -> None:
+    from playwright.sync_api import sync_playwright
+
+    with connect(populated.database_url) as connection:
+        row = connection.execute(
+            "SELECT txid FROM transaction_scores WHERE is_anomaly AND lane <> 'shadow' ORDER BY seen_at LIMIT 1"
+        ).fetchone()
+    assert row is not None
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_context(viewport={"width": width, "height": 900}).new_page()
+        for path, title in PAGES.items():
+            page.goto(f"{dashboard}/{path}" + (f"?txid={row[0]}" if path == "transaction" else ""))
+            page.get_by_role("heading", name=title, exact=True).wait_for(timeout=30_000)
+            charts = page.locator("[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg")
+            charts.first.wait_for(timeout=60_000)
+            page.wait_for_function("!document.querySelector('[data-testid=stStatusWidgetRunningIcon]')")
+            assert page.locator("[data-testid=stException]").count() == 0, path
+            assert page.get_by_text("Page not found").count() == 0, path
+            main = "document.querySelector('[data-testid=stMain]')"
+            assert page.evaluate(f"{main}.scrollWidth <= {main}.clientWidth"), f"{path} is wider than the screen"
+            text = page.content()
+            for secret in (KEY, TOKEN, CHAT):
+                assert secret not in text
+        browser.close()

@@ -1,0 +1,41 @@
+"""The configuration of Prometheus is valid, and each alert rule fires when it should."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+MONITORING = Path(__file__).parents[2] / "deploy/monitoring"
+
+pytestmark = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+
+
+def promtool(*arguments: str) -> None:
+    done = subprocess.run(["promtool", *arguments], cwd=MONITORING, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_configuration_is_valid() -> None:
+    promtool("check", "config", "prometheus.yml")
+    promtool("check", "rules", "rules.yml")
+
+
+def test_each_rule_is_quiet_before_and_fires_after() -> None:
+    promtool("test", "rules", "rules_test.yml")
+
+
+def test_each_rule_has_a_test_and_says_what_to_do() -> None:
+    groups = yaml.safe_load((MONITORING / "rules.yml").read_text())["groups"]
+    rules = {rule["alert"]: rule for group in groups for rule in group["rules"]}
+    tested = {
+        case["alertname"]
+        for test in yaml.safe_load((MONITORING / "rules_test.yml").read_text())["tests"]
+        for case in test["alert_rule_test"]
+        if case["exp_alerts"]
+    }
+    assert tested == set(rules)
+    for name, rule in rules.items():
+        assert set(rule["annotations"]) == {"summary", "description"}, name
+        assert rule["labels"]["severity"] in {"low", "medium", "high", "critical"}, name

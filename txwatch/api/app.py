@@ -1,0 +1,91 @@
+"""The application: settings in, an ASGI app out. Nothing connects before it starts."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+
+from txwatch.api import problems
+from txwatch.api.access import LoopbackOnly
+from txwatch.api.limits import BodyLimit, Limits, RateLimit
+from txwatch.api.observing import Observing
+from txwatch.api.pool import REQUESTS, open_pool
+from txwatch.api.routes import alerts, anomalies, drift, feed, health, metrics, models, scoring, stream, transactions
+from txwatch.api.scoring import Models, Scorer
+from txwatch.api.stream import Stream
+from txwatch.detection.registry import ModelRegistry
+from txwatch.metrics.registry import metrics_registry
+from txwatch.metrics.requests import RequestMetrics
+from txwatch.settings import Settings
+from txwatch.wire.messages import WireTransaction
+
+ROUTERS = (health, transactions, anomalies, alerts, scoring, models, drift, feed, stream, metrics)
+
+
+class Api(FastAPI):
+    """FastAPI, whose description has problem details for its own error models, and the transactions of the feed."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            schemas = document["components"]["schemas"]
+            schemas.pop("HTTPValidationError", None)
+            schemas.pop("ValidationError", None)
+            problem = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas |= problem.pop("$defs") | {"Problem": problem}
+            (_, wire) = msgspec.json.schema_components([WireTransaction], ref_template="#/components/schemas/{name}")
+            schemas |= wire
+        return self.openapi_schema or {}
+
+
+def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
+    """The API of an installation. Raises MissingSettingError without a database."""
+    limits = limits or Limits()
+    database_url = settings.require_database_url()
+    pool = open_pool(database_url)
+    registry = ModelRegistry.of(settings.home, database_url, settings.mlflow_tracking_uri)
+    live = Stream(database_url)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        pool.open()
+        try:
+            async with live.running():
+                yield
+        finally:
+            pool.close()
+
+    app = Api(
+        title="txwatch",
+        version=version("txwatch"),
+        description="Unusual unconfirmed Bitcoin transactions, with the reasons. Amounts are in satoshi, times in UTC."
+        " Errors are problem details (RFC 9457). Lists come newest first; `next` of a page is the `cursor` of the"
+        " one after it.",
+        lifespan=lifespan,
+        docs_url="/docs",
+        redoc_url=None,
+    )
+    app.state.settings, app.state.pool, app.state.stream = settings, pool, live
+    app.state.turns = asyncio.Semaphore(REQUESTS)
+    app.state.models = Models(registry)
+    app.state.scorer = Scorer(pool, app.state.models, whale_btc=settings.whale_btc)
+    requests = RequestMetrics()
+    app.state.metrics = metrics_registry(pool, settings.home, requests, lambda: live.clients)
+    problems.install(app)
+    for module in ROUTERS:
+        app.include_router(module.router)
+    app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
+
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimit, limit=limits.body_bytes)
+    app.add_middleware(RateLimit, limits=limits)
+    if settings.api_key is None:
+        app.add_middleware(LoopbackOnly)
+    app.add_middleware(Observing, metrics=requests)
+    return app

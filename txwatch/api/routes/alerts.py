@@ -1,0 +1,85 @@
+"""Alerts, their deliveries, and what people say of them."""
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict
+
+from txwatch.alerts.feedback import Precision, read_precision, record_verdict
+from txwatch.api.access import KeyRequired
+from txwatch.api.problems import ProblemError, documented
+from txwatch.api.routes.parameters import AlertKey, Cursor, Database, Hours, Kind, Limit, Since, Until
+from txwatch.clock import utc_now
+from txwatch.queries.alerts import AlertDetail, AlertSummary, list_alerts, read_alert
+from txwatch.queries.paging import DEFAULT_LIMIT, Page
+
+router = APIRouter(prefix="/v1", tags=["alerts"])
+
+
+class Verdict(BaseModel):
+    """What a person thinks of an alert."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    verdict: Literal["useful", "noise"]
+
+
+@router.get("/alerts", summary="Alerts, newest first", responses=documented())
+def alerts(
+    database: Database,
+    since: Since = None,
+    until: Until = None,
+    kind: Kind = None,
+    severity: Annotated[Literal["low", "medium", "high", "critical"] | None, Query()] = None,
+    state: Annotated[
+        Literal["pending", "sending", "sent", "digested", "uncertain", "dead"] | None,
+        Query(description="That of one of its deliveries."),
+    ] = None,
+    late: Annotated[bool | None, Query(description="Recovered or backfilled.")] = None,
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_LIMIT,
+) -> Page[AlertSummary]:
+    """What people were told, or are about to be."""
+    return list_alerts(
+        database,
+        since=since,
+        until=until,
+        kind=kind,
+        severity=severity,
+        state=state,
+        late=late,
+        cursor=cursor,
+        limit=limit,
+    )
+
+
+@router.get("/alerts/{alert_key}", summary="One alert", responses=documented(404))
+def alert(database: Database, alert_key: AlertKey) -> AlertDetail:
+    """With each delivery, and what became known later."""
+    found = read_alert(database, alert_key)
+    if found is None:
+        raise ProblemError(404, "there is no alert with this key")
+    return found
+
+
+@router.post(
+    "/alerts/{alert_key}/feedback",
+    summary="Say whether an alert was useful",
+    dependencies=[KeyRequired],
+    responses=documented(401, 404, 413),
+)
+def feedback(database: Database, alert_key: AlertKey, verdict: Verdict) -> AlertDetail:
+    """A later verdict replaces an earlier one. From verdicts follows the precision of each kind and model version."""
+    if not record_verdict(database, alert_key, verdict.verdict, utc_now()):
+        raise ProblemError(404, "there is no alert with this key")
+    found = read_alert(database, alert_key)
+    if found is None:
+        raise ProblemError(404, "there is no alert with this key")
+    return found
+
+
+@router.get("/precision", summary="How useful alerts were", responses=documented())
+def precision(database: Database, hours: Hours = 168) -> list[Precision]:
+    """Of the alerts that people judged, how many were useful, by kind and model version."""
+    return read_precision(database, utc_now() - timedelta(hours=hours))

@@ -1,0 +1,58 @@
+"""Transactions, and everything that is known of one."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request
+
+from txwatch.api.problems import ProblemError, documented
+from txwatch.api.routes.parameters import MAX_SAT, Cursor, Database, Limit, Since, Txid, Until
+from txwatch.detection.waterfall import Waterfall
+from txwatch.queries.paging import DEFAULT_LIMIT, Page
+from txwatch.queries.transactions import (
+    TransactionDetail,
+    TransactionSummary,
+    list_transactions,
+    read_transaction_detail,
+)
+
+router = APIRouter(prefix="/v1/transactions", tags=["transactions"])
+
+
+@router.get("", summary="Transactions, newest first", responses=documented())
+def transactions(
+    database: Database,
+    since: Since = None,
+    until: Until = None,
+    min_value_sat: Annotated[int, Query(ge=0, le=MAX_SAT, description="Least total output, in satoshi.")] = 0,
+    source: Annotated[Literal["feed", "bulk", "block"] | None, Query(description="How it came.")] = None,
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_LIMIT,
+) -> Page[TransactionSummary]:
+    """A page of transactions as they were landed. Amounts are in satoshi, the fee is null where an input is unknown."""
+    return list_transactions(
+        database,
+        since=since,
+        until=until,
+        min_value_sat=min_value_sat,
+        source=source,
+        cursor=cursor,
+        limit=limit,
+    )
+
+
+@router.get("/{txid}", summary="One transaction, explained", responses=documented(404))
+def transaction(database: Database, txid: Txid) -> TransactionDetail:
+    """Its coins, its features with their place in recent traffic, its scores by model version, and its alert."""
+    found = read_transaction_detail(database, txid)
+    if found is None:
+        raise ProblemError(404, "no transaction with this txid was landed")
+    return found
+
+
+@router.get("/{txid}/waterfall", summary="How its score comes about", responses=documented(404))
+def transaction_waterfall(request: Request, txid: Txid) -> Waterfall:
+    """The champion's score of it, and how far each feature, put back to ordinary, lowers that."""
+    found: Waterfall | None = request.app.state.scorer.waterfall(txid)
+    if found is None:
+        raise ProblemError(404, "this transaction has no features: it is unknown, or its window is not computed yet")
+    return found

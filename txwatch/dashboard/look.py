@@ -1,0 +1,182 @@
+"""How everything looks: one palette, one way to write amounts and times, one theme of charts."""
+
+from datetime import datetime
+from html import escape
+
+import altair as alt
+import streamlit as st
+from altair.typing import ChartType
+
+PAPER, GROUND, INK, MUTED, LINE = "#fcfbf9", "#f3f0ea", "#1d2733", "#66717d", "#dcd7cd"
+ACCENT, BLUE, GREEN = "#c4561a", "#2b6291", "#3d7a55"
+SEVERITY = {"critical": "#a8231c", "high": "#c4561a", "medium": "#2b6291", "low": "#7b8794"}
+SERIES = [BLUE, ACCENT, GREEN, "#7a5c99", "#b08d2e", "#7b8794"]
+SAT = 100_000_000
+
+CSS = f"""
+<style>
+  .block-container {{ padding-top: 4.2rem; max-width: 1180px; }}
+  h1 {{ font-size: 1.7rem !important; padding-bottom: .7rem !important; }}
+  h3 {{ font-size: 1.05rem !important; padding: 1.1rem 0 .2rem !important; }}
+  .tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(138px, 1fr)); gap: .6rem; margin: .3rem 0; }}
+  .tile {{ background: {GROUND}; border-radius: 8px; padding: .65rem .8rem; min-width: 0; }}
+  .tile .name {{ color: {MUTED}; font-size: .78rem; }}
+  .tile .value {{ font-size: 1.45rem; font-weight: 600; line-height: 1.35; overflow-wrap: anywhere; }}
+  .tile .note {{ color: {MUTED}; font-size: .74rem; min-height: 1em; }}
+  .item {{ border-top: 1px solid {LINE}; padding: .55rem 0 .5rem; }}
+  .item .head {{ display: flex; flex-wrap: wrap; gap: .45rem; align-items: baseline; }}
+  .item .head {{ font-size: .8rem; color: {MUTED}; }}
+  .item .text {{ margin-top: .15rem; overflow-wrap: anywhere; font-size: .93rem; line-height: 1.4; }}
+  .chip {{ color: white; border-radius: 4px; padding: .05rem .42rem; font-size: .74rem; font-weight: 600; }}
+  .chip.plain {{ color: {INK}; background: {GROUND}; font-weight: 500; }}
+  .mono {{ font-family: ui-monospace, monospace; font-size: .84em; }}
+  a.mono {{ color: {BLUE}; text-decoration: none; }}
+  .empty {{ background: {GROUND}; border-radius: 8px; padding: 1.2rem; }}
+  .empty {{ color: {MUTED}; text-align: center; font-size: .9rem; }}
+  .ok {{ color: {GREEN}; }} .bad {{ color: {SEVERITY["critical"]}; font-weight: 600; }} .unclear {{ color: {MUTED}; }}
+  .scroll {{ overflow-x: auto; }}
+  table.plain {{ border-collapse: collapse; width: 100%; font-size: .86rem; }}
+  table.plain th {{ text-align: left; color: {MUTED}; font-weight: 500; padding: .25rem .7rem .25rem 0; }}
+  table.plain td {{ border-top: 1px solid {LINE}; padding: .3rem .7rem .3rem 0; vertical-align: top; }}
+  table.plain .number {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
+  table.plain .number {{ padding-right: 1.5rem; }}
+  table.plain td:last-child, table.plain th:last-child {{ padding-right: .2rem; }}
+</style>
+"""
+
+
+@alt.theme.register("txwatch", enable=True)
+def theme() -> alt.theme.ThemeConfig:
+    """Few lines, small labels, the palette."""
+    return {
+        "config": {
+            "background": "transparent",
+            "font": "Source Sans, Source Sans Pro, sans-serif",
+            "view": {"stroke": None},
+            "range": {"category": SERIES},
+            "axis": {
+                "labelColor": MUTED,
+                "titleColor": MUTED,
+                "titleFontWeight": "normal",
+                "titleFontSize": 11,
+                "labelFontSize": 11,
+                "gridColor": LINE,
+                "gridOpacity": 0.6,
+                "domain": False,
+                "ticks": False,
+                "labelPadding": 6,
+                "tickCount": 5,
+            },
+            "axisX": {"grid": False, "labelFlush": True, "labelOverlap": "greedy", "titlePadding": 4},
+            "legend": {
+                "orient": "top",
+                "title": None,
+                "labelColor": MUTED,
+                "labelFontSize": 11,
+                "symbolType": "square",
+                "symbolSize": 80,
+                "columns": 3,
+            },
+        }
+    }
+
+
+def btc(satoshi: float | None) -> str:
+    """An amount: BTC from 0.001 BTC on, satoshi below; a dash for unknown."""
+    if satoshi is None:
+        return "–"
+    if abs(satoshi) < SAT / 1000:
+        return f"{satoshi:,.0f} sat"
+    return f"{satoshi / SAT:,.2f} BTC" if abs(satoshi) >= SAT else f"{satoshi / SAT:.4f} BTC"
+
+
+def count(number: float) -> str:
+    """A count with thousands apart."""
+    return f"{number:,.0f}"
+
+
+def clock(moment: datetime) -> str:
+    """The time of day, UTC."""
+    return f"{moment:%H:%M:%S}"
+
+
+def span(seconds: float) -> str:
+    """A length of time in the one unit that says most."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"
+
+
+def short(txid: str) -> str:
+    """The beginning of a txid, enough to tell it from others."""
+    return f"{txid[:10]}…" if len(txid) > 20 else txid
+
+
+def tiles(*cells: tuple[str, str, str]) -> str:
+    """Figures side by side, as many as fit: (name, value, note). All of it is text, nothing is markup."""
+    inner = "".join(
+        f'<div class="tile"><div class="name">{escape(name)}</div><div class="value">{escape(value)}</div>'
+        f'<div class="note">{escape(note)}</div></div>'
+        for name, value, note in cells
+    )
+    return f'<div class="tiles">{inner}</div>'
+
+
+def chip(text: str, colour: str | None = None) -> str:
+    """A word on a colour."""
+    if colour is None:
+        return f'<span class="chip plain">{escape(text)}</span>'
+    return f'<span class="chip" style="background:{colour}">{escape(text)}</span>'
+
+
+def link(txid: str) -> str:
+    """A txid that leads to its page. Keys of system alerts lead nowhere."""
+    if len(txid) != 64:
+        return ""
+    return f'<a class="mono" href="/transaction?txid={escape(txid)}" target="_self">{escape(short(txid))}</a>'
+
+
+def item(head: list[str], text: str) -> str:
+    """One entry of a list: `head` are pieces of markup, `text` is text."""
+    return f'<div class="item"><div class="head">{" ".join(head)}</div><div class="text">{escape(text)}</div></div>'
+
+
+def empty(text: str) -> str:
+    """What is shown where there is nothing to show, and why."""
+    return f'<div class="empty">{escape(text)}</div>'
+
+
+def table(columns: list[str], rows: list[list[str]], numbers: set[int] | None = None) -> str:
+    """A small table of texts. `numbers` are the columns set to the right."""
+    right = numbers or set()
+    kind = ["number" if i in right else "" for i in range(len(columns))]
+    head = "".join(f'<th class="{k}">{escape(c)}</th>' for k, c in zip(kind, columns, strict=True))
+    body = "".join(
+        "<tr>" + "".join(f'<td class="{k}">{escape(cell)}</td>' for k, cell in zip(kind, row, strict=True)) + "</tr>"
+        for row in rows
+    )
+    return f'<div class="scroll"><table class="plain"><tr>{head}</tr>{body}</table></div>'
+
+
+def utc_axis(title: str = "UTC", form: str = "%H:%M") -> alt.X:
+    """A time axis in UTC over the column `since`."""
+    return alt.X("since:T", scale=alt.Scale(type="utc"), axis=alt.Axis(title=title, format=form))
+
+
+def at(moment: datetime) -> str:
+    """Day and time, UTC, as tooltips show it: by themselves they would show the reader's zone."""
+    return f"{moment:%d %b %H:%M} UTC"
+
+
+def log_axis(title: str) -> alt.Axis:
+    """An axis of a logarithmic scale with one line for each power of ten."""
+    return alt.Axis(title=title, values=[10**n for n in range(9)], format="~s")
+
+
+def draw(chart: ChartType) -> None:
+    """Show a chart in our theme alone: Streamlit's own would be laid over it."""
+    st.altair_chart(chart, theme=None)

@@ -1,0 +1,91 @@
+"""Drift: whether traffic is still like that which the champion was trained on."""
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+from altair.typing import ChartType
+
+from txwatch.dashboard import look
+from txwatch.dashboard.data import ask
+from txwatch.queries.drift import DriftSummary, list_drift, read_drift_html
+
+
+def page() -> None:
+    """The reports, the newest first."""
+    st.title("Drift")
+    reports = ask(list_drift, limit=168).items
+    if not reports:
+        st.html(look.empty("No drift report yet. One is made every hour once there is a champion."))
+        return
+    newest = reports[0]
+    st.html(
+        look.tiles(
+            ("Newest report", "drift" if newest.drifted else "no drift", f"{newest.computed_at:%d %b %H:%M} UTC"),
+            ("Features drifted", f"{newest.share:.0%}", f"of those watched, {len(newest.features)} shown"),
+            ("Compared", look.count(newest.rows), "recent transactions"),
+            ("Against", f"version {newest.model_version}", "what it was trained on"),
+        )
+    )
+    if len(reports) > 1:
+        st.subheader("Share of features that have drifted")
+        look.draw(_history(reports))
+    chosen = st.selectbox("Report", reports, format_func=_name)
+    if chosen.features:
+        look.draw(_features(chosen))
+    st.subheader("The report")
+    html = ask(read_drift_html, chosen.id)
+    if html:
+        st.iframe(html, height=900)
+
+
+def _name(report: DriftSummary) -> str:
+    return f"{report.computed_at:%d %b %H:%M} UTC, {'drift' if report.drifted else 'no drift'}"
+
+
+def _history(reports: list[DriftSummary]) -> ChartType:
+    frame = pd.DataFrame(
+        {
+            "since": [r.computed_at for r in reports],
+            "at": [look.at(r.computed_at) for r in reports],
+            "share": [r.share for r in reports],
+        }
+    )
+    return (
+        alt.Chart(frame, height=150)
+        .mark_line(color=look.BLUE, interpolate="step-after", point={"color": look.BLUE, "size": 40})
+        .encode(
+            x=look.utc_axis(form="%d %b %H:%M"),
+            y=alt.Y(
+                "share:Q", title="share", axis=alt.Axis(format="%", values=[0, 0.5, 1]), scale=alt.Scale(domain=[0, 1])
+            ),
+            tooltip=["at:N", alt.Tooltip("share:Q", format=".0%")],
+        )
+    )
+
+
+def _features(report: DriftSummary) -> ChartType:
+    frame = pd.DataFrame(
+        [
+            {
+                "feature": f.feature.replace("_", " "),
+                "distance": f.distance,
+                "limit": f.limit,
+                "state": "drifted" if f.distance > f.limit else "within its limit",
+            }
+            for f in report.features[:16]
+        ]
+    )
+    y = alt.Y("feature:N", sort=None, title=None, axis=alt.Axis(labelLimit=200))
+    bars = (
+        alt.Chart(frame, height=26 * len(frame) + 90)
+        .mark_bar(height=13)
+        .encode(
+            x=alt.X("distance:Q", title="distance from the training traffic, 0 to 1"),
+            y=y,
+            color=alt.Color(
+                "state:N", scale=alt.Scale(domain=["drifted", "within its limit"], range=[look.ACCENT, look.BLUE])
+            ),
+        )
+    )
+    limits = alt.Chart(frame).mark_tick(color=look.INK, thickness=2, size=18).encode(x="limit:Q", y=y)
+    return bars + limits

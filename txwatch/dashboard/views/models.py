@@ -1,0 +1,167 @@
+"""Models: champion against challenger, what each finds unusual, the budget, and what people say of the alerts."""
+
+from datetime import timedelta
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+from altair.typing import ChartType
+
+from txwatch.alerts.feedback import Precision, read_precision
+from txwatch.clock import utc_now
+from txwatch.dashboard import look
+from txwatch.dashboard.data import ask, settings
+from txwatch.dashboard.notices import freshness
+from txwatch.queries.models import (
+    HourOfScores,
+    ScoreBin,
+    VersionScores,
+    agreement,
+    hours_of_scores,
+    score_histogram,
+    scores_by_version,
+)
+from txwatch.queries.overview import read_overview
+
+DAY = timedelta(hours=24)
+
+
+def page() -> None:
+    """The models page."""
+    st.title("Models")
+    _models()
+
+
+@st.fragment(run_every=30)
+def _models() -> None:
+    freshness(ask(read_overview, utc_now()))
+    since = utc_now() - DAY
+    versions = ask(scores_by_version, since)
+    if not versions:
+        st.html(look.empty("No model has scored yet. The first is trained by itself after 5,000 transactions."))
+        return
+    st.html(_versions(versions))
+    champion = next((v for v in versions if not v.shadow), versions[0])
+    other = next((v for v in versions if v.model_version != champion.model_version), None)
+    if other is not None:
+        _against(champion, other)
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.subheader("Scores of the last day")
+        look.draw(_histogram(ask(score_histogram, since), champion.threshold))
+    with right:
+        st.subheader("Use of the alert budget")
+        look.draw(_budget(ask(hours_of_scores, since), settings().alerts_per_hour))
+    st.subheader("Useful, by people's verdicts")
+    judged = ask(read_precision, utc_now() - timedelta(days=30))
+    if judged:
+        look.draw(_precision(judged))
+    else:
+        st.html(look.empty("Nobody has judged an alert yet: the buttons below each message do, and the API."))
+
+
+def _versions(versions: list[VersionScores]) -> str:
+    return look.table(
+        ["version", "role", "scored", "unusual", "threshold", "median", "99 %", "last scored, UTC"],
+        [
+            [
+                v.model_version,
+                "shadow" if v.shadow else "scores",
+                look.count(v.scored),
+                f"{look.count(v.unusual)} ({v.unusual / v.scored:.2%})",
+                f"{v.threshold:.3f}",
+                f"{v.score_p50:.3f}",
+                f"{v.score_p99:.3f}",
+                f"{v.last_scored_at:%d %b %H:%M}",
+            ]
+            for v in versions
+        ],
+        numbers={2, 3, 4, 5, 6},
+    )
+
+
+def _against(champion: VersionScores, other: VersionScores) -> None:
+    a, b = champion.model_version, other.model_version
+    found = ask(agreement, a, b, utc_now() - DAY)
+    if not found.transactions:
+        return
+    either = found.unusual_a + found.unusual_b - found.unusual_both
+    st.subheader(f"Version {a} against version {b}")
+    st.html(
+        look.tiles(
+            ("Scored by both", look.count(found.transactions), "transactions of the last day"),
+            ("Correlation", "–" if found.correlation is None else f"{found.correlation:.3f}", "of their scores"),
+            (f"Only version {a}", look.count(found.unusual_a - found.unusual_both), "over its threshold"),
+            (f"Only version {b}", look.count(found.unusual_b - found.unusual_both), "over its threshold"),
+            ("Both", look.count(found.unusual_both), f"of {look.count(either)} over either's"),
+        )
+    )
+
+
+def _histogram(bins: list[ScoreBin], threshold: float) -> ChartType:
+    frame = pd.DataFrame(
+        [{"score": b.score + 0.005, "count": b.count, "version": f"version {b.model_version}"} for b in bins]
+    )
+    lines = (
+        alt.Chart(frame, height=230)
+        .mark_line(interpolate="step", strokeWidth=1.7)
+        .encode(
+            x=alt.X("score:Q", title="score", scale=alt.Scale(zero=False)),
+            y=alt.Y("count:Q", axis=look.log_axis("transactions"), scale=alt.Scale(type="log")),
+            color=alt.Color("version:N", legend=alt.Legend(symbolType="stroke")),
+            tooltip=["version:N", alt.Tooltip("score:Q", format=".3f"), "count:Q"],
+        )
+    )
+    rule = (
+        alt.Chart(pd.DataFrame({"at": [threshold]}))
+        .mark_rule(strokeDash=[4, 3], color=look.SEVERITY["critical"])
+        .encode(x="at:Q", tooltip=alt.value(f"threshold {threshold:.3f}"))
+    )
+    return alt.layer(lines, rule)
+
+
+def _budget(hours: list[HourOfScores], budget: float) -> ChartType:
+    frame = pd.DataFrame([{"since": h.since, "at": look.at(h.since), "over": h.over_threshold} for h in hours])
+    bars = (
+        alt.Chart(frame, height=230)
+        .mark_bar(color=look.BLUE, width={"band": 0.7})
+        .encode(
+            x=alt.X("utchours(since):O", title="hour, UTC", axis=alt.Axis(labelAngle=0)),
+            y=alt.Y("over:Q", title="over the threshold / h"),
+            tooltip=[
+                alt.Tooltip("at:N", title="at"),
+                alt.Tooltip("over:Q", title="over the threshold"),
+            ],
+        )
+    )
+    rule = (
+        alt.Chart(pd.DataFrame({"at": [budget]}))
+        .mark_rule(strokeDash=[4, 3], color=look.SEVERITY["critical"])
+        .encode(y="at:Q", tooltip=alt.value(f"budget {budget:g} an hour"))
+    )
+    return alt.layer(bars, rule)
+
+
+def _precision(judged: list[Precision]) -> ChartType:
+    frame = pd.DataFrame(
+        [
+            {
+                "what": f"{p.kind.replace('_', ' ')}, version {p.model_version or '–'}",
+                "share": p.share,
+                "text": f"{p.useful} of {p.judged}",
+            }
+            for p in judged[:12]
+        ]
+    )
+    base = alt.Chart(frame, height=26 * len(frame) + 40).encode(
+        y=alt.Y("what:N", sort=None, title=None, axis=alt.Axis(labelLimit=220)),
+        x=alt.X(
+            "share:Q",
+            title="share useful",
+            scale=alt.Scale(domain=[0, 1.12]),
+            axis=alt.Axis(format="%", values=[0, 0.5, 1]),
+        ),
+    )
+    return base.mark_bar(color=look.GREEN, height=14) + base.mark_text(align="left", dx=6, fontSize=11).encode(
+        text="text:N"
+    )

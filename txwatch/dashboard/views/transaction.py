@@ -1,0 +1,202 @@
+"""One transaction, explained: why its score is what it is, and where each of its features stands."""
+
+import re
+from html import escape
+from typing import Any
+
+import altair as alt
+import httpx
+import pandas as pd
+import streamlit as st
+from altair.typing import ChartType
+
+from txwatch.dashboard import look
+from txwatch.dashboard.data import ask, settings
+from txwatch.dashboard.views.now import alert_item
+from txwatch.queries.anomalies import list_anomalies
+from txwatch.queries.transactions import Coin, FeatureValue, TransactionDetail, read_transaction_detail
+
+MAX_COINS = 12
+
+
+def page() -> None:
+    """The page of a transaction that the address names, or that is typed in."""
+    st.title("One transaction")
+    asked = st.query_params.get("txid", "")
+    txid = st.text_input("Transaction id", value=asked, placeholder="64 hex digits", max_chars=64).strip().lower()
+    if not txid:
+        newest = ask(list_anomalies, limit=1).items
+        hint = f" For example {look.link(newest[0].txid)}, the newest unusual one." if newest else ""
+        st.html(f'<div class="empty">Enter a transaction id, or follow one from another page.{hint}</div>')
+        return
+    found = ask(read_transaction_detail, txid) if re.fullmatch("[0-9a-f]{64}", txid) else None
+    if found is None:
+        st.html(look.empty("No transaction with this id was landed."))
+        return
+    if txid != asked:
+        st.query_params["txid"] = txid
+    _explain(found)
+
+
+def _explain(tx: TransactionDetail) -> None:
+    rate = "unknown" if tx.fee_rate is None else f"{tx.fee_rate:,.1f} sat/vB"
+    # A challenger's score in shadow is no verdict.
+    newest = next((score for score in tx.scores if score.lane != "shadow"), None)
+    confirmed = "" if tx.confirmed_in is None else f"; in block {tx.confirmed_in:,}"
+    st.html(
+        look.tiles(
+            ("Total output", look.btc(tx.value_sat), f"{len(tx.inputs)} in, {len(tx.outputs)} out"),
+            ("Fee", look.btc(tx.fee_sat), rate),
+            ("Size", f"{look.count(tx.vsize)} vB", f"{look.count(tx.size)} bytes"),
+            ("Seen", f"{look.clock(tx.seen_at)} UTC", f"{tx.seen_at:%d %b %Y}, by {tx.source}{confirmed}"),
+            (
+                "Score",
+                f"{newest.score:.3f}" if newest else "not yet",
+                f"unusual from {newest.threshold:.3f} on" if newest else "its window is not scored yet",
+            ),
+        )
+    )
+    if tx.alert is not None:
+        st.html(alert_item(tx.alert.alert))
+        for update in tx.alert.updates:
+            st.caption(f"{look.clock(update.created_at)} UTC: {update.text}")
+    elif newest is not None and newest.is_anomaly:
+        st.html(look.item([look.chip("unusual", look.ACCENT)], "; ".join(r.text for r in newest.reasons)))
+    why, where = st.columns(2, gap="large")
+    with where:
+        st.subheader("Each feature among the newest transactions")
+        if tx.features:
+            look.draw(_strip(tx.features))
+        else:
+            st.html(look.empty("Features are computed when the window is sealed, some minutes after it."))
+    _coins(tx)
+    if tx.scores:
+        st.subheader("Scores")
+        st.html(
+            look.table(
+                ["model", "lane", "context", "score", "threshold", "verdict", "at, UTC"],
+                [
+                    [
+                        s.model_version,
+                        s.lane,
+                        str(s.context_version),
+                        f"{s.score:.4f}",
+                        f"{s.threshold:.4f}",
+                        "unusual" if s.is_anomaly else "ordinary",
+                        f"{s.scored_at:%d %b %H:%M:%S}",
+                    ]
+                    for s in tx.scores
+                ],
+                numbers={2, 3, 4},
+            )
+        )
+    # Last, because the first question after a start waits for the API to load the model.
+    with why:
+        st.subheader("How the score comes about")
+        _waterfall(tx.txid)
+
+
+@st.cache_data(ttl=60, show_spinner="Asking the model…")
+def _ask_api(base: str, txid: str) -> dict[str, Any] | None:
+    try:
+        answer = httpx.get(f"{base}/v1/transactions/{txid}/waterfall", timeout=30)
+    except httpx.HTTPError:
+        return None
+    return dict(answer.json()) if answer.status_code == 200 else None
+
+
+def _waterfall(txid: str) -> None:
+    found = _ask_api(settings().api_url, txid)
+    if found is None:
+        st.html(look.empty("The API has no answer: it does not run, there is no model, or no features yet."))
+        return
+    rows, score = [], found["rest"]
+    rows.append({"name": "everything else", "from": 0.0, "to": score, "text": "", "kind": "rest"})
+    for step in reversed(found["steps"]):
+        rows.append(
+            {
+                "name": step["feature"].replace("_", " "),
+                "from": score,
+                "to": score + step["lowers"],
+                "text": f"+{step['lowers']:.3f}",
+                "kind": "step",
+            }
+        )
+        score += step["lowers"]
+    rows.append({"name": "score", "from": 0.0, "to": score, "text": f"{score:.3f}", "kind": "score"})
+    frame = pd.DataFrame(rows[::-1])
+    y = alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=190))
+    low = max(0.0, found["rest"] - 0.1)
+    frame["from"] = frame["from"].clip(lower=low)
+    bars = (
+        alt.Chart(frame, height=34 * len(frame) + 40)
+        .mark_bar(height=18, cornerRadius=2)
+        .encode(
+            x=alt.X("from:Q", title="score", scale=alt.Scale(domain=[low, max(found["threshold"], score) + 0.06])),
+            x2="to:Q",
+            y=y,
+            color=alt.Color(
+                "kind:N",
+                legend=None,
+                scale=alt.Scale(domain=["rest", "step", "score"], range=["#c9ccd0", look.ACCENT, look.INK]),
+            ),
+        )
+    )
+    texts = (
+        alt.Chart(frame).mark_text(align="left", dx=5, fontSize=11, color=look.INK).encode(x="to:Q", y=y, text="text:N")
+    )
+    rule = (
+        alt.Chart(pd.DataFrame({"at": [found["threshold"]]}))
+        .mark_rule(strokeDash=[4, 3], color=look.SEVERITY["critical"])
+        .encode(x="at:Q")
+    )
+    look.draw(bars + texts + rule)
+    st.caption(
+        f"Each feature put back to its ordinary value lowers the score of model version {found['model_version']} by so"
+        f" much. The dashed line is the threshold, {found['threshold']:.3f}."
+    )
+
+
+def _strip(features: list[FeatureValue]) -> ChartType:
+    shown = [f for f in features if f.percentile is not None]
+    shown.sort(key=lambda f: -abs((f.percentile or 50) - 50))
+    frame = pd.DataFrame(
+        {
+            "feature": [f.name.replace("_", " ") for f in shown[:14]],
+            "percentile": [f.percentile for f in shown[:14]],
+            "value": [f"{f.value:,.4g} {f.unit}" for f in shown[:14]],
+        }
+    )
+    y = alt.Y("feature:N", sort=None, title=None, axis=alt.Axis(labelLimit=210, grid=True))
+    extreme = (alt.datum.percentile >= 99) | (alt.datum.percentile <= 1)
+    dots = (
+        alt.Chart(frame, height=22 * len(frame) + 40)
+        .mark_circle(size=90, opacity=1)
+        .encode(
+            x=alt.X("percentile:Q", title="percentile", scale=alt.Scale(domain=[0, 100])),
+            y=y,
+            color=alt.condition(extreme, alt.value(look.ACCENT), alt.value(look.BLUE)),
+            tooltip=["feature:N", "value:N", alt.Tooltip("percentile:Q", format=".1f")],
+        )
+    )
+    middle = alt.Chart(pd.DataFrame({"at": [50]})).mark_rule(color=look.LINE).encode(x="at:Q")
+    return alt.layer(middle, dots)
+
+
+def _coins(tx: TransactionDetail) -> None:
+    spent, created = st.columns(2, gap="large")
+    for place, title, coins in ((spent, "Inputs", tx.inputs), (created, "Outputs", tx.outputs)):
+        with place:
+            st.subheader(f"{title}, {len(coins):,}")
+            st.html(_coin_table(coins))
+
+
+def _coin_table(coins: list[Coin]) -> str:
+    largest = sorted(coins, key=lambda coin: -(coin.value or 0))[:MAX_COINS]
+    rows = "".join(
+        f'<tr><td class="mono" style="overflow-wrap:anywhere">{escape(coin.addr or "no address")}</td>'
+        f"<td>{escape(coin.type)}</td><td class=number>{escape(look.btc(coin.value))}</td></tr>"
+        for coin in largest
+    )
+    more = f"<p>The {MAX_COINS} largest are shown.</p>" if len(coins) > MAX_COINS else ""
+    return f'<div class="scroll"><table class="plain">{rows}</table></div>{more}'

@@ -1,0 +1,96 @@
+"""Whales: large values that likely changed hands, and between whom."""
+
+from datetime import timedelta
+from html import escape
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+from altair.typing import ChartType
+
+from txwatch.clock import utc_now
+from txwatch.dashboard import look
+from txwatch.dashboard.data import ask, settings
+from txwatch.dashboard.notices import freshness
+from txwatch.queries.anomalies import WhaleMove, list_whales
+from txwatch.queries.flows import FLOWS
+from txwatch.queries.overview import read_overview
+
+HOURS = {"6 hours": 6, "24 hours": 24, "7 days": 168}
+FLOW_COLOURS = [look.GREEN, look.ACCENT, look.MUTED, "#7a5c99", look.BLUE]
+
+
+def page() -> None:
+    """The whale tracker."""
+    st.title("Whales")
+    chosen = st.segmented_control("Span", list(HOURS), default="24 hours", label_visibility="collapsed") or "24 hours"
+    _whales(chosen)
+
+
+@st.fragment(run_every=10)
+def _whales(chosen: str) -> None:
+    freshness(ask(read_overview, utc_now()))
+    since = utc_now() - timedelta(hours=HOURS[chosen])
+    moves = ask(list_whales, since=since, limit=200).items
+    if not moves:
+        least = settings().whale_btc
+        st.html(look.empty(f"No movement of {least:,.0f} BTC or more in the last {chosen} (TXWATCH_WHALE_BTC)."))
+        return
+    largest = max(moves, key=lambda move: move.moved_sat)
+    st.html(
+        look.tiles(
+            ("Movements", look.count(len(moves)), f"in the last {chosen}"),
+            ("Likely moved", look.btc(sum(move.moved_sat for move in moves)), "without the senders' change"),
+            ("Largest", look.btc(largest.moved_sat), f"{look.clock(largest.seen_at)} UTC"),
+            *(
+                (flow.capitalize(), look.count(sum(m.flow == flow for m in moves)), "movements")
+                for flow in FLOWS
+                if any(m.flow == flow for m in moves)
+            ),
+        )
+    )
+    look.draw(_moves(moves))
+    st.html("".join(map(_item, moves[:40])))
+
+
+def _moves(moves: list[WhaleMove]) -> ChartType:
+    frame = pd.DataFrame(
+        [
+            {
+                "since": m.seen_at,
+                "at": look.at(m.seen_at),
+                "btc": m.moved_sat / look.SAT,
+                "flow": m.flow,
+                "txid": look.short(m.txid),
+            }
+            for m in moves
+        ]
+    )
+    seen = [flow for flow in FLOWS if flow in set(frame["flow"])]
+    return (
+        alt.Chart(frame, height=230)
+        .mark_circle(size=70, opacity=0.75)
+        .encode(
+            x=look.utc_axis(),
+            y=alt.Y("btc:Q", axis=look.log_axis("likely moved, BTC"), scale=alt.Scale(type="log", nice=True)),
+            color=alt.Color(
+                "flow:N", scale=alt.Scale(domain=seen, range=[FLOW_COLOURS[FLOWS.index(flow)] for flow in seen])
+            ),
+            tooltip=[
+                alt.Tooltip("at:N", title="at"),
+                alt.Tooltip("btc:Q", title="BTC", format=",.2f"),
+                alt.Tooltip("flow:N", title="flow"),
+                alt.Tooltip("txid:N", title="transaction"),
+            ],
+        )
+    )
+
+
+def _item(move: WhaleMove) -> str:
+    head = [
+        look.chip(move.flow, FLOW_COLOURS[FLOWS.index(move.flow)]),
+        escape(f"{look.clock(move.seen_at)} UTC"),
+        look.link(move.txid),
+        escape(f"{move.input_count} in, {move.output_count} out, fee {look.btc(move.fee_sat)}"),
+    ]
+    return look.item(head, "; ".join(reason.text for reason in move.reasons))

@@ -1,0 +1,195 @@
+"""Transactions as they were landed, and everything that is known of one of them."""
+
+import math
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from txwatch.features.contract import FEATURE_NAMES, FEATURES
+from txwatch.queries.alerts import AlertDetail, read_alert
+from txwatch.queries.explanations import Explanation, explanations
+from txwatch.queries.paging import DEFAULT_LIMIT, Page, Position, bounds, page_of
+from txwatch.queries.rows import dicts, rows_as
+from txwatch.store.database import Connection
+from txwatch.store.sql import statement
+
+RECENT_ROWS = 5_000
+"""So many of the newest transactions say what is ordinary for the percentiles of one."""
+
+
+@dataclass(frozen=True)
+class TransactionSummary:
+    """One transaction. Satoshi, vB and sat/vB; the fee is None where a spent output is unknown."""
+
+    txid: str
+    seen_at: datetime
+    value_sat: int
+    fee_sat: int | None
+    fee_rate: float | None
+    vsize: int
+    input_count: int
+    output_count: int
+    rbf: bool
+    source: str
+
+
+@dataclass(frozen=True)
+class Coin:
+    """An input's spent output, or an output. `value` in satoshi, None where the feed could not resolve it."""
+
+    addr: str | None
+    value: int | None
+    type: str
+    n: int
+
+
+@dataclass(frozen=True)
+class StoredScore:
+    """One score of a transaction: by which model, in which lane, and why. Insert-only."""
+
+    model_version: str
+    context_version: int
+    lane: str
+    score: float
+    threshold: float
+    is_anomaly: bool
+    reasons: list[Explanation]
+    scored_at: datetime
+
+
+@dataclass(frozen=True)
+class FeatureValue:
+    """One feature. `value` is None when unknown; `percentile` is its place among the newest transactions, 0 to 100."""
+
+    name: str
+    unit: str
+    value: float | None
+    percentile: float | None
+
+
+@dataclass(frozen=True)
+class TransactionDetail:
+    """Everything that is known of one transaction. Amounts in satoshi, `size` in bytes, times UTC."""
+
+    txid: str
+    seen_at: datetime
+    feed_time: datetime | None
+    landed_at: datetime
+    source: str
+    value_sat: int
+    input_sat: int | None
+    fee_sat: int | None
+    fee_rate: float | None
+    vsize: int
+    weight: int
+    size: int
+    rbf: bool
+    version: int
+    lock_time: int
+    inputs: list[Coin]
+    outputs: list[Coin]
+    features: list[FeatureValue]
+    scores: list[StoredScore]
+    alert: AlertDetail | None
+    confirmed_in: int | None
+    """Height of the block that holds it, None while none is known."""
+
+
+def list_transactions(
+    connection: Connection,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    min_value_sat: int = 0,
+    source: str | None = None,
+    cursor: str | None = None,
+    limit: int = DEFAULT_LIMIT,
+) -> Page[TransactionSummary]:
+    """Transactions seen in [since, until), newest first. Raises BadCursorError."""
+    rows = rows_as(
+        connection,
+        TransactionSummary,
+        statement(__file__, "list_transactions"),
+        {
+            "since": since,
+            "until": until,
+            "min_value_sat": min_value_sat,
+            "source": source,
+            "limit": limit + 1,
+            **bounds(cursor),
+        },
+    )
+    return page_of(rows, limit, lambda row: Position(row.seen_at, row.txid))
+
+
+def read_transaction_detail(connection: Connection, txid: str) -> TransactionDetail | None:
+    """One transaction with its features, scores and alert, or None when it was never landed."""
+    found = dicts(connection, statement(__file__, "transaction_detail"), {"txid": txid})
+    if not found:
+        return None
+    row = found[0]
+    return TransactionDetail(
+        **row
+        | {
+            "inputs": [Coin(**coin) for coin in row["inputs"]],
+            "outputs": [Coin(**coin) for coin in row["outputs"]],
+            "features": read_feature_values(connection, txid),
+            "scores": read_scores(connection, txid),
+            "alert": read_alert(connection, txid),
+        }
+    )
+
+
+def read_scores(connection: Connection, txid: str) -> list[StoredScore]:
+    """All scores of a transaction, the newest first."""
+    rows = dicts(
+        connection,
+        "SELECT model_version, context_version, lane, score, threshold, is_anomaly, reasons, scored_at"
+        " FROM transaction_scores WHERE txid = %(txid)s ORDER BY scored_at DESC",
+        {"txid": txid},
+    )
+    return [StoredScore(**row | {"reasons": explanations(row["reasons"])}) for row in rows]
+
+
+def read_feature_values(connection: Connection, txid: str) -> list[FeatureValue]:
+    """The features of a transaction in the order of the contract, empty while they are not computed."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        own = cursor.execute(
+            sql.SQL("SELECT {} FROM transaction_features WHERE txid = %s LIMIT 1").format(
+                sql.SQL(", ").join(map(sql.Identifier, FEATURE_NAMES))
+            ),
+            [txid],
+        ).fetchone()
+        if own is None:
+            return []
+        places = cursor.execute(_places(), {"limit": RECENT_ROWS, **own}).fetchone() or {}
+    return [
+        FeatureValue(
+            name=feature.name,
+            unit=feature.unit,
+            value=known(own[feature.name]),
+            percentile=None if known(own[feature.name]) is None else places.get(feature.name),
+        )
+        for feature in FEATURES
+    ]
+
+
+def known(value: float | None) -> float | None:
+    """A number, or None for one that is unknown: JSON has no NaN."""
+    return None if value is None or math.isnan(value) else value
+
+
+def _places() -> sql.Composed:
+    """Of each feature the share of the newest transactions that are below it, ties counted half, in percent."""
+    shares = sql.SQL(", ").join(
+        sql.SQL(
+            "100 * avg(CASE WHEN {0} < {1} THEN 1 WHEN {0} = {1} THEN 0.5 ELSE 0 END)"
+            " FILTER (WHERE {0} <> 'NaN')::float8 AS {0}"
+        ).format(sql.Identifier(name), sql.Placeholder(name))
+        for name in FEATURE_NAMES
+    )
+    return sql.SQL(
+        "SELECT {} FROM (SELECT {} FROM transaction_features ORDER BY seen_at DESC LIMIT %(limit)s) AS recent"
+    ).format(shares, sql.SQL(", ").join(map(sql.Identifier, FEATURE_NAMES)))
