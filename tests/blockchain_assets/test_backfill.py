@@ -1,7 +1,7 @@
 """Many windows are backfilled in one run, which shows how far it is, and gives the same rows each time."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import dagster as dg
 import pytest
@@ -20,6 +20,12 @@ HOURS = 3
 SPAN = timedelta(hours=HOURS)
 """The run of a day does the same eight times as often; most of its time goes into Dagster's own events."""
 TABLES = ("address_activity", "address_windows", "network_baseline", "transaction_features")
+
+
+@pytest.fixture(scope="module")
+def history_start() -> datetime:
+    """The traffic below begins with the first partition."""
+    return HISTORY_START
 
 
 @pytest.fixture
