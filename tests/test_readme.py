@@ -1,0 +1,49 @@
+"""What the README says exists: settings, commands, make targets, files, ports."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from txwatch.cli import app
+from txwatch.settings_page import EXAMPLE, README, example, in_readme
+from txwatch.system.environment import PORTS
+
+PROJECT = Path(__file__).parents[1]
+TEXT = README.read_text()
+
+
+def test_its_settings_are_those_of_the_class() -> None:
+    """`python -m txwatch.settings_page` writes both."""
+    assert in_readme(TEXT) == TEXT
+    assert EXAMPLE.read_text() == example()
+
+
+def test_its_commands_and_options_exist() -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    named = re.findall(r"`txwatch ([a-z]+)([^`]*)`", TEXT)
+    assert {name for name, _ in named} >= {"demo", "run", "ingest", "status", "evaluate", "record", "api"}
+    for name, rest in named:
+        assert name in commands, name
+        options = {option for parameter in commands[name].params for option in parameter.opts}
+        assert set(re.findall(r"(?:`|^)make ([a-z]+)(?:`|$)", TEXT, re.MULTILINE)) <= targets
+
+
+def test_every_command_is_in_it() -> None:
+    for name in get_command(app).commands:  # type: ignore[attr-defined]
+        assert f"`txwatch {name}" in TEXT, name
+
+
+def test_its_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"make ([a-z]+)", TEXT)) <= targets
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#:]+)\)", TEXT))))
+def test_what_it_links_to_is_there(target: str) -> None:
+    assert (PROJECT / target).exists()
+
+
+def test_its_ports_are_those_of_the_system() -> None:
+    assert {int(port) for port in re.findall(r"http://127\.0\.0\.1:(\d+)", TEXT)} <= set(PORTS.values())
