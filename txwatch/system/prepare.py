@@ -7,7 +7,6 @@ from pathlib import Path
 
 from txwatch.errors import UserError
 from txwatch.store.migrate import migrate, record_history_start
-from txwatch.system.environment import PROJECT
 
 PREPARATIONS = {
     "Dagster": ["-m", "blockchain_assets.instance"],
@@ -41,7 +40,7 @@ class Preparation:
 def _start(arguments: list[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
     with log.open("w") as output:
         return subprocess.Popen(  # noqa: S603 - our own commands
-            [sys.executable, *arguments], env=dict(environment), cwd=PROJECT, stdout=output, stderr=subprocess.STDOUT
+            [sys.executable, *arguments], env=dict(environment), stdout=output, stderr=subprocess.STDOUT
         )
 
 
