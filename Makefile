@@ -4,12 +4,15 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test soak lint bench clean
+.PHONY: help demo run test soak lint lock secrets security bench clean
 
 help:
 	@echo "make demo   the whole system from nothing, on simulated or captured traffic"
 	@echo "make run    the same on the live feed"
 	@echo "make test   the test suite        make lint   ruff, formatting, types, layers"
+	@echo "make soak   long chaos tests      make security  known flaws, secrets and the cloud's settings"
+	@echo "make lock   pin the newest of what pyproject.toml asks for"
+	@echo "make secrets  what docker-compose.yml reads"
 	@echo "make bench  all measurements      make clean  remove what was installed and stored"
 
 # Every package is pinned and checked against its hash, so dependencies need no resolving (--no-deps).
@@ -23,14 +26,43 @@ $(INSTALLED): requirements.lock pyproject.toml
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
+soak: $(INSTALLED)
+	$(BIN)/python -m pytest -m soak
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+# Tools whose own packages would get in the way of the product's, each in an environment of its own.
+TOOLS := .tools
+$(TOOLS)/uv: TOOL := uv==0.13.9
+$(TOOLS)/pip-audit: TOOL := pip-audit==2.10.0
+$(TOOLS)/checkov: TOOL := checkov==3.2.0
+$(TOOLS)/detect-secrets: TOOL := detect-secrets==1.5.0
+$(TOOLS)/%:
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet --disable-pip-version-check $(TOOL) || { rm -rf $@; exit 1; }
+
+security: $(TOOLS)/pip-audit $(TOOLS)/checkov $(TOOLS)/detect-secrets
+	$(TOOLS)/pip-audit/bin/pip-audit --no-deps --disable-pip -r requirements.lock
+	$(TOOLS)/checkov/bin/checkov --config-file deploy/checkov.yaml
+	git ls-files -z | xargs -0 $(TOOLS)/detect-secrets/bin/detect-secrets-hook --baseline deploy/secrets.baseline
+
+# Names, versions and hashes, no addresses; what is pinned already stays, unless it must move. UPGRADE=1 moves all.
+PIN = $(TOOLS)/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-header --no-annotate --all-extras $(if $(UPGRADE),--upgrade) pyproject.toml
+lock: $(TOOLS)/uv
+	$(PIN) --group dev --output-file requirements.lock
+	cp requirements.lock deploy/docker/requirements.lock
+	$(PIN:--upgrade=) --group build --output-file deploy/docker/requirements.lock
+
+secrets:
+	@deploy/docker/make-secrets.sh
+
 clean:
-	rm -rf $(VENV) .txwatch .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(TOOLS) .txwatch .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 demo: $(INSTALLED)
 	@$(BIN)/txwatch demo $(if $(CAPTURE),--capture=$(CAPTURE)) $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(RATE),--rate=$(RATE))

