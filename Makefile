@@ -38,8 +38,8 @@ lint: $(INSTALLED)
 # Tools whose own packages would get in the way of the product's, each in an environment of its own.
 TOOLS := .tools
 $(TOOLS)/uv: TOOL := uv==0.13.9
-$(TOOLS)/pip-audit: TOOL := pip-audit==2.10.0
-$(TOOLS)/checkov: TOOL := checkov==3.2.0
+$(TOOLS)/pip-audit: TOOL := pip-audit==2.10.1
+$(TOOLS)/checkov: TOOL := checkov==3.3.30
 $(TOOLS)/detect-secrets: TOOL := detect-secrets==1.5.0
 $(TOOLS)/%:
 	$(PYTHON) -m venv $@

@@ -78,7 +78,7 @@ class Machine:
     def here(self, text: str) -> str:
         """The text with what only exists in containers replaced."""
         for name in self.services:
-            text = re.sub(rf"(?<=[/@,])\b{name}(?=:\d)|^{name}(?=:\d|$)", "127.0.0.1", text)
+            text = re.sub(rf"(?:(?<=[/@,])|^){name}(?=:\d)", "127.0.0.1", text)
         text = text.replace("/run/secrets", str(self.secrets)).replace("0.0.0.0", "127.0.0.1")
         # A checkout has at its top what a wheel has under share/.
         text = text.replace("/opt/txwatch/share/txwatch", str(PROJECT))
@@ -96,6 +96,9 @@ class Machine:
     def environment(self, service: Mapping[str, Any]) -> dict[str, str]:
         """What the service's processes see: the file's variables, and of this machine's only what finds programs."""
         stated = {name: self.here(str(value)) for name, value in service.get("environment", {}).items()}
+        hosts = {
+            name: "127.0.0.1" for name, value in stated.items() if name.endswith("_HOST") and value in self.services
+        }
         # The programs of this interpreter stand for those of the image; txwatch runs from the checkout.
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        return {"PATH": path, "PYTHONPATH": str(PROJECT), "HOME": str(self.data), **stated}
+        return {"PATH": path, "PYTHONPATH": str(PROJECT), "HOME": str(self.data), **stated, **hosts}

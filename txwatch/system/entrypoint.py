@@ -31,6 +31,10 @@ class SecretFileError(UserError):
     """A file that should hold a secret cannot be read."""
 
 
+class NoCommandError(UserError):
+    """The command is not installed."""
+
+
 def with_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment with NAME set from the file that NAME_FILE names, if NAME is not set; an empty file sets nothing.
 
@@ -61,8 +65,14 @@ def _with_password(url: str, password: str) -> str:
 
 
 def run(command: list[str], environment: Mapping[str, str]) -> int:
-    """Run the command until it ends, then what it left behind until that has. Returns its exit status."""
-    child = subprocess.Popen(command, env=dict(environment))  # noqa: S603 - the container's own command
+    """Run the command until it ends, then what it left behind until that has. Returns its exit status.
+
+    Raises NoCommandError.
+    """
+    try:
+        child = subprocess.Popen(command, env=dict(environment))  # noqa: S603 - the container's own command
+    except FileNotFoundError:
+        raise NoCommandError(f"there is no command {command[0]}") from None
     family: set[psutil.Process] = set()
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
