@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test soak lint lock secrets security bench clean
+.PHONY: help demo run test soak lint lock secrets security dist bench clean
 
 help:
 	@echo "make demo   the whole system from nothing, on simulated or captured traffic"
@@ -58,11 +58,15 @@ lock: $(TOOLS)/uv
 	cp requirements.lock deploy/docker/requirements.lock
 	$(PIN:--upgrade=) --group build --output-file deploy/docker/requirements.lock
 
+dist: $(INSTALLED)
+	rm -rf dist && mkdir dist
+	$(BIN)/python -c 'from hatchling.build import build_wheel; build_wheel("dist")'
+
 secrets:
 	@deploy/docker/make-secrets.sh
 
 clean:
-	rm -rf $(VENV) $(TOOLS) .txwatch .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(TOOLS) dist .txwatch .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 demo: $(INSTALLED)
 	@$(BIN)/txwatch demo $(if $(CAPTURE),--capture=$(CAPTURE)) $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(RATE),--rate=$(RATE))
