@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -25,18 +25,20 @@ from tests.conftest import database_named
 from tests.deploy.compose import PROJECT
 from tests.deploy.processes import Processes, quiet_environment
 from tests.waiting import wait_until
+from txwatch.clock import utc_now
 from txwatch.settings import Settings
 from txwatch.simulator.traffic import Simulator
 from txwatch.store.migrate import migrate
 from txwatch.system.environment import system_environment
 from txwatch.system.history import land_history
 from txwatch.system.prepare import Preparation
-from txwatch.windows import window_key, window_range
+from txwatch.windows import window_key, window_range, window_start
 
 pytestmark = pytest.mark.soak
 
-DAY = datetime(2026, 3, 1, tzinfo=UTC)
-END = DAY + timedelta(days=1)
+END = window_start(utc_now())
+"""Training takes the latest features, so the day has just ended."""
+DAY = END - timedelta(days=1)
 RATE = 0.4
 """Transactions a second: a day that is long rather than full."""
 WINDOWS_PER_RUN = 12

@@ -1,4 +1,4 @@
-"""The workflows follow GitHub's schema, pin what they use, and call only what the Makefile has; hooks are `make lint`."""
+"""The workflows follow their schema, pin what they use, and call only what the Makefile has; hooks are `make lint`."""
 
 import re
 import subprocess

@@ -44,12 +44,14 @@ def test_a_secret_comes_from_its_file_and_a_variable_that_is_set_wins(tmp_path: 
             "DATABASE_PASSWORD": "set",
             "DATABASE_PASSWORD_FILE": str(token),
             "SSL_CERT_FILE": "/not/a/secret",
+            "MLFLOW_S3_ENDPOINT_URL": "",
         }
     )
     assert found["TELEGRAM_BOT_TOKEN"] == "1:abc"
     assert found["DATABASE_PASSWORD"] == "set"
     assert "TXWATCH_API_KEY" not in found
     assert "SSL_CERT" not in found
+    assert "MLFLOW_S3_ENDPOINT_URL" not in found
 
 
 @pytest.mark.parametrize(

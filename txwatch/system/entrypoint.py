@@ -38,9 +38,10 @@ class NoCommandError(UserError):
 def with_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment with NAME set from the file that NAME_FILE names, if NAME is not set; an empty file sets nothing.
 
-    A DATABASE_URL without a password gets that of DATABASE_PASSWORD. Raises SecretFileError.
+    A variable that is empty is left out: libraries would take it for a value. A DATABASE_URL without a password gets
+    that of DATABASE_PASSWORD. Raises SecretFileError.
     """
-    found = dict(environment)
+    found = {name: value for name, value in environment.items() if value}
     for name, path in environment.items():
         bare = name.removesuffix(_FILE)
         if bare == name or bare not in SECRETS or environment.get(bare):
@@ -102,7 +103,9 @@ def main(command: list[str]) -> int:
         print("usage: python -m txwatch.system.entrypoint COMMAND...", file=sys.stderr)
         return 2
     try:
-        os.environ.update(with_secrets(os.environ))
+        environment = with_secrets(os.environ)
+        os.environ.clear()
+        os.environ.update(environment)
         settings = Settings()
         if settings.database_url is None:
             return run(command, os.environ)
