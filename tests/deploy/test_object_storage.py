@@ -119,5 +119,5 @@ def test_a_model_goes_into_the_bucket_and_comes_back_the_same(tracking_uri: str,
     assert {"model.skops", "card.json", "reference.parquet", "promotion.json"} <= {
         key.rpartition("/")[2] for key in keys
     }
-    # The client keeps nothing, and has no key of the bucket's: the server stands between, or gives addresses that expire.
+    # The client keeps nothing and has no key of the bucket: the server stands between, or gives addresses that expire.
     assert not (tmp_path / "home").exists()
