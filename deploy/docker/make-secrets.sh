@@ -13,7 +13,7 @@ random() {
 make() {
     if [ ! -e "$folder/$1" ]; then
         printf '%s\n' "$2" >"$folder/$1"
-        chmod 0444 "$folder/$1"
+        chmod 0644 "$folder/$1"
         echo "made $folder/$1"
     fi
 }

@@ -107,7 +107,7 @@ resource "aws_s3_bucket_policy" "this" {
 locals {
   project = "${path.module}/../.."
   host_files = var.localstack ? toset([]) : setunion(
-    ["docker-compose.yml", "deploy/terraform/compose.aws.yml", "deploy/docker/make-secrets.sh"],
+    ["docker-compose.yml", "deploy/terraform/compose.aws.yml", "deploy/docker/make-secrets.sh", "deploy/docker/prometheus.yml"],
     [for file in fileset(local.project, "deploy/monitoring/**") : file],
   )
 }

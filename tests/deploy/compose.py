@@ -78,7 +78,7 @@ class Machine:
     def here(self, text: str) -> str:
         """The text with what only exists in containers replaced."""
         for name in self.services:
-            text = re.sub(rf"(?:(?<=[/@,])|^){name}(?=:\d)", "127.0.0.1", text)
+            text = re.sub(rf"(?:(?<=[/@,\"])|^){name}(?=:\d)", "127.0.0.1", text)
         text = text.replace("/run/secrets", str(self.secrets)).replace("0.0.0.0", "127.0.0.1")
         # A checkout has at its top what a wheel has under share/.
         text = text.replace("/opt/txwatch/share/txwatch", str(PROJECT))

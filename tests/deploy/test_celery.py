@@ -5,11 +5,13 @@ import shutil
 import socket
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -125,6 +127,11 @@ def whole_day() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def one_machine(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Site:
     """A day landed, featured and scored by one process."""
+    with warnings.catch_warnings():
+        # They warn of themselves while they are imported, which is no test's business.
+        warnings.simplefilter("ignore")
+        for module in "dagster_mlflow", "mlflow.pyfunc", "mlflow.sklearn", "feast", "skops.io":
+            import_module(module)
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE celery_one")
     url = database_named(server_url, "celery_one")

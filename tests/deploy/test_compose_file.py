@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.main import get_command
 
 from tests.deploy import compose
@@ -216,17 +217,28 @@ def test_make_secrets_makes_each_secret_once_and_closes_their_folder(tmp_path: P
     assert {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()} == made
 
 
-def test_the_monitoring_asks_services_by_the_names_that_they_have_here() -> None:
-    folder = compose.PROJECT / "deploy/monitoring"
+def test_prometheus_asks_services_by_the_names_that_they_have_here() -> None:
+    configuration = yaml.safe_load((compose.PROJECT / "deploy/docker/prometheus.yml").read_text())
+    targets = [target for job in configuration["scrape_configs"] for target in job["static_configs"][0]["targets"]]
+    assert targets == [f"api:{UIS['api']}", f"127.0.0.1:{UIS['prometheus']}"]
+    mounted = [volume.split(":")[1] for volume in SERVICES["prometheus"]["volumes"]]
+    assert set(configuration["rule_files"]) <= set(mounted)
+
+
+def test_prometheus_otherwise_does_what_it_does_without_docker() -> None:
+    without = compose.PROJECT / "deploy/monitoring/prometheus.yml"
+    if not without.exists():
+        pytest.skip("this build has no deploy/monitoring")
+    here, there = (
+        yaml.safe_load(file.read_text()) for file in (compose.PROJECT / "deploy/docker/prometheus.yml", without)
+    )
+    assert here["global"] == there["global"]
+    assert [job["job_name"] for job in here["scrape_configs"]] == [job["job_name"] for job in there["scrape_configs"]]
+
+
+def test_grafana_is_told_what_its_provisioning_reads() -> None:
+    folder = compose.PROJECT / "deploy/monitoring/grafana/provisioning"
     if not folder.exists():
         pytest.skip("this build has no deploy/monitoring")
-    import yaml
-
-    configuration = yaml.safe_load((folder / "prometheus.yml").read_text())
-    targets = [
-        target
-        for job in configuration["scrape_configs"]
-        for static in job.get("static_configs", [])
-        for target in static["targets"]
-    ]
-    assert any(target.split(":")[0] in SERVICES for target in targets)
+    read = {name for file in folder.rglob("*.yml") for name in re.findall(r"\$(\w+)", file.read_text())}
+    assert read <= set(SERVICES["grafana"]["environment"])

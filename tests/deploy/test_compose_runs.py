@@ -123,13 +123,15 @@ def test_the_whole_set_serves_an_alert_end_to_end_and_leaves_cleanly(tmp_path: P
                 continue
             system.start(name)
             wait_until(partial(system.is_healthy, name), f"the health of {name}", HEALTHY_SECONDS)
-        if shutil.which("prometheus") and (compose.PROJECT / "deploy/monitoring").exists():
+        rules = compose.PROJECT / "deploy/monitoring/rules.yml"
+        if shutil.which("prometheus") and rules.exists():
+            configuration = tmp_path / "prometheus.yml"
+            text = (compose.PROJECT / "deploy/docker/prometheus.yml").read_text()
+            configuration.write_text(machine.here(text).replace("/etc/prometheus/rules.yml", str(rules)))
             words = [
-                word.replace("/etc/prometheus", str(compose.PROJECT / "deploy/monitoring")).replace(
-                    "/prometheus", str(tmp_path / "prometheus"), 1
+                word.replace("/etc/prometheus/prometheus.yml", str(configuration)).replace(
+                    "path=/prometheus", f"path={tmp_path}/metrics"
                 )
-                if not word.startswith("--config")
-                else word.replace("/etc/prometheus", str(compose.PROJECT / "deploy/monitoring"))
                 for word in services["prometheus"]["command"]
             ]
             processes.start("prometheus", ["prometheus", *words], {"PATH": "/usr/bin:/bin"}, tmp_path)
