@@ -46,9 +46,9 @@ variable "database_class" {
 }
 
 variable "database_storage_gib" {
-  description = "A day of transactions takes about 0.7 GB with its features and scores; TXWATCH_RETENTION_DAYS are kept."
+  description = "A day of transactions takes about 2.3 GB with its features and scores; RDS adds up to three times as much by itself."
   type        = number
-  default     = 100
+  default     = 250
 }
 
 variable "multi_az" {

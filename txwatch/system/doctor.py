@@ -138,7 +138,7 @@ def look_at_machine(settings: Settings) -> Iterator[Finding]:
         yield wrong("state", f"{home} cannot be written", "set TXWATCH_HOME to a folder that can")
     free = shutil.disk_usage(place).free
     if free < DISK_BYTES:
-        remedy = "free some, or lower TXWATCH_RETENTION_DAYS; a year of transactions takes about 250 GB"
+        remedy = "free some, or lower TXWATCH_RETENTION_DAYS; a day of transactions takes about 2.3 GB"
         yield wrong("disk", f"{free / 2**30:.1f} GiB are free under {place}", remedy)
     else:
         yield good("disk", f"{free / 2**30:.0f} GiB are free under {place}")
