@@ -4,13 +4,14 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test soak lint lock secrets security dist bench clean
+.PHONY: help demo run test soak fuzz lint lock secrets security dist bench clean
 
 help:
 	@echo "make demo   the whole system from nothing, on simulated or captured traffic"
 	@echo "make run    the same on the live feed"
 	@echo "make test   the test suite        make lint   ruff, formatting, types, layers"
-	@echo "make soak   long chaos tests      make security  known flaws, secrets and the cloud's settings"
+	@echo "make soak   long chaos tests      make fuzz   a million generated messages for the decoder"
+	@echo "make security  known flaws, secrets and the cloud's settings"
 	@echo "make lock   pin the newest of what pyproject.toml asks for"
 	@echo "make secrets  what docker-compose.yml reads"
 	@echo "make bench  all measurements      make clean  remove what was installed and stored"
@@ -28,6 +29,12 @@ test: $(INSTALLED)
 
 soak: $(INSTALLED)
 	$(BIN)/python -m pytest -m soak
+
+fuzz: $(INSTALLED)
+	$(BIN)/python -m tests.wire.fuzz --count 1000000
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

@@ -17,8 +17,11 @@ def address_activity_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.Ass
         " seen. Summed over a trailing day where a transaction is scored.",
     )
     def address_activity(context: dg.AssetExecutionContext, database: DatabaseResource) -> dg.MaterializeResult:
-        with database.connect() as connection, connection.transaction():
-            buckets = write_address_activity(connection, *window_span(context))
-        return dg.MaterializeResult(metadata={"buckets": buckets})
+        buckets = 0
+        with database.connect() as connection:
+            for hour, written in enumerate(write_address_activity(connection, *window_span(context)), start=1):
+                buckets += written
+                context.log.info(f"Hour {hour}: {buckets} buckets so far.")
+        return dg.MaterializeResult(metadata={"buckets_written": buckets})
 
     return address_activity

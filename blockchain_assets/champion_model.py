@@ -8,53 +8,96 @@ from blockchain_assets.windows import OWNERS
 from resources.database import DatabaseResource
 from resources.model_registry import ModelRegistryResource
 from txwatch.clock import utc_now
-from txwatch.detection.gate import CHECKS, GateCheck, judge, passes
-from txwatch.features.store import read_recent_features
+from txwatch.detection.gate import CHECKS, GateCheck, Showing, judge, passes
+from txwatch.detection.registry import comparable_champion
+from txwatch.evaluation.examination import examine, read_held_out
+from txwatch.windows import window_start
 
 KEY = dg.AssetKey("champion_model")
 JUDGED_ON = timedelta(hours=1)
 
 
-@dg.asset(
-    key=KEY,
-    deps=["anomaly_model"],
-    group_name="models",
-    owners=OWNERS,
-    kinds={"mlflow"},
-    pool="models",
-    automation_condition=dg.AutomationCondition.eager(),
-    check_specs=[dg.AssetCheckSpec(name, asset=KEY, description=text) for name, text in CHECKS.items()],
-    description="Judges the challenger on the last hour of traffic, and moves the alias @champion to it if it passes"
-    " every check. Otherwise the champion stays, and the checks say why.",
-)
-def champion_model(
-    context: dg.AssetExecutionContext, database: DatabaseResource, model_registry: ModelRegistryResource
-) -> dg.MaterializeResult:
-    registry = model_registry.open()
-    challenger = registry.challenger()
-    if challenger is None:
-        raise dg.Failure("There is no challenger to judge: materialize anomaly_model first.", allow_retries=False)
-    with database.connect() as connection:
-        features = read_recent_features(connection, utc_now() - JUDGED_ON)
-    checks = judge(challenger, features)
-    champion = registry.champion_version()
-    if passes(checks):
-        registry.promote(challenger.version, {check.name: check.figures for check in checks})
-        champion = challenger.version
-    elif champion is None:
-        failed = ", ".join(check.name for check in checks if not check.passed)
-        raise dg.Failure(f"The first challenger, version {challenger.version}, failed: {failed}.", allow_retries=False)
-    context.log.info(f"Challenger {challenger.version}, champion {champion}.")
-    return dg.MaterializeResult(
-        metadata={
-            "champion_version": champion,
-            "challenger_version": challenger.version,
-            "decision": "promoted" if champion == challenger.version else "kept the champion",
-            "threshold": challenger.threshold,
-        },
-        check_results=[_as_asset_check(check) for check in checks],
+def champion_model_asset(whale_btc: float) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=KEY,
+        deps=["anomaly_model"],
+        group_name="models",
+        owners=OWNERS,
+        kinds={"mlflow"},
+        pool="models",
+        automation_condition=dg.AutomationCondition.eager(),
+        check_specs=[dg.AssetCheckSpec(name, asset=KEY, description=text) for name, text in CHECKS.items()],
+        description="Judges the challenger, beside the champion, on the windows that were held out of its training and"
+        " on known cases, and moves the alias @champion to it if it passes every check. Otherwise the champion stays,"
+        " and the checks say why.",
     )
+    def champion_model(
+        context: dg.AssetExecutionContext, database: DatabaseResource, model_registry: ModelRegistryResource
+    ) -> dg.MaterializeResult:
+        registry = model_registry.open()
+        challenger = registry.challenger()
+        if challenger is None:
+            raise dg.Failure("There is no challenger to judge: materialize anomaly_model first.", allow_retries=False)
+        champion = comparable_champion(registry)
+        now = utc_now()
+        with database.connect() as connection:
+            held_out = read_held_out(
+                connection, max(challenger.card.trained_to, window_start(now - JUDGED_ON)), window_start(now)
+            )
+        if not held_out:
+            raise dg.Failure(
+                f"No window since {challenger.card.trained_to:%Y-%m-%d %H:%M} UTC has features, so there is nothing to"
+                " judge on: materialize transaction_features for the last hour.",
+                allow_retries=False,
+            )
+        models = [challenger] if champion is None or champion.version == challenger.version else [challenger, champion]
+        showings = examine(models, held_out, whale_btc=whale_btc)
+        checks = judge(showings[0], showings[1] if len(showings) > 1 else None)
+        decision = {
+            "challenger": challenger.version,
+            "champion": registry.champion_version(),
+            "checks": {
+                check.name: {"passed": check.passed, "reason": check.reason, **check.figures} for check in checks
+            },
+            "showings": {showing.version: showing.figures for showing in showings},
+        }
+        reasons = "; ".join(check.reason or check.name for check in checks if not check.passed)
+        if passes(checks):
+            registry.promote(challenger.version, decision)
+        else:
+            registry.refuse(challenger.version, decision)
+            if registry.champion_version() is None:
+                raise dg.Failure(
+                    f"The first challenger, version {challenger.version}, was refused: {reasons}.", allow_retries=False
+                )
+        context.log.info(f"Challenger {challenger.version}: {reasons or 'promoted'}.")
+        return dg.MaterializeResult(
+            metadata={
+                "champion_version": registry.champion_version(),
+                "challenger_version": challenger.version,
+                "decision": "refused" if reasons else "promoted",
+                "reasons": reasons or "It passed every check.",
+                "held_out_transactions": len(showings[0].scores),
+                "comparison": dg.MetadataValue.md(comparison(showings)),
+                "threshold": challenger.threshold,
+            },
+            check_results=[_as_asset_check(check) for check in checks],
+        )
+
+    return champion_model
+
+
+def comparison(showings: list[Showing]) -> str:
+    """What each model showed on the same windows, as a table."""
+    head = " | ".join(["| figure", *(f"version {showing.version}" for showing in showings)]) + " |"
+    rows = [
+        " | ".join([f"| {name}", *(f"{showing.figures.get(name, float('nan')):.4g}" for showing in showings)]) + " |"
+        for name in showings[0].figures
+    ]
+    return "\n".join([head, "| --- " * (len(showings) + 1) + "|", *rows])
 
 
 def _as_asset_check(check: GateCheck) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(passed=check.passed, check_name=check.name, metadata=dict(check.figures))
+    return dg.AssetCheckResult(
+        passed=check.passed, check_name=check.name, description=check.reason or None, metadata=dict(check.figures)
+    )

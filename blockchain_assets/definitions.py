@@ -8,11 +8,14 @@ import dagster as dg
 from blockchain_assets.address_activity import address_activity_asset
 from blockchain_assets.alerts import alerts_asset
 from blockchain_assets.anomaly_model import anomaly_model_asset, training_job
-from blockchain_assets.champion_model import champion_model
+from blockchain_assets.blocks import blocks, recovery_job
+from blockchain_assets.champion_model import champion_model_asset
+from blockchain_assets.drift_report import drift_job, drift_report_asset
 from blockchain_assets.jobs import deliver_alerts_job, ingest_shift_job, raise_alerts_job, score_windows_job
+from blockchain_assets.maintenance import maintenance_job
 from blockchain_assets.network_baseline import network_baseline_asset
 from blockchain_assets.partitions import window_partitions
-from blockchain_assets.schedules import daily_training
+from blockchain_assets.schedules import daily_maintenance, daily_training, hourly_drift_report
 from blockchain_assets.transaction_features import transaction_features_asset
 from blockchain_assets.transaction_scores import transaction_scores_asset
 from blockchain_assets.transactions import transactions_asset
@@ -24,11 +27,13 @@ from resources.mlflow_run import mlflow_run
 from resources.model_registry import ModelRegistryResource
 from resources.telegram import TelegramResource
 from sensors.alerts import alert_sensor, delivery_sensor
+from sensors.drift import drift_sensor
 from sensors.failures import run_failure_sensor
 from sensors.health import health_sensor
 from sensors.keeper import keeper_sensor
 from sensors.landing import landing_sensor
 from sensors.promotion import promotion_sensor
+from sensors.recovery import recovery_sensor
 from sensors.scoring import scoring_sensor
 from sensors.training import first_training_sensor
 from txwatch.settings import Settings
@@ -37,20 +42,36 @@ from txwatch.settings import Settings
 def default_resources(settings: Settings) -> dict[str, Any]:
     """The real ones. The database's URL is named, not copied, so that no page of the UI can show it."""
     database = DatabaseResource(url=dg.EnvVar("DATABASE_URL"))
+    model_registry = ModelRegistryResource(
+        home=str(settings.home.resolve()),
+        database_url=dg.EnvVar("DATABASE_URL"),
+        tracking_uri=dg.EnvVar("MLFLOW_TRACKING_URI") if settings.mlflow_tracking_uri else None,
+    )
+    telegram = TelegramResource(
+        token="" if settings.telegram_bot_token is None else dg.EnvVar("TELEGRAM_BOT_TOKEN"),
+        chats=list(settings.telegram_chats),
+        api_url=settings.telegram_api_url,
+    )
     return {
         "database": database,
-        "ingestion": IngestionResource(database=database, stream_url=settings.stream_url),
-        "feature_store": FeatureStoreResource(database_url=dg.EnvVar("DATABASE_URL")),
-        "model_registry": ModelRegistryResource(
-            home=str(settings.home.resolve()),
+        "ingestion": IngestionResource(
+            database=database,
+            model_registry=model_registry,
+            telegram=telegram,
+            stream_url=settings.stream_url,
+            rest_url=settings.rest_url,
+            rest_interval_seconds=settings.rest_interval_seconds,
+            spool=str(settings.spool),
+            spool_bytes=settings.spool_mb << 20,
+            whale_btc=settings.whale_btc,
+        ),
+        "feature_store": FeatureStoreResource(
             database_url=dg.EnvVar("DATABASE_URL"),
-            tracking_uri=dg.EnvVar("MLFLOW_TRACKING_URI") if settings.mlflow_tracking_uri else None,
+            redis_url=dg.EnvVar("REDIS_URL") if settings.redis_url else None,
+            retention_days=settings.retention_days,
         ),
-        "telegram": TelegramResource(
-            token="" if settings.telegram_bot_token is None else dg.EnvVar("TELEGRAM_BOT_TOKEN"),
-            chats=list(settings.telegram_chats),
-            api_url=settings.telegram_api_url,
-        ),
+        "model_registry": model_registry,
+        "telegram": telegram,
         "mlflow": mlflow_run,
     }
 
@@ -61,24 +82,37 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
     return dg.Definitions(
         assets=[
             transactions_asset(windows),
+            blocks,
             network_baseline_asset(windows),
             address_activity_asset(windows),
             shared_backfills(transaction_features_asset(windows), settings.backfill_windows),
             shared_backfills(transaction_scores_asset(windows, settings.whale_btc), settings.backfill_windows),
             alerts_asset(windows),
-            anomaly_model_asset(settings.alerts_per_hour),
-            champion_model,
+            anomaly_model_asset(settings.alerts_per_hour, settings.whale_btc),
+            champion_model_asset(settings.whale_btc),
+            drift_report_asset(settings.home.resolve() / "reports"),
         ],
-        jobs=[ingest_shift_job, score_windows_job, raise_alerts_job, deliver_alerts_job, training_job],
-        schedules=[daily_training],
+        jobs=[
+            ingest_shift_job,
+            recovery_job,
+            score_windows_job,
+            raise_alerts_job,
+            deliver_alerts_job,
+            training_job,
+            drift_job,
+            maintenance_job(settings.retention_days),
+        ],
+        schedules=[daily_training, hourly_drift_report, daily_maintenance],
         sensors=[
             keeper_sensor,
             landing_sensor(settings.first_window),
+            recovery_sensor,
             scoring_sensor,
             alert_sensor,
             delivery_sensor,
             first_training_sensor,
             promotion_sensor,
+            drift_sensor,
             run_failure_sensor,
             health_sensor(settings.home.resolve()),
         ],

@@ -1,5 +1,6 @@
-"""The jobs: one shift of ingestion, the scoring of windows, alerts and their delivery, and training."""
+"""The jobs: one shift of ingestion, the scoring of windows, alerts and their delivery."""
 
+import os
 from datetime import timedelta
 
 import dagster as dg
@@ -8,24 +9,28 @@ from blockchain_assets.instance import INGEST_POOL
 from resources.database import DatabaseResource
 from resources.ingestion import IngestionResource
 from resources.telegram import TelegramResource
-from txwatch.ingest.worker import work_until_signalled
+from txwatch.live.lane import run_until_signalled
 
 INGEST_PRIORITY = "100"
+LONGEST_SHIFT_SECONDS = 2 * 60 * 60
+"""A shift is an hour. A run whose process has died with its machine looks started for ever, and would keep its slot."""
 DELIVERY_PRIORITY = "50"
 DELIVERY_PATIENCE = timedelta(minutes=1)
+LONGEST_SHIFT_SECONDS = 2 * 60 * 60
+"""A shift is an hour. A run whose process has died with its machine looks started for ever, and would keep its slot."""
 
 
-@dg.op(pool=INGEST_POOL, description="Follows the feed and lands it until the shift is over.")
+@dg.op(pool=INGEST_POOL, description="Follows the feed: lands, scores and alerts until the shift is over.")
 def follow_feed(context: dg.OpExecutionContext, ingestion: IngestionResource) -> None:
-    worker = ingestion.worker(holder=f"run {context.run_id[:8]}")
-    shift = work_until_signalled(worker)
+    lane = ingestion.lane(holder=f"run {context.run_id[:8]} process {os.getpid()}")
+    shift = run_until_signalled(lane)
     context.log.info(f"Epoch {shift.epoch}: landed {shift.landed} transactions; {shift.reason}.")
 
 
 @dg.job(
     name="ingest_shift",
     executor_def=dg.in_process_executor,
-    tags={"dagster/priority": INGEST_PRIORITY},
+    tags={"dagster/priority": INGEST_PRIORITY, "dagster/max_runtime": str(LONGEST_SHIFT_SECONDS)},
     description="One shift of the ingest worker. The keeper sensor launches the next before this one ends.",
 )
 def ingest_shift_job() -> None:

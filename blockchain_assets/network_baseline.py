@@ -4,6 +4,8 @@ import dagster as dg
 
 from blockchain_assets.windows import window_asset, window_span
 from resources.database import DatabaseResource
+from resources.feature_store import FeatureStoreResource
+from txwatch.features.context import NetworkContext
 from txwatch.features.network_store import publish_network_baseline
 
 
@@ -11,18 +13,23 @@ def network_baseline_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.Ass
     @window_asset(
         windows,
         group="features",
-        deps=["transactions"],
+        # A context is published once the address buckets are there that it sums.
+        deps=["transactions", "address_activity"],
         kinds={"postgres", "python"},
         description="Arrival rate, amounts and fee rates of the trailing hour and day, as of each window."
         " Published once; a window that is materialized again writes a new context version only if it differs.",
     )
-    def network_baseline(context: dg.AssetExecutionContext, database: DatabaseResource) -> dg.MaterializeResult:
-        with database.connect() as connection, connection.transaction():
+    def network_baseline(
+        context: dg.AssetExecutionContext, database: DatabaseResource, feature_store: FeatureStoreResource
+    ) -> dg.MaterializeResult:
+        with database.connect() as connection:
             contexts = publish_network_baseline(connection, *window_span(context))
+        online = _push(context, feature_store, contexts)
         newest = contexts[-1]
         return dg.MaterializeResult(
             metadata={
                 "windows": len(contexts),
+                "online": online,
                 "context_version": newest.version,
                 "tx_count_1h": newest.tx_count_1h,
                 "tx_count_24h": newest.tx_count_24h,
@@ -32,3 +39,15 @@ def network_baseline_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.Ass
         )
 
     return network_baseline
+
+
+def _push(
+    context: dg.AssetExecutionContext, feature_store: FeatureStoreResource, contexts: list[NetworkContext]
+) -> bool:
+    """Whether the contexts are online. If not, the live lane reads the table: its alerts must not wait for a cache."""
+    try:
+        feature_store.push_network_contexts(contexts)
+    except Exception as error:  # whatever the online store's client raises
+        context.log.warning(f"The online store did not take the contexts: {error}")
+        return False
+    return True

@@ -28,8 +28,9 @@ def transaction_features_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg
         rows = 0
         with database.connect() as connection:
             for window in write_features(connection, *window_span(context)):
-                rows += len(window.transactions)
-                context.log.debug(f"{window_key(window.window_start)}: {len(window.transactions)} transactions")
+                rows += len(window.batch)
+                if window.window_start.minute == 0:
+                    context.log.info(f"At {window_key(window.window_start)}: {rows} transactions so far.")
         return dg.MaterializeResult(
             metadata={"rows": rows, "features": len(FEATURE_NAMES), "contract": contract_fingerprint()}
         )

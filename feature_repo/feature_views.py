@@ -1,12 +1,15 @@
 """The feature views, each over the table that its asset writes, and the feature service that models are trained on."""
 
+from dataclasses import fields
 from datetime import timedelta
+from typing import Any
 
 from feast import FeatureService, FeatureView, Field
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import PostgreSQLSource
-from feast.types import Float64, Int64, UnixTimestamp
+from feast.types import Array, Float64, Int64, UnixTimestamp
 
 from feature_repo.entities import address, network, transaction
+from txwatch.features.context import NetworkContext
 from txwatch.features.contract import CONTRACT_VERSION, FEATURES
 
 FOR_EVER = timedelta(0)
@@ -22,30 +25,28 @@ transaction_features = FeatureView(
     description="The feature contract of each transaction; NaN where unknown.",
 )
 
+_NETWORK_TYPES: dict[Any, Any] = {int: Int64, float | None: Float64, tuple[int, ...]: Array(Int64)}
+
 network_context = FeatureView(
     name="network_context",
     entities=[network],
     ttl=FOR_EVER,
     schema=[
         Field(name="context_version", dtype=Int64),
-        Field(name="tx_count_1h", dtype=Int64, description="transactions in the trailing hour"),
-        Field(name="tx_count_24h", dtype=Int64, description="transactions in the trailing day"),
-        Field(name="windows_24h", dtype=Int64, description="windows that the trailing day really holds"),
-        Field(name="median_value_sat_1h", dtype=Float64, description="satoshi"),
-        Field(name="median_fee_rate_1h", dtype=Float64, description="sat/vB"),
-        Field(name="median_value_sat_24h", dtype=Float64, description="satoshi"),
-        Field(name="p99_value_sat_24h", dtype=Float64, description="satoshi"),
-        Field(name="median_fee_rate_24h", dtype=Float64, description="sat/vB"),
-        Field(name="p99_fee_rate_24h", dtype=Float64, description="sat/vB"),
+        *(
+            Field(name=field.name, dtype=_NETWORK_TYPES[field.type])
+            for field in fields(NetworkContext)
+            if field.name not in {"as_of", "version"}
+        ),
     ],
     source=PostgreSQLSource(
         name="network_context",
         query="SELECT to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM-DD-HH24:MI') AS as_of, *"
         " FROM public.network_baseline",
-        timestamp_field="window_start",
-        created_timestamp_column="computed_at",
+        # A later version of the same window is known later: stores that keep the newest keep that one.
+        timestamp_field="computed_at",
     ),
-    description="Arrival rate, amounts and fee rates of the hour and the day that end with a window.",
+    description="Arrival rate, kinds, amounts and fee rates of the hour and the day that end with a window.",
 )
 
 address_activity = FeatureView(
@@ -59,7 +60,11 @@ address_activity = FeatureView(
         Field(name="first_seen_at", dtype=UnixTimestamp),
         Field(name="last_seen_at", dtype=UnixTimestamp),
     ],
-    source=PostgreSQLSource(name="address_activity", table="public.address_activity", timestamp_field="window_start"),
+    source=PostgreSQLSource(
+        name="address_activity",
+        query="SELECT * FROM public.address_activity WHERE superseded IS NULL",
+        timestamp_field="window_start",
+    ),
     online=False,
     description="What an address did in one window. Scoring sums a trailing day of these by SQL.",
 )

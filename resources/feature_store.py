@@ -1,22 +1,38 @@
-"""Feast: features for training."""
+"""Feast: features for training, and what is served online."""
 
-from datetime import datetime
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import Field
 
-from txwatch.features.catalogue import open_feature_store, training_features
+from txwatch.features.catalogue import feature_store, training_features
+from txwatch.features.context import NetworkContext
+from txwatch.features.online import push_network_contexts
 
 if TYPE_CHECKING:
     import pandas as pd
+    from feast import FeatureStore
 
 
 class FeatureStoreResource(dg.ConfigurableResource):
-    """The feature store on the product's database."""
+    """The feature store on the product's database, and with a Redis URL its online store there."""
 
     database_url: str = Field(repr=False, description="postgresql:// URL of the product's database.")
+    redis_url: str | None = Field(None, repr=False, description="redis:// URL of the online store. None: Postgres.")
+    retention_days: int = Field(90, description="How long Redis keeps what is pushed.")
 
     def training_features(self, start: datetime, end: datetime) -> "pd.DataFrame":
         """The features of all transactions seen in [start, end), ordered by time, as Feast retrieves them."""
-        return training_features(open_feature_store(self.database_url), start, end)
+        with self._store() as store:
+            return training_features(store, start, end)
+
+    def push_network_contexts(self, contexts: Sequence[NetworkContext]) -> None:
+        """Put published contexts into the online store."""
+        with self._store() as store:
+            push_network_contexts(store, contexts)
+
+    def _store(self) -> AbstractContextManager["FeatureStore"]:
+        return feature_store(self.database_url, self.redis_url, timedelta(days=self.retention_days))

@@ -1,20 +1,47 @@
-"""The feed, and the worker that follows it."""
+"""The feed, the live lane that follows it, and the API that gives the blocks to recover from."""
 
+from contextlib import AbstractContextManager
 from datetime import timedelta
+from pathlib import Path
 
 import dagster as dg
 
 from resources.database import DatabaseResource
-from txwatch.ingest.worker import IngestWorker
+from resources.model_registry import ModelRegistryResource
+from resources.telegram import TelegramResource
+from txwatch.ingest.rest import INTERVAL_SECONDS, BlockSource, block_source
+from txwatch.ingest.spool import MAX_BYTES
+from txwatch.live.lane import LiveLane
 
 
 class IngestionResource(dg.ConfigurableResource):
-    """Makes ingest workers for shifts of a bounded length."""
+    """Makes live lanes for shifts of a bounded length, and opens the REST API."""
 
     database: dg.ResourceDependency[DatabaseResource]
+    model_registry: dg.ResourceDependency[ModelRegistryResource]
+    telegram: dg.ResourceDependency[TelegramResource]
     stream_url: str
+    rest_url: str
+    spool: str
+    whale_btc: float
+    spool_bytes: int = MAX_BYTES
+    rest_interval_seconds: float = INTERVAL_SECONDS
     shift_minutes: float = 60
 
-    def worker(self, holder: str) -> IngestWorker:
-        """A worker for one shift. `holder` is the name that the lease shows."""
-        return IngestWorker(self.database.url, self.stream_url, holder, timedelta(minutes=self.shift_minutes))
+    def lane(self, holder: str) -> LiveLane:
+        """The live lane for one shift. `holder` is the name that the lease shows."""
+        return LiveLane(
+            database_url=self.database.url,
+            stream_url=self.stream_url,
+            holder=holder,
+            spool=Path(self.spool),
+            spool_bytes=self.spool_bytes,
+            registry=self.model_registry.open(),
+            whale_btc=self.whale_btc,
+            chats=self.telegram.where,
+            duration=timedelta(minutes=self.shift_minutes),
+        )
+
+    def blocks(self) -> AbstractContextManager[BlockSource]:
+        """Blocks over REST, paced."""
+        return block_source(self.rest_url, self.rest_interval_seconds)

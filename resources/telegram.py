@@ -7,8 +7,7 @@ from datetime import timedelta
 import dagster as dg
 from pydantic import Field
 
-from txwatch.alerts.dispatcher import Dispatcher
-from txwatch.alerts.sender import TelegramSender
+from txwatch.alerts.chats import Chats
 
 
 class TelegramResource(dg.ConfigurableResource):
@@ -18,9 +17,10 @@ class TelegramResource(dg.ConfigurableResource):
     chats: list[str] = Field(default=[], description="Chats that get the alerts.")
     api_url: str = Field("https://api.telegram.org", description="Telegram's Bot API, or a server that behaves so.")
 
-    def sender(self) -> TelegramSender:
-        """The engine's sender; an async context."""
-        return TelegramSender(self.token, self.api_url)
+    @property
+    def where(self) -> Chats:
+        """The chats and the bot, as the engine takes them."""
+        return Chats(tuple(self.chats), self.token, self.api_url)
 
     def deliver(self, database_url: str, patience: timedelta) -> Counter[str]:
         """Deliver what waits, as long as no wait goes beyond `patience` from now. Returns the outcomes by name."""
@@ -29,7 +29,6 @@ class TelegramResource(dg.ConfigurableResource):
         return asyncio.run(self._deliver(database_url, patience))
 
     async def _deliver(self, database_url: str, patience: timedelta) -> Counter[str]:
-        async with self.sender() as sender:
-            dispatcher = Dispatcher(database_url, sender, self.chats)
+        async with self.where.dispatcher(database_url) as dispatcher:
             await dispatcher.drain(patience)
             return dispatcher.delivered

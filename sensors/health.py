@@ -1,15 +1,15 @@
 """Raises alerts about the system itself, and tells when they are over."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 
 from resources.database import DatabaseResource
 from resources.telegram import TelegramResource
-from sensors.events import was_materialized
 from sensors.scoring import CHAMPION, SCORED, SEALED
 from txwatch.alerts.health import (
+    WINDOW_UNSCORED,
     conditions,
     failed_jobs,
     read_health,
@@ -19,10 +19,10 @@ from txwatch.alerts.health import (
 )
 from txwatch.alerts.store import insert_alerts
 from txwatch.alerts.system import Condition, read_raised, system_alerts
-from txwatch.clock import utc_now
+from txwatch.clock import Clock, utc_now
 
 
-def health_sensor(home: Path) -> dg.SensorDefinition:
+def health_sensor(home: Path, clock: Clock = utc_now) -> dg.SensorDefinition:
     """The sensor for an installation whose state is kept in `home`."""
 
     @dg.sensor(
@@ -35,7 +35,7 @@ def health_sensor(home: Path) -> dg.SensorDefinition:
     def sensor(
         context: dg.SensorEvaluationContext, database: DatabaseResource, telegram: TelegramResource
     ) -> dg.SkipReason:
-        now = utc_now()
+        now = clock()
         with database.connect() as connection:
             raised = read_raised(connection)
             found = [
@@ -55,8 +55,9 @@ def health_sensor(home: Path) -> dg.SensorDefinition:
 
 
 def _windows(instance: dg.DagsterInstance, now: datetime) -> list[Condition]:
-    # Before there is a champion no window can be scored; that it is missing shows elsewhere.
-    if not was_materialized(instance, CHAMPION):
+    promoted = instance.get_latest_materialization_event(CHAMPION)
+    # Before there is a champion no window can be scored, and when one appears all that waited for it take their time.
+    if promoted is None or now - datetime.fromtimestamp(promoted.timestamp, UTC) < WINDOW_UNSCORED:
         return []
     sealed, scored = (instance.get_materialized_partitions(asset) for asset in (SEALED, SCORED))
     return [windows_condition(unscored_windows(sealed, scored, now), now)]

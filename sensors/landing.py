@@ -1,5 +1,8 @@
-"""Seals windows: reports a materialization of `transactions` for each window into which nothing can fall any more."""
+"""Seals windows: reports a materialization of `transactions` for each window into which nothing can fall any more, and
+again for a sealed one into which something was landed late."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 import dagster as dg
@@ -7,12 +10,44 @@ import dagster as dg
 from blockchain_assets.transactions import sealed_events
 from resources.database import DatabaseResource
 from txwatch.clock import utc_now
-from txwatch.ingest.sealing import sealable_windows, sealed_through, summarize_windows
+from txwatch.ingest.sealing import WindowSummary, sealable_windows, sealed_through, summarize_windows
+from txwatch.store.database import Connection
+from txwatch.store.late_windows import LateWindow, forget_late_windows, read_late_windows
 from txwatch.store.lease import read_lease
-from txwatch.windows import WINDOW, parse_window_key, window_key
+from txwatch.windows import WINDOW, contiguous, parse_window_key, window_key, window_range
 
 WINDOWS_PER_TICK = 288
 """A tick is cut at 60 s; a day's windows are reported well within that."""
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """The next window to seal, and the notes of late windows that were reported in the tick before.
+
+    A note is removed one tick after it was reported: events are written once the tick has ended, and one that dies in
+    between must find the note again.
+    """
+
+    next_window: datetime
+    reported: frozenset[int] = frozenset()
+
+    @staticmethod
+    def parse(text: str | None, first_window: datetime) -> "Cursor":
+        """From its text, or the beginning."""
+        if not text:
+            return Cursor(first_window)
+        key, _, ids = text.partition("|")
+        next_window = parse_window_key(key) + WINDOW
+        return Cursor(max(next_window, first_window), frozenset(int(i) for i in ids.split(",") if i))
+
+    def __str__(self) -> str:
+        ids = ",".join(str(i) for i in sorted(self.reported))
+        return window_key(self.next_window - WINDOW) + (f"|{ids}" if ids else "")
+
+
+def windows_to_repeat(late: Iterable[LateWindow], first_window: datetime, next_window: datetime) -> set[datetime]:
+    """The windows of these notes that were sealed already. One that was not will be reported when it is."""
+    return {note.window_start for note in late if first_window <= note.window_start < next_window}
 
 
 def landing_sensor(first_window: datetime) -> dg.SensorDefinition:
@@ -23,19 +58,27 @@ def landing_sensor(first_window: datetime) -> dg.SensorDefinition:
         minimum_interval_seconds=1,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Reports each five-minute window of transactions once the watermark of the ingest worker has"
-        " passed its end. The cursor is the last window sealed.",
+        " passed its end, and again when something was recovered into it.",
     )
     def sensor(context: dg.SensorEvaluationContext, database: DatabaseResource) -> dg.SensorResult | dg.SkipReason:
-        next_window = parse_window_key(context.cursor) + WINDOW if context.cursor else first_window
+        cursor = Cursor.parse(context.cursor, first_window)
         with database.connect() as connection:
+            forget_late_windows(connection, sorted(cursor.reported))
+            late = read_late_windows(connection, WINDOWS_PER_TICK)
             through = sealed_through(read_lease(connection), utc_now())
-            windows = sealable_windows(max(next_window, first_window), through, WINDOWS_PER_TICK)
-            if not windows:
-                return dg.SkipReason(f"The window {window_key(next_window)} is still open.")
-            summaries = summarize_windows(connection, windows)
+            sealed = sealable_windows(cursor.next_window, through, WINDOWS_PER_TICK)
+            if not sealed and not late:
+                return dg.SkipReason(f"The window {window_key(cursor.next_window)} is still open.")
+            repeated = windows_to_repeat(late, first_window, cursor.next_window)
+            summaries = [s for windows in (repeated, sealed) for s in _summaries(connection, windows)]
+        after = Cursor(sealed[-1] + WINDOW if sealed else cursor.next_window, frozenset(note.id for note in late))
         return dg.SensorResult(
-            asset_events=[event for summary in summaries for event in sealed_events(summary)],
-            cursor=window_key(windows[-1]),
+            asset_events=[event for summary in summaries for event in sealed_events(summary)], cursor=str(after)
         )
 
     return sensor
+
+
+def _summaries(connection: Connection, windows: Iterable[datetime]) -> list[WindowSummary]:
+    runs = contiguous(windows)
+    return [s for first, last in runs for s in summarize_windows(connection, window_range(first, last + WINDOW))]

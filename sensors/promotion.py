@@ -1,11 +1,12 @@
-"""Declarative automation: judges each newly trained model for promotion, as the condition on `champion_model` says."""
+"""Declarative automation: judges each newly trained model for promotion, as the condition on `champion_model` says, and
+compares the traffic with a new champion's, as that on `drift_report` says."""
 
 import dagster as dg
 
 promotion_sensor = dg.AutomationConditionSensorDefinition(
     "promotion_sensor",
-    target=dg.AssetSelection.assets("champion_model"),
+    target=dg.AssetSelection.assets("champion_model", "drift_report"),
     minimum_interval_seconds=1,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Materializes champion_model whenever anomaly_model has a new version.",
+    description="Materializes champion_model whenever anomaly_model has a new version, and drift_report after it.",
 )

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from txwatch.errors import UserError
+from txwatch.evaluation.commands import FilesCommand, backtest, evaluate
 from txwatch.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
@@ -82,13 +83,34 @@ def bot() -> None:
 
 @app.command()
 def ingest() -> None:
-    """Follow the feed and land it, in the foreground, until Ctrl-C."""
-    from txwatch.ingest.worker import IngestWorker, work_until_signalled
+    """Follow the feed in the foreground, landing, scoring and alerting, until Ctrl-C."""
+    from txwatch.live.lane import live_lane, run_until_signalled
 
-    settings = Settings()
     holder = f"{socket.gethostname()} process {os.getpid()}"
-    shift = work_until_signalled(IngestWorker(settings.require_database_url(), settings.stream_url, holder))
+    shift = run_until_signalled(live_lane(Settings(), holder))
     console.print(f"Landed {shift.landed} transactions; {shift.reason}.")
+
+
+@app.command()
+def record(
+    file: Annotated[Path, typer.Argument(help="A new capture, gzipped if its name ends in .gz.")],
+    seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
+) -> None:
+    """Capture the feed to a file, until Ctrl-C."""
+    from txwatch.ingest.recording import record_until_signalled
+
+    done = record_until_signalled(Settings().stream_url, file, seconds)
+    console.print(f"Recorded {done.messages} messages, {done.skipped} left out, {done.disconnects} disconnections.")
+
+
+@app.command()
+def replay(file: Annotated[Path, typer.Argument(help="A capture.")]) -> None:
+    """Land a capture in the database of DATABASE_URL, each message at the moment at which it was received."""
+    from txwatch.ingest.recording import replay as land_capture
+    from txwatch.store.database import connect
+
+    with connect(Settings().require_database_url(), application="txwatch replay") as connection:
+        console.print(f"Landed {land_capture(connection, file)} transactions.")
 
 
 @app.command()
@@ -168,3 +190,7 @@ def doctor() -> None:
         mark = f"[{colours[finding.level]}]{finding.level.value:5}[/]"
         console.print(f"{mark}  {finding.what}: {escape(finding.text)}{remedy}", soft_wrap=True)
     raise typer.Exit(1 if Level.wrong in found else 0)
+
+
+app.command(cls=FilesCommand)(evaluate)
+app.command()(backtest)

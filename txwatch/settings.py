@@ -59,8 +59,32 @@ class Settings(BaseSettings):
         validation_alias="TXWATCH_BACKFILL_WINDOWS",
         description="Windows that one run of a backfill scores, where several machines share it. Unset: all of them.",
     )
+    retention_days: int = Field(
+        90,
+        ge=1,
+        validation_alias="TXWATCH_RETENTION_DAYS",
+        description="Days of data that are kept. Alerts and what was sent stay.",
+    )
+    redis_url: SecretStr | None = Field(
+        None,
+        validation_alias="REDIS_URL",
+        description="Redis for Feast's online store. Unset: Postgres.",
+    )
+    rest_interval_seconds: float = Field(
+        10,
+        ge=0,
+        validation_alias="TXWATCH_REST_INTERVAL_SECONDS",
+        description="Least time between two requests to the REST API.",
+    )
+    spool_mb: int = Field(
+        1024,
+        gt=0,
+        validation_alias="TXWATCH_SPOOL_MB",
+        description="How much of the feed may wait on disk for the database, in MiB.",
+    )
     mlflow_tracking_uri: str | None = Field(
         None,
+        repr=False,  # it may hold a password
         validation_alias="MLFLOW_TRACKING_URI",
         description="MLflow server. Unset: the same Postgres, artifacts under TXWATCH_HOME.",
     )
@@ -102,6 +126,11 @@ class Settings(BaseSettings):
                 "DATABASE_URL is not set. `txwatch run` and `txwatch demo` bring a database of their own."
             )
         return self.database_url.get_secret_value()
+
+    @property
+    def spool(self) -> Path:
+        """Where batches wait for the database. Workers of one machine share it."""
+        return self.home.resolve() / "spool"
 
     @cached_property
     def first_window(self) -> datetime:

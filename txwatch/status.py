@@ -22,12 +22,17 @@ class Status:
     received: int
     gaps: int
     gap_seconds: float
+    unrecovered_gap_seconds: float
+    recovered: int
     blocks: int
+    completeness: float | None
     windows_scored: int
     live_windows_scored: int
     anomalies: int
     landing_latency_ms: dict[str, float | None]
     scoring_latency_ms: dict[str, float | None]
+    alerts: dict[str, int]
+    """Deliveries of alerts by state."""
     model_version: str | None
     ingest: str
     feed_lag_seconds: float | None
@@ -41,7 +46,8 @@ def read_status(connection: Connection, now: datetime, since: datetime | None = 
     """The status now; latencies over the live transactions seen since `since`, by default the last hour."""
     lease = read_lease(connection)
     with connection.cursor(row_factory=dict_row) as cursor:
-        row = cursor.execute(statement(__file__, "status"), {"since": since or now - timedelta(hours=1)}).fetchone()
+        moments = {"now": now, "since": since or now - timedelta(hours=1)}
+        row = cursor.execute(statement(__file__, "status"), moments).fetchone()
     if row is None:
         raise LookupError("the status query gave no row")
     return Status(
@@ -52,12 +58,16 @@ def read_status(connection: Connection, now: datetime, since: datetime | None = 
         received=lease.received if lease else 0,
         gaps=row["gaps"],
         gap_seconds=row["gap_seconds"],
+        unrecovered_gap_seconds=row["unrecovered_gap_seconds"],
+        recovered=row["recovered"],
         blocks=row["blocks"],
+        completeness=row["completeness"],
         windows_scored=row["windows_scored"],
         live_windows_scored=row["live_windows_scored"],
         anomalies=row["anomalies"],
         landing_latency_ms=_percentiles(row["landing_ms"]),
         scoring_latency_ms=_percentiles(row["scoring_ms"]),
+        alerts=row["alerts"],
         model_version=row["model_version"],
         ingest=_ingest(lease, now),
         feed_lag_seconds=(now - lease.committed_through).total_seconds() if lease and lease.committed_through else None,

@@ -6,6 +6,18 @@ SELECT
     (SELECT count(*) FROM feed_gaps) AS gaps,
     (SELECT coalesce(sum(extract(epoch FROM coalesce(ended_at, now()) - started_at)), 0)::float8 FROM feed_gaps)
         AS gap_seconds,
+    (
+        SELECT coalesce(sum(extract(epoch FROM coalesce(ended_at, now()) - started_at)), 0)::float8
+        FROM feed_gaps
+        WHERE state <> 'recovered'
+    ) AS unrecovered_gap_seconds,
+    (SELECT coalesce(sum(recovered), 0)::bigint FROM feed_gaps) AS recovered,
+    -- Of what was mined since the feed is followed, the share that it had brought before the block, over the last day.
+    (
+        SELECT sum(seen_before_count)::float8 / nullif(sum(mined_count), 0)
+        FROM blocks
+        WHERE NOT stale AND seen_at > %(now)s - interval '1 day'
+    ) AS completeness,
     (SELECT count(DISTINCT date_bin('5 minutes', seen_at, 'epoch')) FROM transaction_scores) AS windows_scored,
     (
         SELECT count(DISTINCT date_bin('5 minutes', s.seen_at, 'epoch'))
@@ -13,7 +25,7 @@ SELECT
         JOIN transactions USING (txid)
         WHERE source = 'feed' AND s.seen_at >= %(since)s
     ) AS live_windows_scored,
-    (SELECT count(DISTINCT txid) FROM transaction_scores WHERE is_anomaly) AS anomalies,
+    (SELECT count(DISTINCT txid) FROM transaction_scores WHERE is_anomaly AND lane <> 'shadow') AS anomalies,
     (
         SELECT percentile_cont(ARRAY[0.5, 0.99])
             WITHIN GROUP (ORDER BY extract(epoch FROM landed_at - seen_at)::float8 * 1000)
@@ -24,6 +36,10 @@ SELECT
         SELECT percentile_cont(ARRAY[0.5, 0.99])
             WITHIN GROUP (ORDER BY extract(epoch FROM scored_at - seen_at)::float8 * 1000)
         FROM transaction_scores
-        WHERE seen_at >= %(since)s
+        WHERE seen_at >= %(since)s AND lane <> 'shadow'
     ) AS scoring_ms,
-    (SELECT model_version FROM transaction_scores ORDER BY scored_at DESC LIMIT 1) AS model_version
+    (
+        SELECT coalesce(jsonb_object_agg(state, n), '{}')
+        FROM (SELECT state, count(*) AS n FROM alert_deliveries GROUP BY state) AS by_state
+    ) AS alerts,
+    (SELECT model_version FROM transaction_scores WHERE lane <> 'shadow' ORDER BY scored_at DESC LIMIT 1) AS model_version

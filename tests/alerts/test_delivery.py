@@ -19,22 +19,25 @@ from txwatch.alerts.dispatcher import Dispatcher
 from txwatch.alerts.feedback import Verdict, read_precision, record_feedback
 from txwatch.alerts.kinds import Severity
 from txwatch.alerts.markup import MAX_UNITS, units
+from txwatch.alerts.messages import MAX_DIGEST_LINES
 from txwatch.alerts.planning import BURST, FLOOD_WINDOW
 from txwatch.alerts.raising import LATE_AFTER, Alert
 from txwatch.alerts.sender import TelegramSender
 from txwatch.alerts.store import count_alerts, insert_alerts
-from txwatch.alerts.updates import insert_confirmations, insert_updates, later_kinds, replaced
+from txwatch.alerts.updates import insert_chain_news, insert_updates, later_kinds
 from txwatch.detection.reasons import Reason
 from txwatch.simulator.telegram import Fault, LocalTelegram, ReceivedMessage
 from txwatch.simulator.telegram_limits import FloodControl
 from txwatch.simulator.telegram_server import TelegramServer
-from txwatch.store.database import connect
+from txwatch.store.database import Connection, connect
 from txwatch.store.landing import land_transactions
+from txwatch.wire.transaction import SpentOutput
 
 TOKEN = "123:secret"
 CHAT, GROUP = "42", "-1001"
 FACTOR = 60.0
 HOUR = timedelta(hours=1)
+MINED_AT = ORIGIN + timedelta(minutes=12)
 
 
 @dataclass
@@ -92,7 +95,10 @@ def telegram(database_url: str, request: pytest.FixtureRequest) -> Iterator[Tele
     time_ = AcceleratedTime.starting_now(getattr(request, "param", FACTOR))
     local = LocalTelegram(time_.clock, token=TOKEN)
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE alerts, alert_deliveries, telegram_chats, telegram_requests, transactions CASCADE")
+        connection.execute(
+            "TRUNCATE alerts, alert_deliveries, telegram_chats, telegram_requests, transactions, blocks,"
+            " confirmations CASCADE"
+        )
     with TelegramServer(local) as server:
         yield Telegram(local, server, time_, database_url)
 
@@ -111,6 +117,23 @@ def alert(
 
 def key(n: int) -> str:
     return f"{n:064x}"
+
+
+def coins(n: int) -> list[SpentOutput]:
+    return [SpentOutput(f"address {n}", 10_740, "p2wpkh", 0)]
+
+
+def mine(connection: Connection, block_hash: str, *txids: str) -> None:
+    """Record a block of these transactions, as reading the chain does."""
+    connection.execute(
+        "INSERT INTO blocks (hash, height, block_time, seen_at, tx_count, fetched_at)"
+        " VALUES (%s, 840000, %s, %s, %s, %s)",
+        [block_hash, MINED_AT, MINED_AT, len(txids), MINED_AT],
+    )
+    connection.execute(
+        "INSERT INTO confirmations (txid, block_hash) SELECT txid, %s FROM unnest(%s::text[]) AS t (txid)",
+        [block_hash, list(txids)],
+    )
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -187,7 +210,7 @@ def test_what_became_too_old_while_telegram_was_away_goes_into_one_digest(telegr
     alone, digest = telegram.local.received
     assert alone.links[0].endswith(key(99))
     assert digest.text.startswith("🗂 30 alerts in one message")
-    assert "… and 10 more" in digest.text
+    assert f"… and {30 - MAX_DIGEST_LINES} more" in digest.text
     assert Counter(telegram.states().values()) == Counter(digested=30, sent=1)
 
 
@@ -336,7 +359,7 @@ def test_all_chats_together_keep_the_overall_limit(telegram: Telegram) -> None:
         ("👩‍👩‍👧‍👦🏴‍☠️e\u0301\u202egnirts desrever\u202c", "👩‍👩‍👧‍👦🏴‍☠️e\u0301gnirts desrever"),
         ("أهلا بالعالم עולם", "أهلا بالعالم עולם"),
         ("x\x00\r\ny", "x\ufffd y"),
-        ("🐋<&>" * 3_000, "🐋<&>" * 30),
+        ("🐋<&>" * 3_000, "🐋<&>" * 15),
     ],
 )
 def test_hostile_and_over_long_text_arrives_as_text(telegram: Telegram, text: str, shown: str) -> None:
@@ -364,17 +387,19 @@ def test_a_muted_chat_gets_what_it_missed_in_a_digest(telegram: Telegram) -> Non
 
 def test_what_becomes_known_is_written_into_the_message_that_was_sent(telegram: Telegram) -> None:
     with connect(telegram.database_url) as connection, connection.transaction():
-        land_transactions(connection, [transaction(txid=key(n), seen_at=ORIGIN) for n in (1, 2)])
+        land_transactions(connection, [transaction(txid=key(n), seen_at=ORIGIN, inputs=coins(n)) for n in (1, 2, 3)])
+        # It spends what transaction 2 spends, and more.
+        bump = transaction(txid=key(7), seen_at=ORIGIN, inputs=[*coins(8), *coins(2)])
+        land_transactions(connection, [bump])
     telegram.raise_alerts(alert(1), alert(2), alert(3, late=True))
     telegram.deliver()
     before = {m.message_id: m for m in telegram.local.received}
-    confirmed_at = ORIGIN + timedelta(minutes=12)
     again = replace(alert(1), reasons=[Reason("whale", "x"), Reason("watch_listed", "pays 1abc")])
     with connect(telegram.database_url) as connection, connection.transaction():
         assert insert_updates(connection, later_kinds(again)) == 1, "a whale was named before"
-        assert insert_confirmations(connection, "f0", 840_000, [key(1), key(3), key(9)], confirmed_at) == 2
-        assert insert_confirmations(connection, "f0", 840_000, [key(1)], confirmed_at) == 0
-        assert insert_updates(connection, [replaced(key(2), key(7), 840_000, confirmed_at)]) == 1
+        mine(connection, "f0", key(1), key(3), key(7))
+        assert insert_chain_news(connection, MINED_AT) == 3
+        assert insert_chain_news(connection, MINED_AT) == 0
     telegram.local.faults.append(Fault.server_error)
     assert telegram.deliver() == Counter(notsent=1, sent=2)
     assert telegram.deliver() == Counter()
@@ -393,12 +418,21 @@ def test_what_becomes_known_is_written_into_the_message_that_was_sent(telegram: 
     assert "❌ replaced: 00000000… was confirmed in block 840,000 instead" in second.text
     assert telegram.local.flood_control.exceeded == {}
 
+    with connect(telegram.database_url) as connection, connection.transaction():
+        connection.execute("UPDATE blocks SET stale = true")
+        mine(connection, "f1", key(1))
+        assert insert_chain_news(connection, MINED_AT + timedelta(minutes=10)) == 3
+    assert telegram.deliver() == Counter(sent=1)
+    (first,) = telegram.naming(key(1))
+    assert "⚠️ block 840,000 lost a chain split" in first.text
+
 
 def test_an_edit_that_telegram_refuses_is_given_up(telegram: Telegram) -> None:
     telegram.raise_alerts(alert(1))
     telegram.deliver()
     with connect(telegram.database_url) as connection, connection.transaction():
-        insert_confirmations(connection, "f0", 840_000, [key(1)], ORIGIN)
+        mine(connection, "f0", key(1))
+        insert_chain_news(connection, MINED_AT)
     telegram.local.faults.append(Fault.bad_request)
     assert telegram.deliver() == Counter(refused=1)
     assert telegram.deliver() == Counter()
@@ -439,6 +473,34 @@ def test_a_dispatcher_that_runs_sends_what_is_committed_when_it_is_woken(telegra
 
     asyncio.run(scenario())
     assert telegram.states() == {key(1): "sent"}
+
+
+def test_a_dispatcher_outlives_its_database_connection(telegram: Telegram) -> None:
+    def cut_off() -> int:
+        with connect(telegram.database_url) as connection:
+            row = connection.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE application_name = 'txwatch alerts' AND datname = current_database()"
+            ).fetchone()
+        return int(row[0]) if row else 0
+
+    async def scenario() -> None:
+        stop = asyncio.Event()
+        async with TelegramSender(TOKEN, telegram.server.url) as sender:
+            dispatcher = Dispatcher(
+                telegram.database_url, sender, (CHAT,), clock=telegram.time.clock, sleep=telegram.time.sleep
+            )
+            running = asyncio.create_task(dispatcher.run(stop))
+            for n in range(3):
+                await asyncio.to_thread(wait_until, lambda: cut_off() > 0)
+                telegram.raise_alerts(alert(n))
+                await asyncio.to_thread(wait_until, lambda n=n: bool(telegram.naming(key(n))))
+            await asyncio.to_thread(wait_until, lambda: set(telegram.states().values()) == {"sent"})
+            stop.set()
+            await running
+
+    asyncio.run(scenario())
+    assert len(telegram.local.received) == 3
 
 
 def test_the_numbers_fit() -> None:

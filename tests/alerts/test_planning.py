@@ -1,5 +1,6 @@
 """What goes out next: alone, in a digest, later or not at all."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -41,6 +42,7 @@ def test_the_most_severe_goes_first_then_the_oldest() -> None:
     pending = [waiting("b"), waiting("a", seen=-2 * SECOND), waiting("c", Severity.critical)]
     assert next_step(ChatState(pending), T0) == SendAlert("c")
     assert next_step(ChatState(pending[:2]), T0) == SendAlert("a")
+    assert next_step(ChatState([pending[1], replace(pending[0], amount=1e8)]), T0) == SendAlert("b")
 
 
 def test_a_chat_that_is_not_free_yet_is_waited_for() -> None:

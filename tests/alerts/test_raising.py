@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from txwatch.alerts.kinds import KINDS, Severity, most_severe_first
-from txwatch.alerts.raising import LATE_AFTER, Alert, ScoredTransaction, is_late, raise_alerts
-from txwatch.detection.detectors import default_detectors
+from txwatch.alerts.raising import LATE_AFTER, Alert, ScoredTransaction, first_of_events, is_late, raise_alerts
+from txwatch.detection.kinds import KINDS as MEANINGS
 from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score
 from txwatch.wire.transaction import Source
@@ -69,6 +69,18 @@ def test_recovered_and_old_transactions_are_late(source: Source, age: timedelta,
     assert is_late(source, T0, T0 + age) is late
 
 
-def test_the_table_knows_every_detector() -> None:
-    assert {detector.kind for detector in default_detectors(whale_btc=500)} <= KINDS.keys()
+def test_a_storm_is_one_alert_unless_another_kind_raised_it_too() -> None:
+    dust = Reason("dust_storm", "the same dust to 40 addresses")
+    minutes = (0, 3, 29, 31, 90)
+    storm = [raised(scored(dust, JOIN, seen_at=T0 + timedelta(minutes=n))) for n in minutes]
+    both = raised(scored(dust, WHALE, seen_at=T0 + timedelta(minutes=1)))
+    alerts = [alert for alert in [*storm, both] if alert is not None]
+    assert len(alerts) == len(minutes) + 1
+    assert [(a.seen_at - T0) // timedelta(minutes=1) for a in first_of_events(alerts, {})] == [0, 1, 31, 90]
+    told = {"dust_storm": [T0 - timedelta(minutes=10)]}
+    assert [(a.seen_at - T0) // timedelta(minutes=1) for a in first_of_events(alerts, told)] == [1, 29, 90]
+
+
+def test_every_kind_that_detection_knows_has_a_look() -> None:
+    assert set(MEANINGS) <= KINDS.keys()
     assert most_severe_first(KINDS)[0] == "fee_accident"

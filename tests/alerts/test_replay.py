@@ -52,7 +52,7 @@ def featured(connection: Connection, start: datetime, end: datetime) -> None:
 
 def trained(connection: Connection, start: datetime, end: datetime, version: str, seed: int) -> Model:
     features = read_recent_features(connection, start)
-    result = train(features, start, end, alerts_per_hour=12, seed=seed, min_rows=500)
+    result = train(features, start, end, alerts_per_hour=12, whale_btc=500, seed=seed, min_rows=500)
     return Model(version, result.pipeline, result.card)
 
 
@@ -129,6 +129,7 @@ def test_the_real_fee_accidents_of_block_210000_are_alerted_with_the_fee_first(
         deliver(database_url, server.url, time)
     for txid in ("891af643", "9f036c3f", "e49b1178"):
         (message,) = [m for m in local.received if any(f"/{txid}" in link for link in m.links)]
+        assert len(message.links) == 1, "it goes out by itself: of many accidents the largest come first"
         title, first_reason, *_ = message.text.splitlines()
         assert title.startswith("🔥 Fee accident"), message.text
         assert first_reason.startswith("• fee of ")

@@ -4,10 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.builders import transaction
 from txwatch.ingest.keeping import HANDOVER_LEAD, shift_needed
-from txwatch.ingest.sealing import sealable_windows, sealed_through, summarize_windows
+from txwatch.ingest.sealing import late_windows, sealable_windows, sealed_through, summarize_windows
 from txwatch.store.database import connect
-from txwatch.store.landing import FeedGap, record_gaps
+from txwatch.store.gaps import FeedGap, record_gaps
 from txwatch.store.lease import STALE_AFTER, Lease
 from txwatch.windows import WINDOW
 
@@ -61,6 +62,7 @@ def test_only_whole_windows_from_the_next_one_on_are_sealed() -> None:
         (lease(released_at=T0), "run 1234 has left"),
         (lease(heartbeat_at=T0 - timedelta(minutes=2)), "run 1234 was not heard for 120 s"),
         (lease(expires_at=T0 + HANDOVER_LEAD - SECOND), "the shift of run 1234 ends in 59 s"),
+        (lease(expires_at=T0 - 90 * SECOND), "the shift of run 1234 is over since 90 s"),
         (lease(), None),
         (lease(expires_at=None), None),
     ],
@@ -75,3 +77,12 @@ def test_a_window_without_traffic_is_summarized_with_its_gap(database_url: str) 
         first, second = summarize_windows(connection, [T0, T0 + WINDOW])
     assert (first.rows, first.gaps, first.gap_seconds, first.lag_p50_ms) == (0, 1, 30, None)
     assert (second.window_start, second.gap_seconds) == (T0 + WINDOW, 10)
+
+
+def test_a_window_that_may_have_been_sealed_before_a_transaction_landed_is_late() -> None:
+    seen = [transaction(seen_at=T0 + n * WINDOW + SECOND) for n in (-3, -1, 0)]
+    now = T0 + 5 * SECOND
+    assert late_windows(seen, None, now) == {T0 - 3 * WINDOW}, "without a watermark a minute after its end"
+    assert late_windows(seen, lease(committed_through=T0 - SECOND), now) == {T0 - 3 * WINDOW}
+    assert late_windows(seen, lease(committed_through=T0), now) == {T0 - 3 * WINDOW, T0 - WINDOW}
+    assert late_windows(seen[2:], lease(committed_through=T0), now) == set()

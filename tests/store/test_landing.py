@@ -10,6 +10,7 @@ from txwatch.store.landing import MAX_QUARANTINED_BYTES, QuarantinedMessage, lan
 from txwatch.store.lease import (
     STALE_AFTER,
     LeaseLostError,
+    count_messages,
     read_lease,
     release_lease,
     renew_lease,
@@ -58,13 +59,15 @@ def test_the_highest_epoch_holds_the_lease(database_url: str) -> None:
     with connect(database_url) as connection, connection.transaction(force_rollback=True):
         assert read_lease(connection) is None
         first = take_lease(connection, "first", T0, None)
-        renew_lease(connection, first, T0, T0, received=3)
+        renew_lease(connection, first, T0, T0)
+        count_messages(connection, received=3, duplicates=1, ignored=0)
         second = take_lease(connection, "second", T0, T0 + timedelta(hours=1))
         assert second == first + 1
         with pytest.raises(LeaseLostError):
             renew_lease(connection, first, T0, T0)
         release_lease(connection, first, T0)
-        renew_lease(connection, second, T0 + timedelta(seconds=1), T0 - timedelta(seconds=9), received=4)
+        renew_lease(connection, second, T0 + timedelta(seconds=1), T0 - timedelta(seconds=9))
+        count_messages(connection, received=4, duplicates=0, ignored=0)
         lease = read_lease(connection)
     assert lease is not None
     assert (lease.holder, lease.released_at, lease.received) == ("second", None, 7)

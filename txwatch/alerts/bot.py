@@ -64,7 +64,7 @@ class AlertBot:
             try:
                 updates = await bot.get_updates(offset, timeout=POLL_SECONDS, allowed_updates=KINDS_OF_UPDATE)
                 for update in updates:
-                    await self._handle(bot, update)
+                    await self._handle_safely(bot, update)
                     offset = update.update_id + 1
                 failures = 0
             except (TelegramError, psycopg.OperationalError) as error:
@@ -72,6 +72,15 @@ class AlertBot:
                 log.warning("bot_waits", cause=f"{type(error).__name__}: {error}".replace(self._token, "***"))
                 delay = error.retry_after if isinstance(error, RetryAfter) else backoff(failures)
                 await asyncio.sleep(delay if isinstance(delay, int) else delay.total_seconds())
+
+    async def _handle_safely(self, bot: Bot, update: Update) -> None:
+        """Handle an update. One that cannot be handled is logged and left behind: it would come again for ever."""
+        try:
+            await self._handle(bot, update)
+        except (TelegramError, psycopg.OperationalError):
+            raise
+        except Exception:
+            log.exception("update_not_handled", update_id=update.update_id)
 
     async def _handle(self, bot: Bot, update: Update) -> None:
         query, message = update.callback_query, update.message

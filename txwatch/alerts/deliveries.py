@@ -79,7 +79,7 @@ def read_chat(connection: Connection, chat_id: str, limits: Limits, now: datetim
     quiet_until = None if quiet_hours is None else QuietHours.parse(quiet_hours).until(now)
     requests = connection.execute(
         "SELECT purpose, ended_at FROM telegram_requests WHERE chat_id = %s AND ended_at IS NOT NULL"
-        " ORDER BY ended_at DESC LIMIT 100",
+        " ORDER BY ended_at DESC LIMIT 300",
         [chat_id],
     ).fetchall()
     pending = connection.execute(statement(__file__, "select_pending"), {"chat_id": chat_id})
@@ -88,7 +88,7 @@ def read_chat(connection: Connection, chat_id: str, limits: Limits, now: datetim
         " ORDER BY alert_key",
         [chat_id],
     )
-    outdated = connection.execute(statement(__file__, "select_outdated"), {"chat_id": chat_id})
+    outdated = connection.execute(statement(__file__, "select_outdated"), {"chat_id": chat_id, "now": now})
     free_at = chat_free_at(chat_id, [ended_at for _, ended_at in requests], limits)
     return ChatState(
         pending=[PendingAlert(key, kind, Severity[severity], *rest) for key, kind, severity, *rest in pending],

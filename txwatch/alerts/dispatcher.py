@@ -122,7 +122,7 @@ class Dispatcher:
                         step = await self._step(connection, chat_id)
                         if isinstance(step, Idle | Wait):
                             await self._rest(step, stop, self._wakes[chat_id])
-            except psycopg.OperationalError as error:
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                 # The alerts wait in the database, and so does this until it is back.
                 log.warning("database_away", cause=str(error).strip())
                 await self.sleep(RECONNECT_SECONDS)

@@ -1,11 +1,14 @@
-"""What each kind of finding means: whether it alerts, how loudly, and how a message names it.
+"""How alerts of each kind look, and how many of them a chat hears one by one.
 
-This table is the only place that says so. A detector's `kind` is a key of it; `forest` is the model's.
+What a kind means (whether it alerts, how severe it is, what it claims) is said once, in `txwatch.detection.kinds`.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import IntEnum
+
+from txwatch.detection.kinds import KINDS as MEANINGS
 
 
 class Severity(IntEnum):
@@ -27,19 +30,29 @@ class Kind:
     alerts: bool = True
     alone_per_hour: int = 30
     """So many an hour go to a chat one by one; what is beyond goes into digests."""
+    one_alert_within: timedelta | None = None
+    """Findings nearer to each other than this are one event, and one alert."""
 
+
+_LOOKS: Mapping[str, tuple[str, str, int]] = {
+    "fee_accident": ("Fee accident", "🔥", 60),
+    "watch_listed": ("Watch-listed address", "👁", 60),
+    "whale": ("Whale", "🐋", 40),
+    "dormant_round_move": ("Dormant coins move", "🗝", 30),
+    "dust_storm": ("Dust storm", "🌫", 6),
+    "forest": ("Unusual transaction", "❓", 24),
+    "huge_consolidation": ("Huge consolidation", "🧹", 12),
+    "coinjoin": ("Coinjoin", "🌀", 30),
+    "consolidation": ("Consolidation", "🧹", 30),
+    "batch_payout": ("Batch payout", "📤", 30),
+}
 
 KINDS: Mapping[str, Kind] = {
-    "fee_accident": Kind("Fee accident", "🔥", Severity.critical, alone_per_hour=60),
-    "watch_listed": Kind("Watch-listed address", "👁", Severity.high, alone_per_hour=60),
-    "whale": Kind("Whale", "🐋", Severity.high, alone_per_hour=40),
-    "dormant_round_move": Kind("Dormant coins move", "🗝", Severity.high),
-    "dust_storm": Kind("Dust storm", "🌫", Severity.medium, alone_per_hour=6),
-    "forest": Kind("Unusual transaction", "❓", Severity.medium, alone_per_hour=24),
-    "large_consolidation": Kind("Large consolidation", "🧹", Severity.low, alone_per_hour=12),
-    "coinjoin": Kind("Coinjoin", "🌀", Severity.low, alerts=False),
-    "consolidation": Kind("Consolidation", "🧹", Severity.low, alerts=False),
-    "batch_payout": Kind("Batch payout", "📤", Severity.low, alerts=False),
+    name: Kind(
+        title, symbol, Severity[MEANINGS[name].severity], MEANINGS[name].alerts, alone, MEANINGS[name].one_alert_within
+    )
+    for name, (title, symbol, alone) in _LOOKS.items()
+} | {
     "system": Kind("System", "🛠", Severity.high),
     "recovered": Kind("Recovered", "✅", Severity.low),
 }

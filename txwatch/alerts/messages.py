@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from txwatch.alerts.kinds import Severity, kind_named
-from txwatch.alerts.markup import Line, Piece, clean, to_html
+from txwatch.alerts.markup import Line, Piece, clean, cut, to_html
 from txwatch.alerts.raising import SYSTEM_PREFIX, Alert
 from txwatch.detection.reasons import btc
 from txwatch.features.batch import TransactionBatch
@@ -19,7 +19,9 @@ from txwatch.wire.transaction import Transaction
 
 EXPLORER = "https://mempool.space/tx/"
 MAX_REASONS = 6
-MAX_DIGEST_LINES = 20
+MAX_DIGEST_LINES = 12
+MAX_LINE_UNITS = 90
+"""Of what a digest says of one alert: two lines on a phone."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def digest_line(line: DigestLine, now: datetime) -> Line:
     # A detector's reason begins with the amount that it is about.
     amount = "" if line.value_sat is None or alert.kinds[0] != "forest" else f"{btc(line.value_sat)} · "
     age = f"{_clock(alert.seen_at)} " if now - alert.seen_at < timedelta(days=1) else f"{alert.seen_at:%d %b %H:%M} "
-    return [Piece(f"{kind.symbol} {age}"), _link(alert.alert_key), Piece(f" {amount}{what}"[:160])]
+    return [Piece(f"{kind.symbol} {age}"), _link(alert.alert_key), Piece(cut(f" {amount}{what}", MAX_LINE_UNITS))]
 
 
 def _link(key: str) -> Piece:

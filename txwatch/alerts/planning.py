@@ -1,6 +1,6 @@
 """What to send to a chat next: the pure decision behind the dispatcher, and all of its noise control.
 
-- A fresh alert goes out by itself, the most severe first, then the oldest.
+- A fresh alert goes out by itself, the most severe first, then the largest, then the oldest.
 - At most BURST of them in FLOOD_WINDOW, and of each kind as many an hour as the table of kinds allows: in a storm the
   rest goes into a digest, at most one in DIGEST_EVERY.
 - What was raised late, or has become too old while Telegram was away, goes into the digest.
@@ -22,7 +22,7 @@ BURST = 12
 FLOOD_WINDOW = timedelta(minutes=5)
 DIGEST_WAIT = timedelta(seconds=20)
 """A digest waits this long for more of its kind: a recovery or a backlog raises many alerts within seconds."""
-DIGEST_EVERY = timedelta(minutes=2)
+DIGEST_EVERY = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class PendingAlert:
     late: bool
     seen_at: datetime
     created_at: datetime
+    amount: float = 0.0
+    """In satoshi, what it is about: a fee, or a value that moved. 0 when it is about no amount."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def next_step(chat: ChatState, now: datetime) -> Step:
 
 
 def _unpaced(chat: ChatState, now: datetime) -> Step:
-    pending = sorted(chat.pending, key=lambda alert: (-alert.severity, alert.seen_at))
+    pending = sorted(chat.pending, key=lambda alert: (-alert.severity, -alert.amount, alert.seen_at))
     fresh = [alert for alert in pending if not alert.late and now - alert.seen_at <= LATE_AFTER]
     old = [alert for alert in pending if alert.late or now - alert.seen_at > LATE_AFTER]
     if chat.held_until is not None and now < chat.held_until:

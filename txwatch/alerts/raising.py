@@ -4,7 +4,7 @@ Pure, so that the live lane raises in the transaction that lands a batch, the wi
 backtest without any database.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -45,6 +45,31 @@ class ScoredTransaction:
 def raise_alerts(scored: Iterable[ScoredTransaction], now: datetime) -> list[Alert]:
     """The alerts of these transactions, in their order. A transaction that has tags only raises none."""
     return [alert for one in scored if one.score.is_anomaly and (alert := _alert(one, now)) is not None]
+
+
+def event_kind(alert: Alert) -> str | None:
+    """The kind whose findings are one event, if no other kind raised the alert."""
+    raising = [kind for kind in alert.kinds if kind_named(kind).alerts]
+    return raising[0] if len(raising) == 1 and kind_named(raising[0]).one_alert_within is not None else None
+
+
+def first_of_events(alerts: Iterable[Alert], told: Mapping[str, Sequence[datetime]]) -> list[Alert]:
+    """The alerts without those of events that were told of: a dust storm is one alert, not one for each transaction.
+
+    `told` says when transactions were seen that alerted by such a kind. What another kind raised too always stays.
+    """
+    seen = {kind: list(moments) for kind, moments in told.items()}
+    first = []
+    for alert in sorted(alerts, key=lambda alert: (alert.seen_at, alert.alert_key)):
+        kind = event_kind(alert)
+        within = None if kind is None else kind_named(kind).one_alert_within
+        if kind is not None and within is not None:
+            moments = seen.setdefault(kind, [])
+            if any(abs(alert.seen_at - moment) < within for moment in moments):
+                continue
+            moments.append(alert.seen_at)
+        first.append(alert)
+    return first
 
 
 def is_late(source: Source, seen_at: datetime, now: datetime) -> bool:

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
-from txwatch.alerts.kinds import Severity
-from txwatch.alerts.raising import Alert, ScoredTransaction, raise_alerts
+from txwatch.alerts.kinds import Severity, kind_named
+from txwatch.alerts.raising import Alert, ScoredTransaction, event_kind, first_of_events, raise_alerts
 from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score
 from txwatch.store.database import Connection
@@ -34,8 +34,10 @@ def insert_alerts(connection: Connection, alerts: Sequence[Alert], chats: Sequen
     it reaches. Returns the new keys.
 
     In the caller's transaction: an alert is durable together with what raised it. The first one raised for a key
-    stays; no delivery is added to an alert that was there before.
+    stays; no delivery is added to an alert that was there before. Of an event of several transactions only the first
+    is inserted.
     """
+    alerts = first_of_events(alerts, _told(connection, alerts))
     if not alerts:
         return []
     rows = connection.execute(
@@ -83,6 +85,20 @@ def count_alerts(connection: Connection, start: datetime, end: datetime) -> Aler
     if row is None:
         raise LookupError("the count gave no row")
     return AlertCounts(*row)
+
+
+def _told(connection: Connection, alerts: Sequence[Alert]) -> dict[str, list[datetime]]:
+    """When those transactions were seen that alerted by a kind of events, about the time of these alerts."""
+    told: dict[str, list[datetime]] = {}
+    for kind in {kind for alert in alerts if (kind := event_kind(alert)) is not None}:
+        within = kind_named(kind).one_alert_within or timedelta(0)
+        seen = [alert.seen_at for alert in alerts]
+        rows = connection.execute(
+            "SELECT seen_at FROM alerts WHERE seen_at BETWEEN %s AND %s AND kinds @> ARRAY[%s]",
+            [min(seen) - within, max(seen) + within, kind],
+        )
+        told[kind] = [moment for (moment,) in rows]
+    return told
 
 
 def _row(alert: Alert) -> dict[str, object]:

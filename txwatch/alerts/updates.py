@@ -3,7 +3,7 @@
 Insert-only like the alerts themselves. The dispatcher writes it into the message that was sent.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -48,11 +48,6 @@ def later_kinds(alert: Alert) -> list[AlertUpdate]:
     ]
 
 
-def replaced(txid: str, by: str, height: int, now: datetime) -> AlertUpdate:
-    """News that a transaction which spends the same coins was confirmed instead."""
-    return AlertUpdate(txid, f"replaced:{by}", f"❌ replaced: {by[:8]}… was confirmed in block {height:,} instead", now)
-
-
 def insert_updates(connection: Connection, updates: Iterable[AlertUpdate]) -> int:
     """Insert the news that are not there yet, in the caller's transaction; those without an alert are left out.
 
@@ -62,14 +57,14 @@ def insert_updates(connection: Connection, updates: Iterable[AlertUpdate]) -> in
     return connection.execute(statement(__file__, "insert_updates"), {"updates": rows}).rowcount
 
 
-def insert_confirmations(
-    connection: Connection, block_hash: str, height: int, txids: Sequence[str], now: datetime
-) -> int:
-    """Insert the news that a block which was seen now holds these transactions. Returns how many alerts it is about."""
-    return connection.execute(
-        statement(__file__, "insert_confirmations"),
-        {"block_hash": block_hash, "height": height, "txids": list(txids), "now": now},
-    ).rowcount
+def insert_chain_news(connection: Connection, now: datetime) -> int:
+    """Insert what the recorded blocks say of alerts, in the caller's transaction. Returns how many news there were.
+
+    A transaction was confirmed; or the block that confirmed it lost a chain split; or another one that spends all of
+    its coins was confirmed instead. The feed names coins by address, value and position only, and so does the last.
+    """
+    confirmed, replaced = statement(__file__, "insert_confirmations"), statement(__file__, "insert_replacements")
+    return sum(connection.execute(news, {"now": now}).rowcount for news in (confirmed, replaced))
 
 
 def read_edition(connection: Connection, chat_id: str, alert_key: str) -> Edition:

@@ -15,30 +15,34 @@ TOP = 3
 
 
 def explain(model: Model, features: NDArray[np.float64]) -> list[list[Reason]]:
-    """For each row of shape (n, len(FEATURE_NAMES)) up to three reasons, strongest first. NaN is none."""
+    """For each row of shape (n, len(FEATURE_NAMES)) up to three reasons, strongest first. NaN is none.
+
+    A feature that a finding accounts for is given at its median (`accounting.without`), and so is none either.
+    """
     medians = np.array(model.card.medians)
+    used = model.compact.used
     current = features.copy()
     score = model.score(current)
     reasons: list[list[Reason]] = [[] for _ in range(len(features))]
     for _ in range(TOP):
-        lowered = _scores_without_each(model, current, medians)
-        lowered[np.isnan(features)] = np.inf
+        lowered = _scores_without_each(model, current, medians, used)
+        lowered[np.isnan(features[:, used])] = np.inf
         best = lowered.argmin(axis=1)
-        for row, feature in enumerate(best):
-            if lowered[row, feature] < score[row]:
+        for row, place in enumerate(best):
+            if lowered[row, place] < score[row]:
+                feature = int(used[place])
                 value = float(features[row, feature])
                 reasons[row].append(feature_reason(FEATURE_NAMES[feature], value, model.percentile(feature, value)))
-                score[row] = lowered[row, feature]
+                score[row] = lowered[row, place]
                 current[row, feature] = medians[feature]
     return reasons
 
 
 def _scores_without_each(
-    model: Model, features: NDArray[np.float64], medians: NDArray[np.float64]
+    model: Model, features: NDArray[np.float64], medians: NDArray[np.float64], used: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """The score of each row with each one feature at its median, shape (n, features)."""
-    n, width = features.shape
-    variants = np.repeat(features, width, axis=0).reshape(n, width, width)
-    diagonal = np.arange(width)
-    variants[:, diagonal, diagonal] = medians
-    return model.score(variants.reshape(n * width, width)).reshape(n, width)
+    """The score of each row with each one of the used features at its median, shape (n, used)."""
+    n, width = len(features), len(used)
+    variants = np.repeat(features, width, axis=0).reshape(n, width, features.shape[1])
+    variants[:, np.arange(width), used] = medians[used]
+    return model.score(variants.reshape(n * width, features.shape[1])).reshape(n, width)

@@ -1,38 +1,98 @@
 """The gate before promotion: what a challenger must show on traffic that it was not trained on.
 
-Belongs here: the checks, as pure functions of scores. Each has a name that the UI shows as an asset check.
+Belongs here: the checks, as pure functions of what models showed (`txwatch.evaluation.examination` finds out). Each has
+a name that the UI shows as an asset check, and says why it failed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from txwatch.detection.model import Model
+from txwatch.detection.agreement import top_agreement
+from txwatch.detection.known_cases import Verdict
 
 MAX_TIMES_BUDGET = 3.0
-MIN_SPREAD = 0.05
+MIN_SEED_AGREEMENT = 0.8
+MIN_COINJOIN_RECALL = 0.8
+MAX_LOSS = 0.03
+MIN_AGREEMENT = 0.1
 
-CHECKS = {
-    "alert_rate_within_budget": f"On recent traffic it raises at most {MAX_TIMES_BUDGET:g} times its budget of alerts.",
-    "scores_tell_apart": "The most unusual transactions stand clear of the median; a model of a constant does not.",
+CHECKS: Mapping[str, str] = {
+    "golden_incidents_found": "Every golden incident is found, for the right reason first.",
+    "look_alikes_stay_silent": "No benign look-alike of an incident alerts.",
+    "alert_rate_within_budget": f"On held-out traffic it raises at most {MAX_TIMES_BUDGET:g} times its alert budget.",
+    "stable_between_seeds": "Forests of two seeds agree on the most unusual hundredth: a Jaccard index of at least"
+    f" {MIN_SEED_AGREEMENT:g}.",
+    "finds_planted_coinjoins": f"The forest alone finds {MIN_COINJOIN_RECALL:.0%} of planted coinjoins at 1 % false"
+    " positives.",
+    "not_worse_than_champion": "Planted and labelled anomalies stand out as much as they do to the champion, within"
+    f" {MAX_LOSS:g} of AUC.",
+    "agrees_with_champion": "Both agree on some of the most unusual hundredth of held-out traffic: a Jaccard index of"
+    f" at least {MIN_AGREEMENT:g}, twenty times that of chance.",
 }
 
 
 @dataclass(frozen=True)
 class GateCheck:
-    """One check of the gate, with the figures it was decided on."""
+    """One check of the gate, with the figures it was decided on, and the reason in words if it failed."""
 
     name: str
     passed: bool
     figures: dict[str, float] = field(default_factory=dict)
+    reason: str = ""
 
 
-def judge(challenger: Model, features: NDArray[np.float64]) -> list[GateCheck]:
-    """Judge a challenger on recent features of shape (n, len(FEATURE_NAMES)), the checks in the order of CHECKS."""
-    scores = challenger.score(features)
-    return [_alert_rate(challenger, scores), _spread(scores)]
+@dataclass(frozen=True)
+class Showing:
+    """What one model showed on held-out windows. The figures of a comparison are on the same windows."""
+
+    version: str
+    hours: float
+    scores: NDArray[np.float64]
+    """Plain, of each held-out transaction, in one order for all models."""
+    alerts: int
+    """Held-out transactions that reached the threshold."""
+    alerts_per_hour: float
+    """The budget."""
+    seed_agreement: float
+    incidents: Sequence[Verdict]
+    look_alikes: Sequence[Verdict]
+    auc: Mapping[str, float]
+    """Of each planted or labelled kind, against the held-out traffic."""
+    recall: Mapping[str, float]
+    """Of each of them, at 1 % false positives."""
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """For the record."""
+        return {
+            "transactions": float(len(self.scores)),
+            "alerts": float(self.alerts),
+            "alerts_per_hour": self.alerts / self.hours if self.hours else 0.0,
+            "seed_agreement": self.seed_agreement,
+            **{f"auc_{kind}": value for kind, value in self.auc.items()},
+            **{f"recall_at_1pct_{kind}": value for kind, value in self.recall.items()},
+        }
+
+
+def judge(challenger: Showing, champion: Showing | None) -> list[GateCheck]:
+    """The checks in the order of CHECKS. Without a champion those that compare pass."""
+    return [
+        _verdicts("golden_incidents_found", challenger.incidents),
+        _verdicts("look_alikes_stay_silent", challenger.look_alikes),
+        _alert_rate(challenger),
+        _at_least("stable_between_seeds", challenger.seed_agreement, MIN_SEED_AGREEMENT, "agreement of two seeds"),
+        _at_least(
+            "finds_planted_coinjoins",
+            challenger.recall.get("coinjoin", 0.0),
+            MIN_COINJOIN_RECALL,
+            "recall of planted coinjoins",
+        ),
+        _not_worse(challenger, champion),
+        _agreement(challenger, champion),
+    ]
 
 
 def passes(checks: Sequence[GateCheck]) -> bool:
@@ -40,16 +100,44 @@ def passes(checks: Sequence[GateCheck]) -> bool:
     return all(check.passed for check in checks)
 
 
-def _alert_rate(challenger: Model, scores: NDArray[np.float64]) -> GateCheck:
-    card = challenger.card
-    expected = len(scores) * card.alerts_per_hour / card.transactions_per_hour
-    alerts = int((scores >= challenger.threshold).sum())
+def _verdicts(name: str, verdicts: Sequence[Verdict]) -> GateCheck:
+    wrong = [verdict for verdict in verdicts if not verdict.right]
+    reason = "; ".join(f"{v.case.name}: expected {v.case.expected or 'silence'}, got {v.first}" for v in wrong)
+    return GateCheck(name, not wrong, {"cases": float(len(verdicts)), "wrong": float(len(wrong))}, reason)
+
+
+def _alert_rate(challenger: Showing) -> GateCheck:
+    expected = challenger.alerts_per_hour * challenger.hours
     # One alert more than the bound is no evidence when hardly one is expected.
-    passed = alerts <= max(MAX_TIMES_BUDGET * expected, expected + 3 * np.sqrt(expected) + 3)
-    figures = {"transactions": float(len(scores)), "alerts": float(alerts), "expected": float(expected)}
-    return GateCheck("alert_rate_within_budget", bool(passed), figures)
+    allowed = max(MAX_TIMES_BUDGET * expected, expected + 3 * np.sqrt(expected) + 3)
+    passed = bool(challenger.alerts <= allowed)
+    figures = {"transactions": float(len(challenger.scores)), "alerts": float(challenger.alerts), "expected": expected}
+    reason = "" if passed else f"{challenger.alerts} alerts on held-out traffic, {expected:.1f} by the budget"
+    return GateCheck("alert_rate_within_budget", passed, figures, reason)
 
 
-def _spread(scores: NDArray[np.float64]) -> GateCheck:
-    spread = float(np.quantile(scores, 0.999) - np.median(scores)) if len(scores) else 0.0
-    return GateCheck("scores_tell_apart", spread >= MIN_SPREAD, {"spread": spread})
+def _at_least(name: str, value: float, bound: float, what: str) -> GateCheck:
+    passed = value >= bound
+    return GateCheck(name, passed, {"value": value, "bound": bound}, "" if passed else f"{what} is {value:.2f}")
+
+
+def _not_worse(challenger: Showing, champion: Showing | None) -> GateCheck:
+    name = "not_worse_than_champion"
+    if champion is None:
+        return GateCheck(name, True)
+    losses = {kind: auc - challenger.auc.get(kind, 0.0) for kind, auc in champion.auc.items()}
+    mean = float(np.mean(list(losses.values()))) if losses else 0.0
+    worst = max(losses, key=lambda kind: losses[kind], default="")
+    passed = mean <= MAX_LOSS
+    reason = f"AUC is {mean:.3f} below the champion's on average, most for {worst} ({losses.get(worst, 0.0):.3f})"
+    return GateCheck(
+        name, passed, {"mean_loss": mean, "largest_loss": losses.get(worst, 0.0)}, "" if passed else reason
+    )
+
+
+def _agreement(challenger: Showing, champion: Showing | None) -> GateCheck:
+    name = "agrees_with_champion"
+    if champion is None:
+        return GateCheck(name, True)
+    value = top_agreement(challenger.scores, champion.scores)
+    return _at_least(name, value, MIN_AGREEMENT, "agreement with the champion")

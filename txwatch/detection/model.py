@@ -5,12 +5,15 @@ Belongs here: plain values. Training is in `training.py`, keeping models is the 
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from txwatch.detection.compact import CompactForest
+from txwatch.detection.threshold import budget_threshold
 from txwatch.features.contract import contract_fingerprint
 
 
@@ -32,7 +35,11 @@ class ModelCard(msgspec.Struct, frozen=True):
     alerts_per_hour: float
     """The budget that the threshold was set for."""
     threshold: float
-    """A score at or above this is unusual."""
+    """The threshold at `transactions_per_hour`."""
+    highest_scores: list[float]
+    """Of the rows, the highest first: what the threshold at another rate is read from."""
+    seed_agreement: float
+    """How far a forest of another seed agrees on the most unusual hundredth: a Jaccard index, 0 to 1."""
     medians: list[float]
     """Of each feature in training: what "ordinary" means in an explanation."""
     percentiles: list[list[float]]
@@ -65,8 +72,15 @@ class Model:
 
     @property
     def threshold(self) -> float:
-        """A score at or above this is unusual."""
+        """A score at or above this is unusual at the rate of the training."""
         return self.card.threshold
+
+    def threshold_at(self, transactions_per_hour: float | None) -> float:
+        """The threshold that keeps the budget at this rate of traffic; None is the rate of the training."""
+        if transactions_per_hour is None:
+            return self.card.threshold
+        card = self.card
+        return budget_threshold(card.highest_scores, card.rows, transactions_per_hour, card.alerts_per_hour)
 
     def score(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """The anomaly score of each row, above 0 and up to 1: 2^(-E[h]/c) of Liu et al., "Isolation Forest", 2008.
@@ -75,8 +89,12 @@ class Model:
         """
         if not len(features):
             return np.empty(0)
-        scores: NDArray[np.float64] = -self.pipeline.score_samples(features)
-        return scores
+        return self.compact.score(features)
+
+    @cached_property
+    def compact(self) -> CompactForest:
+        """The same pipeline as flat arrays, with identical scores."""
+        return CompactForest.of(self.pipeline)
 
     def percentile(self, feature: int, value: float) -> float:
         """Where a value stands among those seen in training, 0 to 100."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from txwatch.detection.model import Model, ModelCard
+from txwatch.detection.model import ContractMismatchError, Model, ModelCard
+from txwatch.errors import UserError
 from txwatch.settings import Settings
 from txwatch.store.urls import sqlalchemy_url, with_schema
 
@@ -26,6 +27,10 @@ TRUSTED_TYPES = ["numpy.dtype", "sklearn.tree._tree.Tree"]
 """What skops does not trust by itself and an Isolation Forest needs: arrays of numbers, and trees of them."""
 
 _MODEL, _CARD, _REFERENCE = "model", "card.json", "reference.parquet"
+
+
+class UnknownModelError(UserError):
+    """A model that was never registered."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,25 @@ class ModelRegistry:
         """The newest trained model, None before the first training. Raises ContractMismatchError."""
         return self._load_aliased(CHALLENGER)
 
+    def shadow(self, champion: Model) -> Model | None:
+        """The challenger, if it is another model than the champion and fits the features at hand."""
+        version = self._aliased(CHALLENGER)
+        if version is None or version == champion.version:
+            return None
+        try:
+            return self.load(version)
+        except ContractMismatchError:
+            return None
+
+    def named(self, name: str) -> Model:
+        """A version by its number or by an alias. Raises UnknownModelError, ContractMismatchError."""
+        known = [v.version for v in self._client().search_model_versions(f"name = '{REGISTERED_MODEL}'")]
+        version = name if name in {str(v) for v in known} else self._aliased(name)
+        if version is None:
+            there = ", ".join(sorted((str(v) for v in known), key=int)) or "none"
+            raise UnknownModelError(f"There is no model version or alias {name!r}. Versions: {there}.")
+        return self.load(version)
+
     def load(self, version: str) -> Model:
         """One version, ready to score. Raises MlflowException if it does not exist, ContractMismatchError."""
         import mlflow.artifacts
@@ -126,10 +150,18 @@ class ModelRegistry:
 
     def promote(self, version: str, decision: Mapping[str, Any]) -> None:
         """Make a version the champion, and keep with it what the decision was based on."""
+        self._client().set_registered_model_alias(REGISTERED_MODEL, CHAMPION, version)
+        self._decide(version, "promoted", decision)
+
+    def refuse(self, version: str, decision: Mapping[str, Any]) -> None:
+        """Leave the champion as it is, and keep with the refused version why."""
+        self._decide(version, "refused", decision)
+
+    def _decide(self, version: str, verdict: str, decision: Mapping[str, Any]) -> None:
         client = self._client()
-        client.set_registered_model_alias(REGISTERED_MODEL, CHAMPION, version)
+        client.set_model_version_tag(REGISTERED_MODEL, version, "decision", verdict)
         run = client.get_model_version(REGISTERED_MODEL, version).run_id
-        client.log_dict(run, dict(decision), "promotion.json")
+        client.log_dict(run, {"decision": verdict, **decision}, "decision.json")
 
     def _load_aliased(self, alias: str) -> Model | None:
         version = self._aliased(alias)
@@ -150,6 +182,15 @@ class ModelRegistry:
 
         mlflow.set_tracking_uri(self.tracking_uri)
         return mlflow.MlflowClient()
+
+
+def comparable_champion(registry: ModelRegistry) -> Model | None:
+    """The champion, None if there is none or if it was trained on another feature contract: its scores say nothing of
+    the features at hand then, and a new model must be able to take its place."""
+    try:
+        return registry.champion()
+    except ContractMismatchError:
+        return None
 
 
 if __name__ == "__main__":

@@ -7,21 +7,25 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from txwatch.detection.accounting import accounted_for, remaining_scores, without
 from txwatch.detection.detectors import Detector
 from txwatch.detection.explain import explain
+from txwatch.detection.kinds import alerting
 from txwatch.detection.model import Model
 from txwatch.detection.reasons import Reason
+from txwatch.detection.threshold import arrivals_per_hour
 from txwatch.features.batch import TransactionBatch
-from txwatch.features.context import Context
+from txwatch.features.context import Context, NetworkContext
 from txwatch.features.transaction import transaction_features
 from txwatch.wire.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One transaction's score, above 0 and up to 1. Unusual if a detector says so or the score reaches the threshold.
+    """One transaction's score, above 0 and up to 1, beside what the findings of the detectors account for.
 
-    Reasons: first those of the detectors, then, from the threshold on, what the forest saw. Others have none.
+    Unusual if it reaches the threshold or if a kind that alerts was found; kinds that only tag leave it ordinary.
+    Reasons: first those of the detectors, then, from the threshold on, what the forest saw.
     """
 
     txid: str
@@ -37,27 +41,33 @@ def score(
 ) -> list[Score]:
     """Score transactions of one window in the context of that window."""
     batch = TransactionBatch.of(transactions)
-    return score_features(transactions, batch, transaction_features(batch, context), model, detectors)
+    features = transaction_features(batch, context)
+    return score_features(transactions, batch, features, context.network, model, detectors)
 
 
 def score_features(
     transactions: Sequence[Transaction],
     batch: TransactionBatch,
     features: NDArray[np.float64],
+    network: NetworkContext,
     model: Model,
     detectors: Sequence[Detector],
 ) -> list[Score]:
     """The same from features that were computed before, of shape (n, len(FEATURE_NAMES))."""
-    scores = model.score(features)
-    by_forest = np.flatnonzero(scores >= model.threshold)
     reasons: dict[int, list[Reason]] = {}
     for detector in detectors:
         for row, reason in detector.find(batch, features):
             reasons.setdefault(row, []).append(reason)
-    for row, found in zip(by_forest.tolist(), explain(model, features[by_forest]), strict=True):
+    accounted = accounted_for({row: [r.kind for r in found] for row, found in reasons.items()}, len(features))
+    medians = np.array(model.card.medians)
+    scores = remaining_scores(model.score, features, accounted, medians)
+    threshold = model.threshold_at(arrivals_per_hour(network))
+    by_forest = np.flatnonzero(scores >= threshold)
+    news = without(features[by_forest], accounted[by_forest], medians)
+    unusual = {row for row, found in reasons.items() if alerting(found)} | set(by_forest.tolist())
+    for row, found in zip(by_forest.tolist(), explain(model, news), strict=True):
         reasons.setdefault(row, []).extend(found)
-    unusual = reasons.keys() | set(by_forest.tolist())
     return [
-        Score(tx.txid, tx.seen_at, value, model.threshold, row in unusual, reasons.get(row, []))
+        Score(tx.txid, tx.seen_at, value, threshold, row in unusual, reasons.get(row, []))
         for row, (tx, value) in enumerate(zip(transactions, scores.tolist(), strict=True))
     ]

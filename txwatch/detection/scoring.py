@@ -11,22 +11,28 @@ from txwatch.detection.detectors import default_detectors
 from txwatch.detection.model import Model
 from txwatch.detection.score import Score, score_features
 from txwatch.features.batch import TransactionBatch
+from txwatch.features.network_store import read_network_contexts
 from txwatch.features.store import read_features
 from txwatch.store.database import Connection
 from txwatch.store.sql import statement
-from txwatch.windows import WINDOW
+from txwatch.windows import WINDOW, context_window
 
 MAX_EXAMPLES = 20
 
 
 @dataclass
 class ScoringResult:
-    """What a run scored: all, newly written, found unusual, and landed without features. `examples` for people."""
+    """What a run scored: all, newly written, found unusual, and landed without features. `examples` for people.
+
+    Of `compared` transactions the live lane had written the score before; of those, `differing` came out otherwise.
+    """
 
     scored: int = 0
     written: int = 0
     anomalies: int = 0
     unscored: int = 0
+    compared: int = 0
+    differing: int = 0
     examples: list[Score] = field(default_factory=list)
 
     def markdown(self) -> str:
@@ -39,21 +45,28 @@ class ScoringResult:
 
 
 def score_windows(
-    connection: Connection, windows: Sequence[datetime], model: Model, *, whale_btc: float
+    connection: Connection, windows: Sequence[datetime], model: Model, *, whale_btc: float, lane: str = "window"
 ) -> ScoringResult:
-    """Score the stored features of these windows, one database transaction each."""
+    """Score the stored features of these windows, one database transaction each.
+
+    In the lane `shadow` a model that is not the champion shows what it would say; alerts leave those scores alone.
+    """
     detectors = default_detectors(whale_btc=whale_btc)
+    networks = read_network_contexts(connection, [context_window(window) for window in windows])
     result = ScoringResult()
     for window in windows:
         stored = read_features(connection, window)
-        scores = score_features(
-            stored.transactions, TransactionBatch.of(stored.transactions), stored.features, model, detectors
-        )
+        network = networks.get(context_window(window), stored.context.network)
+        batch = TransactionBatch.of(stored.transactions)
+        scores = score_features(stored.transactions, batch, stored.features, network, model, detectors)
         anomalies = [score for score in scores if score.is_anomaly]
         with connection.transaction():
             result.written += insert_scores(
-                connection, scores, model.version, stored.context.network.version, lane="window"
+                connection, scores, model.version, stored.context.network.version, lane=lane
             )
+            compared, differing = _compare_with_live(connection)
+        result.compared += compared
+        result.differing += differing
         result.scored += len(scores)
         result.anomalies += len(anomalies)
         result.unscored += _count_transactions(connection, window) - len(scores)
@@ -85,6 +98,11 @@ def insert_scores(
                 )
             )
     return connection.execute(statement(__file__, "insert_scores")).rowcount
+
+
+def _compare_with_live(connection: Connection) -> tuple[int, int]:
+    row = connection.execute(statement(__file__, "compare_with_live")).fetchone()
+    return (int(row[0]), int(row[1])) if row else (0, 0)
 
 
 def _first_reason(score: Score) -> str:

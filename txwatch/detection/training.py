@@ -1,5 +1,6 @@
 """Training: features in, a fitted pipeline and its card out. No label is used."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -7,13 +8,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from txwatch.detection.accounting import likely_findings, remaining_scores
+from txwatch.detection.agreement import top_agreement
+from txwatch.detection.compact import CompactForest
 from txwatch.detection.forest import SAMPLES_PER_TREE, TREES, build_forest
 from txwatch.detection.model import ModelCard
-from txwatch.detection.threshold import budget_threshold
+from txwatch.detection.threshold import budget_threshold, highest
 from txwatch.features.contract import FEATURE_NAMES, contract_fingerprint
+from txwatch.windows import window_start
 
 MIN_ROWS = 5_000
+"""Worth a first training, what is held out included."""
+MIN_TRAINED_ROWS = 3_000
 """Below this an Isolation Forest has seen too little of the day's traffic for a threshold in its far tail."""
+HELD_OUT_SHARE = 0.2
+HELD_OUT_AT_MOST = timedelta(hours=1)
+AGREEMENT_ROWS = 50_000
 
 
 class TooFewRowsError(ValueError):
@@ -22,7 +32,7 @@ class TooFewRowsError(ValueError):
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A fitted pipeline, its card, and the scores of the rows that it was trained on."""
+    """A fitted pipeline, its card, and the scores of the rows that it was trained on, beside what is accounted for."""
 
     pipeline: Any
     card: ModelCard
@@ -33,7 +43,7 @@ class TrainedModel:
         """What decided the outcome, for the record."""
         card = self.card
         return {
-            "trees": TREES,
+            "trees": self.pipeline.named_steps["forest"].n_estimators,
             "samples_per_tree": min(SAMPLES_PER_TREE, card.rows),
             "seed": card.seed,
             "rows": card.rows,
@@ -50,8 +60,10 @@ def train(
     trained_to: datetime,
     *,
     alerts_per_hour: float,
+    whale_btc: float,
     seed: int,
-    min_rows: int = MIN_ROWS,
+    min_rows: int = MIN_TRAINED_ROWS,
+    trees: int = TREES,
 ) -> TrainedModel:
     """Fit on features of shape (n, len(FEATURE_NAMES)), seen in [trained_from, trained_to).
 
@@ -63,10 +75,18 @@ def train(
             f"{n} transactions between {trained_from:%Y-%m-%d %H:%M} and {trained_to:%Y-%m-%d %H:%M} UTC;"
             f" training wants {min_rows}: let the feed run on, or land a capture"
         )
-    pipeline = build_forest(seed, samples=min(SAMPLES_PER_TREE, n)).fit(features)
-    scores: NDArray[np.float64] = -pipeline.score_samples(features)
-    transactions_per_hour = n / ((trained_to - trained_from) / timedelta(hours=1))
+    pipeline = build_forest(seed, trees=trees, samples=min(SAMPLES_PER_TREE, n)).fit(features)
     known = np.where(np.isnan(features).all(axis=0), 0.0, features)
+    medians = np.nanmedian(known, axis=0)
+    plain = CompactForest.of(pipeline).score
+    scores = remaining_scores(
+        plain,
+        features,
+        likely_findings(features, whale_btc=whale_btc),
+        medians,
+    )
+    best = highest(scores)
+    transactions_per_hour = n / ((trained_to - trained_from) / timedelta(hours=1))
     card = ModelCard(
         contract=contract_fingerprint(),
         features=list(FEATURE_NAMES),
@@ -76,8 +96,24 @@ def train(
         seed=seed,
         transactions_per_hour=transactions_per_hour,
         alerts_per_hour=alerts_per_hour,
-        threshold=budget_threshold(scores, transactions_per_hour, alerts_per_hour),
-        medians=np.nanmedian(known, axis=0).tolist(),
+        threshold=budget_threshold(best, n, transactions_per_hour, alerts_per_hour),
+        highest_scores=best,
+        seed_agreement=_seed_agreement(features, plain, seed, trees),
+        medians=medians.tolist(),
         percentiles=np.nanpercentile(known, np.arange(101), axis=0).T.tolist(),
     )
     return TrainedModel(pipeline, card, scores)
+
+
+def held_out_from(first: datetime, last: datetime) -> datetime:
+    """Where training ends for traffic seen from `first` to `last`: what comes after is kept for the gate."""
+    return window_start(last - min(HELD_OUT_AT_MOST, HELD_OUT_SHARE * (last - first)))
+
+
+def _seed_agreement(
+    features: NDArray[np.float64], score: Callable[[NDArray[np.float64]], NDArray[np.float64]], seed: int, trees: int
+) -> float:
+    """How far a forest of another seed agrees on the top hundredth of the newest rows."""
+    other = build_forest(seed + 1, trees=trees, samples=min(SAMPLES_PER_TREE, len(features))).fit(features)
+    newest = features[-AGREEMENT_ROWS:]
+    return top_agreement(score(newest), CompactForest.of(other).score(newest))

@@ -1,24 +1,76 @@
-"""What each address did: a bucket for each window in which it took part, summed into a trailing day."""
+"""What each address did: a bucket for each window in which it took part, summed into a trailing day.
 
-from collections.abc import Iterable
-from datetime import datetime
+Buckets are never changed. What recovered data contradict is superseded under a new publication number, and contexts
+that were published before go on summing the old one: a score can be computed again, whatever was recovered since.
+"""
 
-from txwatch.features.context import AddressActivity
-from txwatch.store.database import Connection
+from collections.abc import Collection, Iterator
+from datetime import datetime, timedelta
+
+from psycopg import sql
+
+from txwatch.features.context import AddressActivity, NetworkContext
+from txwatch.features.publication import next_publication
+from txwatch.store.database import Connection, commit_without_waiting
+from txwatch.store.days import ensure_days
 from txwatch.store.sql import statement
-from txwatch.wire.transaction import Transaction
+
+COUNTED_AT_ONCE = timedelta(hours=1)
+"""An hour of coins is grouped in memory; a day would spill to disk."""
+
+_COLUMNS = sql.SQL("address, window_start, tx_count, received_sat, spent_sat, first_seen_at, last_seen_at")
+_INSERT = sql.SQL(
+    "INSERT INTO address_activity ({columns}, written) SELECT {columns}, %(publication)s FROM ({buckets})"
+)
+_STAGE = sql.SQL("CREATE TEMP TABLE staged_activity AS {buckets}")
 
 
-def write_address_activity(connection: Connection, start: datetime, end: datetime) -> int:
-    """Rewrite the buckets of the windows in [start, end). Returns how many there are."""
-    connection.execute("DELETE FROM address_activity WHERE window_start >= %s AND window_start < %s", [start, end])
-    return connection.execute(statement(__file__, "address_activity"), {"start": start, "end": end}).rowcount
+def write_address_activity(connection: Connection, start: datetime, end: datetime) -> Iterator[int]:
+    """Bring the buckets of the windows in [start, end) to what the transactions say, an hour at a time.
+
+    Each hour is one database transaction; gives the number of buckets written, 0 if all were as they should be.
+    """
+    ensure_days(connection, "address_activity", start, end)
+    while start < end:
+        stop = min(start + COUNTED_AT_ONCE, end)
+        with connection.transaction():
+            if stop < end:
+                commit_without_waiting(connection)
+            written = _write(connection, start, stop)
+        yield written
+        start = stop
 
 
 def read_address_context(
-    connection: Connection, as_of: datetime, transactions: Iterable[Transaction]
+    connection: Connection, network: NetworkContext, addresses: Collection[str]
 ) -> dict[str, AddressActivity]:
-    """The trailing day, as of a window, of every address that these transactions spend from."""
-    addresses = {spent.addr for tx in transactions for spent in tx.inputs if spent.addr is not None}
-    rows = connection.execute(statement(__file__, "address_context"), {"as_of": as_of, "addresses": sorted(addresses)})
+    """The trailing day of these addresses, as the network's context was published. Those without any are absent."""
+    rows = connection.execute(
+        statement(__file__, "address_context"),
+        {"as_of": network.as_of, "publication": network.publication, "addresses": list(addresses)},
+    )
     return {row[0]: AddressActivity(*row[1:]) for row in rows}
+
+
+def _write(connection: Connection, start: datetime, end: datetime) -> int:
+    span = {"start": start, "end": end, "publication": next_publication(connection)}
+    buckets = sql.SQL(statement(__file__, "address_activity"))
+    connection.execute("SET LOCAL work_mem = '64MB'")
+    if not _is_written(connection, start, end):
+        written = connection.execute(_INSERT.format(columns=_COLUMNS, buckets=buckets), span).rowcount
+        connection.execute(statement(__file__, "mark_windows"), span)
+        return written
+    connection.execute(_STAGE.format(buckets=buckets), span)
+    superseded = connection.execute(statement(__file__, "supersede_activity"), span).rowcount
+    written = connection.execute(statement(__file__, "insert_staged_activity"), span).rowcount
+    connection.execute("DROP TABLE staged_activity")
+    if superseded or written:
+        connection.execute(statement(__file__, "mark_windows"), span)
+    return written
+
+
+def _is_written(connection: Connection, start: datetime, end: datetime) -> bool:
+    rows = connection.execute(
+        "SELECT FROM address_windows WHERE window_start >= %s AND window_start < %s LIMIT 1", [start, end]
+    )
+    return rows.rowcount > 0

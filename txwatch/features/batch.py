@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
+from datetime import UTC, datetime, timedelta
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ Floats = NDArray[np.float64]
 
 _TYPE_CODES = {name: code for code, name in enumerate(SCRIPT_TYPES)}
 NO_ADDRESS = -1
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,17 @@ class TransactionBatch:
     """A batch of n transactions. Amounts in satoshi, sizes in vB; NaN where unknown."""
 
     txids: list[str]
+    seen_us: Ints
+    """When each was seen, in microseconds since 1970 UTC."""
     value_sat: Ints
     fee_sat: Floats
     vsize: Ints
+    weight: Ints
+    size: Ints
+    """Bytes with witness."""
     rbf: NDArray[np.bool_]
+    version: Ints
+    lock_time: Ints
     inputs: Coins
     outputs: Coins
     addresses: list[str]
@@ -48,31 +58,41 @@ class TransactionBatch:
     def __len__(self) -> int:
         return len(self.txids)
 
+    def input_addresses(self) -> list[str]:
+        """The addresses that are spent from, each once."""
+        numbers = np.unique(self.inputs.address)
+        return [self.addresses[number] for number in numbers.tolist() if number != NO_ADDRESS]
+
     @classmethod
     def of(cls, transactions: Sequence[Transaction]) -> "TransactionBatch":
         """The columns of these transactions, in their order."""
         numbers: dict[str, int] = {}
         return cls(
             txids=[tx.txid for tx in transactions],
+            seen_us=np.array([(tx.seen_at - EPOCH) // MICROSECOND for tx in transactions], np.int64),
             value_sat=np.array([tx.value_sat for tx in transactions], np.int64),
-            fee_sat=np.array([np.nan if tx.fee_sat is None else tx.fee_sat for tx in transactions], np.float64),
+            fee_sat=np.array([tx.fee_sat for tx in transactions], np.float64),
             vsize=np.array([tx.vsize for tx in transactions], np.int64),
+            weight=np.array([tx.weight for tx in transactions], np.int64),
+            size=np.array([tx.size for tx in transactions], np.int64),
             rbf=np.array([tx.rbf for tx in transactions], np.bool_),
-            inputs=_coins([tx.inputs for tx in transactions], numbers),
-            outputs=_coins([tx.outputs for tx in transactions], numbers),
+            version=np.array([tx.version for tx in transactions], np.int64),
+            lock_time=np.array([tx.lock_time for tx in transactions], np.int64),
+            inputs=coins_of([tx.inputs for tx in transactions], numbers),
+            outputs=coins_of([tx.outputs for tx in transactions], numbers),
             addresses=list(numbers),
         )
 
 
-def _coins(groups: Sequence[Sequence[SpentOutput] | Sequence[CreatedOutput]], numbers: dict[str, int]) -> Coins:
+def coins_of(groups: Sequence[Sequence[SpentOutput] | Sequence[CreatedOutput]], numbers: dict[str, int]) -> Coins:
+    """The coins of each transaction as columns. Addresses are numbered in `numbers`, which grows."""
     coins: list[SpentOutput | CreatedOutput] = list(chain.from_iterable(groups))
     return Coins(
-        tx=np.repeat(np.arange(len(groups), dtype=np.int64), [len(group) for group in groups]),
-        value=np.array([np.nan if coin.value is None else coin.value for coin in coins], np.float64),
-        type=np.fromiter(map(_TYPE_CODES.__getitem__, (coin.type for coin in coins)), np.int64, len(coins)),
-        address=np.fromiter(map(_number, (coin.addr for coin in coins), repeat(numbers)), np.int64, len(coins)),
+        tx=np.repeat(np.arange(len(groups), dtype=np.int64), np.array([len(group) for group in groups], np.int64)),
+        value=np.array([coin.value for coin in coins], np.float64),  # None becomes NaN
+        type=np.array([_TYPE_CODES[coin.type] for coin in coins], np.int64),
+        address=np.array(
+            [NO_ADDRESS if coin.addr is None else numbers.setdefault(coin.addr, len(numbers)) for coin in coins],
+            np.int64,
+        ),
     )
-
-
-def _number(address: str | None, numbers: dict[str, int]) -> int:
-    return NO_ADDRESS if address is None else numbers.setdefault(address, len(numbers))

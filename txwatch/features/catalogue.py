@@ -3,10 +3,13 @@
 The definitions are in `feature_repo/`. Feast's import takes seconds, so it happens inside the functions.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from psycopg.conninfo import conninfo_to_dict
 
@@ -36,13 +39,62 @@ def feast_environment(database_url: str) -> dict[str, str]:
     }
 
 
-def open_feature_store(database_url: str) -> "FeatureStore":
-    """The feature store on a database, configured by `feature_repo/feature_store.yaml`."""
+@contextmanager
+def feature_store(
+    database_url: str, redis_url: str | None = None, keep: timedelta = timedelta(days=90)
+) -> Iterator["FeatureStore"]:
+    """The feature store as `open_feature_store` gives it, with its connections closed at the end."""
+    store = open_feature_store(database_url, redis_url, keep)
+    try:
+        yield store
+    finally:
+        close_feature_store(store)
+
+
+def close_feature_store(store: "FeatureStore") -> None:
+    """Close the connections to Postgres, which Feast itself leaves open: those of the registry and the online store."""
+    connection = getattr(store._get_provider().online_store, "_conn", None)
+    if connection is not None:
+        connection.close()
+    for engine in ("read_engine", "write_engine"):
+        if hasattr(store.registry, engine):
+            getattr(store.registry, engine).dispose()
+
+
+def open_feature_store(
+    database_url: str, redis_url: str | None = None, keep: timedelta = timedelta(days=90)
+) -> "FeatureStore":
+    """The feature store on a database, configured by `feature_repo/feature_store.yaml`.
+
+    With a Redis URL the online store is there, and what is written to it expires after `keep`.
+    """
     import yaml
     from feast import FeatureStore, RepoConfig
 
     text = Template((REPOSITORY / "feature_store.yaml").read_text()).substitute(feast_environment(database_url))
-    return FeatureStore(config=RepoConfig(repo_path=REPOSITORY, **yaml.safe_load(text)))
+    config = yaml.safe_load(text)
+    if redis_url is not None:
+        config["online_store"] = {
+            "type": "redis",
+            "connection_string": redis_connection(redis_url),
+            "key_ttl_seconds": int(keep.total_seconds()),
+        }
+    return FeatureStore(config=RepoConfig(repo_path=REPOSITORY, **config))
+
+
+def redis_connection(redis_url: str) -> str:
+    """A redis:// or rediss:// URL in Feast's form: host:port,name=value,... Raises ValueError for another scheme."""
+    parts = urlsplit(redis_url)
+    if parts.scheme not in {"redis", "rediss"} or not parts.hostname:
+        raise ValueError("REDIS_URL must begin with redis:// or rediss:// and name a host")
+    options = {
+        "db": parts.path.strip("/") or "0",
+        "username": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        "ssl": "true" if parts.scheme == "rediss" else "",
+    }
+    given = [f"{name}={value}" for name, value in options.items() if value]
+    return ",".join([f"{parts.hostname}:{parts.port or 6379}", *given])
 
 
 def training_features(store: "FeatureStore", start: datetime, end: datetime) -> "pd.DataFrame":

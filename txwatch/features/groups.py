@@ -1,5 +1,7 @@
 """Sums, maxima and counts by transaction over flat arrays of coins. `tx` is sorted; a transaction may have no coin."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,17 +38,31 @@ def distinct_by(tx: Ints, keys: Ints, n: int) -> Floats:
     return np.bincount(pairs // (int(keys.max()) + 1), minlength=n).astype(np.float64)
 
 
-def most_repeated_by(tx: Ints, values: Floats, n: int) -> Floats:
-    """How often the most frequent value of each transaction occurs; 0 for a transaction without coins."""
-    result = np.zeros(n)
-    if not len(tx):
-        return result
-    order = np.lexsort((values, tx))
-    sorted_tx, sorted_values = tx[order], values[order]
-    starts = np.flatnonzero(np.r_[True, (np.diff(sorted_tx) != 0) | (np.diff(sorted_values) != 0)])
-    lengths = np.diff(np.r_[starts, len(tx)]).astype(np.float64)
-    np.maximum.at(result, sorted_tx[starts], lengths)
-    return result
+@dataclass(frozen=True)
+class EqualValues:
+    """How often each coin's value occurs in its transaction, and what follows from that; `times` has shape (coins,)."""
+
+    tx: Ints
+    times: Ints
+    distinct: Floats
+    """Different values of each transaction, shape (n,)."""
+
+    @classmethod
+    def of(cls, tx: Ints, values: Floats, n: int) -> "EqualValues":
+        """Count the values of n transactions. An unknown value, NaN, equals no other."""
+        if not len(tx):
+            return cls(tx, np.zeros(0, np.int64), np.zeros(n))
+        order = np.lexsort((values, tx))
+        sorted_tx, sorted_values = tx[order], values[order]
+        starts = np.flatnonzero(np.r_[True, (np.diff(sorted_tx) != 0) | (np.diff(sorted_values) != 0)])
+        lengths = np.diff(np.r_[starts, len(tx)])
+        times = np.empty(len(tx), np.int64)
+        times[order] = np.repeat(lengths, lengths)
+        return cls(tx, times, np.bincount(sorted_tx[starts], minlength=n).astype(np.float64))
+
+    def most(self, n: int) -> Floats:
+        """How often the most frequent value of each transaction occurs; 0 for a transaction without coins."""
+        return np.nan_to_num(max_by(self.tx, self.times.astype(np.float64), n))
 
 
 def member_of_same(tx: Ints, keys: Ints, other_tx: Ints, other_keys: Ints) -> NDArray[np.bool_]:

@@ -9,17 +9,30 @@ from numpy.typing import NDArray
 from psycopg import sql
 
 from txwatch.features.addresses import read_address_context
-from txwatch.features.batch import TransactionBatch
+from txwatch.features.batch import EPOCH, MICROSECOND, TransactionBatch
+from txwatch.features.batch_store import read_batch
 from txwatch.features.context import Context, NetworkContext
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.network_store import read_network_contexts
 from txwatch.features.transaction import transaction_features
-from txwatch.store.database import Connection
+from txwatch.store.binary_copy import BinaryColumn, copy_rows
+from txwatch.store.database import Connection, commit_without_waiting
+from txwatch.store.days import ensure_days
 from txwatch.store.reading import read_transactions
 from txwatch.windows import WINDOW, context_window, window_range
 from txwatch.wire.transaction import Transaction
 
 _COLUMNS = sql.SQL(", ").join(map(sql.Identifier, FEATURE_NAMES))
+
+
+@dataclass(frozen=True)
+class ComputedWindow:
+    """One window's features as they were written, of shape (len(batch), len(FEATURE_NAMES)), and their context."""
+
+    window_start: datetime
+    batch: TransactionBatch
+    features: NDArray[np.float64]
+    context: Context
 
 
 @dataclass(frozen=True)
@@ -32,18 +45,20 @@ class WindowFeatures:
     context: Context
 
 
-def write_features(connection: Connection, start: datetime, end: datetime) -> Iterator[WindowFeatures]:
+def write_features(connection: Connection, start: datetime, end: datetime) -> Iterator[ComputedWindow]:
     """Compute and rewrite the features of each window in [start, end), one database transaction each."""
     windows = window_range(start, end)
+    ensure_days(connection, "transaction_features", start, end)
     networks = read_network_contexts(connection, [context_window(w) for w in windows])
     for window in windows:
-        transactions = read_transactions(connection, window, window + WINDOW)
+        batch = read_batch(connection, window, window + WINDOW)
         as_of = context_window(window)
         network = networks.get(as_of) or NetworkContext(as_of, version=0)
-        context = Context(network, read_address_context(connection, as_of, transactions))
-        features = transaction_features(TransactionBatch.of(transactions), context)
-        computed = WindowFeatures(window, transactions, features, context)
+        context = Context(network, read_address_context(connection, network, batch.input_addresses()))
+        computed = ComputedWindow(window, batch, transaction_features(batch, context), context)
         with connection.transaction():
+            if window != windows[-1]:
+                commit_without_waiting(connection)
             _rewrite(connection, computed)
         yield computed
 
@@ -52,9 +67,11 @@ def read_features(connection: Connection, window: datetime) -> WindowFeatures:
     """The stored features of a window. Transactions that landed after they were computed are left out."""
     rows = connection.execute(
         sql.SQL(
-            "SELECT txid, context_version, {} FROM transaction_features WHERE window_start = %s ORDER BY seen_at, txid"
+            "SELECT txid, context_version, {} FROM transaction_features WHERE seen_at >= %s AND seen_at < %s"
+            " ORDER BY seen_at, txid"
         ).format(_COLUMNS),
-        [window],
+        [window, window + WINDOW],
+        binary=True,
     ).fetchall()
     features = np.array([row[2:] for row in rows], np.float64).reshape(len(rows), len(FEATURE_NAMES))
     known = {row[0] for row in rows}
@@ -63,22 +80,28 @@ def read_features(connection: Connection, window: datetime) -> WindowFeatures:
     return WindowFeatures(window, transactions, features, Context(NetworkContext(context_window(window), version)))
 
 
-def _rewrite(connection: Connection, window: WindowFeatures) -> None:
-    connection.execute("DELETE FROM transaction_features WHERE window_start = %s", [window.window_start])
-    with connection.cursor().copy(
-        sql.SQL("COPY transaction_features (txid, seen_at, window_start, context_version, {}) FROM STDIN").format(
-            _COLUMNS
-        )
-    ) as copy:
-        version = window.context.network.version
-        for tx, values in zip(window.transactions, window.features.tolist(), strict=True):
-            copy.write_row((tx.txid, tx.seen_at, window.window_start, version, *values))
-
-
 def read_recent_features(connection: Connection, since: datetime) -> NDArray[np.float64]:
     """The stored features of all transactions seen since a moment, of shape (n, len(FEATURE_NAMES)), by time."""
     rows = connection.execute(
         sql.SQL("SELECT {} FROM transaction_features WHERE seen_at >= %s ORDER BY seen_at, txid").format(_COLUMNS),
         [since],
+        binary=True,
     ).fetchall()
     return np.array(rows, np.float64).reshape(len(rows), len(FEATURE_NAMES))
+
+
+def _rewrite(connection: Connection, window: ComputedWindow) -> None:
+    start, batch = window.window_start, window.batch
+    connection.execute("DELETE FROM transaction_features WHERE seen_at >= %s AND seen_at < %s", [start, start + WINDOW])
+    n = len(batch)
+    copy_rows(
+        connection,
+        "transaction_features",
+        [
+            BinaryColumn.text("txid", batch.txids, width=64),
+            BinaryColumn.times("seen_at", batch.seen_us),
+            BinaryColumn.times("window_start", np.full(n, (start - EPOCH) // MICROSECOND)),
+            BinaryColumn.integers("context_version", np.full(n, window.context.network.version)),
+            *(BinaryColumn.floats(name, window.features[:, i]) for i, name in enumerate(FEATURE_NAMES)),
+        ],
+    )

@@ -1,18 +1,28 @@
 """The features of the contract, computed for a whole batch at once. The same function serves every lane."""
 
+from datetime import timedelta
+
 import numpy as np
 from numpy.typing import NDArray
 
-from txwatch.features.batch import TransactionBatch
+from txwatch.features.batch import Coins, TransactionBatch
 from txwatch.features.context import Context
 from txwatch.features.contract import FEATURE_NAMES
-from txwatch.features.groups import count_where, distinct_by, max_by, member_of_same, most_repeated_by, sum_by
+from txwatch.features.groups import EqualValues, count_where, distinct_by, max_by, member_of_same, min_by, sum_by
+from txwatch.features.kinds import transaction_kinds
 from txwatch.features.moved import ROUND_SAT, moved_value
+from txwatch.windows import WINDOW
 from txwatch.wire.scripts import SCRIPT_TYPES
 
 Floats = NDArray[np.float64]
 
 _OP_RETURN = SCRIPT_TYPES.index("op_return")
+_TAPROOT = SCRIPT_TYPES.index("p2tr")
+_IS_LEGACY = np.array([t in {"p2pk", "p2pkh", "multisig"} for t in SCRIPT_TYPES])
+_TIME_LOCKS_FROM = 500_000_000
+"""A lock time from here on is a moment in Unix seconds, below it a block height (BIP 113, script.h)."""
+_HOUR, _DAY = timedelta(hours=1), timedelta(hours=24)
+_MIN_SPAN_H = WINDOW / _HOUR
 DUST_SAT = np.array(
     [{"p2wpkh": 294, "p2wsh": 330, "p2tr": 330, "p2sh": 540, "op_return": 0}.get(t, 546) for t in SCRIPT_TYPES]
 )
@@ -21,65 +31,152 @@ DUST_SAT = np.array(
 
 def transaction_features(batch: TransactionBatch, context: Context) -> Floats:
     """The feature contract of each transaction, of shape (n, len(FEATURE_NAMES)); NaN where unknown."""
-    columns = _own(batch) | _against_network(batch, context) | _of_addresses(batch, context)
+    columns = (
+        _amounts(batch)
+        | _shape(batch)
+        | _scripts(batch)
+        | _moved(batch)
+        | _header(batch)
+        | _against_network(batch, context)
+        | _of_addresses(batch, context)
+    )
     return np.column_stack([columns[name] for name in FEATURE_NAMES])
 
 
-def _own(batch: TransactionBatch) -> dict[str, Floats]:
-    """What the transaction says by itself."""
-    n, inputs, outputs = len(batch), batch.inputs, batch.outputs
-    output_count = np.bincount(outputs.tx, minlength=n).astype(np.float64)
+def _amounts(batch: TransactionBatch) -> dict[str, Floats]:
     value = batch.value_sat.astype(np.float64)
-    spendable = outputs.type != _OP_RETURN
-    equal = most_repeated_by(outputs.tx[spendable], outputs.value[spendable], n)
-    shared = member_of_same(outputs.tx, outputs.address, inputs.tx, inputs.address)
-    shared_addresses = outputs.address[shared]
+    fee_share = _ratio(batch.fee_sat, batch.fee_sat + value, 0.0)
     return {
         "value_sat": value,
         "fee_sat": batch.fee_sat,
         "fee_rate": batch.fee_sat / batch.vsize,
+        "fee_share": np.where(np.isnan(batch.fee_sat), np.nan, fee_share),
         "vsize": batch.vsize.astype(np.float64),
-        "input_count": np.bincount(inputs.tx, minlength=n).astype(np.float64),
+        # weight = 3 * base + size, and the witness is what the base does not hold.
+        "witness_share": 1.0 - (batch.weight - batch.size) / 3 / batch.size,
+    }
+
+
+def _shape(batch: TransactionBatch) -> dict[str, Floats]:
+    n, inputs, outputs = len(batch), batch.inputs, batch.outputs
+    value = batch.value_sat.astype(np.float64)
+    input_count, output_count = _count(inputs, n), _count(outputs, n)
+    smallest, largest = min_by(inputs.tx, inputs.value, n), max_by(inputs.tx, inputs.value, n)
+    spendable = outputs.type != _OP_RETURN
+    tx, values = outputs.tx[spendable], outputs.value[spendable]
+    equal_inputs, equal_outputs = EqualValues.of(inputs.tx, inputs.value, n), EqualValues.of(tx, values, n)
+    most = equal_outputs.most(n)
+    repeated = sum_by(tx, np.where(equal_outputs.times > 1, values, 0.0), n)
+    addressed = outputs.address >= 0
+    return {
+        "input_count": input_count,
         "output_count": output_count,
+        "outputs_per_input": output_count / input_count,
+        "equal_input_share": np.where(np.isnan(largest), np.nan, equal_inputs.most(n) / input_count),
+        "input_value_spread": np.where(np.isnan(largest), np.nan, 1.0 - _ratio(smallest, largest, 1.0)),
         "largest_output_share": _ratio(max_by(outputs.tx, outputs.value, n), value, 1.0),
-        "equal_output_count": equal,
-        "equal_output_share": equal / output_count,
+        "equal_output_count": most,
+        "equal_output_share": most / output_count,
+        "equal_output_value_share": _ratio(repeated, value, 0.0),
         "output_entropy": _entropy(batch, value),
+        "distinct_output_values": equal_outputs.distinct,
+        "distinct_output_addresses": distinct_by(outputs.tx[addressed], outputs.address[addressed], n),
         "dust_outputs": count_where(outputs.tx, spendable & (outputs.value <= DUST_SAT[outputs.type]), n),
         "round_outputs": count_where(outputs.tx, (outputs.value % ROUND_SAT == 0) & (outputs.value > 0), n),
         "op_return_outputs": count_where(outputs.tx, ~spendable, n),
-        "input_script_types": distinct_by(inputs.tx, inputs.type, n),
-        "output_script_types": distinct_by(outputs.tx[spendable], outputs.type[spendable], n),
-        "reused_addresses": distinct_by(outputs.tx[shared], shared_addresses, n),
-        "moved_sat": moved_value(batch).likely,
+    }
+
+
+def _scripts(batch: TransactionBatch) -> dict[str, Floats]:
+    n, inputs, outputs = len(batch), batch.inputs, batch.outputs
+    spendable = outputs.type != _OP_RETURN
+    paid_tx, paid_type = outputs.tx[spendable], outputs.type[spendable]
+    spent_types, paid_types = distinct_by(inputs.tx, inputs.type, n), distinct_by(paid_tx, paid_type, n)
+    first_spent = min_by(inputs.tx, inputs.type.astype(np.float64), n)
+    first_paid = min_by(paid_tx, paid_type.astype(np.float64), n)
+    paid_count = np.bincount(paid_tx, minlength=n).astype(np.float64)
+    shared = member_of_same(outputs.tx, outputs.address, inputs.tx, inputs.address)
+    return {
+        "input_script_types": spent_types,
+        "output_script_types": paid_types,
+        "same_script_type": ((spent_types == 1) & (paid_types == 1) & (first_spent == first_paid)).astype(np.float64),
+        "input_legacy_share": count_where(inputs.tx, _IS_LEGACY[inputs.type], n) / _count(inputs, n),
+        "input_taproot_share": count_where(inputs.tx, inputs.type == _TAPROOT, n) / _count(inputs, n),
+        "output_legacy_share": _ratio(count_where(paid_tx, _IS_LEGACY[paid_type], n), paid_count, 0.0),
+        "output_taproot_share": _ratio(count_where(paid_tx, paid_type == _TAPROOT, n), paid_count, 0.0),
+        "reused_addresses": distinct_by(outputs.tx[shared], outputs.address[shared], n),
+    }
+
+
+def _moved(batch: TransactionBatch) -> dict[str, Floats]:
+    moved = moved_value(batch)
+    return {
+        "moved_low_sat": moved.low,
+        "moved_sat": moved.likely,
+        "moved_high_sat": moved.high,
+        "change_share": 1.0 - _ratio(moved.likely, batch.value_sat.astype(np.float64), 1.0),
+    }
+
+
+def _header(batch: TransactionBatch) -> dict[str, Floats]:
+    return {
         "rbf": batch.rbf.astype(np.float64),
+        "version": batch.version.astype(np.float64),
+        "lock_time_kind": (batch.lock_time > 0).astype(np.float64) + (batch.lock_time >= _TIME_LOCKS_FROM),
     }
 
 
 def _against_network(batch: TransactionBatch, context: Context) -> dict[str, Floats]:
     """The transaction against what was usual. Unknown before there is a baseline."""
-    fee_rate, value = context.network.median_fee_rate_1h, context.network.median_value_sat_24h
+    n, network = len(batch), context.network
+    fee_rate = batch.fee_sat / batch.vsize
+    kinds = transaction_kinds(_count(batch.inputs, n), _count(batch.outputs, n))
+    kind_counts = np.array(network.kind_counts_24h, np.float64)
+    hour = min(_HOUR // WINDOW, network.windows_24h)  # in the first hour there is less than one to compare
+    usual_1h = network.tx_count_24h * hour / max(network.windows_24h, 1)
     return {
-        "fee_rate_over_median_1h": batch.fee_sat / batch.vsize / (np.nan if fee_rate is None else fee_rate),
-        "value_over_median_24h": batch.value_sat / (np.nan if value is None else value),
+        "fee_rate_over_median_1h": fee_rate / _known(network.median_fee_rate_1h),
+        "fee_rate_over_median_24h": fee_rate / _known(network.median_fee_rate_24h),
+        "value_over_median_24h": batch.value_sat / _known(network.median_value_sat_24h),
+        "value_over_p99_24h": batch.value_sat / _known(network.p99_value_sat_24h),
+        "kind_share_24h": kind_counts[kinds] / _known(network.tx_count_24h or None),
+        "arrivals_1h_over_24h": np.full(n, network.tx_count_1h / _known(usual_1h or None)),
     }
 
 
 def _of_addresses(batch: TransactionBatch, context: Context) -> dict[str, Floats]:
     """What its input addresses did in the trailing day, each counted once. Unknown before there is a baseline."""
     n, inputs = len(batch), batch.inputs
-    if context.network.version == 0:
-        return dict.fromkeys(("input_address_tx_24h", "input_address_spent_sat_24h"), np.full(n, np.nan))
     known = inputs.address >= 0
     pairs = np.unique(inputs.tx[known] * (len(batch.addresses) + 1) + inputs.address[known])
     tx, address = np.divmod(pairs, len(batch.addresses) + 1)
-    activity = [context.addresses.get(text) for text in batch.addresses]
-    tx_count = np.array([a.tx_count if a else 0 for a in activity], np.float64)
-    spent = np.array([a.spent_sat if a else 0 for a in activity], np.float64)
-    return {
-        "input_address_tx_24h": np.nan_to_num(max_by(tx, tx_count[address], n)),
-        "input_address_spent_sat_24h": sum_by(tx, spent[address], n),
+    end = context.network.as_of + WINDOW
+    unseen = (0.0, 0.0, 0.0, 0.0, _DAY / _HOUR)
+    rows = np.array([unseen] * len(batch.addresses)).reshape(-1, len(unseen))
+    for number, text in enumerate(batch.addresses):
+        if activity := context.addresses.get(text):
+            rows[number] = (
+                activity.tx_count,
+                activity.received_sat,
+                activity.spent_sat,
+                (end - activity.first_seen_at) / _HOUR,
+                (end - activity.last_seen_at) / _HOUR,
+            )
+    tx_count, received, spent, known_h, idle_h = rows[address].T
+    velocity = tx_count / np.maximum(known_h, _MIN_SPAN_H)
+    columns = {
+        "input_address_tx_24h": np.nan_to_num(max_by(tx, tx_count, n)),
+        "input_address_tx_sum_24h": sum_by(tx, tx_count, n),
+        "input_address_received_sat_max_24h": np.nan_to_num(max_by(tx, received, n)),
+        "input_address_received_sat_24h": sum_by(tx, received, n),
+        "input_address_spent_sat_max_24h": np.nan_to_num(max_by(tx, spent, n)),
+        "input_address_spent_sat_24h": sum_by(tx, spent, n),
+        "input_address_known_h_24h": np.nan_to_num(max_by(tx, known_h, n)),
+        "input_address_idle_h_24h": np.nan_to_num(min_by(tx, idle_h, n), nan=_DAY / _HOUR),
+        "input_address_velocity_24h": np.nan_to_num(max_by(tx, velocity, n)),
+        "input_address_velocity_sum_24h": sum_by(tx, velocity, n),
     }
+    return columns if context.network.version else dict.fromkeys(columns, np.full(n, np.nan))
 
 
 def _entropy(batch: TransactionBatch, value: Floats) -> Floats:
@@ -88,6 +185,14 @@ def _entropy(batch: TransactionBatch, value: Floats) -> Floats:
     share = _ratio(outputs.value, value[outputs.tx], 0.0)
     bits = -share * np.log2(share, where=share > 0, out=np.zeros_like(share))
     return np.maximum(sum_by(outputs.tx, bits, len(batch)), 0.0)
+
+
+def _count(coins: Coins, n: int) -> Floats:
+    return np.bincount(coins.tx, minlength=n).astype(np.float64)
+
+
+def _known(value: float | None) -> float:
+    return np.nan if value is None else value
 
 
 def _ratio(a: Floats, b: Floats, of_nothing: float) -> Floats:

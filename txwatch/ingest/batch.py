@@ -1,10 +1,13 @@
 """The messages received since the last flush, sorted by what becomes of them."""
 
-from collections import OrderedDict
-from dataclasses import dataclass, field
+from datetime import datetime
+
+import msgspec
 
 from txwatch.ingest.connection import Received
-from txwatch.store.landing import FeedGap, QuarantinedMessage
+from txwatch.ingest.recent import RecentTxids
+from txwatch.store.gaps import FeedGap
+from txwatch.store.landing import MAX_QUARANTINED_BYTES, QuarantinedMessage
 from txwatch.wire.messages import (
     BlockAnnouncement,
     MalformedMessageError,
@@ -13,45 +16,34 @@ from txwatch.wire.messages import (
     WireBlock,
     decode,
 )
-from txwatch.wire.transaction import Transaction, from_wire
+from txwatch.wire.transaction import Source, Transaction, from_wire
 
 
-class RecentTxids:
-    """The txids seen of late, so that repetitions cost no trip to the database. Bounded; forgets the oldest."""
+class Batch(msgspec.Struct):
+    """One flush's worth of the feed: what was heard from `seen_from` until `seen_through`, UTC.
 
-    def __init__(self, capacity: int = 200_000) -> None:
-        self._capacity = capacity
-        self._seen: OrderedDict[str, None] = OrderedDict()
+    It can be written to disk and read back as it is. `bytes` counts the messages' bodies.
+    """
 
-    def add(self, txid: str) -> bool:
-        """Remember a txid; whether it is new here."""
-        if txid in self._seen:
-            return False
-        self._seen[txid] = None
-        if len(self._seen) > self._capacity:
-            self._seen.popitem(last=False)
-        return True
-
-
-@dataclass
-class Batch:
-    """One flush's worth of the feed."""
-
-    transactions: list[Transaction] = field(default_factory=list)
-    blocks: list[WireBlock] = field(default_factory=list)
-    malformed: list[QuarantinedMessage] = field(default_factory=list)
-    gaps: list[FeedGap] = field(default_factory=list)
+    seen_from: datetime
+    seen_through: datetime
+    transactions: list[Transaction] = []
+    blocks: list[WireBlock] = []
+    malformed: list[QuarantinedMessage] = []
+    gaps: list[FeedGap] = []
     received: int = 0
     duplicates: int = 0
     ignored: int = 0
+    bytes: int = 0
 
-    def add(self, received: Received, recent: RecentTxids) -> None:
+    def add(self, received: Received, recent: RecentTxids, source: Source = "feed") -> None:
         """Decode, validate and file one message. Bad input goes to the quarantine with its reason, never further."""
         self.received += 1
+        self.bytes += len(received.body)
         try:
             message = decode(received.body)
             if isinstance(message, UnconfirmedTransaction):
-                transaction = from_wire(message.x, received.seen_at)
+                transaction = from_wire(message.x, received.seen_at, source)
                 if recent.add(transaction.txid):
                     self.transactions.append(transaction)
                 else:
@@ -61,4 +53,12 @@ class Batch:
             elif isinstance(message, UnknownOperation):
                 self.ignored += 1
         except MalformedMessageError as error:
-            self.malformed.append(QuarantinedMessage(received.seen_at, str(error), received.body))
+            body = received.body
+            self.malformed.append(
+                QuarantinedMessage(received.seen_at, str(error), body[:MAX_QUARANTINED_BYTES], len(body))
+            )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to land. The stretch that it covers is still to be reported."""
+        return not (self.received or self.gaps)

@@ -17,6 +17,8 @@ def shift_needed(lease: Lease | None, now: datetime) -> str | None:
         return f"{lease.holder} has left"
     if lease.is_stale(now):
         return f"{lease.holder} was not heard for {(now - lease.heartbeat_at).total_seconds():.0f} s"
+    if lease.expires_at is not None and lease.expires_at < now:
+        return f"the shift of {lease.holder} is over since {(now - lease.expires_at).total_seconds():.0f} s"
     if lease.expires_at is not None and lease.expires_at - now < HANDOVER_LEAD:
         return f"the shift of {lease.holder} ends in {(lease.expires_at - now).total_seconds():.0f} s"
     return None

@@ -1,5 +1,6 @@
 """When a window is sealed: when no further live transaction can fall into it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -8,19 +9,25 @@ from psycopg.rows import class_row
 from txwatch.store.database import Connection
 from txwatch.store.lease import Lease
 from txwatch.store.sql import statement
-from txwatch.windows import WINDOW, window_range
+from txwatch.windows import WINDOW, window_range, window_start
+from txwatch.wire.transaction import Transaction
 
 DEAD_WORKER_GRACE = timedelta(seconds=60)
 """With no worker there is no watermark; a window is then sealed this long after its end, and the hole is a gap."""
+_LATE_MARGIN = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
 class WindowSummary:
-    """What a window holds. Lags are from receipt to durable row, in ms, None without live transactions."""
+    """What a window holds. Lags are from receipt to durable row, in ms, None without live transactions.
+
+    `gaps` are those that were not recovered; `recovered_rows` came out of blocks.
+    """
 
     window_start: datetime
     rows: int
     live_rows: int
+    recovered_rows: int
     lag_p50_ms: float | None
     lag_p99_ms: float | None
     gaps: int
@@ -38,6 +45,18 @@ def sealed_through(lease: Lease | None, now: datetime) -> datetime:
 def sealable_windows(next_window: datetime, through: datetime, limit: int) -> list[datetime]:
     """The windows from `next_window` on that end by `through`, the oldest `limit` of them."""
     return window_range(next_window, min(through, next_window + limit * WINDOW))
+
+
+def late_windows(transactions: Iterable[Transaction], lease: Lease | None, now: datetime) -> set[datetime]:
+    """The windows among these transactions' that may have been sealed before they land.
+
+    The lease must be locked until they have landed, and none of its watermarks can pass them meanwhile.
+    """
+    sealed = now - DEAD_WORKER_GRACE + _LATE_MARGIN
+    if lease is not None and lease.committed_through is not None:
+        sealed = max(sealed, lease.committed_through)
+    open_from = window_start(sealed)
+    return {window_start(tx.seen_at) for tx in transactions if tx.seen_at < open_from}
 
 
 def summarize_windows(connection: Connection, windows: list[datetime]) -> list[WindowSummary]:

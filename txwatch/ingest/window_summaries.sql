@@ -7,6 +7,7 @@ landed AS (
         date_bin('5 minutes', seen_at, 'epoch') AS window_start,
         count(*) AS rows,
         count(*) FILTER (WHERE source = 'feed') AS live_rows,
+        count(*) FILTER (WHERE source = 'block') AS recovered_rows,
         percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM landed_at - seen_at) * 1000)
             FILTER (WHERE source = 'feed') AS lags_ms
     FROM transactions
@@ -21,12 +22,14 @@ holes AS (
             AS gap_seconds
     FROM windows
     JOIN feed_gaps ON started_at < window_end AND coalesce(ended_at, 'infinity') > window_start
+    WHERE state <> 'recovered'
     GROUP BY 1
 )
 SELECT
     window_start,
     coalesce(rows, 0)::bigint AS rows,
     coalesce(live_rows, 0)::bigint AS live_rows,
+    coalesce(recovered_rows, 0)::bigint AS recovered_rows,
     lags_ms[1] AS lag_p50_ms,
     lags_ms[2] AS lag_p99_ms,
     coalesce(gaps, 0)::bigint AS gaps,

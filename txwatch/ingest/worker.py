@@ -3,35 +3,56 @@
 Two tasks share one event loop. The listener files messages into the current batch; the lander swaps the batch for an
 empty one every 250 ms, or sooner when it is full, and commits it together with the heartbeat and the watermark. The
 swap and the filing run on one thread, so everything seen before the swap is in the batch: that moment is the
-watermark once the batch is committed.
+watermark once the batch is committed. A batch that the database does not take goes to the spool, and so does one
+that grows too large while the database works: the worker never stops reading for long.
 """
 
 import asyncio
-import signal
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import structlog
 
 from txwatch.clock import Clock, MonotoneClock
-from txwatch.ingest.batch import Batch, RecentTxids
-from txwatch.ingest.connection import Disconnected, Received, Subscribed, listen
-from txwatch.store.database import Connection, connect
-from txwatch.store.landing import FeedGap, land_blocks, land_transactions, quarantine, record_gaps
-from txwatch.store.lease import LeaseLostError, read_lease, release_lease, renew_lease, take_lease
+from txwatch.ingest.batch import Batch
+from txwatch.ingest.commit import Landed
+from txwatch.ingest.connection import (
+    SILENCE_SECONDS,
+    Delays,
+    Disconnected,
+    Received,
+    Subscribed,
+    listen,
+    reconnect_delays,
+)
+from txwatch.ingest.lander import Lander
+from txwatch.ingest.recent import RecentTxids
+from txwatch.ingest.spool import MAX_BYTES, Spool, spooled_through
+from txwatch.store.database import Connection
+from txwatch.store.gaps import NO_WORKER, FeedGap, close_open_gaps, record_gaps
+from txwatch.store.lease import HEARTBEAT, Lease, read_lease, take_lease
 
 log = structlog.get_logger(__name__)
 
 BATCH_AGE_SECONDS = 0.25
 BATCH_COUNT = 2_000
-MAX_PENDING = 50_000
-"""Above this many messages that wait for the database, the worker stops reading and lets the socket fill up."""
+BATCH_BYTES = 16 << 20
+PENDING_COUNT = 10_000
+PENDING_BYTES = 64 << 20
+"""What may wait in memory. Above it the worker waits PATIENCE_SECONDS for the database, then writes to the spool."""
+PATIENCE_SECONDS = 2.0
+"""Short against the time in which a server wants its pings answered."""
+OVERTIME = 7 / 6
+"""A shift that no other has taken over goes on for a while: a queue that is stuck must not make a gap."""
+ANSWER_SECONDS = 5.0
+"""A feed that was asked for everything, and says nothing for this long, is taken to have heard."""
 
 
 @dataclass(frozen=True)
 class Shift:
-    """What one worker did. Counts since it began; times UTC."""
+    """What one worker did. Counts since it began; epoch 0 if it never had the lease."""
 
     epoch: int
     landed: int
@@ -40,119 +61,151 @@ class Shift:
 
 @dataclass
 class IngestWorker:
-    """One ingest worker. `duration` bounds its shift; None runs until it is stopped."""
+    """One ingest worker. `duration` bounds its shift; None runs until it is stopped.
 
-    database_url: str
+    `spool` is the folder for batches that wait for the database; workers of one machine share it. `landed` is called
+    with the new transactions of each batch, in the database transaction that lands them.
+    """
+
+    database_url: str = field(repr=False)
     stream_url: str
     holder: str
+    spool: Path
     duration: timedelta | None = None
+    landed: Landed | None = None
+    spool_bytes: int = MAX_BYTES
+    silence_seconds: float = SILENCE_SECONDS
+    delays: Delays = reconnect_delays
     clock: Clock = field(default_factory=MonotoneClock)
-    landed: int = 0
 
     def __post_init__(self) -> None:
-        self._batch = Batch()
+        now = self.clock()
+        self._batch = Batch(now, now)
         self._recent = RecentTxids()
         self._full = asyncio.Event()
-        self._drained = asyncio.Event()
-        self._subscribed = asyncio.Event()
-        self._silent_since: Disconnected | None = None
+        self._swapped = asyncio.Event()
+        self._hearing = asyncio.Event()
+        self._hearing_since: datetime | None = None
+        self._unheard: Disconnected | None = None
+        self._epoch = 0
+        self._lander = Lander(
+            self.database_url,
+            Spool(self.spool, self.spool_bytes),
+            self.clock,
+            on_connected=self._on_connected,
+            delays=self.delays,
+            landed=self.landed,
+        )
 
     async def run(self, stop: asyncio.Event) -> Shift:
         """Work until `stop` is set, the shift is over, or another worker has taken the lease."""
-        with connect(self.database_url, application="txwatch ingest") as connection:
-            async with asyncio.TaskGroup() as tasks:
-                listener = tasks.create_task(self._listen())
-                try:
-                    return await self._land(connection, stop)
-                finally:
-                    listener.cancel()
+        listener = asyncio.create_task(self._listen())
+        listener.add_done_callback(lambda _: stop.set())
+        try:
+            reason = await self._land(stop)
+        finally:
+            if listener.done() and not listener.cancelled():
+                await listener  # it never returns: this raises what ended it
+            listener.cancel()
+            with suppress(asyncio.CancelledError):
+                await listener
+            await self._lander.close()
+        return Shift(self._epoch, self._lander.new, reason)
 
     async def _listen(self) -> None:
-        async with aclosing(listen(self.stream_url, self.clock)) as events:
+        feed = listen(self.stream_url, self.clock, silence_seconds=self.silence_seconds, delays=self.delays)
+        loop = asyncio.get_running_loop()
+        async with aclosing(feed) as events:
             async for event in events:
-                match event:
-                    case Received():
-                        await self._file(event)
-                    case Subscribed(at):
-                        if self._silent_since is not None:
-                            self._batch.gaps.append(FeedGap(self._silent_since.at, at, self._silent_since.cause))
-                            self._silent_since = None
-                        self._subscribed.set()
-                    case Disconnected():
-                        self._silent_since = event
+                if isinstance(event, Received):
+                    if self._unheard is not None or self._hearing_since is None:
+                        self._hear(event.seen_at)
+                    self._batch.add(event, self._recent)
+                    if len(self._batch.transactions) >= BATCH_COUNT or self._batch.bytes >= BATCH_BYTES:
+                        self._full.set()
+                        if self._batch.received >= PENDING_COUNT or self._batch.bytes >= PENDING_BYTES:
+                            await self._relieve()
+                elif isinstance(event, Subscribed):
+                    loop.call_later(ANSWER_SECONDS, self._hearing.set)
+                elif self._unheard is None:
+                    self._unheard = event
+                    self._batch.gaps.append(FeedGap(event.heard_until, None, event.cause))
 
-    async def _file(self, received: Received) -> None:
-        self._batch.add(received, self._recent)
-        if len(self._batch.transactions) >= BATCH_COUNT:
-            self._full.set()
-        if self._batch.received >= MAX_PENDING:
-            self._drained.clear()
-            await self._drained.wait()
+    def _hear(self, at: datetime) -> None:
+        if self._unheard is not None:
+            gap = FeedGap(self._unheard.heard_until, at, self._unheard.cause, "heard again after reconnecting")
+            self._batch.gaps.append(gap)
+            self._unheard = None
+        if self._hearing_since is None:
+            self._hearing_since = at
+        self._hearing.set()
 
-    async def _land(self, connection: Connection, stop: asyncio.Event) -> Shift:
+    async def _relieve(self) -> None:
+        """Make room in memory: by waiting a moment while the database keeps up, else by way of the disk."""
+        if self._lander.is_idle and self._lander.is_connected:
+            self._swapped.clear()
+            await _first(self._swapped, at_most=PATIENCE_SECONDS)
+            if self._swapped.is_set():
+                return
+        batch = self._swap()
+        self._recent.forget(await self._lander.spool(batch))
+
+    async def _land(self, stop: asyncio.Event) -> str:
+        loop = asyncio.get_running_loop()
+        ends_at = None if self.duration is None else loop.time() + OVERTIME * self.duration.total_seconds()
         # Subscribe first: what the worker before still lands, and what this one hears meanwhile, overlap.
-        await _first(self._subscribed, stop)
-        if stop.is_set():
-            return Shift(0, 0, "stopped before the feed answered")
-        epoch, ends_at = self._take_lease(connection)
-        log.info("lease_taken", epoch=epoch, holder=self.holder)
-        reason = "superseded"
-        try:
-            while not (stop.is_set() or self._is_over(ends_at)):
-                await _first(self._full, stop, at_most=BATCH_AGE_SECONDS)
-                await self._flush(connection, epoch)
-            await self._flush(connection, epoch)
-            reason = "stopped" if stop.is_set() else "shift over"
-        except LeaseLostError:
-            log.info("lease_lost", epoch=epoch, holder=self.holder)
-        release_lease(connection, epoch, self.clock())
-        return Shift(epoch, self.landed, reason)
+        await _first(self._hearing, stop)
+        while not (stop.is_set() or self._lander.superseded or (ends_at is not None and loop.time() >= ends_at)):
+            await self._lander.catch_up()
+            await _first(self._full, stop, at_most=BATCH_AGE_SECONDS)
+            await self._flush()
+        await self._flush(last=True)
+        await self._lander.leave(self._epoch)
+        if self._lander.superseded:
+            return "superseded"
+        return "stopped" if stop.is_set() else "shift over"
 
-    def _take_lease(self, connection: Connection) -> tuple[int, datetime | None]:
+    async def _flush(self, *, last: bool = False) -> None:
+        if self._batch.is_empty and not last and self.clock() - self._batch.seen_from < HEARTBEAT:
+            return
+        batch = self._swap()
+        self._recent.forget(await self._lander.put(batch))
+
+    def _swap(self) -> Batch:
+        batch = self._batch
+        batch.seen_through = self.clock()
+        self._batch = Batch(batch.seen_through, batch.seen_through)
+        self._full.clear()
+        self._swapped.set()
+        return batch
+
+    def _on_connected(self, connection: Connection) -> int:
+        if self._epoch == 0:
+            self._epoch = self._take_lease(connection)
+        return self._epoch
+
+    def _take_lease(self, connection: Connection) -> int:
         now = self.clock()
-        ends_at = None if self.duration is None else now + self.duration
+        hearing_since = self._hearing_since or now
+        expires_at = None if self.duration is None else now + self.duration
         with connection.transaction():
             before = read_lease(connection)
-            epoch = take_lease(connection, self.holder, now, ends_at)
-            if before is not None and before.is_stale(now) and before.committed_through is not None:
-                record_gaps(connection, [FeedGap(before.committed_through, now, "no worker was running")])
-        return epoch, ends_at
-
-    def _is_over(self, ends_at: datetime | None) -> bool:
-        return ends_at is not None and self.clock() >= ends_at
-
-    async def _flush(self, connection: Connection, epoch: int) -> None:
-        batch, self._batch = self._batch, Batch()
-        seen_through = self.clock()
-        self._full.clear()
-        self._drained.set()
-        try:
-            # In a thread: the loop goes on receiving, and answers the server's pings, while the database works.
-            self.landed += await asyncio.to_thread(_commit, connection, epoch, batch, seen_through, self.clock)
-        except LeaseLostError:
-            # The new holder subscribed before it took the lease, but this batch may hold what came before that.
-            await asyncio.to_thread(_commit, connection, None, batch, seen_through, self.clock)
-            raise
+            epoch = take_lease(connection, self.holder, now, expires_at)
+            ending = f"epoch {epoch} heard the feed"
+            close_open_gaps(connection, hearing_since, ending)
+            heard_until = _heard_until(before, spooled_through(self.spool))
+            if heard_until is not None and heard_until < hearing_since:
+                # If the holder before is alive, it will take this back.
+                record_gaps(connection, [FeedGap(heard_until, hearing_since, NO_WORKER, ending)])
+        log.info("lease_taken", epoch=epoch, holder=self.holder)
+        return epoch
 
 
-def _commit(connection: Connection, epoch: int | None, batch: Batch, seen_through: datetime, clock: Clock) -> int:
-    """Land a batch in one transaction; with an epoch, only while that holds the lease. Returns the new rows."""
-    with connection.transaction():
-        new = land_transactions(connection, batch.transactions)
-        land_blocks(connection, batch.blocks, seen_through)
-        quarantine(connection, batch.malformed)
-        record_gaps(connection, batch.gaps)
-        if epoch is not None:
-            renew_lease(
-                connection,
-                epoch,
-                clock(),
-                seen_through,
-                received=batch.received,
-                duplicates=batch.duplicates + len(batch.transactions) - len(new),
-                ignored=batch.ignored,
-            )
-    return len(new)
+def _heard_until(before: Lease | None, spooled: datetime | None) -> datetime | None:
+    """Until when, as far as is known, the feed was heard by workers before this one; None if there were none."""
+    if before is None or before.committed_through is None:
+        return None
+    return before.committed_through if spooled is None else max(before.committed_through, spooled)
 
 
 async def _first(*events: asyncio.Event, at_most: float | None = None) -> None:
@@ -163,16 +216,3 @@ async def _first(*events: asyncio.Event, at_most: float | None = None) -> None:
     finally:
         for wait in waits:
             wait.cancel()
-
-
-def work_until_signalled(worker: IngestWorker) -> Shift:
-    """Run a worker in this thread's own loop until SIGINT or SIGTERM, which end it after a last flush."""
-
-    async def work() -> Shift:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
-        return await worker.run(stop)
-
-    return asyncio.run(work())

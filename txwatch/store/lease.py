@@ -6,13 +6,14 @@ at its next heartbeat and leaves. Landing is idempotent, so the moment in which 
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import LiteralString
 
 from psycopg.rows import class_row
 
 from txwatch.store.database import Connection
 
 HEARTBEAT = timedelta(seconds=1)
-STALE_AFTER = timedelta(seconds=15)
+STALE_AFTER = timedelta(seconds=10)
 """A holder that was not heard for this long is taken for dead."""
 
 
@@ -40,13 +41,22 @@ class Lease:
         return self.released_at is not None or now - self.heartbeat_at > STALE_AFTER
 
 
+_SELECT: LiteralString = (
+    "SELECT epoch, holder, acquired_at, heartbeat_at, expires_at, released_at, committed_through,"
+    " received, duplicates, ignored FROM ingest_lease"
+)
+
+
 def read_lease(connection: Connection) -> Lease | None:
     """The lease, or None when no worker ever ran."""
     with connection.cursor(row_factory=class_row(Lease)) as cursor:
-        return cursor.execute(
-            "SELECT epoch, holder, acquired_at, heartbeat_at, expires_at, released_at, committed_through,"
-            " received, duplicates, ignored FROM ingest_lease"
-        ).fetchone()
+        return cursor.execute(_SELECT).fetchone()
+
+
+def lock_lease(connection: Connection) -> Lease | None:
+    """The lease, locked until the end of the database transaction, so that no watermark can pass meanwhile."""
+    with connection.cursor(row_factory=class_row(Lease)) as cursor:
+        return cursor.execute(f"{_SELECT} FOR NO KEY UPDATE").fetchone()
 
 
 def take_lease(connection: Connection, holder: str, now: datetime, expires_at: datetime | None) -> int:
@@ -62,33 +72,23 @@ def take_lease(connection: Connection, holder: str, now: datetime, expires_at: d
     return int(row[0]) if row else 0
 
 
-def renew_lease(
-    connection: Connection,
-    epoch: int,
-    now: datetime,
-    committed_through: datetime,
-    *,
-    received: int = 0,
-    duplicates: int = 0,
-    ignored: int = 0,
-) -> None:
-    """Heartbeat and watermark, with the counts since the last one. Raises LeaseLostError."""
+def renew_lease(connection: Connection, epoch: int, now: datetime, committed_through: datetime) -> None:
+    """Heartbeat and watermark. Raises LeaseLostError."""
     renewed = connection.execute(
         "UPDATE ingest_lease SET heartbeat_at = %(now)s,"
-        " committed_through = greatest(committed_through, %(committed_through)s),"
-        " received = received + %(received)s, duplicates = duplicates + %(duplicates)s,"
-        " ignored = ignored + %(ignored)s WHERE epoch = %(epoch)s",
-        {
-            "epoch": epoch,
-            "now": now,
-            "committed_through": committed_through,
-            "received": received,
-            "duplicates": duplicates,
-            "ignored": ignored,
-        },
+        " committed_through = greatest(committed_through, %(committed_through)s) WHERE epoch = %(epoch)s",
+        {"epoch": epoch, "now": now, "committed_through": committed_through},
     )
     if renewed.rowcount == 0:
         raise LeaseLostError(f"epoch {epoch} was superseded")
+
+
+def count_messages(connection: Connection, *, received: int, duplicates: int, ignored: int) -> None:
+    """Add to the counts over all epochs."""
+    connection.execute(
+        "UPDATE ingest_lease SET received = received + %s, duplicates = duplicates + %s, ignored = ignored + %s",
+        [received, duplicates, ignored],
+    )
 
 
 def release_lease(connection: Connection, epoch: int, now: datetime) -> None:

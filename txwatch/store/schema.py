@@ -1,13 +1,15 @@
 """The tables, as SQLAlchemy Core definitions. Amounts are satoshi in BIGINT, times are timestamptz in UTC.
 
-Derived tables are keyed by the window that they belong to, so that a window is rewritten by deleting and inserting
-it in one transaction. `transaction_scores` and `alerts` are insert-only.
+`transaction_features` is rewritten by deleting and inserting a window in one transaction. `network_baseline`,
+`address_activity`, `transaction_scores` and `alerts` are insert-only: what was published or sent stays as it was.
+The large derived tables are partitioned by day; `txwatch.store.days` makes and drops the partitions.
 """
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, BIGINT, JSONB, TIMESTAMP
 
 from txwatch.features.contract import FEATURE_NAMES
+from txwatch.features.network import QUANTILES, SPANS
 
 metadata = sa.MetaData()
 
@@ -45,18 +47,42 @@ blocks = sa.Table(
     sa.Column("block_time", _time, nullable=False),
     sa.Column("seen_at", _time, nullable=False),
     sa.Column("tx_count", sa.Integer, nullable=False),
+    sa.Column("prev_hash", sa.Text, comment="NULL until its contents were fetched"),
+    sa.Column("stale", sa.Boolean, nullable=False, server_default=sa.false(), comment="lost a chain split"),
+    sa.Column("fetched_at", _time, comment="when its contents were last fetched"),
+    sa.Column("mined_count", sa.Integer, comment="its transactions first seen since the feed is followed"),
+    sa.Column("seen_before_count", sa.Integer, comment="those of them that came by the feed before the block"),
+)
+
+confirmations = sa.Table(
+    "confirmations",
+    metadata,
+    sa.Column("txid", sa.Text, primary_key=True),
+    sa.Column("block_hash", sa.Text, primary_key=True, index=True),
+    comment="which blocks hold a transaction; the one that is not stale confirms it",
+)
+
+late_windows = sa.Table(
+    "late_windows",
+    metadata,
+    sa.Column("id", BIGINT, sa.Identity(), primary_key=True),
+    sa.Column("window_start", _time, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("noted_at", _time, nullable=False, server_default=sa.func.now()),
+    comment="windows in which something landed after they may have been sealed, until they are reported again",
 )
 
 feed_gaps = sa.Table(
     "feed_gaps",
     metadata,
     sa.Column("id", BIGINT, sa.Identity(), primary_key=True),
-    sa.Column("started_at", _time, nullable=False, index=True),
+    sa.Column("started_at", _time, nullable=False, index=True, unique=True),
     sa.Column("ended_at", _time, comment="NULL while the gap lasts"),
     sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("ending", sa.Text, comment="how it ended"),
     sa.Column("state", sa.Text, nullable=False, server_default="open"),
     sa.Column("recovered", BIGINT, nullable=False, server_default="0", comment="transactions landed from blocks"),
-    sa.CheckConstraint("state IN ('open', 'ended', 'recovered')", name="state_is_known"),
+    sa.CheckConstraint("state IN ('open', 'ended', 'recovered', 'lost')", name="state_is_known"),
 )
 
 ingest_lease = sa.Table(
@@ -91,8 +117,10 @@ network_baseline = sa.Table(
     metadata,
     sa.Column("window_start", _time, primary_key=True),
     sa.Column("context_version", BIGINT, primary_key=True),
+    sa.Column("publication", BIGINT, nullable=False, comment="address buckets written later are no part of it"),
     sa.Column("tx_count", sa.Integer, nullable=False, comment="of the window itself"),
     sa.Column("value_sat", sa.Numeric(20, 0), nullable=False, comment="of the window itself"),
+    sa.Column("kind_counts", ARRAY(sa.Integer), nullable=False, comment="of the window itself, by kinds.KINDS"),
     sa.Column(
         "value_histogram",
         ARRAY(sa.Integer),
@@ -103,25 +131,42 @@ network_baseline = sa.Table(
     sa.Column("tx_count_1h", BIGINT, nullable=False, comment="trailing hour that ends with the window"),
     sa.Column("tx_count_24h", BIGINT, nullable=False),
     sa.Column("windows_24h", sa.Integer, nullable=False, comment="windows that the trailing day really holds"),
-    sa.Column("median_value_sat_1h", sa.Float(53)),
-    sa.Column("median_fee_rate_1h", sa.Float(53), comment="sat/vB"),
-    sa.Column("median_value_sat_24h", sa.Float(53)),
-    sa.Column("p99_value_sat_24h", sa.Float(53)),
-    sa.Column("median_fee_rate_24h", sa.Float(53), comment="sat/vB"),
-    sa.Column("p99_fee_rate_24h", sa.Float(53), comment="sat/vB"),
+    sa.Column("kind_counts_1h", ARRAY(BIGINT), nullable=False),
+    sa.Column("kind_counts_24h", ARRAY(BIGINT), nullable=False),
+    *(
+        sa.Column(f"{quantile}_{what}_{span}", sa.Float(53), comment=unit)
+        for span in SPANS
+        for what, unit in (("value_sat", "satoshi"), ("fee_rate", "sat/vB"))
+        for quantile in QUANTILES
+    ),
     sa.Column("computed_at", _time, nullable=False, server_default=sa.func.now()),
 )
+
+context_publications = sa.Sequence("context_publications", metadata=metadata)
 
 address_activity = sa.Table(
     "address_activity",
     metadata,
-    sa.Column("address", sa.Text, primary_key=True),
-    sa.Column("window_start", _time, primary_key=True, index=True),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("window_start", _time, nullable=False),
+    sa.Column("written", BIGINT, nullable=False, comment="publication that wrote it"),
+    sa.Column("superseded", BIGINT, comment="publication that found it wrong, NULL while it holds"),
     sa.Column("tx_count", sa.Integer, nullable=False),
     sa.Column("received_sat", BIGINT, nullable=False),
     sa.Column("spent_sat", BIGINT, nullable=False),
     sa.Column("first_seen_at", _time, nullable=False),
     sa.Column("last_seen_at", _time, nullable=False),
+    # The only index. A key of address, window and publication, which are unique as they are written, would be three
+    # times its size, and with one on the window the planner would at times read a day for each address.
+    sa.Index("ix_address_activity_address", "address", postgresql_using="hash"),
+    postgresql_partition_by="RANGE (window_start)",
+)
+
+address_windows = sa.Table(
+    "address_windows",
+    metadata,
+    sa.Column("window_start", _time, primary_key=True),
+    sa.Column("publication", BIGINT, nullable=False, comment="the last one that wrote address buckets of the window"),
 )
 
 transaction_scores = sa.Table(
@@ -131,24 +176,25 @@ transaction_scores = sa.Table(
     sa.Column("model_version", sa.Text, primary_key=True),
     sa.Column("context_version", BIGINT, primary_key=True),
     sa.Column("seen_at", _time, nullable=False, index=True),
-    sa.Column("lane", sa.Text, nullable=False, comment="live or window"),
+    sa.Column("lane", sa.Text, nullable=False, comment="live, window or shadow"),
     sa.Column("score", sa.Float(53), nullable=False, comment="0 to 1, higher is more unusual"),
     sa.Column("threshold", sa.Float(53), nullable=False),
     sa.Column("is_anomaly", sa.Boolean, nullable=False),
     sa.Column("reasons", JSONB, nullable=False),
     sa.Column("scored_at", _time, nullable=False, server_default=sa.func.clock_timestamp()),
-    sa.CheckConstraint("lane IN ('live', 'window')", name="lane_is_known"),
+    sa.CheckConstraint("lane IN ('live', 'window', 'shadow')", name="lane_is_known"),
 )
 
 transaction_features = sa.Table(
     "transaction_features",
     metadata,
+    sa.Column("seen_at", _time, primary_key=True),
     sa.Column("txid", sa.Text, primary_key=True),
-    sa.Column("seen_at", _time, nullable=False, index=True),
-    sa.Column("window_start", _time, nullable=False, index=True),
+    sa.Column("window_start", _time, nullable=False),
     sa.Column("context_version", BIGINT, nullable=False),
-    sa.Column("computed_at", _time, nullable=False, server_default=sa.func.now()),
     *(sa.Column(name, sa.Float(53), nullable=False, comment="NaN when unknown") for name in FEATURE_NAMES),
+    sa.Index("ix_transaction_features_txid", "txid", postgresql_using="hash"),
+    postgresql_partition_by="RANGE (seen_at)",
 )
 
 alerts = sa.Table(

@@ -11,7 +11,7 @@ from txwatch.settings import Settings
 from txwatch.store.cluster import embedded_postgres, embedded_postgres_shared
 from txwatch.system.environment import DAGSTER_PORT, system_environment
 from txwatch.system.prepare import Preparation, prepare_database
-from txwatch.system.processes import dagster_processes, supervise
+from txwatch.system.processes import bot_process, dagster_processes, supervise
 
 console = Console(stderr=True, highlight=False)
 """For people. Standard output is kept for results."""
@@ -66,7 +66,8 @@ def run_live(settings: Settings) -> int:
     """The system on the live feed, until a signal ends it."""
     with database(settings) as url:
         console.print(f"Watching {settings.stream_url}. Ctrl-C ends.")
-        return launch(settings, url, watch=_until_ended)
+        extra = {"bot": bot_process()} if settings.telegram_chats else {}
+        return launch(settings, url, extra=extra, watch=_until_ended)
 
 
 def _until_ended(ended: threading.Event) -> None:

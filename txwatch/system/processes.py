@@ -18,7 +18,7 @@ STOP_GRACE_SECONDS = 20
 SIGNALLED = {130, 143}
 
 
-def dagster_processes() -> dict[str, list[str]]:
+def dagster_processes(code_port: int = CODE_PORT) -> dict[str, list[str]]:
     """The commands of Dagster's processes by name: one code server, the web UI, and the daemon."""
     workspace = str(project_file("workspace.yaml"))
     return {
@@ -31,7 +31,7 @@ def dagster_processes() -> dict[str, list[str]]:
             "-h",
             "127.0.0.1",
             "-p",
-            str(CODE_PORT),
+            str(code_port),
             "--location-name",
             "txwatch",
         ],
@@ -49,6 +49,11 @@ def feed_process(port: int, options: Mapping[str, object]) -> list[str]:
 def telegram_process(port: int) -> list[str]:
     """The command of the local Telegram."""
     return [*_module("txwatch"), "telegram", f"--port={port}"]
+
+
+def bot_process() -> list[str]:
+    """The command of the bot that listens to commands and to the buttons below alerts."""
+    return [*_module("txwatch"), "bot"]
 
 
 def _module(name: str) -> list[str]:

@@ -17,8 +17,10 @@ Count = Annotated[int, Meta(ge=0, lt=2**32)]
 Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 HexScript = str
 
+# `gc=False`: these hold no cycles, and the collector would walk each of them again and again.
 
-class WirePrevout(Struct):
+
+class WirePrevout(Struct, gc=False):
     """The output that an input spends. The feed resolves it, but does not say which transaction made it."""
 
     value: Amount
@@ -27,13 +29,13 @@ class WirePrevout(Struct):
     n: Count = 0
 
 
-class WireInput(Struct):
+class WireInput(Struct, gc=False):
     prev_out: WirePrevout | None = None
     script: HexScript = ""
     sequence: Count = 0xFFFFFFFF
 
 
-class WireOutput(Struct):
+class WireOutput(Struct, gc=False):
     value: Amount
     script: HexScript = ""
     addr: str | None = None
@@ -58,9 +60,9 @@ class WireBlock(Struct):
     """A block announcement. It names no transactions: those need `/rawblock/<hash>`."""
 
     hash: Hash
-    height: Count
+    height: Annotated[int, Meta(ge=0, lt=2**31)]
     time: Count
-    n_tx: Annotated[int, Meta(ge=0)] = msgspec.field(name="nTx", default=0)
+    n_tx: Annotated[int, Meta(ge=0, lt=2**31)] = msgspec.field(name="nTx", default=0)
 
 
 class UnconfirmedTransaction(Struct, tag_field="op", tag="utx"):

@@ -1,0 +1,240 @@
+"""Features: from stored transactions to rows of features, out of Feast for training, and online for the live lane.
+
+Each function measures one thing on a migrated database and returns {name: {"value", "unit", "baseline", "limit"}}.
+"""
+
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from psycopg import sql
+
+from txwatch.features.addresses import write_address_activity
+from txwatch.features.batch_store import read_batch
+from txwatch.features.network_store import publish_network_baseline, read_network_contexts
+from txwatch.features.store import write_features
+from txwatch.simulator.traffic import Simulator
+from txwatch.store.database import Connection, connect
+from txwatch.store.landing import land_transactions
+from txwatch.store.retention import drop_expired
+from txwatch.windows import WINDOW, window_range
+from txwatch.wire.messages import UnconfirmedTransaction, decode
+from txwatch.wire.transaction import Transaction, from_wire
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+Results = dict[str, dict[str, Any]]
+
+START = datetime(2024, 3, 13, tzinfo=UTC)
+RATE = 7.0
+"""Transactions a second: about twice the ordinary rate of 2024, and near the record day."""
+BACKFILL_GOAL = 15_000
+LOOKUPS = 300
+COPIED = {"address_activity": "window_start", "transaction_features": "seen_at"}
+DERIVED = "address_activity, address_windows, network_baseline, transaction_features"
+
+
+def land_simulated(database_url: str, hours: float) -> int:
+    """Land simulated traffic from START on. Returns how many transactions it was."""
+    simulated = Simulator("2024-03", seed=7, start=START, rate=RATE).until(START + timedelta(hours=hours))
+    transactions = (_parsed(tx.message, tx.at) for tx in simulated)
+    landed = 0
+    with connect(database_url) as connection:
+        while chunk := list(islice(transactions, 5_000)):
+            with connection.transaction():
+                landed += len(land_transactions(connection, chunk))
+    return landed
+
+
+def backfill(database_url: str, lengths: tuple[float, ...] = (1, 6, 24)) -> Results:
+    """Transactions a second from stored rows to features, context included. Expects the longest length landed.
+
+    The limit is what reading the transactions into columns, and nothing else, gives.
+    """
+    results: Results = {}
+    with connect(database_url) as connection:
+        _backfill(connection, START, START + timedelta(hours=min(lengths)))  # imports, plans and caches
+        for hours in lengths:
+            end = START + timedelta(hours=hours)
+            count = _count(connection, START, end)
+            connection.execute(f"TRUNCATE {DERIVED}")
+            seconds = _seconds(lambda end=end: _backfill(connection, START, end))
+            reading = _seconds(lambda end=end: _read(connection, START, end))
+            results[f"features_backfill_{hours:g}h"] = _result(count / seconds, "tx/s", limit=count / reading)
+    return results
+
+
+def training_retrieval(database_url: str, sizes: tuple[int, ...] = (10_000, 100_000, 500_000)) -> Results:
+    """Rows a second through Feast's offline retrieval by range of time. Expects features of the largest size.
+
+    The baseline of the first size is Feast's point-in-time join over an entity frame of the same rows.
+    """
+    from feature_repo.apply import apply
+    from txwatch.features.catalogue import feature_store, training_features
+
+    apply(database_url)
+    results: Results = {}
+    with connect(database_url) as connection, feature_store(database_url) as store:
+        training_features(store, START, START + WINDOW)
+        for size in sizes:
+            row = connection.execute(
+                "SELECT seen_at FROM transaction_features ORDER BY seen_at OFFSET %s LIMIT 1", [size]
+            ).fetchone()
+            if row is None:
+                raise ValueError(f"there are fewer than {size} rows of features to retrieve")
+            began = time.perf_counter()
+            retrieved = len(training_features(store, START, row[0]))
+            rate = retrieved / (time.perf_counter() - began)
+            baseline = _point_in_time(store, connection, size) if size == sizes[0] else None
+            results[f"features_training_{size}"] = _result(rate, "rows/s", baseline=baseline)
+    return results
+
+
+def online_lookup(database_url: str, redis_url: str | None = None) -> Results:
+    """Milliseconds for the context of one window from the online store; the limit is the table by its key."""
+    from feature_repo.apply import apply
+    from txwatch.features.catalogue import feature_store
+    from txwatch.features.online import online_network, push_network_contexts
+
+    name = "postgres" if redis_url is None else "redis"
+    apply(database_url, redis_url)
+    with connect(database_url) as connection, feature_store(database_url, redis_url) as store:
+        windows = window_range(START, START + timedelta(hours=1))
+        push_network_contexts(store, list(read_network_contexts(connection, windows).values()))
+        online = _milliseconds(lambda i: online_network(store, windows[i % len(windows)]))
+        table = _milliseconds(lambda i: read_network_contexts(connection, [windows[i % len(windows)]]))
+    return {
+        f"features_online_{name}_p{p}": _result(
+            float(np.percentile(online, p)), "ms", limit=float(np.percentile(table, p))
+        )
+        for p in (50, 99)
+    }
+
+
+def retention(database_url: str) -> Results:
+    """Seconds to drop a day of address buckets and features as partitions; the baseline deletes the same rows."""
+    with connect(database_url) as connection:
+        before = START + timedelta(days=1)
+        deleting = 0.0
+        for table, column in COPIED.items():
+            names = {
+                "table": sql.Identifier(table),
+                "copy": sql.Identifier(f"{table}_rows"),
+                "column": sql.Identifier(column),
+            }
+            connection.execute(sql.SQL("CREATE TABLE {copy} AS TABLE {table}").format(**names))
+            connection.execute(sql.SQL("CREATE INDEX ON {copy} ({column})").format(**names))
+            delete = sql.SQL("DELETE FROM {copy} WHERE {column} < {before}").format(**names, before=sql.Literal(before))
+            deleting += _seconds(lambda delete=delete: connection.execute(delete))
+        dropped = {expired.table: expired.seconds for expired in drop_expired(connection, before)}
+    return {
+        "retention_day_dropped": _result(sum(dropped[table] for table in COPIED), "s", baseline=deleting),
+        "retention_transactions_deleted": _result(dropped["transactions"], "s"),
+    }
+
+
+@contextmanager
+def local_redis() -> Iterator[str | None]:
+    """A Redis on loopback for the block; None where the program or its client is not installed."""
+    program = shutil.which("redis-server")
+    if program is None or find_spec("redis") is None:
+        yield None
+        return
+    from redis import Redis
+    from redis.backoff import ConstantBackoff
+    from redis.exceptions import ConnectionError as NoConnection
+    from redis.retry import Retry
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+        with subprocess.Popen([program, *options], stdout=subprocess.DEVNULL) as process:
+            try:
+                with Redis(port=port, retry=Retry(ConstantBackoff(0.05), 200), retry_on_error=[NoConnection]) as client:
+                    client.ping()
+                yield f"redis://127.0.0.1:{port}/0"
+            finally:
+                process.terminate()
+
+
+def measure_all(database_url: str, hours: float = 24, sizes: tuple[int, ...] = (10_000, 100_000, 500_000)) -> Results:
+    """All of them, in an order in which each finds what it expects."""
+    land_simulated(database_url, hours)
+    results = backfill(database_url, tuple(h for h in (1, 6, 24) if h <= hours) or (hours,))
+    results |= training_retrieval(database_url, sizes)
+    results |= online_lookup(database_url)
+    with local_redis() as redis_url:
+        if redis_url is not None:
+            results |= online_lookup(database_url, redis_url)
+    return results | retention(database_url)
+
+
+def _backfill(connection: Connection, start: datetime, end: datetime) -> None:
+    for _ in write_address_activity(connection, start, end):
+        pass
+    publish_network_baseline(connection, start, end)
+    for _ in write_features(connection, start, end):
+        pass
+
+
+def _read(connection: Connection, start: datetime, end: datetime) -> None:
+    for window in window_range(start, end):
+        read_batch(connection, window, window + WINDOW)
+
+
+def _point_in_time(store: "FeatureStore", connection: Connection, size: int) -> float:
+    import pandas as pd
+
+    from txwatch.features.catalogue import FEATURE_SERVICE
+
+    rows = connection.execute(
+        "SELECT txid, seen_at FROM transaction_features ORDER BY seen_at LIMIT %s", [size]
+    ).fetchall()
+    entities = pd.DataFrame(rows, columns=["txid", "event_timestamp"])
+    began = time.perf_counter()
+    service = store.get_feature_service(FEATURE_SERVICE)
+    store.get_historical_features(entity_df=entities, features=service).to_df()
+    return size / (time.perf_counter() - began)
+
+
+def _count(connection: Connection, start: datetime, end: datetime) -> int:
+    row = connection.execute("SELECT count(*) FROM transactions WHERE seen_at >= %s AND seen_at < %s", [start, end])
+    (count,) = row.fetchone() or (0,)
+    return int(count)
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def _milliseconds(action: Callable[[int], object]) -> list[float]:
+    action(0)
+    return [1_000 * _seconds(lambda i=i: action(i)) for i in range(LOOKUPS)]
+
+
+def _percentile(values: list[float], p: int) -> float:
+    return float(np.percentile(values, p))
+
+
+def _parsed(message: bytes, at: datetime) -> Transaction:
+    decoded = decode(message)
+    assert isinstance(decoded, UnconfirmedTransaction)
+    return from_wire(decoded.x, at, "bulk")
+
+
+def _result(value: float, unit: str, baseline: float | None = None, limit: float | None = None) -> dict[str, Any]:
+    return {"value": value, "unit": unit, "baseline": baseline, "limit": limit}

@@ -1,0 +1,104 @@
+"""A feed for measurements: sends messages that were encoded before the clock starts, as fast as asked.
+
+It speaks just enough of the WebSocket protocol for one client, by plain socket calls, so that it costs next to
+nothing beside what is measured. Run as a process: `python -m benchmarks.feed COUNT RATE`; it prints its port.
+"""
+
+import base64
+import hashlib
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+
+from txwatch.simulator.traffic import Simulator
+
+DISTINCT = 20_000
+"""So many transactions are simulated; from then on they repeat under other txids."""
+START = datetime(2024, 3, 14, tzinfo=UTC)
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_HASH = b'"hash":"'
+_BURST = 50
+
+
+def messages(count: int) -> list[bytes]:
+    """Feed messages of simulated transactions, at most DISTINCT."""
+    simulator = Simulator("2024-03", seed=1, start=START, rate=1_000)
+    simulated = simulator.until(START + timedelta(days=1))
+    return [transaction.message for transaction in islice(simulated, min(count, DISTINCT))]
+
+
+def renamed(message: bytes, number: int) -> bytes:
+    """The message under the txid that is this number."""
+    start = message.index(_HASH) + len(_HASH)
+    return message[:start] + f"{number:064x}".encode() + message[start + 64 :]
+
+
+def frame(message: bytes) -> bytes:
+    """A text frame as a server sends it (RFC 6455): unmasked, in one piece."""
+    size = len(message)
+    if size < 126:
+        return b"\x81" + size.to_bytes(1, "big") + message
+    if size < 1 << 16:
+        return b"\x81\x7e" + size.to_bytes(2, "big") + message
+    return b"\x81\x7f" + size.to_bytes(8, "big") + message
+
+
+def frames(count: int) -> Iterator[bytes]:
+    """`count` frames, each of another txid. All but the txids is encoded beforehand."""
+    encoded = [frame(message) for message in messages(count)]
+    places = [message.index(_HASH) + len(_HASH) for message in encoded]
+    for number in range(count):
+        whole, start = encoded[number % len(encoded)], places[number % len(encoded)]
+        yield b"%b%064x%b" % (whole[:start], number, whole[start + 64 :])
+
+
+def accept(server: socket.socket) -> socket.socket:
+    """Take one client, shake hands, and wait for what it subscribes to."""
+    client, _ = server.accept()
+    request = client.recv(65_536)
+    key = request.lower().split(b"sec-websocket-key: ")[1].split(b"\r\n")[0]
+    place = request.lower().index(key)
+    token = base64.b64encode(hashlib.sha1(request[place : place + len(key)] + _GUID).digest())  # noqa: S324 - RFC 6455
+    client.sendall(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+        + token
+        + b"\r\n\r\n"
+    )
+    client.recv(65_536)
+    return client
+
+
+def send(client: socket.socket, count: int, rate: float) -> None:
+    """Send `count` messages at `rate` a second, or with 0 as fast as they are taken."""
+    ready = frames(count)
+    first = next(ready)
+    began = time.monotonic()
+    client.sendall(first)
+    sent = 1
+    while True:
+        due = _BURST if rate == 0 else int((time.monotonic() - began) * rate) + 1 - sent
+        burst = b"".join(islice(ready, max(due, 0)))
+        if burst:
+            client.sendall(burst)
+            sent += max(due, 0)
+        if sent >= count:
+            return
+        if rate:
+            time.sleep(min(0.02, 1 / rate))
+
+
+def main() -> None:
+    count, rate = int(sys.argv[1]), float(sys.argv[2])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        print(server.getsockname()[1], flush=True)
+        with accept(server) as client:
+            send(client, count, rate)
+            while client.recv(65_536):  # until the worker leaves
+                pass
+
+
+if __name__ == "__main__":
+    main()

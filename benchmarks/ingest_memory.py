@@ -1,0 +1,36 @@
+"""How much one worker's memory grows over a million transactions, after it has warmed up."""
+
+from collections.abc import Iterator
+
+import psutil
+
+from benchmarks.harness import Bench, Measurement, until
+from txwatch.store.database import connect
+
+WARM_UP = 300_000
+"""By then its memory of recent txids is full."""
+COUNT = 1_000_000
+RATE = 15_000
+"""Below what it can do, so that what is measured is what it keeps, and not what waits."""
+GOAL_MB = 50
+
+
+def measure(bench: Bench) -> Iterator[Measurement]:
+    url = bench.database()
+    warm_up, count = bench.size(WARM_UP), bench.size(COUNT)
+    with bench.ingestion(url, warm_up + count, RATE) as worker, connect(url) as connection:
+        process = psutil.Process(worker.pid)
+
+        def received(number: int) -> bool:
+            row = connection.execute("SELECT received FROM ingest_lease").fetchone()
+            return row is not None and row[0] >= number
+
+        def memory() -> float:
+            return process.memory_info().rss / 1e6
+
+        until(lambda: received(warm_up), 300, every=0.1)
+        before = memory()
+        until(lambda: received(warm_up + count), 600, every=0.1)
+        after = memory()
+    yield Measurement("ingest_memory_warm", before, "MB")
+    yield Measurement("ingest_memory_growth", after - before, "MB", at_most=GOAL_MB, why=f"over {count:,} transactions")

@@ -1,0 +1,116 @@
+"""`drift_report`: whether recent traffic is still like that which the champion was trained on."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+
+from blockchain_assets.windows import OWNERS
+from resources.database import DatabaseResource
+from resources.model_registry import ModelRegistryResource
+from txwatch.clock import utc_now
+from txwatch.detection.drift import MIN_ROWS, Drift, Reference
+from txwatch.detection.drift_page import write_drift_page
+from txwatch.features.contract import FEATURE_NAMES
+from txwatch.features.store import read_recent_features
+
+KEY = dg.AssetKey("drift_report")
+RECENT = timedelta(hours=1)
+KEPT = timedelta(days=30)
+LIKE_TRAINING = dg.AssetCheckSpec(
+    "traffic_is_like_training",
+    asset=KEY,
+    description="No feature of the last hour is further from the champion's training data than its limit.",
+)
+
+AFTER_JUDGEMENT = (
+    dg.AutomationCondition.any_deps_match(dg.AutomationCondition.newly_updated())
+    .allow(dg.AssetSelection.assets("champion_model"))
+    .since_last_handled()
+    & ~dg.AutomationCondition.in_progress()
+).with_label("champion_model was judged")
+
+
+def drift_report_asset(reports: Path) -> dg.AssetsDefinition:
+    """`reports` is the folder in which the pages are kept."""
+
+    @dg.asset(
+        key=KEY,
+        deps=["transaction_features", "champion_model"],
+        group_name="models",
+        owners=OWNERS,
+        kinds={"evidently"},
+        check_specs=[LIKE_TRAINING],
+        # At once for a new champion; then the schedule's.
+        automation_condition=AFTER_JUDGEMENT,
+        description="The last hour of features against the champion's reference sample: Evidently's page, and a"
+        " decision whose false alarms are controlled.",
+    )
+    def drift_report(
+        context: dg.AssetExecutionContext, database: DatabaseResource, model_registry: ModelRegistryResource
+    ) -> dg.MaterializeResult:
+        registry = model_registry.open()
+        version = registry.champion_version()
+        if version is None:
+            raise dg.Failure("There is no champion to compare with: materialize champion_model.", allow_retries=False)
+        now = utc_now()
+        with database.connect() as connection:
+            recent = read_recent_features(connection, now - RECENT)
+        if len(recent) < MIN_ROWS:
+            raise dg.Failure(
+                f"{len(recent)} transactions of the last hour have features; a comparison wants {MIN_ROWS}.",
+                allow_retries=False,
+            )
+        sample = registry.reference(version)
+        reference = sample[list(FEATURE_NAMES)].to_numpy("float64")
+        seen = sample["seen_at"].to_numpy("datetime64[us]").astype(np.float64) / 1e6
+        drift = Reference(reference, seen).compare(recent, span=RECENT)
+        page = reports / f"drift-{now:%Y-%m-%d-%H%M}.html"
+        evidently_share = write_drift_page(page, drift, recent, reference, model_version=version, at=now)
+        _forget(reports, now)
+        context.log.info(f"{drift.share:.0%} of the features have drifted.")
+        return dg.MaterializeResult(
+            metadata={
+                "drifted": drift.drifted,
+                "drift_share": drift.share,
+                "evidently_drift_share": evidently_share,
+                "model_version": version,
+                "rows": drift.rows,
+                "reference_rows": drift.reference_rows,
+                "report": dg.MetadataValue.path(str(page)),
+                "open": dg.MetadataValue.url(page.as_uri()),
+                "features": dg.MetadataValue.md(_table(drift)),
+            },
+            check_results=[
+                dg.AssetCheckResult(
+                    passed=not drift.drifted,
+                    check_name=LIKE_TRAINING.name,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    metadata={"drift_share": drift.share},
+                )
+            ],
+        )
+
+    return drift_report
+
+
+def _table(drift: Drift) -> str:
+    rows = [
+        f"| {f.feature} | {f.distance:.3f} | {f.limit:.3f} | {'drifted' if f.drifted else ''} |" for f in drift.features
+    ]
+    return "\n".join(["| feature | distance | limit | |", "| --- | --- | --- | --- |", *rows])
+
+
+def _forget(reports: Path, now: datetime) -> None:
+    for page in reports.glob("drift-*.html"):
+        if page.stat().st_mtime < (now - KEPT).timestamp():
+            page.unlink()
+
+
+drift_job = dg.define_asset_job(
+    "drift",
+    selection=["drift_report"],
+    executor_def=dg.in_process_executor,
+    description="Compares the last hour with what the champion was trained on.",
+)

@@ -1,0 +1,50 @@
+"""Asks for a reading of the chain when a block was announced, or when a gap waits for its blocks."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import dagster as dg
+
+from resources.database import DatabaseResource
+from txwatch.clock import utc_now
+from txwatch.store.blocks import unfetched_blocks
+from txwatch.store.gaps import Gap, unrecovered_gaps
+
+ASK_AGAIN_SECONDS = 600
+"""About as long as a block takes. A reading that failed, or found a gap's blocks not mined yet, is asked for again."""
+
+
+def reading_needed(unfetched: Sequence[str], gaps: Sequence[Gap], now: datetime) -> tuple[str, str] | None:
+    """Why the chain should be read, and the run key of that; None if there is no need.
+
+    A key is used once: a new block or a new gap asks at once, and the same ones again only after ASK_AGAIN_SECONDS.
+    """
+    ended = [gap for gap in gaps if gap.ended_at is not None]
+    if not unfetched and not ended:
+        return None
+    reasons = []
+    if unfetched:
+        reasons.append(f"{len(unfetched)} new block{'s' * (len(unfetched) > 1)}")
+    if ended:
+        reasons.append(f"{len(ended)} gap{'s' * (len(ended) > 1)} to recover")
+    newest_gap = max((gap.id for gap in ended), default=0)
+    newest_block = unfetched[-1][-16:] if unfetched else "none"
+    return ", ".join(reasons), f"blocks-{newest_block}-{newest_gap}-{int(now.timestamp()) // ASK_AGAIN_SECONDS}"
+
+
+@dg.sensor(
+    job_name="recovery",
+    minimum_interval_seconds=1,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Asks for a reading of the chain when a block was announced, or when a gap of the feed waits for the"
+    " blocks that close it.",
+)
+def recovery_sensor(context: dg.SensorEvaluationContext, database: DatabaseResource) -> dg.SensorResult | dg.SkipReason:
+    now = utc_now()
+    with database.connect() as connection:
+        needed = reading_needed(unfetched_blocks(connection, now), unrecovered_gaps(connection), now)
+    if needed is None:
+        return dg.SkipReason("Every block was read, and no gap waits.")
+    reason, run_key = needed
+    context.log.info(f"Asking for a reading of the chain: {reason}.")
+    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=run_key, tags={"txwatch/reason": reason})])

@@ -1,0 +1,101 @@
+"""`network_baseline`, `address_activity` and `transaction_features` on the simulated history: each window is written
+whole, from what it should see, and written again as it was."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from tests.conftest import History, Installation
+from tests.materializing import materialize, metadata
+from txwatch.features.contract import FEATURE_NAMES, contract_fingerprint
+from txwatch.store.database import connect
+from txwatch.windows import WINDOW, context_window
+
+TABLES = {
+    "network_baseline": "window_start, context_version, tx_count, value_sat, tx_count_1h, median_fee_rate_1h",
+    "address_activity": "address, window_start, tx_count, received_sat, spent_sat, first_seen_at, last_seen_at",
+    "transaction_features": f"txid, window_start, context_version, {', '.join(FEATURE_NAMES)}",
+}
+
+
+@pytest.fixture(scope="module")
+def template(landed: str) -> str:
+    """There is a simulated history."""
+    return landed
+
+
+def rows(installation: Installation, query: str, *values: object) -> Sequence[tuple[Any, ...]]:
+    with connect(installation.database_url) as connection:
+        return connection.execute(query, values).fetchall()
+
+
+def stored(installation: Installation) -> dict[str, list[str]]:
+    """All rows of each table as text, in which NaN equals NaN."""
+    return {
+        table: [str(row) for row in rows(installation, f"SELECT {columns} FROM {table} ORDER BY {columns}")]  # noqa: S608
+        for table, columns in TABLES.items()
+    }
+
+
+def test_many_windows_in_one_run_are_what_each_is_alone(
+    installation: Installation, dagster_instance: dg.DagsterInstance, history: History
+) -> None:
+    windows = history.windows[:4]
+    for window in windows:
+        assert materialize(dagster_instance, *TABLES, windows=[window]).success
+    one_by_one = stored(installation)
+    assert all(one_by_one.values())
+
+    with connect(installation.database_url) as connection:
+        connection.execute(f"TRUNCATE {', '.join(TABLES)}")
+    assert materialize(dagster_instance, *TABLES, windows=windows).success
+    assert stored(installation) == one_by_one
+
+    assert materialize(dagster_instance, *TABLES, windows=windows[1:3]).success
+    assert stored(installation) == one_by_one, "what is computed again is as it was"
+
+
+def test_the_metadata_say_what_was_written(
+    installation: Installation, dagster_instance: dg.DagsterInstance, history: History
+) -> None:
+    windows = history.windows[4:6]
+    start, end = windows[0], windows[-1] + WINDOW
+    result = materialize(dagster_instance, *TABLES, windows=windows)
+    landed = rows(installation, "SELECT count(*) FROM transactions WHERE seen_at >= %s AND seen_at < %s", start, end)
+    assert metadata(result, "transaction_features") == {
+        "rows": landed[0][0],
+        "features": len(FEATURE_NAMES),
+        "contract": contract_fingerprint(),
+    }
+    buckets = rows(
+        installation, "SELECT count(*) FROM address_activity WHERE window_start >= %s AND window_start < %s", start, end
+    )
+    assert metadata(result, "address_activity") == {"buckets_written": buckets[0][0]}
+    baseline = metadata(result, "network_baseline")
+    assert (baseline["windows"], baseline["context_version"]) == (2, 1)
+    before_end = rows(installation, "SELECT count(*) FROM transactions WHERE seen_at < %s", end)
+    assert baseline["tx_count_1h"] == before_end[0][0]
+    assert 10 < baseline["median_fee_rate_1h_sat_per_vb"] < 20
+
+
+def test_features_see_the_context_of_two_windows_before(installation: Installation, history: History) -> None:
+    versions = dict(
+        rows(installation, "SELECT window_start, min(context_version) FROM transaction_features GROUP BY window_start")
+    )
+    # Nothing was published before the first window.
+    assert [versions[window] for window in history.windows[:6]] == [0, 0, 1, 1, 1, 1]
+    window = history.windows[5]
+    ratios = rows(
+        installation,
+        "SELECT DISTINCT round((fee_rate / fee_rate_over_median_1h)::numeric, 6) FROM transaction_features"
+        " WHERE window_start = %s",
+        window,
+    )
+    median = rows(
+        installation,
+        "SELECT round(median_fee_rate_1h::numeric, 6) FROM network_baseline WHERE window_start = %s",
+        context_window(window),
+    )
+    assert ratios == median

@@ -1,0 +1,73 @@
+"""`transaction_scores`: the champion's scores of whole windows, checked and insert-only."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from tests.builders import transaction
+from tests.conftest import History, Installation
+from tests.materializing import checks, materialize, metadata
+from txwatch.store.database import connect
+from txwatch.store.landing import land_transactions
+from txwatch.windows import WINDOW
+
+
+@pytest.fixture(scope="module")
+def template(championed: str) -> str:
+    """There is a champion, and the history has features."""
+    return championed
+
+
+def stored(installation: Installation) -> Sequence[tuple[Any, ...]]:
+    with connect(installation.database_url) as connection:
+        return connection.execute("SELECT * FROM transaction_scores ORDER BY txid, model_version").fetchall()
+
+
+def landed_in(installation: Installation, start: datetime, end: datetime) -> int:
+    with connect(installation.database_url) as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM transactions WHERE seen_at >= %s AND seen_at < %s", [start, end]
+        ).fetchone()
+    return int(row[0])
+
+
+def test_a_range_of_windows_is_scored_in_one_run_and_repeating_it_changes_nothing(
+    installation: Installation, dagster_instance: dg.DagsterInstance, history: History
+) -> None:
+    windows = history.windows[2:5]
+    result = materialize(dagster_instance, "transaction_scores", windows=windows)
+    assert result.success
+    facts, rows = metadata(result, "transaction_scores"), stored(installation)
+    assert facts["scored"] == facts["written"] == len(rows) == landed_in(installation, windows[0], windows[-1] + WINDOW)
+    assert facts["model_version"] == "1"
+    assert 0 < facts["anomalies"] < len(rows) / 50  # dust storms are tens at once
+    assert facts["unusual"].count("\n") >= 3
+    assert checks(result)["every_transaction_is_scored"].passed
+
+    again = materialize(dagster_instance, "transaction_scores", windows=windows)
+    assert metadata(again, "transaction_scores")["written"] == 0
+    assert stored(installation) == rows
+
+    wider = materialize(dagster_instance, "transaction_scores", windows=history.windows[2:6])
+    assert metadata(wider, "transaction_scores")["written"] == landed_in(
+        installation, history.windows[5], history.windows[6]
+    )
+    later = {row[0]: row for row in stored(installation)}
+    assert [later[row[0]] for row in rows] == rows, "what was sent is never changed"
+
+
+def test_a_transaction_that_landed_after_its_features_is_named_by_the_check(
+    installation: Installation, dagster_instance: dg.DagsterInstance, history: History
+) -> None:
+    window = history.windows[7]
+    late = transaction(txid="f" * 64, seen_at=window + timedelta(seconds=1))
+    with connect(installation.database_url) as connection, connection.transaction():
+        land_transactions(connection, [late])
+    result = materialize(dagster_instance, "transaction_scores", windows=[window])
+    check = checks(result)["every_transaction_is_scored"]
+    assert not check.passed
+    assert check.metadata["without_features"].value == 1
+    assert late.txid not in {row[0] for row in stored(installation)}

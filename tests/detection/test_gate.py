@@ -1,0 +1,81 @@
+"""The gate: a worse challenger is refused with reasons, a better one passes, and a first one is not compared."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.modelling import features, fit, model, traffic, windows
+from txwatch.detection.agreement import top_agreement
+from txwatch.detection.gate import CHECKS, GateCheck, Showing, judge, passes
+from txwatch.detection.model import Model
+from txwatch.evaluation.examination import HeldOutWindow, examine
+
+
+def held_out() -> list[HeldOutWindow]:
+    """Twenty minutes that no model of these tests was trained on, after a warm-up of their own."""
+    return [HeldOutWindow(w.transactions, w.features, w.context.network) for w in windows(seed=2, minutes=60)[-4:]]
+
+
+def show(*models: Model) -> list[Showing]:
+    return examine(models, held_out(), whale_btc=500)
+
+
+def failed(checks: list[GateCheck]) -> dict[str, str]:
+    return {check.name: check.reason for check in checks if not check.passed}
+
+
+@pytest.fixture(scope="module")
+def good() -> Showing:
+    return show(model())[0]
+
+
+def test_a_first_model_that_learnt_from_like_traffic_passes(good: Showing) -> None:
+    checks = judge(good, None)
+    assert [check.name for check in checks] == list(CHECKS)
+    assert failed(checks) == {}
+    assert passes(checks)
+
+
+def test_a_model_of_few_trees_is_refused_as_unstable(good: Showing) -> None:
+    [hasty] = show(fit(features(), minutes=60, trees=5, version="hasty"))
+    reasons = failed(judge(hasty, good))
+    assert "agreement of two seeds is 0." in reasons["stable_between_seeds"]
+    assert not passes(judge(hasty, good))
+
+
+def test_a_model_that_learnt_from_a_flood_of_coinjoins_is_refused_for_not_finding_them(good: Showing) -> None:
+    rows, labels = features(), traffic().labels
+    coinjoins = [row for row, label in enumerate(labels) if label == "plant:coinjoin"]
+    poisoned = np.concatenate([rows[:6_000], *[rows[coinjoins]] * 80])
+    [challenger] = show(fit(poisoned, minutes=60, version="poisoned"))
+    reasons = failed(judge(challenger, good))
+    assert "recall of planted coinjoins is 0." in reasons["finds_planted_coinjoins"]
+
+
+def test_a_model_of_another_month_floods_and_gives_way_to_one_of_this_month(good: Showing) -> None:
+    [stale] = show(model("2024-10", minutes=20, version="stale"))
+    assert "alerts on held-out traffic" in failed(judge(stale, None))["alert_rate_within_budget"]
+    assert failed(judge(good, stale)) == {}
+
+
+def test_a_loss_against_the_champion_names_the_kind_that_lost_most(good: Showing) -> None:
+    worse = replace(good, auc={kind: value - 0.05 for kind, value in good.auc.items()} | {"coinjoin": 0.5})
+    reason = failed(judge(worse, good))["not_worse_than_champion"]
+    assert reason.startswith("AUC is 0.")
+    assert "on average, most for coinjoin (0." in reason
+
+
+def test_a_wrong_verdict_on_a_known_case_is_refused_in_words(good: Showing) -> None:
+    missed = replace(good.incidents[0], first=None)
+    noisy = replace(good.look_alikes[0], first="forest")
+    reasons = failed(judge(replace(good, incidents=[missed], look_alikes=[noisy]), None))
+    assert reasons["golden_incidents_found"] == "fee of 83.65 BTC in block 818087: expected fee_accident, got None"
+    assert reasons["look_alikes_stay_silent"] == "an exchange pays 3 BTC out of 5,000: expected silence, got forest"
+
+
+def test_agreement_is_one_for_equal_scores_and_that_of_chance_for_unrelated_ones() -> None:
+    generator = np.random.default_rng(1)
+    a, b = generator.random(50_000), generator.random(50_000)
+    assert top_agreement(a, a) == 1.0
+    assert top_agreement(a, b) < 0.02

@@ -1,0 +1,172 @@
+"""Feast over our own tables: features for training by time, and context and features online, in Postgres and Redis."""
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from datetime import timedelta
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from feature_repo.apply import apply
+from tests.builders import T0
+from tests.features.window_lane import materialize
+from txwatch.features.catalogue import feature_store, redis_connection, training_features
+from txwatch.features.context import NetworkContext
+from txwatch.features.contract import FEATURE_NAMES
+from txwatch.features.live import LiveContext
+from txwatch.features.network_store import read_network_contexts
+from txwatch.features.online import (
+    network_lookup,
+    online_network,
+    push_network_contexts,
+    transaction_features_of,
+)
+from txwatch.features.store import read_recent_features
+from txwatch.simulator.traffic import Simulator
+from txwatch.store.database import Connection, connect
+from txwatch.store.landing import land_transactions
+from txwatch.windows import WINDOW, window_range
+from txwatch.wire.messages import UnconfirmedTransaction, decode
+from txwatch.wire.transaction import from_wire
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+END = T0 + timedelta(minutes=75)
+
+
+@pytest.fixture(scope="module")
+def connection(database_url: str) -> Iterator[Connection]:
+    """An hour and a quarter of simulated traffic with its features."""
+    transactions = []
+    for tx in Simulator(seed=11, start=T0, rate=0.2).until(END):
+        message = decode(tx.message)
+        assert isinstance(message, UnconfirmedTransaction)
+        transactions.append(from_wire(message.x, tx.at, "bulk"))
+    with connect(database_url) as connection:
+        with connection.transaction():
+            land_transactions(connection, transactions)
+        materialize(connection, T0, END)
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Redis on loopback, for as long as the module's tests run."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("redis-server is not installed")
+    if find_spec("redis") is None:
+        pytest.skip("the redis client of feast[redis] is not installed")
+    folder, port = tmp_path_factory.mktemp("redis"), free_port()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    with (folder / "log").open("w") as log, subprocess.Popen([program, *options], stdout=log) as process:
+        try:
+            answers(port)
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            process.terminate()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def answers(port: int) -> None:
+    """Return when the server takes commands."""
+    from redis import Redis
+    from redis.backoff import ConstantBackoff
+    from redis.exceptions import ConnectionError as NoConnection
+    from redis.retry import Retry
+
+    with Redis(port=port, retry=Retry(ConstantBackoff(0.05), 200), retry_on_error=[NoConnection]) as client:
+        assert client.ping()
+
+
+@pytest.fixture(scope="module", params=["postgres", "redis"])
+def store(request: pytest.FixtureRequest, database_url: str) -> Iterator["FeatureStore"]:
+    redis_url = request.getfixturevalue("redis_url") if request.param == "redis" else None
+    apply(database_url, redis_url)
+    with feature_store(database_url, redis_url) as store:
+        yield store
+
+
+def test_training_features_are_those_of_the_range_in_order(store: "FeatureStore", connection: Connection) -> None:
+    start = T0 + timedelta(minutes=10)
+    frame = training_features(store, start, END)
+    assert set(frame.columns) >= {"txid", "seen_at", *FEATURE_NAMES}
+    expected = read_recent_features(connection, start)
+    np.testing.assert_array_equal(frame[list(FEATURE_NAMES)].to_numpy("float64"), expected)
+    assert frame["seen_at"].is_monotonic_increasing
+    assert frame["seen_at"].min() >= start
+    assert frame["seen_at"].max() < END
+
+
+def test_a_context_comes_back_online_as_it_was_published(store: "FeatureStore", connection: Connection) -> None:
+    windows = window_range(T0, END)
+    published = read_network_contexts(connection, windows)
+    push_network_contexts(store, list(published.values()))
+    assert {window: online_network(store, window) for window in windows} == published
+    assert online_network(store, END + WINDOW) is None
+
+
+def test_a_later_version_replaces_an_earlier_one(store: "FeatureStore") -> None:
+    first = NetworkContext(T0 - WINDOW, 1, tx_count_1h=7)
+    second = NetworkContext(T0 - WINDOW, 2, tx_count_1h=8, median_fee_rate_1h=3.5, kind_counts_1h=(5, 3, 0, 0, 0))
+    for context in (first, second):
+        push_network_contexts(store, [context])
+    assert online_network(store, T0 - WINDOW) == second
+
+
+class Away:
+    """A feature store whose servers are away."""
+
+    def get_online_features(self, **_: object) -> None:
+        raise ConnectionError("connection refused")
+
+
+def test_the_live_lane_reads_the_table_where_the_online_store_has_nothing(
+    store: "FeatureStore", connection: Connection
+) -> None:
+    as_of = T0 + 3 * WINDOW
+    stored = read_network_contexts(connection, [as_of])[as_of]
+    assert network_lookup(store, connection)(as_of) == stored
+    assert network_lookup(Away(), connection)(as_of) == stored
+    assert list(LiveContext(connection, network_lookup(store, connection)).split([])) == []
+
+
+def test_features_of_a_transaction_are_read_through(store: "FeatureStore", connection: Connection) -> None:
+    row = connection.execute("SELECT txid FROM transaction_features ORDER BY seen_at DESC LIMIT 1").fetchone()
+    assert row is not None
+    expected = read_recent_features(connection, T0)[-1]
+    for _ in ("from the table", "online"):
+        found = transaction_features_of(store, connection, row[0])
+        assert found is not None
+        values = [np.nan if value is None else value for value in found.values()]
+        np.testing.assert_array_equal(values, expected)
+    assert transaction_features_of(store, connection, "f" * 64) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://cache", "cache:6379,db=0"),
+        ("redis://cache:7000/3", "cache:7000,db=3"),
+        ("rediss://watch:s%2Ct@cache/1", "cache:6379,db=1,username=watch,password=s,t,ssl=true"),
+    ],
+)
+def test_a_redis_url_in_feasts_form(url: str, expected: str) -> None:
+    assert redis_connection(url) == expected
+
+
+@pytest.mark.parametrize("url", ["http://cache", "redis://", "cache:6379"])
+def test_what_is_no_redis_url_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="REDIS_URL must begin with redis://"):
+        redis_connection(url)

@@ -1,0 +1,78 @@
+"""A commit is all or nothing, is tried again when databases quarrel, and is told apart when it comes twice."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.builders import transaction
+from tests.ingest.following import query
+from txwatch.ingest.batch import Batch
+from txwatch.ingest.commit import commit
+from txwatch.store.database import connect
+from txwatch.store.gaps import NO_WORKER, FeedGap, record_gaps
+from txwatch.store.landing import QuarantinedMessage, land_transactions
+from txwatch.store.lease import take_lease
+
+T0 = datetime(2024, 3, 14, 12, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+
+
+def batch(*numbers: int, **changes: object) -> Batch:
+    transactions = [transaction(txid=f"{n:064x}", seen_at=T0) for n in numbers]
+    values = {"transactions": transactions, "received": len(numbers), "gaps": [FeedGap(T0, T0 + SECOND, "test")]}
+    return Batch(T0, T0 + SECOND, **(values | changes))
+
+
+def test_a_batch_whose_commit_was_not_answered_counts_once(fresh: str) -> None:
+    with connect(fresh) as connection:
+        epoch = take_lease(connection, "test", T0, None)
+        malformed = [QuarantinedMessage(T0, "not JSON", b"{")]
+        first = commit(connection, batch(1, 2, malformed=malformed, duplicates=3), epoch=epoch, now=T0)
+        again = commit(connection, batch(1, 2, malformed=malformed, duplicates=3), epoch=epoch, now=T0)
+    assert (first.new, again.new) == (2, 0)
+    assert query(fresh, "SELECT received, duplicates FROM ingest_lease") == [(2, 3)]
+    for table in ("feed_gaps", "quarantined_messages"):
+        assert query(fresh, f"SELECT count(*) FROM {table}") == [(1,)]  # noqa: S608
+
+
+def test_a_deadlock_is_tried_again(fresh: str) -> None:
+    with connect(fresh) as connection, connect(fresh) as other:
+        epoch = take_lease(connection, "test", T0, None)
+        with other.transaction():
+            land_transactions(other, [transaction(txid=f"{2:064x}", seen_at=T0)])
+            landing = threading.Thread(
+                target=commit, args=(connection, batch(1, 2, 3)), kwargs={"epoch": epoch, "now": T0}
+            )
+            landing.start()
+            while not other.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone():
+                pass
+            # Each waits for the other now. The one that has waited longer is chosen to give way.
+            land_transactions(other, [transaction(txid=f"{1:064x}", seen_at=T0)])
+        landing.join(20)
+    assert query(fresh, "SELECT count(*) FROM transactions") == [(3,)]
+    assert query(fresh, "SELECT received FROM ingest_lease") == [(3,)]
+
+
+@pytest.mark.parametrize(
+    ("gap", "left"),
+    [
+        ((0, 5), []),
+        ((0, 15), [(10, 15)]),
+        ((-5, 5), [(-5, 5)]),
+        ((20, 25), [(20, 25)]),
+    ],
+)
+def test_a_worker_that_was_taken_for_dead_takes_back_what_it_heard(
+    fresh: str, gap: tuple[int, int], left: list[tuple[int, int]]
+) -> None:
+    with connect(fresh) as connection:
+        old = take_lease(connection, "old", T0, None)
+        take_lease(connection, "new", T0, None)
+        start, end = (T0 + n * SECOND for n in gap)
+        record_gaps(connection, [FeedGap(start, end, NO_WORKER, "epoch 2"), FeedGap(T0 + SECOND, T0 + 2 * SECOND, "x")])
+        late = Batch(T0, T0 + 10 * SECOND, [transaction(seen_at=T0)], received=1)
+        assert commit(connection, late, epoch=old, now=T0).superseded
+        rows = connection.execute("SELECT started_at, ended_at FROM feed_gaps WHERE cause = %s", [NO_WORKER]).fetchall()
+    assert [((a - T0) // SECOND, (b - T0) // SECOND) for a, b in rows] == left
+    assert query(fresh, "SELECT count(*) FROM feed_gaps WHERE cause = 'x'") == [(1,)]

@@ -1,0 +1,91 @@
+"""A recording holds what the feed sent, and replaying it gives the rows of that time."""
+
+import asyncio
+import gzip
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from tests.builders import utx
+from tests.ingest.feed_server import Stage, scripted_feed
+from tests.ingest.following import following, has_landed, landed, query, until, utxs
+from txwatch.captures import read_capture
+from txwatch.ingest.connection import Received
+from txwatch.ingest.recording import RecordingError, capture_line, record, replay
+from txwatch.store.database import connect
+
+pytestmark = pytest.mark.anyio
+
+T0 = datetime(2024, 3, 14, 12, 0, 0, 123_456, tzinfo=UTC)
+MESSAGES = [*utxs(0, 40), utx(size=1), b'{"op":"pong"}', b'{"op":"status","msg":"hello"}', *utxs(30, 60)]
+
+
+async def say(stage: Stage) -> None:
+    await stage.send(*MESSAGES[:20], "no JSON", *MESSAGES[20:])
+
+
+async def play(stage: Stage) -> None:
+    await say(stage)
+    await stage.stay()
+
+
+@pytest.mark.parametrize("name", ["feed.jsonl", "feed.jsonl.gz"])
+async def test_a_recording_holds_each_message_as_it_came(tmp_path: Path, name: str) -> None:
+    stop = asyncio.Event()
+
+    async def play_and_stop(stage: Stage) -> None:
+        await say(stage)
+        await (await stage.websocket.ping())  # answered: all that was sent before has arrived
+        stop.set()
+        await stage.stay()
+
+    async with scripted_feed(play_and_stop) as feed:
+        done = await record(feed.url, tmp_path / name, stop)
+    assert (done.messages, done.skipped, done.disconnects) == (len(MESSAGES), 1, 0)
+    captured = list(read_capture(tmp_path / name))
+    assert [c.message.replace(b" ", b"") for c in captured] == [m.replace(b" ", b"") for m in MESSAGES]
+    moments = [c.received_at for c in captured if c.received_at]
+    assert moments == sorted(moments)
+    assert len(moments) == len(MESSAGES)
+    with pytest.raises(RecordingError, match="is there already"):
+        await record(feed.url, tmp_path / name, stop)
+
+
+async def test_a_replay_gives_the_rows_of_the_feed_at_any_speed(fresh: str, tmp_path: Path) -> None:
+    path = tmp_path / "feed.jsonl.gz"
+    with gzip.open(path, "wb") as file:
+        for n, message in enumerate(MESSAGES):
+            file.write(capture_line(Received(T0 + n * timedelta(seconds=1), message)) or b"")
+    async with scripted_feed(play) as feed, following(fresh, feed.url, tmp_path / "spool"):
+        await until(has_landed(fresh, 60))
+    by_feed = landed(fresh)
+    with connect(fresh) as connection:
+        connection.execute("TRUNCATE transactions, quarantined_messages, late_windows")
+        counted = query(fresh, "SELECT received, duplicates, ignored FROM ingest_lease")
+        assert replay(connection, path) == 60
+        assert replay(connection, path) == 0, "and again, nothing"
+    by_replay = landed(fresh)
+    assert {txid: structs.replace(tx, source="feed") for txid, tx in by_replay.items()} == by_feed
+    assert query(fresh, "SELECT DISTINCT source FROM transactions") == [("bulk",)]
+    assert query(fresh, "SELECT min(seen_at), max(seen_at) FROM transactions") == [
+        (T0, T0 + (len(MESSAGES) - 1) * timedelta(seconds=1))
+    ]
+    assert query(fresh, "SELECT count(*) FROM quarantined_messages") == [(1,)]
+    assert query(fresh, "SELECT received, duplicates, ignored FROM ingest_lease") == counted
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        (b'{"op":"x"}', b'{"op":"x","meta":{"received_at":"2024-03-14T12:00:00.123456Z"}}\n'),
+        (b'{\n "op": "x"\n}', b'{"op":"x","meta":{"received_at":"2024-03-14T12:00:00.123456Z"}}\n'),
+        (b'{"meta":1,"op":"x"}', b'{"meta":{"received_at":"2024-03-14T12:00:00.123456Z"},"op":"x"}\n'),
+        (b"{}", b'{"meta":{"received_at":"2024-03-14T12:00:00.123456Z"}}\n'),
+        (b"[1]", None),
+        (b"\xff", None),
+    ],
+)
+def test_a_line_is_the_message_and_when_it_came(body: bytes, line: bytes | None) -> None:
+    assert capture_line(Received(T0, body)) == line

@@ -1,0 +1,279 @@
+"""Recovery from blocks: an hour of the engine with three outages, chain splits, and an API that refuses."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+
+import httpx
+import pytest
+from msgspec import structs
+
+from tests.builders import pay, spend, utx
+from tests.ingest.following import landed, query
+from txwatch.ingest.batch import Batch
+from txwatch.ingest.commit import commit
+from txwatch.ingest.connection import Received
+from txwatch.ingest.recent import RecentTxids
+from txwatch.ingest.recovery import blocks_needed, read_chain, take_in
+from txwatch.ingest.rest import BlockSource, RestError
+from txwatch.simulator.chain import Chain
+from txwatch.simulator.rest import RestApi
+from txwatch.simulator.traffic import Simulator
+from txwatch.status import read_status
+from txwatch.store.blocks import mark_stale_branches, recent_blocks
+from txwatch.store.database import connect
+from txwatch.store.gaps import FeedGap, Gap, record_gaps
+from txwatch.store.landing import land_blocks
+from txwatch.store.lease import take_lease
+from txwatch.windows import WINDOW, window_range, window_start
+from txwatch.wire.blocks import ListedBlock, decode_block
+from txwatch.wire.messages import WireBlock
+from txwatch.wire.transaction import Transaction
+
+T0 = datetime(2024, 3, 14, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+SECOND = timedelta(seconds=1)
+OUTAGES = [(10 * MINUTE, 14 * MINUTE), (25 * MINUTE, 26 * MINUTE), (40 * MINUTE, 47 * MINUTE)]
+
+
+@dataclass
+class World:
+    """A network that is simulated, a feed of it with outages, and its REST API; the clock is the test's."""
+
+    now: datetime = T0
+    chain: Chain = field(default_factory=lambda: Chain(seed=7, start=T0, mean_seconds=150))
+    sent: dict[str, Transaction] = field(default_factory=dict)
+    mined: dict[str, str] = field(default_factory=dict)
+
+    def clock(self) -> datetime:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    def source(self, api: RestApi | None = None) -> BlockSource:
+        rest = api or RestApi(self.chain, self.clock, interval_seconds=8)
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            response = rest.answer(request.url.raw_path.decode())
+            return httpx.Response(response.status_code, content=response.body)
+
+        return served_by(answer, self)
+
+
+def served_by(answer: Callable[[httpx.Request], httpx.Response], world: World) -> BlockSource:
+    client = httpx.Client(base_url="http://api", transport=httpx.MockTransport(answer))
+    return BlockSource(client, sleep=world.sleep, monotonic=lambda: world.now.timestamp())
+
+
+def simulate(world: World, database_url: str) -> list[FeedGap]:
+    """Seventy-five minutes of traffic and blocks, landed but for the outages, which become gaps as a worker's do."""
+    simulator = Simulator("2024-03", seed=3, start=T0, rate=2)
+    recent = RecentTxids()
+    batch, gaps = Batch(T0, T0), []
+    heard_until: datetime | None = None
+    silent_since: datetime | None = None
+
+    def hear(at: datetime, body: bytes) -> None:
+        nonlocal heard_until, silent_since
+        if any(start <= at - T0 < end for start, end in OUTAGES):
+            silent_since = silent_since or heard_until
+            return
+        if silent_since is not None:
+            gap = FeedGap(silent_since, at, "connection closed", "heard again after reconnecting")
+            gaps.append(gap)
+            batch.gaps.append(gap)
+            silent_since = None
+        heard_until = at
+        batch.add(Received(at, body), recent)
+
+    with connect(database_url) as connection:
+        epoch = take_lease(connection, "test", T0, None)
+        for simulated in simulator.until(T0 + 75 * MINUTE):
+            while world.chain.due(simulated.at):
+                block = world.chain.mine(world.chain.next_block_at)
+                world.mined |= dict.fromkeys(block.txids, block.hash)
+                hear(datetime.fromtimestamp(block.time, UTC), block.announcement())
+            world.now = simulated.at
+            body = restamped(simulated.message, simulated.at)
+            tx = world.chain.served(body, simulated.at)
+            assert tx is not None
+            world.sent[tx.txid] = tx
+            hear(simulated.at, body)
+            if simulated.at - batch.seen_from > 2 * MINUTE:
+                batch.seen_through = simulated.at
+                commit(connection, batch, epoch=epoch, now=simulated.at)
+                batch = Batch(simulated.at, simulated.at)
+        batch.seen_through = world.now
+        commit(connection, batch, epoch=epoch, now=world.now)
+    return gaps
+
+
+def windows_between(gap: FeedGap) -> list[datetime]:
+    assert gap.ended_at is not None
+    return window_range(window_start(gap.started_at), window_start(gap.ended_at) + WINDOW)
+
+
+def restamped(message: bytes, at: datetime) -> bytes:
+    parts = json.loads(message)
+    parts["x"]["time"] = int(at.timestamp())
+    return json.dumps(parts).encode()
+
+
+def test_an_hour_with_three_outages_is_completed_from_blocks(fresh: str) -> None:
+    world = World()
+    gaps = simulate(world, fresh)
+    assert len(gaps) == len(OUTAGES)
+    before = landed(fresh)
+    assert set(world.mined) - set(before), "the outages must have cost something"
+
+    with connect(fresh) as connection:
+        done = read_chain(connection, world.source(), world.clock)
+        assert (done.gaps_closed, done.gaps_waiting) == (3, 0)
+        again = read_chain(connection, world.source(), world.clock)
+        assert (again.blocks, again.landed) == ([], 0)
+
+    rows = landed(fresh)
+    assert set(world.mined) <= set(rows), "all that was mined is there"
+    assert done.landed == len(rows) - len(before)
+    for txid, row in rows.items():
+        expected = structs.replace(world.sent[txid], seen_at=row.seen_at, source=row.source)
+        assert row == expected
+    placed = query(
+        fresh,
+        "SELECT count(*), count(*) FILTER (WHERE EXISTS (SELECT FROM feed_gaps WHERE seen_at BETWEEN started_at AND"
+        " ended_at AND abs(extract(epoch FROM seen_at - feed_time)) < 2)) FROM transactions WHERE source = 'block'",
+    )
+    assert placed == [(done.landed, done.landed)], "each is in its gap, and when the service saw it"
+    assert query(fresh, "SELECT state, sum(recovered)::int FROM feed_gaps GROUP BY 1") == [("recovered", done.landed)]
+
+    confirmed = query(
+        fresh, "SELECT txid, block_hash FROM confirmations JOIN blocks ON hash = block_hash AND NOT stale"
+    )
+    assert dict(confirmed) == world.mined
+    noted = query(fresh, "SELECT DISTINCT window_start FROM late_windows WHERE reason <> 'landed late'")
+    assert {start for (start,) in noted} == {window for gap in gaps for window in windows_between(gap)}
+    with connect(fresh) as connection:
+        status = read_status(connection, world.now)
+        blocks = recent_blocks(connection, 100)
+    assert (status.gaps, status.unrecovered_gap_seconds) == (3, 0)
+    assert status.completeness is not None
+    assert 0.7 < status.completeness < 1
+    assert all(block.seen_before == block.mined for block in blocks if block.block_time < gaps[0].started_at)
+
+
+def test_a_gap_waits_for_six_blocks_after_its_end() -> None:
+    gap = Gap(1, T0, T0 + MINUTE)
+    listed = [ListedBlock(f"{n:064x}", 100 + n, int((T0 + n * 5 * MINUTE).timestamp())) for n in range(-3, 7)]
+    complete = blocks_needed(gap, listed, T0 + 60 * MINUTE)
+    assert complete.complete
+    assert [b.height for b in complete.blocks] == list(range(99, 107)), "one before it too: block times are skewed"
+    assert not blocks_needed(gap, listed[:-1], T0 + 60 * MINUTE).complete
+    assert not blocks_needed(gap, [], T0 + 60 * MINUTE).complete
+
+
+def test_blocks_that_the_service_has_lost_leave_a_gap_that_says_so(fresh: str) -> None:
+    world = World()
+    simulate(world, fresh)
+    api = RestApi(world.chain, world.clock)
+    first_gap = query(fresh, "SELECT min(started_at) FROM feed_gaps")[0][0]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        response = api.answer(request.url.raw_path.decode())
+        if "rawblock" in request.url.path and json.loads(response.body).get("time", 0) < first_gap.timestamp() + 60:
+            return httpx.Response(404)
+        return httpx.Response(response.status_code, content=response.body)
+
+    with connect(fresh) as connection:
+        read_chain(connection, served_by(answer, world), world.clock)
+    states = [state for (state,) in query(fresh, "SELECT state FROM feed_gaps ORDER BY started_at")]
+    assert states == ["lost", "recovered", "recovered"]
+
+
+def raw_block(name: str, height: int, parent: str, *txids: int, time: datetime = T0) -> bytes:
+    coinbase = {"hash": name * 64, "size": 200, "inputs": [spend(None)], "out": [pay()], "time": None}
+    bodies = [coinbase] + [json.loads(utx(hash=f"{n:064x}", time=int(time.timestamp())))["x"] for n in txids]
+    header = {"hash": name * 64, "prev_block": parent * 64, "height": height, "time": int(time.timestamp())}
+    return json.dumps(header | {"n_tx": len(bodies), "main_chain": True, "tx": bodies}).encode()
+
+
+def test_of_a_chain_split_the_branch_that_ends_is_stale(fresh: str) -> None:
+    with connect(fresh) as connection:
+
+        def announce(name: str, height: int, parent: str, *txids: int) -> None:
+            land_blocks(connection, [WireBlock(name * 64, height, int(T0.timestamp()))], T0 + height * SECOND)
+            take_in(connection, decode_block(raw_block(name, height, parent, *txids)), [], [], lambda: T0)
+            mark_stale_branches(connection)
+
+        def stale() -> set[str]:
+            return {row[0][0] for row in query(fresh, "SELECT hash FROM blocks WHERE stale")}
+
+        announce("a", 100, "0")
+        announce("b", 101, "a", 1, 2)
+        announce("c", 101, "a", 2, 3)
+        assert stale() == set(), "a tie is undecided"
+        announce("d", 102, "c")
+        assert stale() == {"b"}
+        announce("e", 102, "b")
+        announce("f", 103, "e", 3)
+        assert stale() == {"c", "d"}, "the other branch has overtaken it"
+    confirming = query(
+        fresh,
+        "SELECT ltrim(txid, '0'), left(hash, 1) FROM confirmations JOIN blocks ON hash = block_hash AND NOT stale",
+    )
+    assert dict(confirming) == {"1": "b", "2": "b", "3": "f"}, "the coinbase is no transaction of the feed"
+
+
+def test_a_branch_that_was_never_announced_is_found_from_its_end(fresh: str) -> None:
+    served = {"a": raw_block("a", 100, "0"), "b": raw_block("b", 101, "a"), "c": raw_block("c", 102, "b")}
+    world = World()
+    source = served_by(lambda request: httpx.Response(200, content=served[request.url.path[-1]]), world)
+    with connect(fresh) as connection:
+        for name, height in (("a", 100), ("c", 102)):
+            land_blocks(connection, [WireBlock(name * 64, height, int(T0.timestamp()))], T0)
+        done = read_chain(connection, source, world.clock)
+    assert [block.height for block in done.blocks] == [100, 102, 101]
+
+
+def test_a_block_that_was_read_before_its_gap_was_known_is_read_again(fresh: str) -> None:
+    with connect(fresh) as connection:
+        land_blocks(connection, [WireBlock("a" * 64, 100, int(T0.timestamp()))], T0)
+        take_in(connection, decode_block(raw_block("a", 100, "0", 1)), [], [], lambda: T0)
+        assert query(fresh, "SELECT count(*) FROM blocks WHERE fetched_at IS NULL") == [(0,)]
+        record_gaps(connection, [FeedGap(T0 - MINUTE, T0 - SECOND, "no worker was running", "epoch 2")])
+        assert query(fresh, "SELECT count(*) FROM blocks WHERE fetched_at IS NULL") == [(1,)]
+
+
+def test_the_api_is_asked_at_its_own_pace_and_again_after_429() -> None:
+    world = World()
+    asked: list[datetime] = []
+    answers = [
+        httpx.Response(429, headers={"Retry-After": "45"}),
+        httpx.Response(429),
+        httpx.Response(200, content=b'{"blocks":[]}'),
+        httpx.Response(200, content=b"[]"),
+    ]
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        asked.append(world.now)
+        if len(asked) == 2:
+            raise httpx.ConnectError("refused")
+        return answers.pop(0)
+
+    source = served_by(answer, world)
+    assert source.blocks_of(date(2024, 3, 14)) == []
+    assert source.blocks_of(date(2024, 3, 14)) == []
+    waits = [(later - earlier).total_seconds() for earlier, later in pairwise(asked)]
+    assert 45 <= waits[0] < 60, "as the server asked"
+    assert all(wait >= 10 for wait in waits)
+    assert waits[1] < waits[2], "longer each time"
+    assert waits[-1] == 10
+
+
+@pytest.mark.parametrize("status", [400, 403, 500])
+def test_an_api_that_keeps_refusing_is_named_in_the_error(status: int) -> None:
+    source = served_by(lambda _request: httpx.Response(status), World())
+    with pytest.raises(RestError, match=f"http://api/rawblock/{'a' * 64}: status {status}"):
+        source.block("a" * 64)

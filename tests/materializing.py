@@ -1,0 +1,57 @@
+"""Materializing assets for real: a Dagster run in this process, on a real instance, of the definitions as wired."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+
+from blockchain_assets.definitions import build_defs
+from txwatch.settings import Settings
+from txwatch.windows import window_key
+
+
+def materialize(
+    instance: dg.DagsterInstance,
+    *assets: str,
+    windows: Sequence[datetime] = (),
+    resources: Mapping[str, Any] | None = None,
+) -> dg.ExecuteInProcessResult:
+    """One run of these assets, as if they were chosen in the UI; of these windows, which are contiguous, if any."""
+    job = build_defs(Settings(), resources).resolve_implicit_global_asset_job_def()
+    return job.execute_in_process(
+        instance=instance,
+        asset_selection=[dg.AssetKey(asset) for asset in assets],
+        tags=range_tags(windows) if windows else {},
+        raise_on_error=False,
+    )
+
+
+def range_tags(windows: Sequence[datetime]) -> dict[str, str]:
+    """How Dagster names a range of partitions to a run."""
+    return {
+        "dagster/asset_partition_range_start": window_key(windows[0]),
+        "dagster/asset_partition_range_end": window_key(windows[-1]),
+    }
+
+
+def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
+    """What the run's one materialization of an asset says, as plain values; of many windows, the last one's."""
+    events = result.asset_materializations_for_node(asset)
+    return {name: value.value for name, value in events[-1].metadata.items()}
+
+
+def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
+    """The outcome of each asset check of the run, by the check's name."""
+    return {check.check_name: check for check in result.get_asset_check_evaluations()}
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    """Why the run's failed step failed: the whole chain of errors, in words."""
+    (event,) = [event for event in result.all_events if event.is_step_failure]
+    error, texts = event.step_failure_data.error, []
+    while error is not None:
+        texts.append(error.message)
+        error = error.cause
+    user = event.step_failure_data.user_failure_data
+    return "\n".join([*texts, user.description if user and user.description else ""])

@@ -1,0 +1,61 @@
+"""The resources give the engine's objects, and show no secret."""
+
+from datetime import timedelta
+
+import pytest
+
+from resources.database import DatabaseResource
+from resources.feature_store import FeatureStoreResource
+from resources.ingestion import IngestionResource
+from resources.model_registry import ModelRegistryResource
+from txwatch.settings import Settings
+
+SECRET_URL = "postgresql://somebody:sesame@127.0.0.1:1/nowhere"
+
+
+def test_the_database_gives_connections_in_utc(database_url: str) -> None:
+    with DatabaseResource(url=database_url).connect() as connection:
+        assert connection.execute("SHOW TIME ZONE").fetchone() == ("UTC",)
+        assert connection.autocommit
+    assert connection.closed
+
+
+def test_ingestion_gives_workers_for_a_bounded_shift() -> None:
+    ingestion = IngestionResource(
+        database=DatabaseResource(url=SECRET_URL),
+        stream_url="ws://127.0.0.1:1/inv",
+        rest_url="http://127.0.0.1:1",
+        spool="spool",
+        shift_minutes=30,
+    )
+    worker = ingestion.worker("run 1")
+    assert (worker.database_url, worker.stream_url) == (SECRET_URL, "ws://127.0.0.1:1/inv")
+    assert (worker.holder, worker.duration) == ("run 1", timedelta(minutes=30))
+    assert "sesame" not in repr(worker)
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        DatabaseResource(url=SECRET_URL),
+        IngestionResource(
+            database=DatabaseResource(url=SECRET_URL),
+            stream_url="ws://127.0.0.1:1/inv",
+            rest_url="http://127.0.0.1:1",
+            spool="spool",
+        ),
+        FeatureStoreResource(database_url=SECRET_URL),
+        ModelRegistryResource(home=".", database_url=SECRET_URL, tracking_uri="https://somebody:sesame@127.0.0.1"),
+        ModelRegistryResource(home=".", database_url=SECRET_URL).open(),
+    ],
+    ids=lambda resource: type(resource).__name__,
+)
+def test_no_password_is_shown(resource: object) -> None:
+    assert "sesame" not in repr(resource)
+    assert "sesame" not in str(resource)
+
+
+def test_the_settings_show_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", SECRET_URL)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://somebody:sesame@127.0.0.1")
+    assert "sesame" not in repr(Settings())

@@ -1,0 +1,48 @@
+"""The keeper asks for shifts by the heartbeat of the lease, whatever the status of runs."""
+
+from datetime import timedelta
+
+import dagster as dg
+
+from resources.database import DatabaseResource
+from sensors.keeper import keeper_sensor
+from tests.conftest import Installation
+from txwatch.clock import utc_now
+from txwatch.store.database import connect
+from txwatch.store.lease import STALE_AFTER, take_lease
+
+
+def ask(installation: Installation, instance: dg.DagsterInstance) -> dg.SensorResult | dg.SkipReason:
+    context = dg.build_sensor_context(instance=instance)
+    return keeper_sensor(context, database=DatabaseResource(url=installation.database_url))
+
+
+def test_a_shift_is_asked_for_only_while_nobody_follows_the_feed(
+    installation: Installation, dagster_instance: dg.DagsterInstance
+) -> None:
+    first = ask(installation, dagster_instance)
+    assert isinstance(first, dg.SensorResult)
+    assert first.run_requests is not None
+    assert first.run_requests[0].tags["txwatch/reason"] == "no worker has run yet"
+
+    with connect(installation.database_url) as connection:
+        take_lease(connection, "run 1", utc_now(), None)
+        assert isinstance(ask(installation, dagster_instance), dg.SkipReason)
+
+        take_lease(connection, "run 2", utc_now() - STALE_AFTER - timedelta(seconds=5), None)
+        again = ask(installation, dagster_instance)
+    assert isinstance(again, dg.SensorResult)
+    assert again.run_requests is not None
+    assert "run 2 was not heard for" in again.run_requests[0].tags["txwatch/reason"]
+    assert again.run_requests[0].run_key != first.run_requests[0].run_key, "a used run key would never run again"
+
+
+def test_a_successor_is_asked_for_before_a_shift_ends(
+    installation: Installation, dagster_instance: dg.DagsterInstance
+) -> None:
+    with connect(installation.database_url) as connection:
+        take_lease(connection, "run 3", utc_now(), utc_now() + timedelta(seconds=50))
+    result = ask(installation, dagster_instance)
+    assert isinstance(result, dg.SensorResult)
+    assert result.run_requests is not None
+    assert "the shift of run 3 ends" in result.run_requests[0].tags["txwatch/reason"]

@@ -1,0 +1,34 @@
+"""The chain is read when a block is announced and when a gap waits, once each, and again after a while."""
+
+from datetime import UTC, datetime, timedelta
+
+from sensors.recovery import ASK_AGAIN_SECONDS, reading_needed
+from txwatch.store.gaps import Gap
+
+NOW = datetime(2024, 3, 14, 12, tzinfo=UTC)
+ENDED = Gap(7, NOW - timedelta(minutes=5), NOW - timedelta(minutes=4))
+OPEN = Gap(8, NOW - timedelta(minutes=1), None)
+
+
+def test_nothing_is_asked_while_nothing_is_new() -> None:
+    assert reading_needed([], [], NOW) is None
+    assert reading_needed([], [OPEN], NOW) is None, "a gap that lasts cannot be recovered"
+
+
+def test_the_reason_is_said_in_words() -> None:
+    asked = reading_needed(["a" * 64, "b" * 64], [ENDED, OPEN], NOW)
+    assert asked is not None
+    assert asked[0] == "2 new blocks, 1 gap to recover"
+
+
+def test_what_is_new_asks_at_once_and_what_is_not_only_after_a_while() -> None:
+    def key(unfetched: list[str], gaps: list[Gap], later: float = 0) -> str:
+        asked = reading_needed(unfetched, gaps, NOW + timedelta(seconds=later))
+        assert asked is not None
+        return asked[1]
+
+    same = key(["a" * 64], [])
+    assert key(["a" * 64], [], 5) == same
+    assert key(["a" * 64, "b" * 64], []) != same
+    assert key(["a" * 64], [ENDED]) != same
+    assert key(["a" * 64], [], ASK_AGAIN_SECONDS) != same

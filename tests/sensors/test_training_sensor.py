@@ -1,0 +1,61 @@
+"""The first training is asked for once there is enough to learn from, and asked for again until it has succeeded."""
+
+import dagster as dg
+from psycopg import sql
+
+from resources.database import DatabaseResource
+from sensors.training import first_training_sensor
+from tests.conftest import Installation
+from txwatch.clock import utc_now
+from txwatch.detection.training import MIN_ROWS
+from txwatch.features.contract import FEATURE_NAMES
+from txwatch.store.database import connect
+from txwatch.store.days import ensure_days
+from txwatch.windows import WINDOW
+
+
+def tick(installation: Installation, instance: dg.DagsterInstance) -> dg.SensorResult | dg.SkipReason:
+    context = dg.build_sensor_context(instance=instance)
+    return first_training_sensor(context, database=DatabaseResource(url=installation.database_url))
+
+
+def write_features(installation: Installation, rows: int) -> None:
+    """So many rows of zeros."""
+    columns = sql.SQL(", ").join(map(sql.Identifier, FEATURE_NAMES))
+    zeros = sql.SQL(", ").join([sql.Literal(0)] * len(FEATURE_NAMES))
+    with connect(installation.database_url) as connection:
+        ensure_days(connection, "transaction_features", utc_now(), utc_now() + WINDOW)
+        connection.execute(
+            sql.SQL(
+                "INSERT INTO transaction_features (txid, seen_at, window_start, context_version, {})"
+                " SELECT n::text, now(), now(), 0, {} FROM generate_series(1, %s) AS n ON CONFLICT DO NOTHING"
+            ).format(columns, zeros),
+            [rows],
+        )
+
+
+def reason(result: dg.SensorResult | dg.SkipReason) -> str:
+    assert isinstance(result, dg.SkipReason), result
+    return str(result.skip_message)
+
+
+def report(instance: dg.DagsterInstance, asset: str) -> None:
+    instance.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey(asset)))
+
+
+def test_it_waits_for_features_and_for_enough_of_them(
+    installation: Installation, dagster_instance: dg.DagsterInstance
+) -> None:
+    assert reason(tick(installation, dagster_instance)) == "No window has features yet."
+    report(dagster_instance, "transaction_features")
+    write_features(installation, MIN_ROWS - 1)
+    assert reason(tick(installation, dagster_instance)).startswith("4999 transactions have features; ")
+
+    write_features(installation, MIN_ROWS)
+    result = tick(installation, dagster_instance)
+    assert isinstance(result, dg.SensorResult)
+    (request,) = result.run_requests or []
+    assert (request.run_key or "").startswith("first-training-")
+
+    report(dagster_instance, "champion_model")
+    assert "There is a model" in reason(tick(installation, dagster_instance))

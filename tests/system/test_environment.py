@@ -1,0 +1,35 @@
+"""Every process of the system gets the same home, database and library settings."""
+
+from pathlib import Path
+
+import pytest
+
+from txwatch.settings import Settings
+from txwatch.system.environment import PROJECT, system_environment
+
+
+def test_all_that_processes_need_is_absolute_and_points_into_one_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TXWATCH_WHALE_BTC", "250")
+    environment = system_environment(
+        Path("home"), "postgres://somebody:sesame@db.example/watch", TXWATCH_STREAM_URL="ws://127.0.0.1:1/inv"
+    )
+    assert environment["TXWATCH_HOME"] == str(tmp_path / "home")
+    assert environment["DATABASE_URL"] == "postgresql://somebody:sesame@db.example/watch"
+    assert environment["DAGSTER_POSTGRES_URL"].startswith("postgresql://somebody:sesame@db.example/watch?")
+    assert "search_path%3Ddagster" in environment["DAGSTER_POSTGRES_URL"]
+    assert environment["FEAST_DB_NAME"] == "watch"
+    assert environment["TXWATCH_STREAM_URL"] == "ws://127.0.0.1:1/inv"
+    assert environment["TXWATCH_WHALE_BTC"] == "250", "what was set before stays"
+    configuration = Path(environment["DAGSTER_HOME"]) / "dagster.yaml"
+    assert configuration.read_text() == (PROJECT / "dagster.yaml").read_text()
+
+
+def test_a_setting_given_to_it_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TXWATCH_STREAM_URL", "wss://elsewhere.example/inv")
+    environment = system_environment(tmp_path, "postgresql:///watch", TXWATCH_STREAM_URL="ws://127.0.0.1:1/inv")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert Settings().stream_url == "ws://127.0.0.1:1/inv"

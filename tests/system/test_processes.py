@@ -1,0 +1,93 @@
+"""The supervisor: when one process ends, a signal comes or the watching is over, all end, and so do their children."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.waiting import wait_until
+
+SUPERVISOR = """
+import json, os, sys
+from pathlib import Path
+from txwatch.system.processes import supervise
+
+commands, folder, watch_for = json.loads(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+
+def watch(ended):
+    while not ended.wait(0.05):
+        if watch_for and Path(watch_for).exists():
+            return
+
+sys.exit(supervise({k: [sys.executable, "-c", v] for k, v in commands.items()}, os.environ, folder, watch))
+"""
+
+SLEEPER = "import pathlib, time; pathlib.Path('{marker}').touch(); print('here', flush=True); time.sleep(600)"
+# As the code server starts a run: the child is in a process group of its own, and outlives a parent that is ended.
+WITH_CHILD = (
+    "import subprocess, sys, time;"
+    " subprocess.Popen([sys.executable, '-c', {child!r}], process_group=0); time.sleep(600)"
+)
+
+
+def supervisor(commands: dict[str, str], folder: Path, watch_for: Path | None = None) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", SUPERVISOR, json.dumps(commands), str(folder), str(watch_for or "")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def sleeper(marker: Path) -> str:
+    return SLEEPER.format(marker=marker)
+
+
+def left_of(folder: Path) -> list[int]:
+    """Processes that name the folder in their command line: all that a supervisor started for it."""
+    return [
+        p.pid
+        for p in psutil.process_iter(["cmdline"])
+        if p.pid != psutil.Process().pid and any(str(folder) in word for word in p.info["cmdline"] or [])
+    ]
+
+
+def ended(process: subprocess.Popen[str], folder: Path) -> int:
+    """The exit status, once it has ended and left no process."""
+    _, errors = process.communicate(timeout=60)
+    assert errors == ""
+    assert left_of(folder) == []
+    return process.returncode
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_all_with_its_status(tmp_path: Path, number: signal.Signals, status: int) -> None:
+    one, other, grandchild = (tmp_path / name for name in ("one", "other", "grandchild"))
+    commands = {
+        "one": sleeper(one),
+        "other": sleeper(other),
+        "parent": WITH_CHILD.format(child=sleeper(grandchild)),
+    }
+    with supervisor(commands, tmp_path) as process:
+        wait_until(lambda: one.exists() and other.exists() and grandchild.exists(), "all have begun")
+        process.send_signal(number)
+        assert ended(process, tmp_path) == status
+    assert (tmp_path / "one.log").read_text() == "here\n"
+
+
+def test_the_end_of_the_watching_ends_all_with_status_0(tmp_path: Path) -> None:
+    one, grandchild = tmp_path / "one", tmp_path / "grandchild"
+    commands = {"one": sleeper(one), "parent": WITH_CHILD.format(child=sleeper(grandchild))}
+    with supervisor(commands, tmp_path, watch_for=grandchild) as process:
+        assert ended(process, tmp_path) == 0
+
+
+def test_the_first_that_fails_ends_all_with_its_status(tmp_path: Path) -> None:
+    commands = {"one": sleeper(tmp_path / "one"), "failing": "import sys; print('why', file=sys.stderr); sys.exit(3)"}
+    with supervisor(commands, tmp_path) as process:
+        assert ended(process, tmp_path) == 3
+    assert (tmp_path / "failing.log").read_text() == "why\n"

@@ -1,0 +1,130 @@
+"""The `txwatch` command as its users run it: in a process, against a real database and a real feed."""
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.builders import numbered_utx
+from tests.databases import copied_database
+from tests.feeds import CapturedFeed
+from tests.waiting import PATIENCE_SECONDS, eventually
+from txwatch.cli import app
+from txwatch.store.database import connect
+from txwatch.store.lease import read_lease
+from txwatch.system.environment import PORTS
+from txwatch.system.ports import PortInUseError
+
+
+def txwatch(*arguments: str, folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a folder without `.env`."""
+    return subprocess.run(command(*arguments), env=clean(settings), cwd=folder, capture_output=True, text=True)
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "txwatch", *arguments]
+
+
+def clean(settings: Mapping[str, str]) -> dict[str, str]:
+    """An environment with these settings alone."""
+    return {"PATH": "/usr/bin:/bin", "COLUMNS": "200", **settings}
+
+
+def test_every_command_says_what_it_does() -> None:
+    result = CliRunner().invoke(app, ["--help"])
+    assert result.exit_code == 0
+    for name in "migrate", "feed", "ingest", "status", "demo", "run":
+        assert name in result.stdout
+        assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0
+
+
+def test_migrate_makes_the_schema_and_keeps_the_first_day(server_url: str, tmp_path: Path) -> None:
+    url = copied_database(server_url, "template0")
+    for _ in range(2):
+        done = txwatch("migrate", folder=tmp_path, DATABASE_URL=url, TXWATCH_HOME="home")
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    with connect(url) as connection:
+        assert connection.execute("SELECT count(*) FROM transactions").fetchone() == (0,)
+    assert (tmp_path / "home/history_start").exists()
+
+
+@pytest.mark.parametrize("arguments", [["migrate"], ["ingest"], ["status"], ["status", "--json"]])
+def test_without_a_database_the_command_says_so_in_one_line(arguments: list[str], tmp_path: Path) -> None:
+    done = txwatch(*arguments, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("txwatch: DATABASE_URL is not set.")
+
+
+def test_status_of_a_system_that_has_not_begun(database_url: str, tmp_path: Path) -> None:
+    done = txwatch("status", "--json", folder=tmp_path, DATABASE_URL=database_url)
+    assert done.returncode == 0, done.stderr
+    status = json.loads(done.stdout)
+    assert (status["transactions"], status["ingest"], status["model_version"]) == (0, "never started", None)
+    assert status["landing_latency_ms"] == {"p50": None, "p99": None}
+    table = txwatch("status", folder=tmp_path, DATABASE_URL=database_url)
+    assert "never started" in table.stdout
+
+
+def test_ingest_lands_every_message_once_until_it_is_told_to_end(database_url: str, tmp_path: Path) -> None:
+    sent = [numbered_utx(n) for n in range(1, 301)]
+    lines = [*sent, *sent[:50], b'{"op":"utx","x":{}}']
+    said = asyncio.run(_ingest(CapturedFeed(tmp_path, lines), len(lines), database_url, tmp_path))
+    assert said == "Landed 300 transactions; stopped.\n"
+    with connect(database_url) as connection:
+        txids = Counter(txid for (txid,) in connection.execute("SELECT txid FROM transactions"))
+    assert txids == Counter(f"{n:064x}" for n in range(1, 301))
+
+    done = txwatch("status", "--json", folder=tmp_path, DATABASE_URL=database_url)
+    status = json.loads(done.stdout)
+    assert (status["transactions"], status["duplicates"], status["quarantined"]) == (300, 50, 1)
+    assert (status["received"], status["ingest"]) == (len(lines), "absent")
+    assert 0 < status["landing_latency_ms"]["p50"] <= status["landing_latency_ms"]["p99"]
+
+
+async def _ingest(feed: CapturedFeed, count: int, database_url: str, folder: Path) -> str:
+    """What `txwatch ingest` says when it is ended by SIGTERM, after it has received everything."""
+
+    def received() -> int:
+        with connect(database_url) as connection:
+            lease = read_lease(connection)
+        return -1 if lease is None or lease.committed_through is None else lease.received
+
+    async with feed.serve() as server:
+        settings = {"DATABASE_URL": database_url, "TXWATCH_STREAM_URL": server.stream_url}
+        process = await asyncio.create_subprocess_exec(
+            *command("ingest"), env=clean(settings), cwd=folder, stdout=subprocess.PIPE
+        )
+        try:
+            await eventually(lambda: received() == 0, "it has subscribed")
+            feed.play(count)
+            await eventually(lambda: received() == count, "it has landed everything")
+            process.send_signal(signal.SIGTERM)
+            output, _ = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    assert process.returncode == 0
+    return "".join(line + "\n" for line in output.decode().splitlines() if line.startswith("Landed"))
+
+
+def test_a_demo_with_a_port_in_use_fails_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TXWATCH_HOME", str(tmp_path / "home"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr("txwatch.system.demo.PORTS", dict.fromkeys(PORTS, port))
+        result = CliRunner().invoke(app, ["demo", "--seconds=1"])
+    assert isinstance(result.exception, PortInUseError)
+    assert f"port {port}" in str(result.exception)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,86 @@
+"""What models would have alerted on in a capture, and where they differ. Nothing is sent and nothing is stored."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from txwatch.detection.detectors import default_detectors
+from txwatch.detection.kinds import alerting
+from txwatch.detection.model import Model
+from txwatch.detection.score import Score, score_features
+from txwatch.evaluation.labelled import Labelled
+from txwatch.evaluation.replay import ReplayedWindow, replay
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """The alerts of each model version, by txid, in order of time."""
+
+    transactions: int
+    hours: float
+    alerts: Mapping[str, Mapping[str, Score]]
+
+    def only(self, version: str) -> list[Score]:
+        """The alerts that no other version has."""
+        others = set().union(*(alerts for other, alerts in self.alerts.items() if other != version))
+        return [score for txid, score in self.alerts[version].items() if txid not in others]
+
+    def common(self) -> int:
+        """How many alerts all versions have."""
+        return len(set.intersection(*(set(alerts) for alerts in self.alerts.values())))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "transactions": self.transactions,
+            "hours": self.hours,
+            "common": self.common(),
+            "models": {
+                version: {
+                    "alerts": len(alerts),
+                    "alerts_per_hour": len(alerts) / self.hours,
+                    "kinds": dict(sorted(_kinds(alerts.values()).items())),
+                    "only": [_as_dict(score) for score in self.only(version)],
+                }
+                for version, alerts in self.alerts.items()
+            },
+        }
+
+
+def backtest(traffic: Labelled, models: Sequence[Model], *, whale_btc: float) -> Backtest:
+    """Replay the traffic in order of time, in the context that it would have made, and score it with each model.
+
+    The first two windows have no context, as after a cold start.
+    """
+    windows = list(replay(sorted(traffic.transactions, key=lambda tx: (tx.seen_at, tx.txid))))
+    detectors = default_detectors(whale_btc=whale_btc)
+
+    def alerts(model: Model, window: ReplayedWindow) -> list[Score]:
+        scores = score_features(
+            window.transactions, window.batch, window.features, window.context.network, model, detectors
+        )
+        return [score for score in scores if score.is_anomaly]
+
+    seen = [tx.seen_at for window in windows for tx in window.transactions]
+    hours = max((max(seen) - min(seen)) / timedelta(hours=1), 1 / 60) if seen else 1 / 60
+    return Backtest(
+        len(traffic),
+        hours,
+        {model.version: {s.txid: s for window in windows for s in alerts(model, window)} for model in models},
+    )
+
+
+def _kinds(scores: Any) -> Counter[str]:
+    return Counter(kind for score in scores for kind in {r.kind for r in score.reasons if alerting([r])} or {"forest"})
+
+
+def _as_dict(score: Score) -> dict[str, Any]:
+    return {
+        "txid": score.txid,
+        "seen_at": score.seen_at.isoformat(),
+        "score": score.score,
+        "threshold": score.threshold,
+        "reasons": [reason.text for reason in score.reasons],
+    }

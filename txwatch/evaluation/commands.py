@@ -1,0 +1,120 @@
+"""The commands `evaluate` and `backtest`: their options, and what they print. The figures are made elsewhere."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperCommand
+
+from txwatch.errors import UserError
+from txwatch.settings import Settings
+
+if TYPE_CHECKING:
+    from txwatch.evaluation.backtest import Backtest
+
+console = Console(highlight=False)
+_FILES = {"--train", "--background", "--positives"}
+_FIGURES = ("auc", "average_precision", "recall_at_1pct_fpr", "recall_at_budget_fpr")
+
+
+class FilesCommand(TyperCommand):
+    """Takes several files after one option: `--train a b` is `--train a --train b`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See click.Command."""
+        return super().parse_args(ctx, repeat_options(args))
+
+
+def repeat_options(args: Sequence[str]) -> list[str]:
+    """The arguments with the option named again before each further file."""
+    result: list[str] = []
+    option, files = "", 0
+    for arg in args:
+        if arg.startswith("--"):
+            option, files = arg.partition("=")[0], int("=" in arg)
+        elif option in _FILES:
+            if files:
+                result.append(option)
+            files += 1
+        result.append(arg)
+    return result
+
+
+def evaluate(
+    train: Annotated[list[Path] | None, typer.Option(help="Captures to train on.")] = None,
+    background: Annotated[list[Path] | None, typer.Option(help="Captures of ordinary traffic.")] = None,
+    positives: Annotated[list[Path] | None, typer.Option(help="Captures of what must be found, by label.")] = None,
+    regime: Annotated[str, typer.Option(help="Simulated traffic, when no captures are given.")] = "2024-03",
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
+    """Every figure of merit, beside the recipe of four raw features. Without captures, on simulated traffic."""
+    from txwatch.evaluation.evaluate import Options, evaluate_captures, evaluate_simulated
+    from txwatch.evaluation.labelled import read_labelled
+
+    settings = Settings()
+    options = Options(alerts_per_hour=settings.alerts_per_hour, whale_btc=settings.whale_btc)
+    given = [train, background, positives]
+    if not any(given):
+        result = evaluate_simulated(regime, options)
+    elif train and background and positives:
+        train_on, ordinary, wanted = (read_labelled(_existing(paths)) for paths in (train, background, positives))
+        result = evaluate_captures(train_on, ordinary, wanted, options)
+    else:
+        raise UserError("--train, --background and --positives go together: name captures for all three, or for none.")
+    if as_json:
+        print(json.dumps(result))
+        return
+    for title in ("labels", "planted"):
+        if title in result:
+            console.print(_figures_table(title, result[title]))
+    console.print_json(json.dumps({key: result[key] for key in result if key not in {"labels", "planted"}}))
+
+
+def backtest(
+    capture: Annotated[Path, typer.Option(help="The capture to replay.")],
+    models: Annotated[str, typer.Option(help="Versions or aliases, such as 3,challenger.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
+    """The alerts of model versions on one capture, and their difference. Sends nothing."""
+    from txwatch.detection.registry import ModelRegistry
+    from txwatch.evaluation.backtest import backtest as replayed
+    from txwatch.evaluation.labelled import read_labelled
+
+    settings = Settings()
+    registry = ModelRegistry.of(settings.home, settings.require_database_url(), settings.mlflow_tracking_uri)
+    traffic = read_labelled(_existing([capture]))
+    loaded = [registry.named(name.strip()) for name in models.split(",")]
+    result = replayed(traffic, loaded, whale_btc=settings.whale_btc)
+    if as_json:
+        print(json.dumps(result.as_dict()))
+        return
+    _print_backtest(result)
+
+
+def _existing(paths: Sequence[Path]) -> list[Path]:
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"There is no capture at {path}.")
+    return list(paths)
+
+
+def _figures_table(title: str, labels: dict[str, Any]) -> Table:
+    table = Table(title=f"{title}: the forest (and the recipe of four raw features)")
+    for column in ("label", "n", *(name.replace("_", " ") for name in _FIGURES)):
+        table.add_column(column)
+    for label, figures in labels.items():
+        cells = (f"{figures[name]:.3f} ({figures['baseline'][name]:.3f})" for name in _FIGURES)
+        table.add_row(label, str(figures["n"]), *cells)
+    return table
+
+
+def _print_backtest(result: "Backtest") -> None:
+    console.print(f"{result.transactions:,} transactions in {result.hours:.1f} hours; {result.common()} common alerts.")
+    for version, figures in result.as_dict()["models"].items():
+        console.print(f"Version {version}: {figures['alerts']} alerts, {figures['kinds']}")
+        for score in figures["only"]:
+            console.print(f"  only here: {score['txid'][:16]}  {score['score']:.3f}  {'; '.join(score['reasons'])}")

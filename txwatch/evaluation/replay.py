@@ -1,0 +1,135 @@
+"""Traffic replayed without a database: windows, contexts and features as the store would have them.
+
+The contexts are the same as in production: those as of two windows before, of the trailing hour and day.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from txwatch.features.batch import TransactionBatch
+from txwatch.features.context import AddressActivity, Context, NetworkContext
+from txwatch.features.contract import FEATURE_NAMES
+from txwatch.features.network import NetworkBucket, NetworkColumns, network_buckets, network_contexts
+from txwatch.features.transaction import transaction_features
+from txwatch.windows import WINDOW, context_window, window_range, window_start
+from txwatch.wire.transaction import Transaction
+
+_DAY = timedelta(hours=24)
+
+
+@dataclass(frozen=True)
+class ReplayedWindow:
+    """One window's transactions with their columns and features, of shape (n, len(FEATURE_NAMES)), and context."""
+
+    start: datetime
+    transactions: Sequence[Transaction]
+    batch: TransactionBatch
+    features: NDArray[np.float64]
+    context: Context
+
+
+def replay(transactions: Iterable[Transaction]) -> Iterator[ReplayedWindow]:
+    """Each window that holds transactions, in order. `transactions` come in order of `seen_at`.
+
+    As in production after a cold start, the first two windows have no context.
+    """
+    history = _History()
+    for start, group in groupby(transactions, lambda tx: window_start(tx.seen_at)):
+        window = list(group)
+        batch = TransactionBatch.of(window)
+        context = history.context(context_window(start), window)
+        yield ReplayedWindow(start, window, batch, transaction_features(batch, context), context)
+        history.add(start, window)
+
+
+def replayed_features(windows: Iterable[ReplayedWindow]) -> NDArray[np.float64]:
+    """The features of all windows, of shape (n, len(FEATURE_NAMES)), in their order."""
+    return np.concatenate([np.empty((0, len(FEATURE_NAMES))), *(window.features for window in windows)])
+
+
+class _Bucket(NamedTuple):
+    """One address in one window."""
+
+    start: datetime
+    tx_count: int
+    received_sat: int
+    spent_sat: int
+    first_seen_at: datetime
+    last_seen_at: datetime
+
+
+class _History:
+    """The trailing day of windows: network buckets, and what each address did."""
+
+    def __init__(self) -> None:
+        self._buckets: deque[NetworkBucket] = deque()
+        self._activity: dict[str, tuple[_Bucket, ...]] = {}
+
+    def context(self, as_of: datetime, transactions: Sequence[Transaction]) -> Context:
+        if not self._buckets or as_of < self._buckets[0].window_start:
+            return Context(NetworkContext(as_of, version=0))
+        since = as_of + WINDOW - _DAY
+        buckets = [bucket for bucket in self._buckets if bucket.window_start >= since]
+        network = replace(network_contexts(buckets, [as_of])[0], version=1)
+        wanted = {spent.addr for tx in transactions for spent in tx.inputs if spent.addr is not None}
+        known = ((address, self._sum(address, since, as_of)) for address in wanted & self._activity.keys())
+        return Context(network, {address: activity for address, activity in known if activity is not None})
+
+    def add(self, start: datetime, transactions: Sequence[Transaction]) -> None:
+        # Silent windows between count as windows of the day: there was traffic to hear, and none came.
+        first = self._buckets[-1].window_start + WINDOW if self._buckets else start
+        self._buckets.extend(network_buckets(network_columns(transactions), window_range(first, start + WINDOW)))
+        while self._buckets[0].window_start < start - _DAY - 2 * WINDOW:
+            self._buckets.popleft()
+        for address, bucket in _participations(start, transactions).items():
+            self._activity[address] = (*self._activity.get(address, ()), bucket)
+
+    def _sum(self, address: str, since: datetime, as_of: datetime) -> AddressActivity | None:
+        parts = [bucket for bucket in self._activity[address] if since <= bucket.start <= as_of]
+        if not parts:
+            return None
+        return AddressActivity(
+            sum(part.tx_count for part in parts),
+            sum(part.received_sat for part in parts),
+            sum(part.spent_sat for part in parts),
+            min(part.first_seen_at for part in parts),
+            max(part.last_seen_at for part in parts),
+        )
+
+
+def network_columns(transactions: Sequence[Transaction]) -> NetworkColumns:
+    """What the network's baseline counts of these transactions."""
+    return NetworkColumns(
+        seen=np.array([tx.seen_at.timestamp() for tx in transactions], np.float64),
+        value_sat=np.array([tx.value_sat for tx in transactions], np.int64),
+        fee_rate=np.array([np.nan if tx.fee_rate is None else tx.fee_rate for tx in transactions], np.float64),
+        input_count=np.array([tx.input_count for tx in transactions], np.int64),
+        output_count=np.array([tx.output_count for tx in transactions], np.int64),
+    )
+
+
+def _participations(start: datetime, transactions: Sequence[Transaction]) -> dict[str, _Bucket]:
+    """What each address did in these transactions; one that is on both sides of a transaction took part once."""
+    buckets: dict[str, _Bucket] = {}
+    for tx in transactions:
+        sides: dict[str, list[int]] = {}
+        for side, coins in ((0, tx.outputs), (1, tx.inputs)):
+            for coin in coins:
+                if coin.addr is not None:
+                    sides.setdefault(coin.addr, [0, 0])[side] += coin.value or 0
+        for address, (received, spent) in sides.items():
+            before = buckets.get(address)
+            if before is None:
+                buckets[address] = _Bucket(start, 1, received, spent, tx.seen_at, tx.seen_at)
+            else:
+                _, tx_count, received_sat, spent_sat, first, _ = before
+                counts = (tx_count + 1, received_sat + received, spent_sat + spent)
+                buckets[address] = _Bucket(start, *counts, first, tx.seen_at)
+    return buckets

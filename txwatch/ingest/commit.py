@@ -1,0 +1,115 @@
+"""One batch, one database transaction: rows, quarantine, gaps, late windows, heartbeat and watermark."""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+import structlog
+from psycopg.errors import DeadlockDetected, SerializationFailure
+
+from txwatch.ingest.batch import Batch
+from txwatch.ingest.sealing import late_windows
+from txwatch.store.database import Connection
+from txwatch.store.gaps import narrow_gaps_between_workers, record_gaps
+from txwatch.store.landing import land_blocks, land_what_is_sound, quarantine
+from txwatch.store.late_windows import note_late_windows
+from txwatch.store.lease import count_messages, lock_lease, renew_lease
+from txwatch.wire.transaction import Transaction
+
+log = structlog.get_logger(__name__)
+
+_ATTEMPTS = 6
+
+Landed = Callable[[Connection, Sequence[Transaction]], Callable[[], None] | None]
+"""What else is to be written of transactions that are new, such as scores and alerts, in the transaction that lands
+them. It runs in a savepoint: if it fails, they are landed without. It gives what is to be done once all is committed.
+"""
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What became of a batch. `superseded`: it was landed, but another worker has the lease by now."""
+
+    new: int
+    superseded: bool
+
+
+def commit(
+    connection: Connection,
+    batch: Batch,
+    *,
+    epoch: int | None,
+    now: datetime,
+    landed: Landed | None = None,
+    live: bool = True,
+) -> Committed:
+    """Land a batch and renew the lease of this epoch; with None, land it alone.
+
+    What is not `live` did not come by the feed: it is landed, and changes neither counts nor gaps.
+    Deadlocks and serialization failures are retried. Raises psycopg.Error when the database cannot take the batch.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            committed, then = _commit(connection, batch, epoch, now, landed, live)
+        except (DeadlockDetected, SerializationFailure) as error:
+            if attempt == _ATTEMPTS:
+                raise
+            log.info("commit_retried", attempt=attempt, cause=str(error).splitlines()[0])
+            time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter, no secret
+        else:
+            if then is not None:
+                then()
+            return committed
+    raise AssertionError("unreachable")
+
+
+def _commit(
+    connection: Connection, batch: Batch, epoch: int | None, now: datetime, landed: Landed | None, live: bool
+) -> tuple[Committed, Callable[[], None] | None]:
+    with connection.transaction():
+        txids, refused = land_what_is_sound(connection, batch.transactions)
+        land_blocks(connection, batch.blocks, batch.seen_through)
+        quarantine(connection, [*batch.malformed, *refused])
+        record_gaps(connection, batch.gaps)
+        new = _those(batch.transactions, txids)
+        then = _tell(landed, connection, new) if landed is not None and new else None
+        lease = lock_lease(connection)
+        note_late_windows(connection, late_windows(new, lease, now), "landed late")
+        if not live:
+            return Committed(len(new), superseded=False), then
+        # A batch whose commit was not answered is landed again: it must not count twice.
+        if lease is None or lease.committed_through != batch.seen_through:
+            count_messages(
+                connection,
+                received=batch.received,
+                duplicates=batch.duplicates + len(batch.transactions) - len(txids) - len(refused),
+                ignored=batch.ignored,
+            )
+        superseded = lease is not None and epoch != lease.epoch
+        if superseded:
+            # The new holder subscribed before it took the lease, but this batch may hold what came before that.
+            narrow_gaps_between_workers(connection, batch.seen_from, batch.seen_through)
+        elif epoch is not None:
+            renew_lease(connection, epoch, now, batch.seen_through)
+    return Committed(len(new), superseded), then
+
+
+def _those(transactions: Sequence[Transaction], txids: Sequence[str]) -> Sequence[Transaction]:
+    if len(txids) == len(transactions):
+        return transactions
+    wanted = set(txids)
+    return [tx for tx in transactions if tx.txid in wanted]
+
+
+def _tell(landed: Landed, connection: Connection, new: Sequence[Transaction]) -> Callable[[], None] | None:
+    try:
+        with connection.transaction():
+            return landed(connection, new)
+    except psycopg.OperationalError:
+        raise  # the connection is at fault, and the whole batch is tried again
+    except Exception:
+        log.exception("landed_without_scores", transactions=len(new))
+        return None

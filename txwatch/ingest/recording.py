@@ -1,0 +1,147 @@
+"""Recording the feed to a capture, and replaying a capture into the database."""
+
+import asyncio
+import gzip
+import signal
+from collections.abc import Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import msgspec
+
+from txwatch.captures import read_capture
+from txwatch.clock import Clock, MonotoneClock
+from txwatch.errors import UserError
+from txwatch.ingest.batch import Batch
+from txwatch.ingest.commit import commit
+from txwatch.ingest.connection import Disconnected, Received, listen
+from txwatch.ingest.recent import RecentTxids
+from txwatch.store.database import Connection
+
+FLUSH_EVERY = timedelta(seconds=1)
+REPLAY_COUNT = 2_000
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class RecordingError(UserError):
+    """A recording that cannot begin."""
+
+
+@dataclass
+class Recorded:
+    """What a recording holds. `skipped` messages are no JSON objects, which a capture cannot hold."""
+
+    messages: int = 0
+    skipped: int = 0
+    disconnects: int = 0
+
+
+def capture_line(received: Received) -> bytes | None:
+    """A message as a line of a capture, with `meta.received_at`; None for what is no JSON object.
+
+    The message is kept byte by byte, unless it has line breaks or a `meta` of its own.
+    """
+    body = received.body.strip()
+    try:
+        parts = _object.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+    meta = msgspec.json.encode({"received_at": received.seen_at})
+    if parts and "meta" not in parts and b"\n" not in body:
+        return body[:-1] + b',"meta":' + meta + b"}\n"
+    parts["meta"] = msgspec.Raw(meta)
+    return msgspec.json.encode({key: msgspec.Raw(_on_one_line(value)) for key, value in parts.items()}) + b"\n"
+
+
+def _on_one_line(value: msgspec.Raw) -> bytes:
+    # Within JSON texts a line break is always escaped, so these can only stand between tokens.
+    return bytes(value).replace(b"\r", b" ").replace(b"\n", b" ")
+
+
+async def record(url: str, path: Path, stop: asyncio.Event, clock: Clock | None = None) -> Recorded:
+    """Write what the feed sends to a new capture, gzipped if its name ends in .gz, until `stop` is set.
+
+    Raises RecordingError if the file is there already.
+    """
+    done = Recorded()
+    with open_capture(path) as file:
+        recording = asyncio.create_task(_record(url, file, clock or MonotoneClock(), done))
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait([recording, stopped], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if recording.done():
+            recording.result()
+        recording.cancel()
+        await asyncio.wait([recording])
+    return done
+
+
+def record_until_signalled(url: str, path: Path, seconds: float | None) -> Recorded:
+    """Record until SIGINT, SIGTERM, or `seconds` have passed."""
+
+    async def work() -> Recorded:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        if seconds is not None:
+            loop.call_later(seconds, stop.set)
+        return await record(url, path, stop)
+
+    return asyncio.run(work())
+
+
+def open_capture(path: Path) -> BinaryIO:
+    """A new capture to write to. Raises RecordingError if the file is there already."""
+    try:
+        return cast(BinaryIO, gzip.open(path, "xb", compresslevel=6) if path.suffix == ".gz" else path.open("xb"))
+    except FileExistsError:
+        raise RecordingError(f"{path} is there already; a recording does not write over another file") from None
+
+
+async def _record(url: str, file: BinaryIO, clock: Clock, done: Recorded) -> None:
+    flushed = clock()
+    async with aclosing(listen(url, clock)) as events:
+        async for event in events:
+            if isinstance(event, Received):
+                line = capture_line(event)
+                if line is None:
+                    done.skipped += 1
+                    continue
+                done.messages += 1
+                file.write(line)
+                if event.seen_at - flushed > FLUSH_EVERY:
+                    flushed = event.seen_at
+                    file.flush()
+            elif isinstance(event, Disconnected):
+                done.disconnects += 1
+
+
+def replay(connection: Connection, path: Path) -> int:
+    """Land a capture as bulk, each message at the moment at which it was received. Returns the new rows.
+
+    The rows are those of the recording, however fast it is read. Messages of which no moment is known get that of the
+    one before. Raises CaptureError.
+    """
+    return sum(commit(connection, batch, epoch=None, now=datetime.now(UTC), live=False).new for batch in _batches(path))
+
+
+def _batches(path: Path) -> Iterable[Batch]:
+    recent = RecentTxids()
+    moment = datetime.fromtimestamp(0, UTC)
+    batch: Batch | None = None
+    for captured in read_capture(path):
+        moment = captured.received_at or moment
+        if batch is None:
+            batch = Batch(moment, moment)
+        batch.add(Received(moment, captured.message), recent, "bulk")
+        if batch.received >= REPLAY_COUNT:
+            batch.seen_through = moment
+            yield batch
+            batch = None
+    if batch is not None:
+        batch.seen_through = moment
+        yield batch

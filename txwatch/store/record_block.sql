@@ -1,0 +1,14 @@
+-- A block that was never announced was missed in a gap: its own time stands for its announcement.
+INSERT INTO blocks (
+    hash, height, block_time, seen_at, tx_count, prev_hash, fetched_at, mined_count, seen_before_count
+)
+VALUES (
+    %(hash)s, %(height)s, to_timestamp(%(time)s), to_timestamp(%(time)s), %(tx_count)s, %(prev_hash)s, %(fetched_at)s,
+    %(mined)s, %(seen_before)s
+)
+ON CONFLICT (hash) DO UPDATE SET
+    tx_count = excluded.tx_count,
+    prev_hash = excluded.prev_hash,
+    fetched_at = excluded.fetched_at,
+    mined_count = excluded.mined_count,
+    seen_before_count = excluded.seen_before_count

@@ -1,0 +1,86 @@
+"""Dropping what is older than the retention: whole days, so that every table forgets the same.
+
+The two large derived tables are partitioned by day and dropped a day at a time, in milliseconds, leaving nothing to
+vacuum. `transactions` keeps its txid as primary key, for that makes landing idempotent whatever the time of a second
+sighting; a partitioned table could not. It and the smaller tables are deleted from in batches by their index on time,
+each batch a short transaction, so that landing never waits.
+
+What was alerted, sent, labelled or answered stays: it is the record of what the program did.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from time import perf_counter
+
+from psycopg import sql
+
+from txwatch.store.database import Connection
+from txwatch.store.days import drop_days
+
+BY_DAY = ("transaction_features", "address_activity")
+BY_ROW = {
+    "transaction_scores": "seen_at",
+    "transactions": "seen_at",
+    "network_baseline": "window_start",
+    "address_windows": "window_start",
+    "quarantined_messages": "received_at",
+    "feed_gaps": "ended_at",
+    "blocks": "seen_at",
+}
+"""The other tables that grow, and the column that says how old a row is. What was derived goes first."""
+ONLINE = ("feast.txwatch_network_context", "feast.txwatch_transaction_features")
+"""Feast's online tables in Postgres, by `event_ts`. In Redis, keys expire by themselves."""
+BATCH = 20_000
+
+
+@dataclass(frozen=True)
+class Expired:
+    """What was dropped from one table. `days` are partitions; rows of these are as many as the planner knew of."""
+
+    table: str
+    rows: int
+    days: int
+    seconds: float
+
+
+def expiry(now: datetime, retention_days: int) -> datetime:
+    """The midnight, UTC, before which everything is dropped: at least `retention_days` whole days are kept."""
+    return (now - timedelta(days=retention_days)).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def drop_expired(connection: Connection, before: datetime, batch: int = BATCH) -> Iterator[Expired]:
+    """Drop all that is older than a midnight, table by table. Safe to repeat and to interrupt."""
+    for table in BY_DAY:
+        began = perf_counter()
+        dropped = drop_days(connection, table, before)
+        yield Expired(table, sum(day.rows for day in dropped), len(dropped), perf_counter() - began)
+    for table, column in BY_ROW.items():
+        began = perf_counter()
+        yield Expired(table, _delete(connection, (table,), column, before, batch), 0, perf_counter() - began)
+    for online in ONLINE:
+        began = perf_counter()
+        row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [online]).fetchone()
+        if row and row[0]:
+            # Feast keeps this time without a zone, in UTC.
+            rows = _delete(connection, tuple(online.split(".")), "event_ts", before.replace(tzinfo=None), batch)
+            yield Expired(online, rows, 0, perf_counter() - began)
+
+
+def _delete(connection: Connection, table: tuple[str, ...], column: str, before: datetime, batch: int) -> int:
+    statement = sql.SQL(
+        "DELETE FROM {table} WHERE ctid = ANY(ARRAY("
+        "SELECT ctid FROM {table} WHERE {column} < {before} ORDER BY {column} LIMIT {batch}))"
+    ).format(
+        table=sql.Identifier(*table),
+        column=sql.Identifier(column),
+        before=sql.Literal(before),
+        batch=sql.Literal(batch),
+    )
+    total = 0
+    while True:
+        # In autocommit, so each batch is a transaction of its own.
+        deleted = connection.execute(statement).rowcount
+        total += deleted
+        if deleted < batch:
+            return total

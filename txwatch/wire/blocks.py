@@ -1,0 +1,71 @@
+"""Blocks as the REST API of blockchain.info gives them: those of a day, and whole ones."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from txwatch.wire.messages import Count, Hash, MalformedMessageError, WireTransaction
+
+_COINBASE_INDEX = 0xFFFFFFFF
+
+
+class ListedBlock(Struct, frozen=True):
+    """One entry of `/blocks/<ms>`. `time` is in Unix seconds, as the miner set it."""
+
+    hash: Hash
+    height: Annotated[int, Meta(ge=0, lt=2**31)]
+    time: Count
+
+
+class WholeBlock(Struct):
+    """The answer to `/rawblock/<hash>`. Each transaction is still undecoded: one that is malformed spoils no block."""
+
+    hash: Hash
+    prev_block: Hash
+    height: Annotated[int, Meta(ge=0, lt=2**31)]
+    time: Count
+    n_tx: Annotated[int, Meta(ge=0, lt=2**31)]
+    tx: list[msgspec.Raw]
+
+
+class _Listing(Struct):
+    blocks: list[ListedBlock]
+
+
+_listing = msgspec.json.Decoder(list[ListedBlock] | _Listing)
+_block = msgspec.json.Decoder(WholeBlock)
+_transaction = msgspec.json.Decoder(WireTransaction)
+
+
+def decode_listing(body: bytes) -> list[ListedBlock]:
+    """The blocks of a day, in both forms that the service has used. Raises MalformedMessageError."""
+    try:
+        listing = _listing.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise MalformedMessageError(f"no listing of blocks: {error}") from None
+    return listing.blocks if isinstance(listing, _Listing) else listing
+
+
+def decode_block(body: bytes) -> WholeBlock:
+    """A whole block. Raises MalformedMessageError."""
+    try:
+        return _block.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise MalformedMessageError(f"no block: {error}") from None
+
+
+def decode_block_transaction(body: msgspec.Raw) -> WireTransaction:
+    """One transaction of a block; `time` is when the service first saw it. Raises MalformedMessageError."""
+    try:
+        return _transaction.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise MalformedMessageError(str(error)) from None
+
+
+def is_coinbase(tx: WireTransaction) -> bool:
+    """Whether this, as the first of its block, pays the miner: it spends no output. No feed ever carries it."""
+    if len(tx.inputs) != 1:
+        return False
+    spent = tx.inputs[0].prev_out
+    return spent is None or spent.n == _COINBASE_INDEX
