@@ -24,7 +24,8 @@ def main() -> None:
         launcher = instance.run_launcher
         if not isinstance(launcher, CeleryRunLauncher):
             raise NoCeleryLauncherError(
-                f"{instance.root_directory}/dagster.yaml has no Celery run launcher; use deploy/celery/dagster.yaml"
+                f"{instance.root_directory}/dagster.yaml has no Celery run launcher: set"
+                " TXWATCH_DAGSTER_YAML=deploy/celery/dagster.yaml"
             )
         app = launcher.celery
         create_execute_job_task(app)

@@ -99,7 +99,7 @@ def free_port() -> int:
 def site(database_url: str, home: Path, **settings: str) -> Site:
     home.mkdir(parents=True, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        for name in set(os.environ) - set(quiet_environment()):
+        for name in set(os.environ) - set(quiet_environment()) - {"TXWATCH_DAGSTER_YAML"}:
             patch.delenv(name)
         environment = system_environment(
             home, database_url, TXWATCH_HISTORY_START=DAY.isoformat(), PYTHONPATH=str(PROJECT), **settings
@@ -252,9 +252,9 @@ def is_ready(log: Path) -> bool:
 
 def machine(url: str, home: Path, shared: dict[str, str]) -> Site:
     """A machine of several, with a home of its own."""
-    place = site(url, home, **shared)
-    shutil.copyfile(PROJECT / "deploy/celery/dagster.yaml", Path(place.environment["DAGSTER_HOME"]) / "dagster.yaml")
-    return place
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TXWATCH_DAGSTER_YAML", "deploy/celery/dagster.yaml")
+        return site(url, home, **shared)
 
 
 def start_dagster(processes: Processes, head: Site, code_port: int, ui_port: int, folder: Path) -> None:

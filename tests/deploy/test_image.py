@@ -92,7 +92,8 @@ def test_a_wheel_holds_everything_that_runs(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / done.stdout.split()[-1]) as wheel:
         wheel.extractall(prefix)
     [data] = prefix.glob("*.data/data")
-    assert {path.name for path in (data / "share/txwatch").iterdir()} == {"dagster.yaml", "workspace.yaml"}
+    for name in ("dagster.yaml", "workspace.yaml", "deploy/celery/dagster.yaml"):
+        assert (data / "share/txwatch" / name).read_text() == (compose.PROJECT / name).read_text()
     packages_of_wheel = {
         path.relative_to(prefix) for path in prefix.rglob("*") if path.suffix in {".sql", ".yaml", ".mako"}
     }

@@ -1,11 +1,15 @@
 """The environment that every process of the system gets, and the folders that it points to."""
 
 import os
+import socket
 import sys
 from pathlib import Path
 
 from txwatch.features.catalogue import feast_environment
 from txwatch.store.urls import libpq_url, sqlalchemy_url, with_schema
+
+PROJECT = Path(__file__).parents[2]
+"""The checkout, if there is one."""
 
 LOCAL = "127.0.0.1"
 DAGSTER_PORT = 3000
@@ -21,22 +25,24 @@ PORTS = {
 
 
 def project_file(name: str) -> Path:
-    """Dagster's own files: at the top of the checkout, and under `share/` where a wheel was installed."""
-    checkout = Path(__file__).parents[2] / name
+    """Dagster's own files: in the checkout, and under `share/` where a wheel was installed. An absolute path stays."""
+    checkout = PROJECT / name
     return checkout if checkout.exists() else Path(sys.prefix) / "share/txwatch" / name
 
 
 def system_environment(home: Path, database_url: str, **settings: str) -> dict[str, str]:
     """This process's environment, completed so that all processes share one home and one database.
 
-    A variable that is set already says where another machine or container is, and stays as it is.
+    TXWATCH_CODE_HOST and TXWATCH_CODE_PORT say where the code server is, if it is in another container, and
+    TXWATCH_DAGSTER_YAML which instance to use instead of the project's dagster.yaml.
     """
     home = home.resolve()
-    elsewhere = {"DAGSTER_HOME": str(_dagster_home(home)), "TXWATCH_CODE_HOST": LOCAL, "TXWATCH_CODE_PORT": CODE_PORT}
+    code_server = {"TXWATCH_CODE_HOST": LOCAL, "TXWATCH_CODE_PORT": str(CODE_PORT)}
     return {
-        **{name: str(value) for name, value in elsewhere.items()},
+        **code_server,
         **os.environ,
         "TXWATCH_HOME": str(home),
+        "DAGSTER_HOME": str(_dagster_home(home)),
         "DATABASE_URL": libpq_url(database_url),
         "DAGSTER_POSTGRES_URL": with_schema(libpq_url(database_url), "dagster"),
         "MLFLOW_BACKEND_STORE_URI": with_schema(sqlalchemy_url(database_url), "mlflow"),
@@ -53,10 +59,11 @@ def system_environment(home: Path, database_url: str, **settings: str) -> dict[s
 def _dagster_home(home: Path) -> Path:
     folder = home / "dagster"
     folder.mkdir(parents=True, exist_ok=True)
-    text, copy = project_file("dagster.yaml").read_text(), folder / "dagster.yaml"
+    text = project_file(os.environ.get("TXWATCH_DAGSTER_YAML", "dagster.yaml")).read_text()
+    copy = folder / "dagster.yaml"
     if not copy.exists() or copy.read_text() != text:
         # Several containers share one home: none may read a file that another is writing.
-        half = folder / f".dagster.yaml.{os.getpid()}"
+        half = folder / f".dagster.yaml.{socket.gethostname()}.{os.getpid()}"
         half.write_text(text)
         half.replace(copy)
     return folder
