@@ -77,6 +77,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import mlflow
+import msgspec
 import numpy as np
 import pandas as pd
 from sklearn.ensemble import IsolationForest
@@ -91,8 +92,10 @@ registry.prepare()
 mlflow.set_experiment(EXPERIMENT)
 rows = np.random.default_rng(1).normal(size=(64, len(FEATURE_NAMES)))
 pipeline = make_pipeline(IsolationForest(n_estimators=5, random_state=1).fit(rows))
-now = datetime(2026, 3, 1, tzinfo=UTC)
-card = ModelCard(contract_fingerprint(), list(FEATURE_NAMES), now, now, 64, 1, 1.0, 12.0, 0.6, [0.0], [[0.0]])
+samples = {str: "", int: 64, float: 0.6, datetime: datetime(2026, 3, 1, tzinfo=UTC), list[float]: [0.0]}
+samples |= {list[str]: list(FEATURE_NAMES), list[list[float]]: [[0.0]]}
+fields = {field.name: samples[field.type] for field in msgspec.structs.fields(ModelCard)}
+card = ModelCard(**fields | {"contract": contract_fingerprint()})
 with mlflow.start_run():
     version = registry.register(
         pipeline, card, parameters={"trees": 5}, metrics={"rows": 64.0}, reference=pd.DataFrame({"x": [1.0, 2.0]})
