@@ -7,18 +7,12 @@ import dagster as dg
 import pytest
 from psycopg import sql
 
-from blockchain_assets.address_activity import address_activity_asset
-from blockchain_assets.network_baseline import network_baseline_asset
-from blockchain_assets.partitions import window_partitions
-from blockchain_assets.transaction_features import transaction_features_asset
-from blockchain_assets.transactions import transactions_asset
-from resources.database import DatabaseResource
-from resources.feature_store import FeatureStoreResource
 from tests.conftest import HISTORY_START, Installation
+from tests.materializing import materialize
 from txwatch.simulator.traffic import Simulator
 from txwatch.store.database import Connection, connect
 from txwatch.store.landing import land_transactions
-from txwatch.windows import WINDOW, window_key
+from txwatch.windows import WINDOW, window_range
 from txwatch.wire.messages import UnconfirmedTransaction, decode
 from txwatch.wire.transaction import from_wire
 
@@ -42,23 +36,10 @@ def connection(installation: Installation) -> Iterator[Connection]:
         yield connection
 
 
-def backfill(installation: Installation, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
-    windows = window_partitions(HISTORY_START)
-    tables = [address_activity_asset(windows), network_baseline_asset(windows), transaction_features_asset(windows)]
-    return dg.materialize(
-        [transactions_asset(windows), *tables],
-        selection=[key for table in tables for key in table.keys],
-        instance=instance,
-        resources={
-            "database": DatabaseResource(url=installation.database_url),
-            # Nothing has been applied to this store: that the contexts are not online stops no window.
-            "feature_store": FeatureStoreResource(database_url=installation.database_url),
-        },
-        tags={
-            "dagster/asset_partition_range_start": window_key(HISTORY_START),
-            "dagster/asset_partition_range_end": window_key(HISTORY_START + SPAN - WINDOW),
-        },
-    )
+def backfill(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+    # Nothing has been applied to Feast's store here: that the contexts are not online stops no window.
+    windows = window_range(HISTORY_START, HISTORY_START + SPAN)
+    return materialize(instance, "address_activity", "network_baseline", "transaction_features", windows=windows)
 
 
 def contents(connection: Connection) -> dict[str, tuple[int, str]]:
@@ -76,15 +57,15 @@ def contents(connection: Connection) -> dict[str, tuple[int, str]]:
 
 
 def test_a_backfill_is_one_run_and_gives_identical_rows(
-    installation: Installation, dagster_instance: dg.DagsterInstance, connection: Connection
+    dagster_instance: dg.DagsterInstance, connection: Connection
 ) -> None:
-    first = backfill(installation, dagster_instance)
+    first = backfill(dagster_instance)
     assert first.success
     rows = contents(connection)
     assert rows["network_baseline"][0] == SPAN // WINDOW
     assert rows["transaction_features"][0] == sum(1 for _ in connection.execute("SELECT FROM transactions"))
 
-    second = backfill(installation, dagster_instance)
+    second = backfill(dagster_instance)
     assert second.success
     assert contents(connection) == rows
 

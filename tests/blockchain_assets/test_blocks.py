@@ -13,6 +13,8 @@ from blockchain_assets.partitions import window_partitions
 from blockchain_assets.transactions import transactions_asset
 from resources.database import DatabaseResource
 from resources.ingestion import IngestionResource
+from resources.model_registry import ModelRegistryResource
+from resources.telegram import TelegramResource
 from tests.builders import numbered_utx
 from tests.conftest import Installation
 from txwatch.clock import utc_now
@@ -85,7 +87,14 @@ def test_blocks_are_read_gaps_are_closed_and_windows_can_be_recovered_by_hand(
         resources = {
             "database": database,
             "ingestion": IngestionResource(
-                database=database, stream_url="", rest_url=url, spool="", rest_interval_seconds=0
+                database=database,
+                model_registry=ModelRegistryResource(home="", database_url=installation.database_url),
+                telegram=TelegramResource(),
+                stream_url="",
+                rest_url=url,
+                spool="",
+                whale_btc=500,
+                rest_interval_seconds=0,
             ),
         }
         by_hand = dg.materialize(

@@ -8,6 +8,7 @@ from resources.database import DatabaseResource
 from resources.feature_store import FeatureStoreResource
 from resources.ingestion import IngestionResource
 from resources.model_registry import ModelRegistryResource
+from resources.telegram import TelegramResource
 from txwatch.settings import Settings
 
 SECRET_URL = "postgresql://somebody:sesame@127.0.0.1:1/nowhere"
@@ -20,15 +21,22 @@ def test_the_database_gives_connections_in_utc(database_url: str) -> None:
     assert connection.closed
 
 
-def test_ingestion_gives_workers_for_a_bounded_shift() -> None:
-    ingestion = IngestionResource(
+def ingestion() -> IngestionResource:
+    registry_url = "https://somebody:sesame@127.0.0.1"
+    return IngestionResource(
         database=DatabaseResource(url=SECRET_URL),
+        model_registry=ModelRegistryResource(home=".", database_url=SECRET_URL, tracking_uri=registry_url),
+        telegram=TelegramResource(token="1:sesame", chats=["1"]),
         stream_url="ws://127.0.0.1:1/inv",
         rest_url="http://127.0.0.1:1",
         spool="spool",
+        whale_btc=500,
         shift_minutes=30,
     )
-    worker = ingestion.worker("run 1")
+
+
+def test_ingestion_gives_live_lanes_for_a_bounded_shift() -> None:
+    worker = ingestion().lane("run 1").worker
     assert (worker.database_url, worker.stream_url) == (SECRET_URL, "ws://127.0.0.1:1/inv")
     assert (worker.holder, worker.duration) == ("run 1", timedelta(minutes=30))
     assert "sesame" not in repr(worker)
@@ -38,12 +46,8 @@ def test_ingestion_gives_workers_for_a_bounded_shift() -> None:
     "resource",
     [
         DatabaseResource(url=SECRET_URL),
-        IngestionResource(
-            database=DatabaseResource(url=SECRET_URL),
-            stream_url="ws://127.0.0.1:1/inv",
-            rest_url="http://127.0.0.1:1",
-            spool="spool",
-        ),
+        ingestion(),
+        ingestion().telegram.where,
         FeatureStoreResource(database_url=SECRET_URL),
         ModelRegistryResource(home=".", database_url=SECRET_URL, tracking_uri="https://somebody:sesame@127.0.0.1"),
         ModelRegistryResource(home=".", database_url=SECRET_URL).open(),
