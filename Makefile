@@ -4,13 +4,16 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test soak fuzz lint bench clean
+.PHONY: help demo run test soak fuzz lint lock secrets security dist bench clean
 
 help:
 	@echo "make demo   the whole system from nothing, on simulated or captured traffic"
 	@echo "make run    the same on the live feed"
 	@echo "make test   the test suite        make lint   ruff, formatting, types, layers"
 	@echo "make soak   long chaos tests      make fuzz   a million generated messages for the decoder"
+	@echo "make security  known flaws, secrets and the cloud's settings"
+	@echo "make lock   pin the newest of what pyproject.toml asks for"
+	@echo "make secrets  what docker-compose.yml reads"
 	@echo "make bench  all measurements      make clean  remove what was installed and stored"
 
 # Every package is pinned and checked against its hash, so dependencies need no resolving (--no-deps).
@@ -39,8 +42,42 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+# Tools whose own packages would get in the way of the product's, each in an environment of its own.
+TOOLS := .tools
+$(TOOLS)/uv: TOOL := uv==0.13.9
+$(TOOLS)/pip-audit: TOOL := pip-audit==2.10.1
+$(TOOLS)/checkov: TOOL := checkov==3.3.30
+$(TOOLS)/detect-secrets: TOOL := detect-secrets==1.5.0
+$(TOOLS)/%:
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet --disable-pip-version-check $(TOOL) || { rm -rf $@; exit 1; }
+
+# Keys and tokens are known by their form. By their entropy alone every txid would be one, and by a name every setting.
+NOT_SECRETS := --exclude-lines 'postgresql://' --disable-plugin HexHighEntropyString \
+	--disable-plugin Base64HighEntropyString --disable-plugin KeywordDetector
+
+security: $(TOOLS)/pip-audit $(TOOLS)/checkov $(TOOLS)/detect-secrets
+	$(TOOLS)/pip-audit/bin/pip-audit --no-deps --disable-pip -r requirements.lock
+	$(TOOLS)/checkov/bin/checkov --config-file deploy/checkov.yaml
+	git ls-files -z | xargs -0 $(TOOLS)/detect-secrets/bin/detect-secrets-hook $(NOT_SECRETS)
+
+# Names, versions and hashes, no addresses; what is pinned already stays, unless it must move. UPGRADE=1 moves all.
+PIN = $(TOOLS)/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-header --no-annotate --all-extras $(if $(UPGRADE),--upgrade) pyproject.toml
+lock: $(TOOLS)/uv
+	$(PIN) --group dev --output-file requirements.lock
+	cp requirements.lock deploy/docker/requirements.lock
+	$(PIN:--upgrade=) --group build --output-file deploy/docker/requirements.lock
+
+dist: $(INSTALLED)
+	rm -rf dist && mkdir dist
+	$(BIN)/python -c 'from hatchling.build import build_wheel; build_wheel("dist")'
+
+secrets:
+	@deploy/docker/make-secrets.sh
+
 clean:
-	rm -rf $(VENV) .txwatch .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(TOOLS) dist .txwatch .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 demo: $(INSTALLED)
 	@$(BIN)/txwatch demo $(if $(CAPTURE),--capture=$(CAPTURE)) $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(RATE),--rate=$(RATE))

@@ -19,6 +19,7 @@ from blockchain_assets.schedules import daily_maintenance, daily_training, hourl
 from blockchain_assets.transaction_features import transaction_features_asset
 from blockchain_assets.transaction_scores import transaction_scores_asset
 from blockchain_assets.transactions import transactions_asset
+from blockchain_assets.windows import shared_backfills
 from resources.database import DatabaseResource
 from resources.feature_store import FeatureStoreResource
 from resources.ingestion import IngestionResource
@@ -85,8 +86,8 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
             blocks,
             network_baseline_asset(windows),
             address_activity_asset(windows),
-            transaction_features_asset(windows),
-            transaction_scores_asset(windows, settings.whale_btc),
+            shared_backfills(transaction_features_asset(windows), settings.backfill_windows),
+            shared_backfills(transaction_scores_asset(windows, settings.whale_btc), settings.backfill_windows),
             alerts_asset(windows),
             anomaly_model_asset(settings.alerts_per_hour, settings.whale_btc),
             champion_model_asset(settings.whale_btc),

@@ -1,8 +1,9 @@
 """`python -m blockchain_assets.instance` brings Dagster's own tables to its version, and sets the slots of the pools.
 
 Every pool has one slot, so that windows are computed one run after the other: a window's context is made of the
-windows before it. Only `ingest` has three: for a shift, for the next one to which it hands over, and for a run whose
-process has died and that Dagster still takes for started. A queue full of backfills never holds that up.
+windows before it. The pool `scoring` may be given more where several machines share a backfill. `ingest` has three:
+for a shift, for the next one to which it hands over, and for a run whose process has died and that Dagster still takes
+for started. A queue full of backfills never holds that up.
 """
 
 import dagster as dg

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from blockchain_assets.partitions import CONTEXT_MAPPING
-from blockchain_assets.windows import window_asset, window_span
+from blockchain_assets.windows import SCORING_POOL, window_asset, window_span
 from resources.database import DatabaseResource
 from txwatch.features.contract import FEATURE_NAMES, contract_fingerprint
 from txwatch.features.store import write_features
@@ -14,6 +14,7 @@ def transaction_features_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg
     @window_asset(
         windows,
         group="features",
+        pool=SCORING_POOL,
         deps=[
             "transactions",
             dg.AssetDep("network_baseline", partition_mapping=CONTEXT_MAPPING),

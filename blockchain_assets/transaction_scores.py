@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from blockchain_assets.windows import window_asset, window_span
+from blockchain_assets.windows import SCORING_POOL, window_asset, window_span
 from resources.database import DatabaseResource
 from resources.model_registry import ModelRegistryResource
 from txwatch.detection.scoring import score_windows
@@ -25,6 +25,7 @@ def transaction_scores_asset(windows: dg.TimeWindowPartitionsDefinition, whale_b
     @window_asset(
         windows,
         group="detection",
+        pool=SCORING_POOL,
         deps=["transaction_features", dg.AssetDep("champion_model")],
         kinds={"postgres", "scikitlearn"},
         check_specs=[ALL_SCORED, LANES_AGREE],

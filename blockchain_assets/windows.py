@@ -14,6 +14,9 @@ OWNERS = ["team:txwatch"]
 FRESH_WITHIN = dg.FreshnessPolicy.time_window(warn_window=timedelta(minutes=12), fail_window=timedelta(minutes=30))
 """A window is sealed and scored minutes after its end; twelve minutes without a new one is late."""
 
+SCORING_POOL = "scoring"
+"""Of the assets whose windows do not depend on each other: on several machines it may have more slots than one."""
+
 RETRIES = dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL)
 """A database that restarts must not leave a window without its scores."""
 
@@ -33,6 +36,13 @@ def window_asset(
         **options,
     )
     return decorator
+
+
+def shared_backfills(asset: dg.AssetsDefinition, windows_per_run: int | None) -> dg.AssetsDefinition:
+    """The asset with backfills in runs of so many windows each, for several machines; None leaves them one run."""
+    if windows_per_run is None:
+        return asset
+    return asset.with_attributes(backfill_policy=dg.BackfillPolicy.multi_run(windows_per_run))
 
 
 def window_span(context: dg.AssetExecutionContext) -> tuple[datetime, datetime]:

@@ -41,7 +41,8 @@ def migrate() -> None:
 
 @app.command()
 def feed(
-    port: Annotated[int, typer.Option(help="Port on loopback.")] = 8765,
+    port: Annotated[int, typer.Option(help="Port to serve on.")] = 8765,
+    host: Annotated[str, typer.Option(help="Address to serve on; 0.0.0.0 inside a container.")] = "127.0.0.1",
     capture: Annotated[Path | None, typer.Option(help="Play this capture before simulated traffic.")] = None,
     rate: Annotated[float | None, typer.Option(help="Transactions a second.")] = None,
     regime: Annotated[str, typer.Option(help="2024-03, 2024-10 or 2025-07.")] = "2024-03",
@@ -51,17 +52,20 @@ def feed(
     """Serve the blockchain.info WebSocket and REST protocol on loopback."""
     from txwatch.simulator.feed import serve
 
-    serve(port=port, capture=capture, rate=rate, regime=regime, seed=seed, truth=truth)
+    serve(host=host, port=port, capture=capture, rate=rate, regime=regime, seed=seed, truth=truth)
 
 
 @app.command()
-def telegram(port: Annotated[int, typer.Option(help="Port on loopback.")] = 8766) -> None:
+def telegram(
+    port: Annotated[int, typer.Option(help="Port to serve on.")] = 8766,
+    host: Annotated[str, typer.Option(help="Address to serve on; 0.0.0.0 inside a container.")] = "127.0.0.1",
+) -> None:
     """Serve a local Telegram that prints what it receives; for TELEGRAM_API_URL."""
     from txwatch.simulator.telegram import LocalTelegram
     from txwatch.simulator.telegram_phone import phone
     from txwatch.simulator.telegram_server import serve_telegram
 
-    serve_telegram(LocalTelegram(on_message=lambda message: console.print(phone(message))), port)
+    serve_telegram(LocalTelegram(on_message=lambda message: console.print(phone(message))), port, host)
 
 
 @app.command()
@@ -142,11 +146,16 @@ def api(
 
 
 @app.command()
-def dashboard(port: Annotated[int, typer.Option(help="Port on loopback.")] = 8502) -> None:
-    """Serve the dashboard on loopback."""
+def dashboard(
+    host: Annotated[str, typer.Option(help="It has no key: other than loopback only behind something that has.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="Port.")] = 8502,
+) -> None:
+    """Serve the dashboard, on loopback unless told otherwise."""
     from txwatch.dashboard.serve import serve_dashboard
 
-    serve_dashboard(Settings(), port)
+    serve_dashboard(Settings(), host, port)
 
 
 @app.command()
@@ -168,6 +177,46 @@ def run() -> None:
     from txwatch.system.launch import run_live
 
     raise typer.Exit(run_live(Settings()))
+
+
+@app.command()
+def backup(file: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")]) -> None:
+    """Write the database and the state of TXWATCH_HOME into one file, while the system may run."""
+    from txwatch.clock import utc_now
+    from txwatch.system.backup import backup as write_backup
+    from txwatch.system.launch import database_beside
+
+    settings = Settings()
+    with database_beside(settings) as url:
+        card = write_backup(url, settings.home, file, utc_now())
+    console.print(f"Backed up schema {card.revision} to {file} ({file.stat().st_size / 1e6:.1f} MB).")
+
+
+@app.command()
+def restore(file: Annotated[Path, typer.Argument(help="A file that `txwatch backup` wrote.")]) -> None:
+    """Restore a backup into an empty database and a TXWATCH_HOME without state."""
+    from txwatch.system.backup import restore as restore_backup
+    from txwatch.system.launch import database_beside
+
+    settings = Settings()
+    with database_beside(settings) as url:
+        card = restore_backup(url, settings.home, file)
+    console.print(f"Restored the backup of {card.made_at}.")
+
+
+@app.command()
+def doctor() -> None:
+    """Say in plain words what is missing. Ends with 1 if something is."""
+    from txwatch.system.doctor import Level, examine
+
+    colours = {Level.good: "green", Level.note: "yellow", Level.wrong: "bold red"}
+    found = set()
+    for finding in examine(Settings()):
+        found.add(finding.level)
+        remedy = f"\n       {escape(finding.remedy)}" if finding.remedy else ""
+        mark = f"[{colours[finding.level]}]{finding.level.value:5}[/]"
+        console.print(f"{mark}  {finding.what}: {escape(finding.text)}{remedy}", soft_wrap=True)
+    raise typer.Exit(1 if Level.wrong in found else 0)
 
 
 app.command(cls=FilesCommand)(evaluate)

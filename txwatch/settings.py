@@ -53,6 +53,12 @@ class Settings(BaseSettings):
         validation_alias="TXWATCH_HISTORY_START",
         description="First window, UTC. Unset: the day of the first `txwatch migrate`.",
     )
+    backfill_windows: int | None = Field(
+        None,
+        gt=0,
+        validation_alias="TXWATCH_BACKFILL_WINDOWS",
+        description="Windows that one run of a backfill scores, where several machines share it. Unset: all of them.",
+    )
     retention_days: int = Field(
         90,
         ge=1,

@@ -1,4 +1,4 @@
-"""`python -m txwatch.settings_page` writes the table of settings into the README, and `.env.example`, from the class."""
+"""`python -m txwatch.settings_page` writes the README's table of settings, and `.env.example`, from the class."""
 
 from pathlib import Path
 

@@ -21,7 +21,7 @@ from txwatch.clock import utc_now
 from txwatch.ingest.connection import MAX_MESSAGE_BYTES, Received, listen
 from txwatch.simulator import feed as feed_module
 from txwatch.simulator.chain import Chain, read_transaction
-from txwatch.simulator.feed import HOST, LocalFeed
+from txwatch.simulator.feed import LOOPBACK, LocalFeed
 from txwatch.simulator.playing import Played, Playlist
 
 pytestmark = pytest.mark.anyio
@@ -80,7 +80,7 @@ def a_slow_client(feed: LocalFeed) -> connect:
     """A client that reads only what the test receives, and for which the system keeps little."""
     reader = socket.socket()
     reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
-    reader.connect((HOST, urlsplit(feed.stream_url).port))
+    reader.connect((LOOPBACK, urlsplit(feed.stream_url).port))
     return connect(feed.stream_url, sock=reader, max_size=MAX_MESSAGE_BYTES, max_queue=1)
 
 

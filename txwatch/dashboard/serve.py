@@ -8,7 +8,6 @@ from txwatch.dashboard.look import ACCENT, GROUND, INK, PAPER
 from txwatch.settings import Settings
 
 OPTIONS = {
-    "server.address": "127.0.0.1",
     "server.headless": "true",
     "server.fileWatcherType": "none",
     "server.showEmailPrompt": "false",
@@ -23,9 +22,10 @@ OPTIONS = {
 }
 
 
-def serve_dashboard(settings: Settings, port: int) -> None:
+def serve_dashboard(settings: Settings, host: str, port: int) -> None:
     """Become the Streamlit server. Raises MissingSettingError without a database."""
     settings.require_database_url()
-    options = [f"--{name}={value}" for name, value in {**OPTIONS, "server.port": str(port)}.items()]
+    where = {"server.address": host, "server.port": str(port)}
+    options = [f"--{name}={value}" for name, value in {**OPTIONS, **where}.items()]
     app = str(Path(__file__).with_name("app.py"))
     os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", app, *options])  # noqa: S606 - our own command

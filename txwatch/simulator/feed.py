@@ -26,7 +26,7 @@ from txwatch.simulator.playing import Played, Playlist
 from txwatch.simulator.rest import RestApi
 from txwatch.simulator.subscribers import MAX_UNSENT_BYTES, Subscribers
 
-HOST = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 STREAM_PATH = "/inv"
 TICK_SECONDS = 0.01
 """How often the feed asks what is due."""
@@ -52,6 +52,7 @@ class LocalFeed:
         playlist: Playlist,
         chain: Chain,
         port: int = 0,
+        host: str = LOOPBACK,
         clock: Clock = utc_now,
         truth: Path | None = None,
         rest_interval_seconds: float = 0.0,
@@ -59,6 +60,7 @@ class LocalFeed:
     ) -> None:
         self._playlist = playlist
         self._chain = chain
+        self._host = host
         self._port = port
         self._clock = clock
         self._truth_path = truth
@@ -69,11 +71,11 @@ class LocalFeed:
 
     @property
     def stream_url(self) -> str:
-        return f"ws://{HOST}:{self._port}{STREAM_PATH}"
+        return f"ws://{self._host}:{self._port}{STREAM_PATH}"
 
     @property
     def rest_url(self) -> str:
-        return f"http://{HOST}:{self._port}"
+        return f"http://{self._host}:{self._port}"
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -83,7 +85,7 @@ class LocalFeed:
             server = await stack.enter_async_context(
                 serve_websockets(
                     self._subscribers.attend,
-                    HOST,
+                    self._host,
                     self._port,
                     process_request=self._route,
                     compression=None,  # loopback has room, and deflating 3.9 MB for each client takes time
@@ -147,7 +149,9 @@ class FeedError(UserError):
     """The local feed cannot start, or cannot go on."""
 
 
-def serve(*, port: int, capture: Path | None, rate: float | None, regime: str, seed: int, truth: Path | None) -> None:
+def serve(
+    *, host: str, port: int, capture: Path | None, rate: float | None, regime: str, seed: int, truth: Path | None
+) -> None:
     """Run a local feed until SIGINT or SIGTERM. Raises FeedError."""
     try:
         playlist = Playlist(capture=capture, rate=rate, regime=regime, seed=seed)
@@ -155,7 +159,7 @@ def serve(*, port: int, capture: Path | None, rate: float | None, regime: str, s
     except (ValueError, FileNotFoundError) as error:
         raise FeedError(str(error)) from error
     try:
-        asyncio.run(_until_signalled(LocalFeed(playlist=playlist, chain=chain, port=port, truth=truth)))
+        asyncio.run(_until_signalled(LocalFeed(playlist=playlist, chain=chain, host=host, port=port, truth=truth)))
     except CaptureError as error:
         raise FeedError(str(error)) from error
     except OSError as error:

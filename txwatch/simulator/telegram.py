@@ -123,6 +123,7 @@ class LocalTelegram:
 
     def _methods(self) -> dict[str, Callable[[dict[str, Any]], Awaitable[Response]]]:
         return {
+            "getchat": self._get_chat,
             "getme": self._get_me,
             "sendmessage": self._send_message,
             "editmessagetext": self._edit_message_text,
@@ -134,6 +135,9 @@ class LocalTelegram:
 
     async def _get_me(self, _: dict[str, Any]) -> Response:
         return _result(_BOT)
+
+    async def _get_chat(self, parameters: dict[str, Any]) -> Response:
+        return _result({"id": parameters.get("chat_id"), "type": "private"})
 
     async def _send_message(self, parameters: dict[str, Any]) -> Response:
         chat_id = str(parameters.get("chat_id", ""))

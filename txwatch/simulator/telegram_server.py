@@ -60,7 +60,7 @@ def _config(telegram: LocalTelegram) -> uvicorn.Config:
     return uvicorn.Config(telegram.app, lifespan="off", ws="none", log_level="warning", access_log=False)
 
 
-def serve_telegram(telegram: LocalTelegram, port: int) -> None:
+def serve_telegram(telegram: LocalTelegram, port: int, host: str = "127.0.0.1") -> None:
     """Serve in the foreground until a signal."""
-    listener = socket.create_server(("127.0.0.1", port))
+    listener = socket.create_server((host, port))
     uvicorn.Server(_config(telegram)).run(sockets=[listener])

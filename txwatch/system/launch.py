@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from txwatch.settings import Settings
-from txwatch.store.cluster import embedded_postgres
+from txwatch.store.cluster import embedded_postgres, embedded_postgres_shared
 from txwatch.system.environment import (
     API_PORT,
     DAGSTER_PORT,
@@ -32,6 +32,16 @@ def database(settings: Settings) -> Iterator[str]:
         yield settings.database_url.get_secret_value()
         return
     with embedded_postgres(settings.home) as url:
+        yield url
+
+
+@contextmanager
+def database_beside(settings: Settings) -> Iterator[str]:
+    """The same beside a system that may be running, whose embedded server is then used and left running."""
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+        return
+    with embedded_postgres_shared(settings.home) as url:
         yield url
 
 

@@ -1,4 +1,7 @@
-"""Makes a database and a home ready for the system: our schema, and those of Dagster, Feast and MLflow."""
+"""Makes a database and a home ready for the system: our schema, and those of Dagster, Feast and MLflow.
+
+`python -m txwatch.system.prepare` does it all in the environment that it finds, before other containers start.
+"""
 
 import subprocess
 import sys
@@ -6,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from txwatch.errors import UserError
+from txwatch.settings import Settings
 from txwatch.store.migrate import migrate, record_history_start
-from txwatch.system.environment import PROJECT
+from txwatch.system.environment import system_environment
 
 PREPARATIONS = {
     "Dagster": ["-m", "blockchain_assets.instance"],
@@ -26,10 +30,10 @@ class Preparation:
 
     def __init__(self, environment: Mapping[str, str], logs: Path) -> None:
         logs.mkdir(parents=True, exist_ok=True)
-        self._logs = {name: logs / f"prepare-{name.lower()}.log" for name in PREPARATIONS}
-        self._processes = {
-            name: _start(arguments, environment, self._logs[name]) for name, arguments in PREPARATIONS.items()
-        }
+        # A server of MLflow's makes its own tables, and says itself where its files are.
+        names = [name for name in PREPARATIONS if name != "MLflow" or not environment.get("MLFLOW_TRACKING_URI")]
+        self._logs = {name: logs / f"prepare-{name.lower()}.log" for name in names}
+        self._processes = {name: _start(PREPARATIONS[name], environment, self._logs[name]) for name in names}
 
     def wait(self) -> None:
         """Return when all are done. Raises PreparationError, which names the log to read."""
@@ -41,7 +45,7 @@ class Preparation:
 def _start(arguments: list[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
     with log.open("w") as output:
         return subprocess.Popen(  # noqa: S603 - our own commands
-            [sys.executable, *arguments], env=dict(environment), cwd=PROJECT, stdout=output, stderr=subprocess.STDOUT
+            [sys.executable, *arguments], env=dict(environment), stdout=output, stderr=subprocess.STDOUT
         )
 
 
@@ -49,3 +53,10 @@ def prepare_database(home: Path, database_url: str) -> None:
     """Bring our own schema to head, and keep the day on which this installation began."""
     migrate(database_url)
     record_history_start(home)
+
+
+if __name__ == "__main__":
+    settings = Settings()
+    url = settings.require_database_url()
+    prepare_database(settings.home, url)
+    Preparation(system_environment(settings.home, url), settings.home / "logs").wait()

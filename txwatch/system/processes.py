@@ -12,7 +12,7 @@ import psutil
 from honcho.manager import Manager
 from honcho.printer import Printer
 
-from txwatch.system.environment import API_PORT, CODE_PORT, DAGSTER_PORT, DASHBOARD_PORT, MLFLOW_PORT, PROJECT
+from txwatch.system.environment import API_PORT, CODE_PORT, DAGSTER_PORT, DASHBOARD_PORT, MLFLOW_PORT, project_file
 
 STOP_GRACE_SECONDS = 20
 SIGNALLED = {130, 143}
@@ -20,6 +20,7 @@ SIGNALLED = {130, 143}
 
 def dagster_processes(code_port: int = CODE_PORT) -> dict[str, list[str]]:
     """The commands of Dagster's processes by name: one code server, the web UI, and the daemon."""
+    workspace = str(project_file("workspace.yaml"))
     return {
         "code": [
             *_module("dagster"),
@@ -34,8 +35,8 @@ def dagster_processes(code_port: int = CODE_PORT) -> dict[str, list[str]]:
             "--location-name",
             "txwatch",
         ],
-        "ui": [*_module("dagster_webserver"), "-h", "127.0.0.1", "-p", str(DAGSTER_PORT), "-w", "workspace.yaml"],
-        "daemon": [*_module("dagster._daemon"), "run", "-w", "workspace.yaml"],
+        "ui": [*_module("dagster_webserver"), "-h", "127.0.0.1", "-p", str(DAGSTER_PORT), "-w", workspace],
+        "daemon": [*_module("dagster._daemon"), "run", "-w", workspace],
     }
 
 
@@ -87,7 +88,7 @@ def supervise(
     for name, command in commands.items():
         # The process writes its log itself: through honcho's pipe, a run that outlives it would hold the pipe open.
         log = shlex.quote(str(logs / f"{name}.log"))
-        manager.add_process(name, f"exec {shlex.join(command)} >> {log} 2>&1", env=dict(environment), cwd=str(PROJECT))
+        manager.add_process(name, f"exec {shlex.join(command)} >> {log} 2>&1", env=dict(environment))
     ended = threading.Event()
     watched = threading.Event()
 

@@ -1,0 +1,114 @@
+data "aws_iam_policy_document" "assumed_by" {
+  for_each = { host = "ec2.amazonaws.com", database = "monitoring.rds.amazonaws.com" }
+
+  statement {
+    actions = ["sts:AssumeRole"]
+    principals {
+      type        = "Service"
+      identifiers = [each.value]
+    }
+  }
+}
+
+resource "aws_iam_role" "database_monitoring" {
+  count = local.aws
+
+  name               = "${var.name}-database-monitoring"
+  assume_role_policy = data.aws_iam_policy_document.assumed_by["database"].json
+}
+
+resource "aws_iam_role_policy_attachment" "database_monitoring" {
+  count = local.aws
+
+  role       = aws_iam_role.database_monitoring[0].name
+  policy_arn = "arn:aws:iam::aws:policy/service-role/AmazonRDSEnhancedMonitoringRole"
+}
+
+resource "aws_iam_role" "host" {
+  count = local.aws
+
+  name               = "${var.name}-host"
+  assume_role_policy = data.aws_iam_policy_document.assumed_by["host"].json
+}
+
+# Session Manager: the only way in.
+resource "aws_iam_role_policy_attachment" "session_manager" {
+  count = local.aws
+
+  role       = aws_iam_role.host[0].name
+  policy_arn = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
+}
+
+data "aws_iam_policy_document" "host" {
+  count = local.aws
+
+  statement {
+    sid       = "ListBuckets"
+    actions   = ["s3:ListBucket", "s3:GetBucketLocation"]
+    resources = [for bucket in aws_s3_bucket.this : bucket.arn]
+  }
+
+  statement {
+    sid       = "ReadConfiguration"
+    actions   = ["s3:GetObject"]
+    resources = ["${aws_s3_bucket.this["config"].arn}/*"]
+  }
+
+  statement {
+    sid     = "KeepFiles"
+    actions = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"]
+    resources = [
+      for name in ["models", "captures", "reports"] : "${aws_s3_bucket.this[name].arn}/*"
+    ]
+  }
+
+  statement {
+    sid       = "DeleteModels"
+    actions   = ["s3:DeleteObject"]
+    resources = ["${aws_s3_bucket.this["models"].arn}/*"]
+  }
+
+  statement {
+    sid       = "UseTheKey"
+    actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
+    resources = [aws_kms_key.this.arn]
+  }
+
+  statement {
+    sid     = "ReadSecrets"
+    actions = ["secretsmanager:GetSecretValue"]
+    resources = [
+      aws_db_instance.this[0].master_user_secret[0].secret_arn,
+      aws_secretsmanager_secret.telegram[0].arn,
+    ]
+  }
+
+  statement {
+    sid       = "WriteLogs"
+    actions   = ["logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"]
+    resources = ["${aws_cloudwatch_log_group.this[0].arn}:*"]
+  }
+}
+
+resource "aws_iam_role_policy" "host" {
+  count = local.aws
+
+  name   = "${var.name}-host"
+  role   = aws_iam_role.host[0].id
+  policy = data.aws_iam_policy_document.host[0].json
+}
+
+resource "aws_iam_instance_profile" "host" {
+  count = local.aws
+
+  name = "${var.name}-host"
+  role = aws_iam_role.host[0].name
+}
+
+resource "aws_secretsmanager_secret" "telegram" {
+  #checkov:skip=CKV2_AWS_57:Only @BotFather changes a bot's token, by hand.
+  count = local.aws
+
+  name       = "${var.name}/telegram"
+  kms_key_id = aws_kms_key.this.arn
+}

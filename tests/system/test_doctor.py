@@ -1,0 +1,147 @@
+"""`txwatch doctor` finds what is missing, says it in plain words, and shows no secret."""
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from typer.testing import CliRunner
+
+from tests.conftest import database_named
+from txwatch.cli import app
+from txwatch.settings import Settings
+from txwatch.simulator.telegram import LocalTelegram
+from txwatch.simulator.telegram_server import TelegramServer
+from txwatch.store.migrate import migrate
+from txwatch.system import doctor
+from txwatch.system.doctor import Finding, Level
+
+TOKEN, PASSWORD = "123456:very-secret", "hunter2-secret"
+
+
+@pytest.fixture
+def settings_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes settings from variables, without a `.env` or what this machine sets."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(**variables: str) -> Settings:
+        for name, value in {"TXWATCH_HOME": str(tmp_path / "home"), **variables}.items():
+            monkeypatch.setenv(name, value)
+        return Settings()
+
+    return make
+
+
+def texts(findings: list[Finding], level: Level) -> list[str]:
+    return [f"{finding.what}: {finding.text}" for finding in findings if finding.level is level]
+
+
+def refusing_port() -> int:
+    """A port on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def test_this_interpreter_and_its_packages_will_do() -> None:
+    findings = list(doctor.look_at_python(Settings()))
+    assert [finding.level for finding in findings] == [Level.good, Level.good]
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "importlib.metadata.requires", lambda _: ["no-such-package>=1", "httpx>=999", "click; extra == 'x'"]
+    )
+    assert list(doctor.missing_packages()) == ["no-such-package", "httpx>=999"]
+
+
+def test_a_database_without_migrations_is_told_from_a_migrated_one(server_url: str, settings_of: Any) -> None:
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE doctor")
+    url = database_named(server_url, "doctor")
+    settings = settings_of(DATABASE_URL=url)
+    before = list(doctor.look_at_database(settings))
+    assert "migrations: the database has no tables of txwatch's" in texts(before, Level.wrong)
+    assert {finding.remedy for finding in before if finding.level is Level.wrong} == {"run txwatch migrate"}
+    migrate(url)
+    after = list(doctor.look_at_database(settings))
+    assert not texts(after, Level.wrong)
+    assert texts(after, Level.note) == ["ingest: no worker ever ran on this database"]
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    assert any(
+        "the schema is 0001, this program's is" in text
+        for text in texts(list(doctor.look_at_database(settings)), Level.wrong)
+    )
+
+
+def test_a_database_that_is_away_is_wrong_and_its_password_is_not_shown(settings_of: Any) -> None:
+    port = refusing_port()
+    settings = settings_of(DATABASE_URL=f"postgresql://txwatch:{PASSWORD}@127.0.0.1:{port}/txwatch")
+    [finding] = doctor.look_at_database(settings)
+    assert finding.level is Level.wrong
+    assert f"127.0.0.1:{port} does not answer" in finding.text
+    assert PASSWORD not in repr(finding)
+
+
+def test_without_a_database_url_the_embedded_server_is_looked_for(settings_of: Any) -> None:
+    [finding] = doctor.look_at_database(settings_of())
+    assert finding.level is Level.good
+
+
+def test_a_port_in_use_is_named(settings_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(doctor, "PORTS", {"Dagster": port})
+        assert texts(list(doctor.look_at_ports(settings_of())), Level.note) == [
+            f"ports: {port}, which Dagster needs, is in use"
+        ]
+    assert texts(list(doctor.look_at_ports(settings_of())), Level.good) == [f"ports: {port} are free"]
+
+
+def test_a_feed_that_cannot_be_reached_is_wrong(settings_of: Any) -> None:
+    port = refusing_port()
+    settings = settings_of(TXWATCH_STREAM_URL=f"ws://127.0.0.1:{port}/inv", TXWATCH_REST_URL=f"http://127.0.0.1:{port}")
+    findings = list(doctor.look_at_feed(settings))
+    assert [finding.level for finding in findings] == [Level.wrong, Level.note]
+    assert "txwatch demo needs neither" in findings[0].remedy
+
+
+def test_an_address_of_the_wrong_kind_is_wrong(settings_of: Any) -> None:
+    settings = settings_of(TXWATCH_STREAM_URL="https://feed.example", TXWATCH_REST_URL="nonsense")
+    assert "no ws:// or wss:// address" in next(iter(doctor.look_at_feed(settings))).text
+
+
+@pytest.mark.parametrize(
+    ("variables", "level", "said"),
+    [
+        ({}, Level.note, "Telegram: TELEGRAM_BOT_TOKEN is not set"),
+        ({"TELEGRAM_BOT_TOKEN": TOKEN}, Level.wrong, "Telegram: TELEGRAM_CHAT_ID names no chat"),
+        ({"TELEGRAM_BOT_TOKEN": TOKEN, "TELEGRAM_CHAT_ID": "42"}, Level.good, "Telegram: the bot sees chat 42"),
+    ],
+)
+def test_telegram_is_asked(settings_of: Any, variables: dict[str, str], level: Level, said: str) -> None:
+    with TelegramServer(LocalTelegram()) as server:
+        findings = list(doctor.look_at_telegram(settings_of(TELEGRAM_API_URL=server.url, **variables)))
+    assert said in texts(findings, level)
+
+
+def test_the_whole_examination_prints_no_secret_and_ends_with_1(settings_of: Any) -> None:
+    port = refusing_port()
+    away = f"127.0.0.1:{port}"
+    settings_of(
+        DATABASE_URL=f"postgresql://txwatch:{PASSWORD}@{away}/txwatch",
+        TXWATCH_STREAM_URL=f"ws://user:{PASSWORD}@{away}/inv",
+        TXWATCH_REST_URL=f"http://user:{PASSWORD}@{away}",
+        TELEGRAM_BOT_TOKEN=TOKEN,
+        TELEGRAM_CHAT_ID="42",
+        TELEGRAM_API_URL=f"http://{away}",
+        MLFLOW_TRACKING_URI=f"http://user:{PASSWORD}@{away}",
+    )
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    for what in ("Python", "disk", "database", "feed", "Telegram", "MLflow"):
+        assert f"{what}: " in result.output
+    assert PASSWORD not in result.output
+    assert TOKEN not in result.output
+    assert "Traceback" not in result.output

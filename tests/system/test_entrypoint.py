@@ -1,0 +1,106 @@
+"""What stands in front of each container's command: secrets from files, and a signal for everything below it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from txwatch.system.entrypoint import SecretFileError, with_secrets
+
+PATIENCE_SECONDS = 60
+ENTRYPOINT = [sys.executable, "-m", "txwatch.system.entrypoint"]
+
+CHILD_THAT_LEAVES_A_RUN_BEHIND = """
+import subprocess, sys, signal
+run = subprocess.Popen([sys.executable, "-c", sys.argv[1]], start_new_session=True)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+print("server", flush=True)
+signal.pause()
+"""
+RUN_THAT_FLUSHES = """
+import pathlib, signal, sys, time
+def flush(*_):
+    pathlib.Path("flushed").write_text("all of it")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, flush)
+print("run", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+def test_a_secret_comes_from_its_file_and_a_variable_that_is_set_wins(tmp_path: Path) -> None:
+    token, empty = tmp_path / "token", tmp_path / "empty"
+    token.write_text("1:abc\n")
+    empty.write_text("\n")
+    found = with_secrets(
+        {
+            "TELEGRAM_BOT_TOKEN_FILE": str(token),
+            "TXWATCH_API_KEY_FILE": str(empty),
+            "DATABASE_PASSWORD": "set",
+            "DATABASE_PASSWORD_FILE": str(token),
+            "SSL_CERT_FILE": "/not/a/secret",
+            "MLFLOW_S3_ENDPOINT_URL": "",
+        }
+    )
+    assert found["TELEGRAM_BOT_TOKEN"] == "1:abc"
+    assert found["DATABASE_PASSWORD"] == "set"
+    assert "TXWATCH_API_KEY" not in found
+    assert "SSL_CERT" not in found
+    assert "MLFLOW_S3_ENDPOINT_URL" not in found
+
+
+@pytest.mark.parametrize(
+    ("url", "complete"),
+    [
+        ("postgresql://txwatch@postgres:5432/txwatch", "postgresql://txwatch:p%40ss%2Fword@postgres:5432/txwatch"),
+        ("postgresql://txwatch:own@postgres/txwatch", "postgresql://txwatch:own@postgres/txwatch"),
+        ("postgresql://postgres:@/postgres?host=/run/pg", "postgresql://postgres:@/postgres?host=/run/pg"),
+    ],
+)
+def test_the_database_url_gets_the_password_unless_it_has_one(url: str, complete: str) -> None:
+    assert with_secrets({"DATABASE_URL": url, "DATABASE_PASSWORD": "p@ss/word"})["DATABASE_URL"] == complete
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(SecretFileError, match="TELEGRAM_BOT_TOKEN_FILE names /nowhere"):
+        with_secrets({"TELEGRAM_BOT_TOKEN_FILE": "/nowhere"})
+
+
+def test_a_signal_reaches_what_the_command_started_and_is_waited_for(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+    command = [*ENTRYPOINT, sys.executable, "-c", CHILD_THAT_LEAVES_A_RUN_BEHIND, RUN_THAT_FLUSHES]
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment) as process:
+        try:
+            assert process.stdout is not None
+            assert {process.stdout.readline().strip() for _ in range(2)} == {"server", "run"}
+            below = psutil.Process(process.pid).children(recursive=True)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE_SECONDS) == 0
+        finally:
+            process.kill()
+    assert (tmp_path / "flushed").read_text() == "all of it"
+    assert not [left for left in below if left.is_running()]
+
+
+def test_the_command_gets_the_environment_of_the_system(server_url: str, tmp_path: Path) -> None:
+    environment = os.environ | {"TXWATCH_HOME": str(tmp_path), "DATABASE_URL": server_url}
+    show = (
+        "import os; print(os.environ['DAGSTER_POSTGRES_URL'], os.environ['DAGSTER_HOME'], os.environ['FEAST_DB_NAME'])"
+    )
+    done = subprocess.run(
+        [*ENTRYPOINT, sys.executable, "-c", show], env=environment, capture_output=True, text=True, check=True
+    )
+    url, home, name = done.stdout.split()
+    assert "search_path%3Ddagster" in url
+    assert (Path(home) / "dagster.yaml").exists()
+    assert name == "postgres"
+
+
+def test_the_exit_status_is_the_commands() -> None:
+    assert subprocess.run([*ENTRYPOINT, sys.executable, "-c", "raise SystemExit(7)"], check=False).returncode == 7

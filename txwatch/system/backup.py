@@ -1,0 +1,151 @@
+"""A backup is one file: the whole database, the day this installation began, and MLflow's files if they are local.
+
+The database is dumped by PostgreSQL's own pg_dump in one snapshot, so that a system that runs can be backed up. Files
+are copied after it: a model that the snapshot knows is there.
+"""
+
+import json
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from alembic.script import ScriptDirectory
+from psycopg.conninfo import conninfo_to_dict
+
+from txwatch.errors import UserError
+from txwatch.store.cluster import server_program
+from txwatch.store.database import Connection, connect
+from txwatch.store.migrate import LIBRARY_SCHEMAS, alembic_config, migrate
+from txwatch.store.urls import libpq_url
+
+DUMP, CARD = "database.dump", "backup.json"
+STATE = ("history_start", "demo_history_start", "mlflow")
+"""What TXWATCH_HOME holds that cannot be made again."""
+_ENVIRONMENT_OF = {
+    "host": "PGHOST",
+    "port": "PGPORT",
+    "user": "PGUSER",
+    "password": "PGPASSWORD",
+    "dbname": "PGDATABASE",
+    "sslmode": "PGSSLMODE",
+    "sslrootcert": "PGSSLROOTCERT",
+}
+
+
+class BackupError(UserError):
+    """A backup cannot be made, or cannot be restored here."""
+
+
+@dataclass(frozen=True)
+class BackupCard:
+    """What a backup is: when it was made (ISO 8601, UTC), of which revision of the schema, and of which home."""
+
+    made_at: str
+    revision: str
+    home: str
+
+
+def backup(database_url: str, home: Path, file: Path, now: datetime) -> BackupCard:
+    """Write the backup to `file`, which must not exist; it appears whole or not at all. Raises BackupError."""
+    if file.exists():
+        raise BackupError(f"{file} exists; a backup overwrites nothing")
+    home = home.resolve()
+    with connect(database_url, application="txwatch backup") as connection:
+        revision = _revision(connection)
+    if revision is None:
+        raise BackupError("the database has no tables of txwatch's: there is nothing to back up")
+    card = BackupCard(now.isoformat(), revision, str(home))
+    half = file.with_name(f"{file.name}.part")
+    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+        dump = Path(folder) / DUMP
+        schemas = [f"--schema={name}" for name in ("public", *LIBRARY_SCHEMAS)]
+        _run("pg_dump", database_url, "--format=custom", "--no-owner", "--no-privileges", f"--file={dump}", *schemas)
+        (Path(folder) / CARD).write_text(json.dumps(asdict(card)))
+        with tarfile.open(half, "w") as archive:
+            for name in (CARD, DUMP):
+                archive.add(Path(folder) / name, name)
+            for name in STATE:
+                if (home / name).exists():
+                    archive.add(home / name, f"home/{name}")
+    half.replace(file)
+    return card
+
+
+def restore(database_url: str, home: Path, file: Path) -> BackupCard:
+    """Restore into an empty database and a home without state, then bring the schema to head. Raises BackupError."""
+    home = home.resolve()
+    card = read_card(file)
+    if card.revision not in _known_revisions(database_url):
+        raise BackupError(
+            f"the backup's schema {card.revision} is newer than this program: restore it with a newer one"
+        )
+    with connect(database_url, application="txwatch restore") as connection:
+        tables = connection.execute(
+            "SELECT count(*) FROM pg_tables WHERE schemaname = ANY(%s)", [["public", *LIBRARY_SCHEMAS]]
+        ).fetchone()
+    if tables and tables[0]:
+        raise BackupError(f"the database has {tables[0]} tables already; restore into an empty one")
+    held = [name for name in STATE if (home / name).exists()]
+    if held:
+        raise BackupError(f"{home} holds {held[0]} already; restore with a TXWATCH_HOME that holds no state")
+    with tarfile.open(file) as archive, tempfile.TemporaryDirectory() as folder:
+        members = archive.getnames()
+        if any(name.startswith("home/mlflow") for name in members) and str(home) != card.home:
+            raise BackupError(f"MLflow's paths are absolute: restore with TXWATCH_HOME={card.home}")
+        archive.extractall(folder, filter="data")
+        with connect(database_url, application="txwatch restore") as connection:
+            # pg_restore makes every schema that it was given; this one is in each new database already.
+            connection.execute("DROP SCHEMA IF EXISTS public")
+        _run("pg_restore", database_url, "--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges",
+             str(Path(folder) / DUMP))  # fmt: skip
+        home.mkdir(parents=True, exist_ok=True)
+        for state in (Path(folder) / "home").glob("*"):
+            shutil.move(state, home / state.name)
+    migrate(database_url)
+    return card
+
+
+def read_card(file: Path) -> BackupCard:
+    """What the file is a backup of. Raises BackupError."""
+    try:
+        with tarfile.open(file) as archive:
+            member = archive.extractfile(CARD)
+            values: Mapping[str, Any] = json.loads(member.read()) if member else {}
+        return BackupCard(**values)
+    except (OSError, tarfile.TarError, KeyError, TypeError, ValueError) as error:
+        raise BackupError(f"{file} is no backup of txwatch's: {error}") from None
+
+
+def _revision(connection: Connection) -> str | None:
+    try:
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    except psycopg.errors.UndefinedTable:
+        return None
+    return None if row is None else str(row[0])
+
+
+def _known_revisions(database_url: str) -> set[str]:
+    return {script.revision for script in ScriptDirectory.from_config(alembic_config(database_url)).walk_revisions()}
+
+
+def _run(program: str, database_url: str, *arguments: str) -> None:
+    # By environment, for other users of the machine see the arguments of every process.
+    parts = conninfo_to_dict(libpq_url(database_url))
+    environment = {variable: str(parts[key]) for key, variable in _ENVIRONMENT_OF.items() if parts.get(key)}
+    database = ["--dbname", str(parts.get("dbname") or "postgres")] if program == "pg_restore" else []
+    done = subprocess.run(  # noqa: S603 - PostgreSQL's own programs
+        [str(server_program(program)), *database, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise BackupError(f"{program} failed: {done.stderr.strip()}")
