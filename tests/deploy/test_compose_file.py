@@ -16,7 +16,7 @@ from tests.deploy import compose
 from txwatch.cli import app
 from txwatch.settings import Settings
 from txwatch.system.entrypoint import SECRETS
-from txwatch.system.environment import PORTS, system_environment
+from txwatch.system.environment import DEMO_PORTS, PORTS, system_environment
 
 LOADED = compose.load()
 SERVICES: dict[str, dict[str, Any]] = LOADED["services"]
@@ -133,8 +133,8 @@ def test_the_port_that_a_command_opens_is_the_one_that_is_published_and_asked(na
 def test_ports_are_those_of_the_documents() -> None:
     words = {name: [str(word) for word in service["command"]] for name, service in OURS.items()}
     assert words["webserver"][words["webserver"].index("-p") + 1] == str(PORTS["Dagster"])
-    assert words["feed"][words["feed"].index("--port") + 1] == str(PORTS["the local feed"])
-    assert words["telegram"][words["telegram"].index("--port") + 1] == str(PORTS["the local Telegram"])
+    assert words["feed"][words["feed"].index("--port") + 1] == str(DEMO_PORTS["the local feed"])
+    assert words["telegram"][words["telegram"].index("--port") + 1] == str(DEMO_PORTS["the local Telegram"])
     assert OURS["code"]["environment"]["TXWATCH_CODE_PORT"] == str(PORTS["the code server"])
 
 
