@@ -10,6 +10,7 @@ from rich.table import Table
 
 from txwatch.alerts.waiting import read_delivery_levels
 from txwatch.clock import utc_now
+from txwatch.queries.drift import list_drift
 from txwatch.simulator.telegram_phone import LocalPhone
 from txwatch.status import Status, read_status
 from txwatch.store.database import Connection, connect
@@ -61,6 +62,7 @@ class DemoWatch:
         with connect(self._database_url) as connection:
             status = read_status(connection, utc_now(), self._began_at)
             delivery = read_delivery_levels(connection, self._began_at)
+            drift = list_drift(connection, limit=1).items
         return {
             "transactions": status.transactions,
             "quarantined": status.quarantined,
@@ -73,13 +75,14 @@ class DemoWatch:
             "landing_latency_ms": status.landing_latency_ms,
             "alert_latency_ms": {"p50": delivery.latency_ms_p50, "p99": delivery.latency_ms_p99},
             "model_version": status.model_version,
-            "drift_share": None,
+            "drift_share": drift[0].share if drift else None,
         }
 
     def every_stage_worked(self, result: dict[str, Any]) -> bool:
-        """Whether live transactions were landed, their windows sealed and scored, and something found unusual."""
-        stages = ("transactions", "windows_sealed", "windows_scored", "live_windows_scored", "anomalies")
-        return self._first_live is not None and all(result[stage] > 0 for stage in stages)
+        """Whether live transactions were landed, their windows sealed and scored, alerts sent, and drift reported."""
+        stages = ("transactions", "windows_sealed", "windows_scored", "live_windows_scored", "anomalies", "alerts_sent")
+        worked = self._first_live is not None and all(result[stage] > 0 for stage in stages)
+        return worked and result["drift_share"] is not None
 
     def _is_over(self) -> bool:
         return (
