@@ -1,6 +1,6 @@
 """Features: from stored transactions to rows of features, out of Feast for training, and online for the live lane.
 
-Each function measures one thing on a migrated database and returns {name: {"value", "unit", "baseline", "limit"}}.
+Each function measures one thing on a migrated database and returns its figures by name.
 """
 
 import shutil
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psycopg import sql
 
+from benchmarks.harness import Bench, Measurement
 from txwatch.features.addresses import write_address_activity
 from txwatch.features.batch_store import read_batch
 from txwatch.features.network_store import publish_network_baseline, read_network_contexts
@@ -169,16 +170,21 @@ def local_redis() -> Iterator[str | None]:
                 process.terminate()
 
 
-def measure_all(database_url: str, hours: float = 24, sizes: tuple[int, ...] = (10_000, 100_000, 500_000)) -> Results:
+def measure(bench: Bench) -> Iterator[Measurement]:
     """All of them, in an order in which each finds what it expects."""
+    database_url = bench.database()
+    hours = 1 if bench.quick else 24
     land_simulated(database_url, hours)
-    results = backfill(database_url, tuple(h for h in (1, 6, 24) if h <= hours) or (hours,))
-    results |= training_retrieval(database_url, sizes)
+    results = backfill(database_url, (1,) if bench.quick else (1, 6, 24))
+    results |= training_retrieval(database_url, (10_000,) if bench.quick else (10_000, 100_000, 500_000))
     results |= online_lookup(database_url)
     with local_redis() as redis_url:
         if redis_url is not None:
             results |= online_lookup(database_url, redis_url)
-    return results | retention(database_url)
+    results |= retention(database_url)
+    for name, result in results.items():
+        goal = BACKFILL_GOAL if "backfill" in name else None
+        yield Measurement(name, **result, at_least=goal)
 
 
 def _backfill(connection: Connection, start: datetime, end: datetime) -> None:
