@@ -120,7 +120,9 @@ class LocalFeed:
         while not self._subscribers.awaited.is_set():
             self._mine_through(self._clock())
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._subscribers.awaited.wait(), TICK_SECONDS)
+                # Not wait_for: before Python 3.12 it swallows a cancellation that comes as the wait is over.
+                async with asyncio.timeout(TICK_SECONDS):
+                    await self._subscribers.awaited.wait()
         self._playlist.begin(self._clock())
         while True:
             now = self._clock()
