@@ -1,11 +1,14 @@
 """Asks for training when drift persists: one unusual hour is no new regime."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import msgspec
 
 from sensors.scoring import CHAMPION
+from txwatch.alerts.health import drift_condition
+from txwatch.alerts.system import Condition
 from txwatch.clock import utc_now
 from txwatch.detection.drift import retraining_needed
 
@@ -34,9 +37,7 @@ def drift_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
     if not records or records[0].storage_id <= cursor.seen:
         return dg.SkipReason("There is no new drift report.")
     cursor.seen = records[0].storage_id
-    promoted = context.instance.fetch_materializations(CHAMPION, limit=1).records
-    since = promoted[0].timestamp if promoted else 0.0
-    drifted = [_drifted(record) for record in records if record.timestamp > since]
+    drifted = [_drifted(record) for record in _since_promotion(context.instance, records)]
     now = utc_now()
     if not retraining_needed(drifted, cursor.asked_at, now, persists=PERSISTS, cooldown=COOLDOWN):
         context.update_cursor(msgspec.json.encode(cursor).decode())
@@ -46,6 +47,24 @@ def drift_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
         run_requests=[dg.RunRequest(run_key=f"drift-{cursor.seen}", tags={"txwatch/reason": "drift persists"})],
         cursor=msgspec.json.encode(cursor).decode(),
     )
+
+
+def drift_of_champion(instance: dg.DagsterInstance) -> Condition:
+    """Whether drift persists, as a condition of the system. Unknown until the champion has been compared."""
+    records = _since_promotion(instance, instance.fetch_materializations(REPORT, limit=PERSISTS).records)
+    if not records:
+        return drift_condition([], 0.0, utc_now(), PERSISTS)
+    newest = records[0].asset_materialization
+    share = newest.metadata["drift_share"].value if newest and "drift_share" in newest.metadata else 0.0
+    first = datetime.fromtimestamp(records[-1].timestamp, UTC)
+    return drift_condition([_drifted(record) for record in records], float(str(share)), first, PERSISTS)
+
+
+def _since_promotion(instance: dg.DagsterInstance, reports: Sequence[dg.EventLogRecord]) -> list[dg.EventLogRecord]:
+    """The reports about the champion of now."""
+    promoted = instance.fetch_materializations(CHAMPION, limit=1).records
+    since = promoted[0].timestamp if promoted else 0.0
+    return [record for record in reports if record.timestamp > since]
 
 
 def _drifted(record: dg.EventLogRecord) -> bool:

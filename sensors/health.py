@@ -7,6 +7,7 @@ import dagster as dg
 
 from resources.database import DatabaseResource
 from resources.telegram import TelegramResource
+from sensors.drift import drift_of_champion
 from sensors.scoring import CHAMPION, SCORED, SEALED
 from txwatch.alerts.health import (
     WINDOW_UNSCORED,
@@ -31,7 +32,8 @@ def health_sensor(home: Path, clock: Clock = utc_now) -> dg.SensorDefinition:
         minimum_interval_seconds=15,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Alerts when the feed is silent or nobody follows it, when landing lags, windows stay without"
-        " scores, Telegram refuses alerts or the disk is nearly full; and when each is over. Requests no runs.",
+        " scores, drift persists, Telegram refuses alerts or the disk is nearly full; and when each is over. Requests"
+        " no runs.",
     )
     def sensor(
         context: dg.SensorEvaluationContext, database: DatabaseResource, telegram: TelegramResource
@@ -42,6 +44,7 @@ def health_sensor(home: Path, clock: Clock = utc_now) -> dg.SensorDefinition:
             found = [
                 *conditions(read_health(connection, home, now), now),
                 *_windows(context.instance, now),
+                drift_of_champion(context.instance),
                 *(
                     succeeded_job(job)
                     for job, alert in failed_jobs(raised).items()

@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from txwatch.errors import UserError
-from txwatch.evaluation.commands import FilesCommand, backtest, evaluate
+from txwatch.evaluation.commands import FilesCommand, backtest, evaluate, evaluate_day
+from txwatch.label_commands import labels
 from txwatch.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
@@ -219,5 +220,7 @@ def doctor() -> None:
     raise typer.Exit(1 if Level.wrong in found else 0)
 
 
+app.add_typer(labels, name="labels")
 app.command(cls=FilesCommand)(evaluate)
 app.command()(backtest)
+app.command()(evaluate_day)

@@ -14,6 +14,7 @@ from txwatch.alerts.health import (
     WORKER_ABSENT,
     Health,
     conditions,
+    drift_condition,
     failed_jobs,
     failed_run,
     read_health,
@@ -108,6 +109,21 @@ def test_without_a_worker_the_feed_is_not_called_silent_and_a_handover_is_no_abs
     just_taken = replace(WELL, lease=replace(LEASE, acquired_at=T0 - SECOND), last_seen_at=T0 - 60 * MINUTE)
     assert wrong(just_taken) == {}
     assert {c.name: c.state for c in conditions(just_taken, T0)}["feed_silent"] is State.unknown
+
+
+@pytest.mark.parametrize(
+    ("drifted", "state"),
+    [
+        ([], State.unknown),
+        ([True, True], State.unknown),
+        ([True, False, True], State.unknown),
+        ([True, True, True], State.wrong),
+        ([False, True, True], State.well),
+        ([False], State.well),
+    ],
+)
+def test_drift_is_told_when_it_persists_and_is_over_with_one_report(drifted: list[bool], state: State) -> None:
+    assert drift_condition(drifted, 0.4, T0, persists=3).state is state
 
 
 def test_windows_are_given_time_to_be_scored() -> None:

@@ -16,6 +16,10 @@ EXPECTED = {
     "coinjoin": None,
     "consolidation": None,
     "batch_payout": None,
+    "internal_move": None,
+    "exchange_in": None,
+    "exchange_out": None,
+    "exchange_to_exchange": None,
 }
 """The severity of each kind that alerts, None for a tag."""
 
@@ -38,6 +42,9 @@ def test_what_a_kind_accounts_for_are_features_of_the_contract() -> None:
         (["coinjoin", "forest"], True, "medium"),
         (["huge_consolidation"], True, "low"),
         (["forest", "whale", "fee_accident"], True, "critical"),
+        (["whale", "internal_move"], False, "low"),
+        (["whale", "internal_move", "forest"], True, "medium"),
+        (["whale", "exchange_in"], True, "high"),
     ],
 )
 def test_reasons_alert_as_their_kinds_do(kinds: list[str], alerts: bool, highest: str) -> None:

@@ -68,6 +68,29 @@ def test_a_failed_run_is_told_and_so_is_its_recovery(
     assert look(installation, dagster_instance) == f"Raised {rows[0][0]}:recovered."
 
 
+def test_drift_that_persists_is_told_and_a_report_without_it_ends_it(
+    installation: Installation, dagster_instance: dg.DagsterInstance
+) -> None:
+    def report(drifted: bool, share: float) -> None:
+        metadata = {"drifted": drifted, "drift_share": share}
+        dagster_instance.report_runless_asset_event(dg.AssetMaterialization("drift_report", metadata=metadata))
+
+    dagster_instance.report_runless_asset_event(dg.AssetMaterialization("champion_model"))
+    for share in (0.2, 0.3):
+        report(True, share)
+        assert "drift" not in look(installation, dagster_instance), "it may be an unusual hour"
+    report(True, 0.4)
+    assert "system:drift:" in look(installation, dagster_instance)
+    with connect(installation.database_url) as connection:
+        (text,) = connection.execute(
+            "SELECT reasons->0->>'text' FROM alerts WHERE alert_key LIKE 'system:drift:%'"
+        ).fetchone() or ("",)
+    assert "3 reports in a row" in text
+    assert "in 40% of the features" in text
+    report(False, 0.0)
+    assert re.search(r"system:drift:\w+:recovered", look(installation, dagster_instance))
+
+
 def test_the_health_of_the_feed_and_of_windows_is_told(
     installation: Installation, dagster_instance: dg.DagsterInstance
 ) -> None:

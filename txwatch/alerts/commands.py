@@ -1,7 +1,7 @@
 """What the bot answers to commands in a chat. Each answer is text for the person who asked, in Telegram's HTML."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from psycopg import sql
@@ -13,13 +13,23 @@ from txwatch.alerts.messages import EXPLORER, DigestLine, digest_line
 from txwatch.alerts.quiet import QuietHours
 from txwatch.alerts.store import decode_reasons, read_alerts
 from txwatch.alerts.waiting import read_delivery_levels
+from txwatch.detection.reasons import btc
+from txwatch.labels.flows import FlowClass
 from txwatch.store.database import Connection
 from txwatch.store.lease import read_lease
 from txwatch.store.sql import statement
+from txwatch.whales.history import flow_totals
 
 DAY = timedelta(days=1)
 MAX_MUTE_MINUTES = 7 * 24 * 60
 TOP = 10
+FLOW_WORDS: Mapping[FlowClass, str] = {
+    "exchange_in": "into exchanges",
+    "exchange_out": "out of exchanges",
+    "exchange_to_exchange": "between exchanges",
+    "internal_move": "internal",
+    "unknown": "unknown",
+}
 _TXID_PREFIX = re.compile(r"[0-9a-f]{8,64}")
 
 HELP = (
@@ -95,7 +105,14 @@ def _top(connection: Connection, _chat_id: str, _argument: str, now: datetime) -
     alerts = read_alerts(connection, [key for key, _ in rows])
     values: dict[str, int | None] = dict(rows)
     lines = [digest_line(DigestLine(alert, values[alert.alert_key]), now) for alert in alerts]
-    return [[Piece("Top of the last day", "b")], *lines]
+    return [[Piece("Top of the last day", "b")], *lines, *_flows(connection, now)]
+
+
+def _flows(connection: Connection, now: datetime) -> list[Line]:
+    """What whales moved in the last day, and where to."""
+    totals = flow_totals(connection, now - DAY, now)
+    parts = (f"{FLOW_WORDS[total.flow]} {btc(total.moved_sat)} ({total.count})" for total in totals)
+    return [[Piece(f"🐋 {', '.join(parts)}")]] if totals else []
 
 
 def _why(connection: Connection, _chat_id: str, argument: str, _now: datetime) -> list[Line]:

@@ -34,6 +34,7 @@ from txwatch.alerts.sender import Buttons, Sender
 from txwatch.alerts.store import read_alerts
 from txwatch.alerts.updates import Edition, read_edition
 from txwatch.clock import Clock, utc_now
+from txwatch.labels.store import read_known
 from txwatch.store.database import Connection, connect
 from txwatch.store.reading import read_transaction
 
@@ -161,7 +162,7 @@ class Dispatcher:
         match step:
             case SendAlert(key):
                 (alert,) = read_alerts(connection, [key])
-                html = alert_message(alert, read_transaction(connection, key), now)
+                html = _written(connection, alert, now)
                 silent, buttons, edition = is_silent([alert]), _buttons(alert), None
             case SendDigest(keys, uncertain):
                 lines = read_digest(connection, keys)
@@ -170,7 +171,7 @@ class Dispatcher:
             case EditAlert(key):
                 (alert,) = read_alerts(connection, [key])
                 edition = read_edition(connection, chat_id, key)
-                html = alert_message(alert, read_transaction(connection, key), edition.sent_at, edition.updates)
+                html = _written(connection, alert, edition.sent_at, edition.updates)
                 silent, buttons = True, _buttons(alert)
             case _:
                 return step, None
@@ -191,6 +192,13 @@ class Dispatcher:
         else:
             key, through = edition.alert_key, edition.through
             record_edit(connection, chat_id, message.claim, key, through, outcome, self.clock())
+
+
+def _written(connection: Connection, alert: Alert, sent_at: datetime, updates: Sequence[str] = ()) -> str:
+    """The message about an alert, with what is known of its transaction by now."""
+    transaction = read_transaction(connection, alert.alert_key)
+    known = {} if transaction is None else read_known(connection, transaction.addresses)
+    return alert_message(alert, transaction, sent_at, updates, known)
 
 
 def _buttons(alert: Alert) -> Buttons:

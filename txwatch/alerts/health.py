@@ -1,7 +1,7 @@
 """What is looked at to say whether the system is well: the worker, the feed, windows, runs, deliveries and the disk."""
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -73,6 +73,23 @@ def unscored_windows(sealed: Iterable[str], scored: Iterable[str], now: datetime
     """The sealed windows of the last day without scores, by key."""
     oldest = window_key(now - timedelta(days=1))
     return {key for key in sealed if key >= oldest} - set(scored)
+
+
+def drift_condition(drifted: Sequence[bool], share: float, found_at: datetime, persists: int) -> Condition:
+    """Whether traffic has stayed unlike what the champion was trained on. `drifted` are its reports, newest first.
+
+    One report that finds drift may be an unusual hour, and one that finds none ends it. `share` is that of the features
+    in the newest one, which was made at `found_at`.
+    """
+    if drifted and not drifted[0]:
+        return Condition("drift", State.well, "Traffic is again like that which the champion was trained on")
+    if len(drifted) < persists or not all(drifted[:persists]):
+        return Condition("drift", State.unknown)
+    text = (
+        f"Traffic has drifted: {persists} reports in a row found it unlike what the champion was trained on, the last"
+        f" in {share:.0%} of the features. Training is asked for; see drift_report"
+    )
+    return Condition("drift", State.wrong, text, found_at)
 
 
 def failed_run(job: str, run_id: str, cause: str, failed_at: datetime) -> Condition:

@@ -45,6 +45,10 @@ _LOOKS: Mapping[str, tuple[str, str, int]] = {
     "coinjoin": ("Coinjoin", "🌀", 30),
     "consolidation": ("Consolidation", "🧹", 30),
     "batch_payout": ("Batch payout", "📤", 30),
+    "internal_move": ("Internal move", "🔁", 30),
+    "exchange_in": ("Into an exchange", "🏦", 30),
+    "exchange_out": ("Out of an exchange", "🏦", 30),
+    "exchange_to_exchange": ("Between exchanges", "🏦", 30),
 }
 
 KINDS: Mapping[str, Kind] = {

@@ -5,9 +5,10 @@ the forest's name the percentile. It says "unusual", never "fraud".
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from txwatch.alerts.kinds import Severity, kind_named
 from txwatch.alerts.markup import Line, Piece, clean, cut, to_html
@@ -15,11 +16,14 @@ from txwatch.alerts.raising import SYSTEM_PREFIX, Alert
 from txwatch.detection.reasons import btc
 from txwatch.features.batch import TransactionBatch
 from txwatch.features.moved import moved_value
+from txwatch.labels.flows import FLOW_CLASSES
+from txwatch.labels.label import EXCHANGE, UNKNOWN, Known, Label
 from txwatch.wire.transaction import Transaction
 
 EXPLORER = "https://mempool.space/tx/"
 MAX_REASONS = 6
 MAX_DIGEST_LINES = 12
+MAX_LABELS = 3
 MAX_LINE_UNITS = 90
 """Of what a digest says of one alert: two lines on a phone."""
 
@@ -32,13 +36,22 @@ class DigestLine:
     value_sat: int | None
 
 
-def alert_message(alert: Alert, transaction: Transaction | None, sent_at: datetime, updates: Sequence[str] = ()) -> str:
-    """The message about one alert, in Telegram's HTML. `updates` say what became known after it was raised."""
+def alert_message(
+    alert: Alert,
+    transaction: Transaction | None,
+    sent_at: datetime,
+    updates: Sequence[str] = (),
+    known: Mapping[str, Known] = MappingProxyType({}),
+) -> str:
+    """The message about one alert, in Telegram's HTML.
+
+    `updates` say what became known after it was raised, `known` what labels say of the transaction's addresses.
+    """
     if alert.alert_key.startswith(SYSTEM_PREFIX):
         return to_html([_title(alert), *_reasons(alert), [Piece(f"noticed {_clock(alert.seen_at)} UTC", "i")]])
     # A transaction that retention has removed is still named and linked.
     amount = [] if transaction is None else [Piece(f" · {_headline(alert, transaction)}")]
-    facts = [] if transaction is None else [[Piece(_facts(transaction))]]
+    facts = [] if transaction is None else [*_labels(alert, transaction, known), [Piece(_facts(transaction))]]
     origin = [
         Piece(f"{alert.alert_key[:8]}…{alert.alert_key[-4:]}", link=EXPLORER + alert.alert_key),
         Piece(f" · seen {_clock(alert.seen_at)} UTC, sent {_duration(sent_at - alert.seen_at)} later"),
@@ -83,7 +96,9 @@ def _headline(alert: Alert, transaction: Transaction) -> str:
         return f"fee {btc(transaction.fee_sat)}"
     for reason in alert.reasons:
         if reason.feature == "moved_sat" and reason.value is not None:
-            return btc(reason.value)
+            # Into, out of or between exchanges is part of the title.
+            known = any(kind in FLOW_CLASSES for kind in alert.kinds)
+            return btc(reason.value) if known else f"{btc(reason.value)} between unknown parties"
     return btc(float(moved_value(TransactionBatch.of([transaction])).likely[0]))
 
 
@@ -92,6 +107,32 @@ def _reasons(alert: Alert) -> list[Line]:
     if not alert.reasons and "forest" in alert.kinds:
         shown = [[Piece("• unusual as a whole, by no single feature")]]
     return list(shown)
+
+
+def _labels(alert: Alert, transaction: Transaction, known: Mapping[str, Known]) -> list[Line]:
+    """Whom labels name on each side, and who says so, where no reason has told it."""
+    told = " ".join(reason.text for reason in alert.reasons)
+    senders = [coin.addr for coin in transaction.inputs]
+    sides = (("from", senders), ("to", [coin.addr for coin in transaction.outputs if coin.addr not in senders]))
+    lines: list[Line] = []
+    for word, addresses in sides:
+        labels = {known[address].best for address in addresses if address is not None and address in known}
+        named = {label.party: label for label in sorted(labels, key=_most_worth_telling) if label.entity not in told}
+        if named:
+            shown = "; ".join(_label(label) for label in list(named.values())[:MAX_LABELS])
+            more = f" and {len(named) - MAX_LABELS:,} more" if len(named) > MAX_LABELS else ""
+            lines.append([Piece(f"🏷 {word} {shown}{more}")])
+    return lines
+
+
+def _label(label: Label) -> str:
+    category = "" if label.category == UNKNOWN else f"{label.category.replace('_', ' ')}, "
+    return cut(clean(f"{label.entity} ({category}{label.source})"), MAX_LINE_UNITS)
+
+
+def _most_worth_telling(label: Label) -> tuple[bool, str, str]:
+    # Exchanges are everywhere: a mixer or a sanctioned party beside one is the news.
+    return label.category == EXCHANGE, label.entity, label.source
 
 
 def _facts(transaction: Transaction) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from txwatch.alerts.kinds import Severity, kind_named, most_severe_first
+from txwatch.detection.kinds import raising
 from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score
 from txwatch.wire.transaction import Source
@@ -43,14 +44,15 @@ class ScoredTransaction:
 
 
 def raise_alerts(scored: Iterable[ScoredTransaction], now: datetime) -> list[Alert]:
-    """The alerts of these transactions, in their order. A transaction that has tags only raises none."""
+    """The alerts of these transactions, in their order. One that has tags only raises none."""
     return [alert for one in scored if one.score.is_anomaly and (alert := _alert(one, now)) is not None]
 
 
 def event_kind(alert: Alert) -> str | None:
     """The kind whose findings are one event, if no other kind raised the alert."""
-    raising = [kind for kind in alert.kinds if kind_named(kind).alerts]
-    return raising[0] if len(raising) == 1 and kind_named(raising[0]).one_alert_within is not None else None
+    found = raising(alert.kinds)
+    kind = next(iter(found), None)
+    return kind if kind is not None and len(found) == 1 and kind_named(kind).one_alert_within is not None else None
 
 
 def first_of_events(alerts: Iterable[Alert], told: Mapping[str, Sequence[datetime]]) -> list[Alert]:
@@ -83,13 +85,13 @@ def _alert(scored: ScoredTransaction, now: datetime) -> Alert | None:
     if score.score >= score.threshold:
         # The forest may find no single feature that stands out, and then gives no reason.
         kinds.append("forest")
-    raising = [kind_named(kind).severity for kind in kinds if kind_named(kind).alerts]
-    if not raising:
+    severities = [kind_named(kind).severity for kind in raising(kinds)]
+    if not severities:
         return None
     return Alert(
         alert_key=score.txid,
         kinds=most_severe_first(kinds),
-        severity=max(raising),
+        severity=max(severities),
         reasons=sorted(score.reasons, key=lambda reason: most_severe_first(kinds).index(reason.kind)),
         late=is_late(scored.source, score.seen_at, now),
         seen_at=score.seen_at,

@@ -4,7 +4,8 @@ Belongs here: their one interface, and which of them the product runs. Each rule
 a kind means for the reader is in `kinds.py`. What is unusual relative to the traffic is the forest's to find.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -12,10 +13,16 @@ from numpy.typing import NDArray
 
 from txwatch.detection.amounts import DormantRoundMove, FeeAccident, Whale
 from txwatch.detection.findings import Finding
+from txwatch.detection.flows import LabelledFlow
 from txwatch.detection.reasons import SAT
 from txwatch.detection.shapes import BatchPayout, Coinjoin, Consolidation, DustStorm
 from txwatch.detection.watch_list import WatchListed
 from txwatch.features.batch import TransactionBatch
+from txwatch.labels.known_addresses import GivenAddresses, KnownAddresses, StoredAddresses
+from txwatch.labels.store import read_version
+from txwatch.store.database import Connection
+
+NOTHING_KNOWN = GivenAddresses()
 
 
 class Detector(Protocol):
@@ -26,18 +33,41 @@ class Detector(Protocol):
         ...
 
 
-def default_detectors(*, whale_btc: float, watch_list: Mapping[str, str] | None = None) -> list[Detector]:
+def default_detectors(*, whale_btc: float, known: KnownAddresses = NOTHING_KNOWN) -> list[Detector]:
     """The detectors of the product, in the order in which their reasons are given: the most severe first.
 
-    `watch_list` gives what is known of each watched address.
+    `known` is what is known of addresses; `CurrentDetectors` takes it from the database.
     """
+    whale = Whale(whale_btc * SAT)
+    dormant = DormantRoundMove()
+    consolidation = Consolidation()
     return [
         FeeAccident(),
-        Whale(whale_btc * SAT),
-        DormantRoundMove(),
-        WatchListed(watch_list or {}),
+        whale,
+        dormant,
+        WatchListed(known.watched),
         DustStorm(),
-        Consolidation(),
+        LabelledFlow(known.labels_of, min(whale.min_moved_sat, dormant.min_sat), consolidation.huge_inputs),
+        consolidation,
         Coinjoin(),
         BatchPayout(),
     ]
+
+
+@dataclass
+class CurrentDetectors:
+    """The detectors of the product with what the database knows of addresses by now.
+
+    Called with a connection before each batch or run. The watch list is read again when it or a label has changed.
+    """
+
+    whale_btc: float
+    _built: tuple[Connection, int, list[Detector]] | None = field(default=None, init=False, repr=False)
+
+    def __call__(self, connection: Connection) -> Sequence[Detector]:
+        """The detectors as of now. Raises psycopg.OperationalError when the database is away."""
+        version = read_version(connection)  # before the list: what changes in between is read again the next time
+        if self._built is None or self._built[0] is not connection or self._built[1] != version:
+            known = StoredAddresses.on(connection)
+            self._built = (connection, version, default_detectors(whale_btc=self.whale_btc, known=known))
+        return self._built[2]

@@ -23,6 +23,8 @@ class Kind:
     With `one_alert_within`, findings of this kind that follow each other by less than that are one event: the first
     alerts, the others belong to it. `budgeted` kinds alert as often as TXWATCH_ALERTS_PER_HOUR allows.
 
+    `silences` names kinds that do not alert where this one was found as well: it says that they are nothing to tell.
+
     `accounts_for` names the features that such a transaction must show: they are no news to the forest any more, which
     then says what is unusual beside them.
     """
@@ -34,6 +36,7 @@ class Kind:
     one_alert_within: timedelta | None = None
     budgeted: bool = False
     accounts_for: tuple[str, ...] = ()
+    silences: tuple[str, ...] = ()
 
 
 _SPACE = ("vsize", "fee_sat", "outputs_per_input")
@@ -124,16 +127,36 @@ KINDS: Mapping[str, Kind] = {
             claim="One owner paid many others at once, as exchanges do.",
             accounts_for=(*_MANY_OUTPUTS, *_AMOUNT, *_BUSY_ADDRESSES),
         ),
+        Kind(
+            "internal_move",
+            "low",
+            alerts=False,
+            claim="By labels, all of it stays with the entity that it came from: its amount is nothing to tell.",
+            accounts_for=(*_MANY_INPUTS, *_MANY_OUTPUTS, *_AMOUNT, *_BUSY_ADDRESSES),
+            silences=("whale", "dormant_round_move", "huge_consolidation"),
+        ),
+        Kind("exchange_in", "low", alerts=False, claim="By labels, an exchange receives a large part of a large move."),
+        Kind("exchange_out", "low", alerts=False, claim="By labels, a large move out of an exchange."),
+        Kind(
+            "exchange_to_exchange", "low", alerts=False, claim="By labels, a large move from one exchange to another."
+        ),
     )
 }
 
 
+def raising(kinds: Iterable[str]) -> set[str]:
+    """Those of the kinds found in one transaction that alert. A kind that is not in the table does."""
+    found = set(kinds)
+    silenced = {name for kind in found if kind in KINDS for name in KINDS[kind].silences}
+    return {kind for kind in found - silenced if kind not in KINDS or KINDS[kind].alerts}
+
+
 def alerting(reasons: Iterable[Reason]) -> bool:
-    """Whether any of these reasons is of a kind that alerts. A kind that is not in the table does."""
-    return any(reason.kind not in KINDS or KINDS[reason.kind].alerts for reason in reasons)
+    """Whether any of these reasons, which are all of one transaction, alerts."""
+    return bool(raising(reason.kind for reason in reasons))
 
 
 def severity(reasons: Iterable[Reason]) -> Severity:
     """The highest severity among the alerting kinds of these reasons; `low` when none alerts."""
-    found = {KINDS[r.kind].severity for r in reasons if r.kind in KINDS and KINDS[r.kind].alerts}
+    found = {KINDS[kind].severity for kind in raising(reason.kind for reason in reasons) if kind in KINDS}
     return next((s for s in SEVERITIES if s in found), "low")

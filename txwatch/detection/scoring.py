@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from txwatch.detection.detectors import default_detectors
+from txwatch.detection.detectors import CurrentDetectors
 from txwatch.detection.model import Model
 from txwatch.detection.score import Score, score_features
 from txwatch.features.batch import TransactionBatch
@@ -15,6 +15,7 @@ from txwatch.features.network_store import read_network_contexts
 from txwatch.features.store import read_features
 from txwatch.store.database import Connection
 from txwatch.store.sql import statement
+from txwatch.whales.moves import record_whales
 from txwatch.windows import WINDOW, context_window
 
 MAX_EXAMPLES = 20
@@ -51,7 +52,7 @@ def score_windows(
 
     In the lane `shadow` a model that is not the champion shows what it would say; alerts leave those scores alone.
     """
-    detectors = default_detectors(whale_btc=whale_btc)
+    detectors = CurrentDetectors(whale_btc)(connection)
     networks = read_network_contexts(connection, [context_window(window) for window in windows])
     result = ScoringResult()
     for window in windows:
@@ -77,7 +78,10 @@ def score_windows(
 def insert_scores(
     connection: Connection, scores: Sequence[Score], model_version: str, context_version: int, *, lane: str
 ) -> int:
-    """Insert the scores that are not there yet, in the caller's transaction. Returns how many were."""
+    """Insert the scores that are not there yet, in the caller's transaction. Returns how many were.
+
+    Whales among them enter the history of whales, unless nobody is told of this lane.
+    """
     connection.execute(statement(__file__, "stage_scores"))
     with connection.cursor().copy(
         "COPY staged_scores (txid, model_version, context_version, seen_at, lane, score, threshold, is_anomaly,"
@@ -97,7 +101,18 @@ def insert_scores(
                     msgspec.json.encode(score.reasons).decode(),
                 )
             )
+    if lane != "shadow":
+        record_whales(connection, _moved_by_whales(scores))
     return connection.execute(statement(__file__, "insert_scores")).rowcount
+
+
+def _moved_by_whales(scores: Sequence[Score]) -> dict[str, int]:
+    return {
+        score.txid: int(reason.value)
+        for score in scores
+        for reason in score.reasons
+        if reason.kind == "whale" and reason.value is not None
+    }
 
 
 def _compare_with_live(connection: Connection) -> tuple[int, int]:

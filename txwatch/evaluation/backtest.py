@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from txwatch.detection.detectors import default_detectors
-from txwatch.detection.kinds import alerting
+from txwatch.detection.detectors import NOTHING_KNOWN, default_detectors
+from txwatch.detection.kinds import raising
 from txwatch.detection.model import Model
 from txwatch.detection.score import Score, score_features
 from txwatch.evaluation.labelled import Labelled
 from txwatch.evaluation.replay import ReplayedWindow, replay
+from txwatch.labels.known_addresses import KnownAddresses
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,15 @@ class Backtest:
         }
 
 
-def backtest(traffic: Labelled, models: Sequence[Model], *, whale_btc: float) -> Backtest:
+def backtest(
+    traffic: Labelled, models: Sequence[Model], *, whale_btc: float, known: KnownAddresses = NOTHING_KNOWN
+) -> Backtest:
     """Replay the traffic in order of time, in the context that it would have made, and score it with each model.
 
-    The first two windows have no context, as after a cold start.
+    `known` is what is known of addresses. The first two windows have no context, as after a cold start.
     """
     windows = list(replay(sorted(traffic.transactions, key=lambda tx: (tx.seen_at, tx.txid))))
-    detectors = default_detectors(whale_btc=whale_btc)
+    detectors = default_detectors(whale_btc=whale_btc, known=known)
 
     def alerts(model: Model, window: ReplayedWindow) -> list[Score]:
         scores = score_features(
@@ -73,7 +76,7 @@ def backtest(traffic: Labelled, models: Sequence[Model], *, whale_btc: float) ->
 
 
 def _kinds(scores: Any) -> Counter[str]:
-    return Counter(kind for score in scores for kind in {r.kind for r in score.reasons if alerting([r])} or {"forest"})
+    return Counter(kind for score in scores for kind in raising(r.kind for r in score.reasons) or {"forest"})
 
 
 def _as_dict(score: Score) -> dict[str, Any]:

@@ -83,16 +83,75 @@ def backtest(
     from txwatch.detection.registry import ModelRegistry
     from txwatch.evaluation.backtest import backtest as replayed
     from txwatch.evaluation.labelled import read_labelled
+    from txwatch.labels.known_addresses import StoredAddresses
+    from txwatch.store.database import connect
 
     settings = Settings()
     registry = ModelRegistry.of(settings.home, settings.require_database_url(), settings.mlflow_tracking_uri)
     traffic = read_labelled(_existing([capture]))
     loaded = [registry.named(name.strip()) for name in models.split(",")]
-    result = replayed(traffic, loaded, whale_btc=settings.whale_btc)
+    with connect(settings.require_database_url(), application="txwatch backtest") as connection:
+        known = StoredAddresses.on(connection)
+        result = replayed(traffic, loaded, whale_btc=settings.whale_btc, known=known)
     if as_json:
         print(json.dumps(result.as_dict()))
         return
     _print_backtest(result)
+
+
+def evaluate_day(
+    hours: Annotated[float, typer.Option(help="How long the day is.")] = 24.0,
+    train_hours: Annotated[float, typer.Option(help="Hours before it, which the model is trained on.")] = 24.0,
+    regime: Annotated[str, typer.Option(help="2024-03, 2024-10 or 2025-07.")] = "2024-03",
+    rate: Annotated[float | None, typer.Option(help="Transactions a second; the regime's own by default.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
+    """A simulated day through scoring, alerts and planned messages, and the same day without plants.
+
+    Prints for each day: transactions, alerts and messages, the forest's alerts an hour beside their budget, which
+    planted fee accidents and whales would not have reached the chat, and for each kind how many were found, alerted,
+    sent alone or in digests, how long after (99 %), precision and recall. Needs no database and no network, and takes
+    minutes. Exit status 1 if a planted fee accident or whale was not delivered.
+    """
+    from txwatch.evaluation.day import DayOptions
+    from txwatch.evaluation.day import evaluate_day as simulated
+
+    settings = Settings()
+    result = simulated(
+        DayOptions(
+            regime,
+            hours,
+            train_hours,
+            rate,
+            alerts_per_hour=settings.alerts_per_hour,
+            whale_btc=settings.whale_btc,
+        )
+    )
+    if as_json:
+        print(json.dumps(result))
+    else:
+        for name in ("with_plants", "without_plants"):
+            _print_day(name.replace("_", " "), result[name])
+    raise typer.Exit(1 if result["with_plants"]["undelivered"] else 0)
+
+
+def _print_day(name: str, day: dict[str, Any]) -> None:
+    console.print(
+        f"{day['hours']:g} hours {name}: {day['transactions']:,} transactions, {day['alerts']} alerts in"
+        f" {day['messages']} messages; the forest's are {day['forest_alerts_per_hour']:.1f} an hour of"
+        f" {day['budget']:g}; {len(day['undelivered'])} planted fee accidents and whales did not arrive"
+    )
+    columns = ("found", "alerts", "sent_alone", "in_digests", "sent_after_s_p99", "planted", "recall", "precision")
+    table = Table("kind", *(column.replace("_", " ") for column in columns))
+    for kind, figures in day["kinds"].items():
+        table.add_row(kind, *(_cell(figures.get(column)) for column in columns))
+    console.print(table)
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
 def _existing(paths: Sequence[Path]) -> list[Path]:

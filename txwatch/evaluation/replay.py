@@ -6,7 +6,7 @@ The contexts are the same as in production: those as of two windows before, of t
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from txwatch.windows import WINDOW, context_window, window_range, window_start
 from txwatch.wire.transaction import Transaction
 
 _DAY = timedelta(hours=24)
+_CLEAR_EVERY = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class _History:
     def __init__(self) -> None:
         self._buckets: deque[NetworkBucket] = deque()
         self._activity: dict[str, tuple[_Bucket, ...]] = {}
+        self._cleared_at = datetime.min.replace(tzinfo=UTC)
 
     def context(self, as_of: datetime, transactions: Sequence[Transaction]) -> Context:
         if not self._buckets or as_of < self._buckets[0].window_start:
@@ -90,6 +92,19 @@ class _History:
             self._buckets.popleft()
         for address, bucket in _participations(start, transactions).items():
             self._activity[address] = (*self._activity.get(address, ()), bucket)
+        if start - self._cleared_at >= _CLEAR_EVERY:
+            self._forget(start)
+
+    def _forget(self, start: datetime) -> None:
+        """Drop what has left the trailing day, so that long traffic needs no more memory than a day of it."""
+        oldest = start - _DAY - 2 * WINDOW
+        kept = (
+            (address, buckets if buckets[0].start >= oldest else tuple(b for b in buckets if b.start >= oldest))
+            for address, buckets in self._activity.items()
+            if buckets[-1].start >= oldest
+        )
+        self._activity = dict(kept)
+        self._cleared_at = start
 
     def _sum(self, address: str, since: datetime, as_of: datetime) -> AddressActivity | None:
         parts = [bucket for bucket in self._activity[address] if since <= bucket.start <= as_of]

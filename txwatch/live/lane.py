@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from txwatch.alerts.chats import Chats
-from txwatch.detection.detectors import default_detectors
+from txwatch.detection.detectors import CurrentDetectors
 from txwatch.detection.registry import ModelRegistry
 from txwatch.ingest.worker import IngestWorker, Shift
 from txwatch.live.champion import Champion, Registry
@@ -37,7 +37,7 @@ class LiveLane:
         self._delivery = Delivery(lambda: chats.dispatcher(database_url)) if chats.ids else None
         scoring = LiveScoring(
             lambda: self.champion.model,
-            default_detectors(whale_btc=whale_btc),
+            CurrentDetectors(whale_btc),
             chats.ids,
             self._delivery.wake if self._delivery else lambda: None,
         )

@@ -24,7 +24,7 @@ class LiveScoring:
     """
 
     champion: Callable[[], Model | None]
-    detectors: Sequence[Detector]
+    detectors: Callable[[Connection], Sequence[Detector]]
     chats: Sequence[str] = ()
     raised: Callable[[], None] = lambda: None
     clock: Clock = utc_now
@@ -35,9 +35,10 @@ class LiveScoring:
         model = self.champion()
         if model is None:
             return None
+        detectors = self.detectors(connection)
         alerts: list[Alert] = []
         for batch, context in self._context_on(connection).split(transactions):
-            scores = score(batch, context, model, self.detectors)
+            scores = score(batch, context, model, detectors)
             insert_scores(connection, scores, model.version, context.network.version, lane="live")
             scored = (ScoredTransaction(one, tx.source, model.version) for one, tx in zip(scores, batch, strict=True))
             alerts += raise_alerts(scored, self.clock())

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from txwatch.queries.explanations import Explanation, explanations
-from txwatch.queries.flows import Flow, flow_of
+from txwatch.queries.flows import WORDS, Flow
 from txwatch.queries.paging import DEFAULT_LIMIT, Page, Position, bounds, page_of
 from txwatch.queries.rows import dicts, rows_as
 from txwatch.store.database import Connection
@@ -142,7 +142,7 @@ def _whale(row: dict[str, Any]) -> WhaleMove:
         fee_sat=row["fee_sat"],
         input_count=row["input_count"],
         output_count=row["output_count"],
-        flow=flow_of(senders, receivers, {}),
+        flow=WORDS[row["flow"]],
         senders=list(dict.fromkeys(senders))[:5],
         receivers=list(dict.fromkeys(a for a in receivers if a not in set(senders)))[:5],
         reasons=reasons,

@@ -1,21 +1,18 @@
-"""The direction of a movement, from what is known of the addresses on both sides."""
+"""The direction of a whale's movement, in the words of pages and answers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Literal
+
+from txwatch.labels.flows import FlowClass
 
 Flow = Literal["inflow", "outflow", "internal", "between exchanges", "unknown"]
 FLOWS: tuple[Flow, ...] = ("inflow", "outflow", "internal", "between exchanges", "unknown")
 
-
-def flow_of(senders: Iterable[str], receivers: Iterable[str], entities: Mapping[str, str]) -> Flow:
-    """The flow of a movement. `entities` names the exchange or service of each address that is known.
-
-    Into or out of a known entity, within one, or between two; what returns to its sender says nothing.
-    """
-    sources = {entities[address] for address in senders if address in entities}
-    targets = {entities[address] for address in receivers if address in entities}
-    if sources and targets:
-        return "between exchanges" if targets - sources else "internal"
-    if targets:
-        return "inflow"
-    return "outflow" if sources else "unknown"
+WORDS: Mapping[FlowClass, Flow] = {
+    "exchange_in": "inflow",
+    "exchange_out": "outflow",
+    "internal_move": "internal",
+    "exchange_to_exchange": "between exchanges",
+    "unknown": "unknown",
+}
+"""Of each class of `txwatch.labels.flows`."""

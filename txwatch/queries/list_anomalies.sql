@@ -3,9 +3,11 @@ SELECT
     txid, seen_at, score, threshold, reasons, model_version, lane, scored_at,
     value_sat, fee_sat, fee_sat::float8 / vsize AS fee_rate, input_count, output_count,
     CASE WHEN %(kind)s = 'whale' THEN inputs ELSE '[]' END AS inputs,
-    CASE WHEN %(kind)s = 'whale' THEN outputs ELSE '[]' END AS outputs
+    CASE WHEN %(kind)s = 'whale' THEN outputs ELSE '[]' END AS outputs,
+    coalesce(flow, 'unknown') AS flow
 FROM transaction_scores AS found
 JOIN transactions USING (txid, seen_at)
+LEFT JOIN (SELECT txid, flow FROM whale_moves) AS moves USING (txid)
 WHERE
     is_anomaly
     AND lane <> 'shadow'

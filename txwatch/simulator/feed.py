@@ -135,7 +135,7 @@ class LocalFeed:
             await asyncio.sleep(TICK_SECONDS)
 
     def _send(self, played: Played) -> None:
-        transaction = self._chain.served(played.message, played.at)
+        transaction = self._chain.served(played.message, played.at, played.replaces)
         if self._truth is not None and transaction is not None and played.labels:
             line = {"txid": transaction.txid, "labels": played.labels, "at": played.at.isoformat()}
             self._truth.write(msgspec.json.encode(line) + b"\n")

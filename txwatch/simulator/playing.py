@@ -14,17 +14,19 @@ import msgspec
 from txwatch.captures import CapturedMessage, read_capture
 from txwatch.simulator.chain import read_transaction
 from txwatch.simulator.regimes import regime_named
+from txwatch.simulator.replacing import REPLACED_SHARE
 from txwatch.simulator.traffic import Simulator
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class Played(NamedTuple):
-    """One message and when it was due (UTC); `labels` say what is known about it."""
+    """One message and when it was due (UTC); `labels` say what is known about it, `replaces` whose coins it spends."""
 
     at: datetime
     message: bytes
     labels: tuple[str, ...]
+    replaces: str | None = None
 
 
 class Playlist:
@@ -35,7 +37,15 @@ class Playlist:
     FileNotFoundError for a capture that is not there.
     """
 
-    def __init__(self, *, capture: Path | None, rate: float | None, regime: str, seed: int) -> None:
+    def __init__(
+        self,
+        *,
+        capture: Path | None,
+        rate: float | None,
+        regime: str,
+        seed: int,
+        replaced_share: float = REPLACED_SHARE,
+    ) -> None:
         regimes_rate = regime_named(regime).transactions_per_second
         if rate is not None and not 0 < rate < inf:
             raise ValueError(f"rate is {rate}, it must be a number above 0, in transactions a second")
@@ -43,7 +53,7 @@ class Playlist:
             raise FileNotFoundError(f"no capture at {capture}")
         self._capture_rate = rate or regimes_rate
         self._simulated_rate = rate if capture is None else None
-        self._regime, self._seed = regime, seed
+        self._regime, self._seed, self._replaced_share = regime, seed, replaced_share
         self._captured: Iterator[CapturedMessage] = iter(()) if capture is None else read_capture(capture)
         self._start: datetime | None = None
         self._next: CapturedMessage | None = None
@@ -75,9 +85,15 @@ class Playlist:
             yield Played(at, restamped(captured.message, now), tuple(captured.labels))
         if self._simulator is None:
             start = self._captured_at(self._start)
-            self._simulator = Simulator(self._regime, seed=self._seed, start=start, rate=self._simulated_rate)
+            self._simulator = Simulator(
+                self._regime,
+                seed=self._seed,
+                start=start,
+                rate=self._simulated_rate,
+                replaced_share=self._replaced_share,
+            )
         for transaction in self._simulator.until(now):
-            yield Played(transaction.at, transaction.message, transaction.labels)
+            yield Played(transaction.at, transaction.message, transaction.labels, transaction.replaces)
 
     def _captured_at(self, start: datetime) -> datetime:
         return start + timedelta(seconds=self._played / self._capture_rate)

@@ -16,6 +16,7 @@ from txwatch.simulator.forms import FeedMessage, FeedTransaction, encode
 from txwatch.simulator.ordinary import OrdinaryTraffic
 from txwatch.simulator.plants import BUILDERS, PLANTS_PER_HOUR, label, schedule
 from txwatch.simulator.regimes import regime_named
+from txwatch.simulator.replacing import REPLACED_KINDS, Replacements
 from txwatch.simulator.spending import Draft
 
 _SECONDS_A_BLOCK = 64
@@ -23,7 +24,10 @@ _ORDINARY = ""
 
 
 class SimulatedTransaction(NamedTuple):
-    """One transaction: `message` is a `utx` message as the feed sends it, `at` its arrival (UTC)."""
+    """One transaction: `message` is a `utx` message as the feed sends it, `at` its arrival (UTC).
+
+    `replaces` is the txid of an earlier one whose coins it spends, for a higher fee: only one of the two can be mined.
+    """
 
     at: datetime
     message: bytes
@@ -31,13 +35,15 @@ class SimulatedTransaction(NamedTuple):
     txid: str
     fee_sat: int
     weight: int
+    replaces: str | None = None
 
 
 class Simulator:
     """Traffic of one regime from a moment on. The same seed, start and rates give the same messages.
 
     `rate` is in transactions a second, the regime's own by default; plants come on top of it. `plants` False plants
-    nothing; `plants_per_hour` replaces the default rates. Raises ValueError for an unknown regime or plant, for a
+    nothing; `plants_per_hour` replaces the default rates. `replaced_share` of the whales are soon sent again for a
+    higher fee, on top of all rates, with the same labels. Raises ValueError for an unknown regime or plant, for a
     start without time zone and for a rate that is not positive.
     """
 
@@ -50,6 +56,7 @@ class Simulator:
         rate: float | None = None,
         plants: bool = True,
         plants_per_hour: Mapping[str, float] = PLANTS_PER_HOUR,
+        replaced_share: float = 0.0,
     ) -> None:
         if start.tzinfo is None:
             raise ValueError("start has no time zone")
@@ -61,7 +68,7 @@ class Simulator:
         identity = f"{regime}/{seed}/{self.start.isoformat()}".encode()
         self._txids = sha256(identity)
         entropy = np.random.SeedSequence(int.from_bytes(self._txids.digest()[:16]))
-        arrivals, ordinary, planting, scheduling = map(np.random.default_rng, entropy.spawn(4))
+        arrivals, ordinary, planting, scheduling, replacing = map(np.random.default_rng, entropy.spawn(5))
         self._planting = Draws(planting)
         self._traffic = OrdinaryTraffic(self.regime, Draws(ordinary))
         self._count = 0
@@ -70,21 +77,36 @@ class Simulator:
             schedule(Draws(scheduling), plants_per_hour if plants else {}),
         )
         self._next = next(self._due)
+        self._replacements = Replacements(Draws(replacing), replaced_share)
 
     def until(self, end: datetime) -> Iterator[SimulatedTransaction]:
         """Everything that arrives before `end` and has not been given yet, in order of arrival."""
         limit = (end - self.start).total_seconds()
-        while self._next[0] < limit:
-            seconds, kind = self._next
-            self._next = next(self._due)
-            yield self._transaction(self.start + timedelta(seconds=seconds), kind)
+        while min(self._next[0], self._replacements.next_at) < limit:
+            if self._replacements.next_at < self._next[0]:
+                yield self._replacement()
+            else:
+                seconds, kind = self._next
+                self._next = next(self._due)
+                yield self._transaction(seconds, kind)
 
-    def _transaction(self, at: datetime, kind: str) -> SimulatedTransaction:
+    def _transaction(self, seconds: float, kind: str) -> SimulatedTransaction:
+        at = self.start + timedelta(seconds=seconds)
         if kind == _ORDINARY:
             return self._finish(self._traffic.draft(), at, ())
-        return self._finish(BUILDERS[kind](self._planting, self._traffic), at, (label(kind),))
+        draft = BUILDERS[kind](self._planting, self._traffic)
+        sent = self._finish(draft, at, (label(kind),))
+        if kind in REPLACED_KINDS:
+            self._replacements.consider(seconds, sent.txid, sent.labels, draft)
+        return sent
 
-    def _finish(self, draft: Draft, at: datetime, labels: tuple[str, ...]) -> SimulatedTransaction:
+    def _replacement(self) -> SimulatedTransaction:
+        seconds, txid, labels, draft = self._replacements.pop()
+        return self._finish(draft, self.start + timedelta(seconds=seconds), labels, txid)
+
+    def _finish(
+        self, draft: Draft, at: datetime, labels: tuple[str, ...], replaces: str | None = None
+    ) -> SimulatedTransaction:
         self._count += 1
         digest = self._txids.copy()
         digest.update(self._count.to_bytes(8))
@@ -104,7 +126,7 @@ class Simulator:
             draft.outputs,
         )
         message = encode(FeedMessage("utx", transaction))
-        return SimulatedTransaction(at, message, labels, txid, draft.fee_sat, sizes.weight)
+        return SimulatedTransaction(at, message, labels, txid, draft.fee_sat, sizes.weight, replaces)
 
 
 def arrival_seconds(generator: np.random.Generator, rate: float, dispersion: float) -> Iterator[float]:

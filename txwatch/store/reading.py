@@ -1,5 +1,6 @@
 """Reading stored transactions back as the values that were landed."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -27,6 +28,12 @@ def read_transaction(connection: Connection, txid: str) -> Transaction | None:
     """One transaction, or None when it was never landed."""
     row = connection.execute(_SELECT + " WHERE txid = %s", [txid]).fetchone()
     return None if row is None else _transaction(row)
+
+
+def read_named_transactions(connection: Connection, txids: Sequence[str]) -> list[Transaction]:
+    """Those of these transactions that are stored, ordered by txid."""
+    rows = connection.execute(_SELECT + " WHERE txid = ANY(%s) ORDER BY txid", [list(txids)])
+    return [_transaction(row) for row in rows]
 
 
 def _transaction(row: tuple[Any, ...]) -> Transaction:

@@ -287,6 +287,54 @@ telegram_requests = sa.Table(
     sa.Index("ix_telegram_requests_chat_id_started_at", "chat_id", "started_at"),
 )
 
+labels = sa.Table(
+    "labels",
+    metadata,
+    sa.Column("address", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text, primary_key=True, comment="who says so"),
+    sa.Column("entity", sa.Text, nullable=False, index=True, comment="whom it belongs to"),
+    sa.Column("category", sa.Text, nullable=False, comment="exchange, mixing_service, ..., unknown"),
+    sa.Column("confidence", sa.Text, nullable=False, comment="GraphSense's words for it, or unknown"),
+    sa.Column("note", sa.Text, nullable=False, comment="what the source says besides"),
+    sa.Column("changed_on", sa.Date, comment="by the source itself"),
+    sa.Column("imported_at", _time, nullable=False, comment="when it last said something else than before"),
+)
+
+watch_list = sa.Table(
+    "watch_list",
+    metadata,
+    sa.Column("address", sa.Text, primary_key=True),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("added_at", _time, nullable=False),
+)
+
+label_changes = sa.Table(
+    "label_changes",
+    metadata,
+    sa.Column("id", sa.SmallInteger, primary_key=True, server_default="1"),
+    sa.Column("version", BIGINT, nullable=False, comment="of labels and watch list together"),
+    sa.Column("changed_at", _time, nullable=False),
+    sa.CheckConstraint("id = 1", name="one_row"),
+)
+
+whale_moves = sa.Table(
+    "whale_moves",
+    metadata,
+    sa.Column("txid", sa.Text, primary_key=True),
+    sa.Column("seen_at", _time, nullable=False),
+    sa.Column("moved_sat", BIGINT, nullable=False, comment="what likely changed hands"),
+    sa.Column("flow", sa.Text, nullable=False),
+    sa.Column("senders", ARRAY(sa.Text), nullable=False, comment="entities that paid, as far as known"),
+    sa.Column("receivers", ARRAY(sa.Text), nullable=False, comment="entities that were paid"),
+    sa.Column("sources", ARRAY(sa.Text), nullable=False, comment="of the labels that say so"),
+    sa.CheckConstraint(
+        "flow IN ('exchange_in', 'exchange_out', 'internal_move', 'exchange_to_exchange', 'unknown')",
+        name="flow_is_known",
+    ),
+    sa.Index("ix_whale_moves_seen_at_txid", "seen_at", "txid"),
+    sa.Index("ix_whale_moves_flow_seen_at_txid", "flow", "seen_at", "txid"),
+)
+
 health_checks = sa.Table(
     "health_checks",
     metadata,

@@ -59,6 +59,12 @@ class Transaction(msgspec.Struct, frozen=True):
     source: Source = "feed"
 
     @property
+    def addresses(self) -> set[str]:
+        """Every address that it spends from or pays to."""
+        spent = {coin.addr for coin in self.inputs if coin.addr is not None}
+        return spent | {coin.addr for coin in self.outputs if coin.addr is not None}
+
+    @property
     def fee_rate(self) -> float | None:
         """sat/vB, None when the fee is unknown."""
         return None if self.fee_sat is None else self.fee_sat / self.vsize

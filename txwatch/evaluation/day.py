@@ -1,0 +1,242 @@
+"""A simulated day, end to end but for the network: a model trained on the hours before, every transaction through the
+one scoring path in the context that it would have had, its alerts raised, and a chat that plans what to send.
+
+The clock is the traffic's own: nothing waits. Beside the day with plants stands the same one without.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from txwatch.alerts.kinds import kind_named
+from txwatch.alerts.raising import Alert, ScoredTransaction, first_of_events, raise_alerts
+from txwatch.detection.detectors import Detector, default_detectors
+from txwatch.detection.forest import TREES
+from txwatch.detection.kinds import KINDS
+from txwatch.detection.model import Model
+from txwatch.detection.reasons import SAT
+from txwatch.detection.score import Score, score_features
+from txwatch.detection.training import train
+from txwatch.evaluation.chat import PlannedChat
+from txwatch.evaluation.planted import SEED, START
+from txwatch.evaluation.replay import ReplayedWindow, replay, replayed_features
+from txwatch.simulator.plants import label
+from txwatch.simulator.traffic import Simulator
+from txwatch.wire.messages import UnconfirmedTransaction, decode
+from txwatch.wire.transaction import Transaction, from_wire
+
+PLANTS_PER_HOUR: Mapping[str, float] = {
+    "fee_accident": 2.0,
+    "whale": 6.0,
+    "coinjoin": 12.0,
+    "dormant_round_move": 1.0,
+    "dust_storm": 0.5,
+}
+"""What is planted in the day, in events an hour: a dust storm is 20 to 60 transactions."""
+LANDED_AFTER = timedelta(milliseconds=350)
+"""A batch is closed 250 ms after its first transaction, and takes some time to be scored and committed."""
+MUST_ARRIVE = ("fee_accident", "whale")
+"""Kinds of plants of which none may be missed."""
+
+
+@dataclass(frozen=True)
+class DayOptions:
+    """What a day depends on. `rate` in transactions a second, None for the regime's own.
+
+    `train_hours` should be a day: what addresses did in the trailing day fills up until then, so that the hours after a
+    shorter training are unlike it, and alert more often than the budget says.
+    """
+
+    regime: str = "2024-03"
+    hours: float = 24.0
+    train_hours: float = 24.0
+    rate: float | None = None
+    alerts_per_hour: float = 12.0
+    whale_btc: float = 500.0
+    seed: int = SEED
+    trees: int = TREES
+
+
+@dataclass
+class Day:
+    """What was sent and what came of it."""
+
+    options: DayOptions
+    transactions: int = 0
+    labels: dict[str, str] = field(default_factory=dict)
+    """The label of each plant by txid."""
+    real_whales: set[str] = field(default_factory=set)
+    """Plants that moved at least what a whale does."""
+    storms: list[set[str]] = field(default_factory=list)
+    """The transactions of each planted dust storm."""
+    found: dict[str, set[str]] = field(default_factory=dict)
+    """The kinds found in each transaction in which any was, tags as well; `forest` among them."""
+    alerts: dict[str, Alert] = field(default_factory=dict)
+    chat: PlannedChat = field(default_factory=PlannedChat)
+
+    def planted(self, kind: str) -> set[str]:
+        """The txids of the plants of a kind."""
+        return {txid for txid, known in self.labels.items() if known == label(kind)}
+
+    def undelivered(self) -> list[str]:
+        """Plants of the kinds that must arrive, and did not."""
+        return sorted(txid for kind in MUST_ARRIVE for txid in self.planted(kind) - self.chat.sent.keys())
+
+    def forest_alerts_per_hour(self) -> float:
+        """Alerts that the forest raised, alone or together with a detector."""
+        return sum("forest" in alert.kinds for alert in self.alerts.values()) / self.options.hours
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "transactions": self.transactions,
+            "hours": self.options.hours,
+            "alerts": len(self.alerts),
+            "alerts_per_hour": len(self.alerts) / self.options.hours,
+            "forest_alerts_per_hour": self.forest_alerts_per_hour(),
+            "budget": self.options.alerts_per_hour,
+            "messages": self.chat.messages,
+            "undelivered": self.undelivered(),
+            "kinds": {kind: self._figures(kind) for kind in self._kinds()},
+        }
+
+    def _kinds(self) -> list[str]:
+        seen = {kind for kinds in self.found.values() for kind in kinds}
+        planted = {known.removeprefix("plant:") for known in self.labels.values()}
+        return [kind for kind in KINDS if kind in seen | planted]
+
+    def _figures(self, kind: str) -> dict[str, Any]:
+        found = {txid for txid, kinds in self.found.items() if kind in kinds}
+        alerted = {txid for txid in found if txid in self.alerts}
+        sent = Counter(self.chat.sent[txid].how for txid in alerted if txid in self.chat.sent)
+        figures: dict[str, Any] = {
+            "found": len(found),
+            "alerts": len(alerted),
+            "sent_alone": sent["alone"],
+            "in_digests": sent["digest"],
+            "sent_after_s_p99": self._sent_after(alerted),
+        }
+        if kind == "dust_storm":
+            # A storm is one event, told once.
+            told = sum(bool(storm & found) for storm in self.storms)
+            return figures | _rates(len(self.storms), told, len(found), len(found & self.planted(kind)))
+        truth = self.real_whales if kind == "whale" else self.planted(kind)
+        if not truth and label(kind) not in {label(planted) for planted in PLANTS_PER_HOUR}:
+            return figures
+        return figures | _rates(len(truth), len(found & truth), len(found), len(found & truth))
+
+    def _sent_after(self, txids: set[str]) -> float | None:
+        waits = [
+            (self.chat.sent[txid].at - self.alerts[txid].seen_at).total_seconds()
+            for txid in txids
+            if txid in self.chat.sent and self.chat.sent[txid].how == "alone"
+        ]
+        return round(float(np.quantile(waits, 0.99)), 2) if waits else None
+
+
+def evaluate_day(options: DayOptions) -> dict[str, Any]:
+    """The figures of a day with plants and of one without, whose models were trained on the hours before each."""
+    return {
+        "plants_per_hour": dict(PLANTS_PER_HOUR),
+        "with_plants": simulate_day(options, PLANTS_PER_HOUR).as_dict(),
+        "without_plants": simulate_day(options, {}).as_dict(),
+    }
+
+
+def simulate_day(options: DayOptions, plants_per_hour: Mapping[str, float]) -> Day:
+    """One day after its hours of training, which hold plants at the same rates."""
+    day = Day(options)
+    begins = START + timedelta(hours=options.train_hours)
+    ends = begins + timedelta(hours=options.hours)
+    detectors = default_detectors(whale_btc=options.whale_btc)
+    before: list[NDArray[np.float64]] = []
+    model: Model | None = None
+    told: dict[str, list[datetime]] = {}
+    for window in replay(_traffic(options, plants_per_hour, day, begins, ends)):
+        if window.start < begins:
+            before.append(replayed_features([window]))
+            continue
+        if model is None:
+            model = _trained(np.concatenate(before), begins, options)
+            before.clear()
+        _live_through(day, window, model, detectors, told)
+    day.chat.until(ends + timedelta(hours=1))
+    return day
+
+
+def _live_through(
+    day: Day, window: ReplayedWindow, model: Model, detectors: list[Detector], told: dict[str, list[datetime]]
+) -> None:
+    scores = score_features(
+        window.transactions, window.batch, window.features, window.context.network, model, detectors
+    )
+    day.transactions += len(scores)
+    for score in scores:
+        if kinds := _kinds_of(score):
+            day.found[score.txid] = kinds
+        if score.is_anomaly:
+            now = score.seen_at + LANDED_AFTER
+            alerts = first_of_events(raise_alerts([ScoredTransaction(score, "feed", model.version)], now), told)
+            day.chat.take(alerts)
+            for alert in alerts:
+                day.alerts[alert.alert_key] = alert
+                for kind in alert.kinds:
+                    if kind_named(kind).one_alert_within is not None:
+                        told.setdefault(kind, []).append(alert.seen_at)
+
+
+def _kinds_of(score: Score) -> set[str]:
+    kinds = {reason.kind for reason in score.reasons}
+    return kinds | {"forest"} if score.score >= score.threshold else kinds
+
+
+def _traffic(
+    options: DayOptions, plants_per_hour: Mapping[str, float], day: Day, begins: datetime, ends: datetime
+) -> Iterator[Transaction]:
+    """The transactions as the feed would bring them, one at a time; what is planted in the day is noted."""
+    simulator = Simulator(
+        options.regime, seed=options.seed, start=START, rate=options.rate, plants_per_hour=plants_per_hour
+    )
+    last_storm: datetime | None = None
+    for simulated in simulator.until(ends):
+        message = decode(simulated.message)
+        assert isinstance(message, UnconfirmedTransaction)  # noqa: S101 - the simulator sends nothing else
+        tx = from_wire(message.x, simulated.at, "feed")
+        if simulated.labels and simulated.at >= begins:
+            (known,) = simulated.labels
+            day.labels[tx.txid] = known
+            largest = max(output.value for output in tx.outputs)
+            if known in {label("whale"), label("dormant_round_move")} and largest >= options.whale_btc * SAT:
+                day.real_whales.add(tx.txid)
+            if known == label("dust_storm"):
+                if last_storm is None or simulated.at - last_storm > timedelta(minutes=5):
+                    day.storms.append(set())
+                day.storms[-1].add(tx.txid)
+                last_storm = simulated.at
+        yield tx
+
+
+def _trained(features: NDArray[np.float64], ends: datetime, options: DayOptions) -> Model:
+    trained = train(
+        features,
+        ends - timedelta(hours=options.train_hours),
+        ends,
+        alerts_per_hour=options.alerts_per_hour,
+        whale_btc=options.whale_btc,
+        seed=7,
+        trees=options.trees,
+    )
+    return Model("day", trained.pipeline, trained.card)
+
+
+def _rates(planted: int, hit: int, found: int, right: int) -> dict[str, Any]:
+    return {
+        "planted": planted,
+        "recall": hit / planted if planted else None,
+        "precision": right / found if found else None,
+    }

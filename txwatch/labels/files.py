@@ -1,0 +1,92 @@
+"""Labels out of files: GraphSense TagPacks (YAML), and CSV with the columns address, entity and source.
+
+Belongs here: what is the same for both. Nothing is imported of a file that cannot be read in full.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from txwatch.errors import UserError
+from txwatch.labels.label import Label
+
+_ADDRESS = re.compile(r"[13][1-9A-HJ-NP-Za-km-z]{25,34}|(bc1|BC1)[0-9A-Za-z]{6,87}")
+
+CATEGORY_OF_FILE: Mapping[str, str] = {
+    "exchange": "exchange",
+    "mining-pool": "miner",
+    "mixer": "mixing_service",
+    "mixing": "mixing_service",
+    "ofac": "sanction",
+    "ransomware": "ransomware",
+}
+"""The category of a CSV that does not say one, by how its name begins."""
+
+
+class LabelFileError(UserError):
+    """A file that does not hold labels, with the line or tag at fault."""
+
+
+@dataclass
+class LabelFile:
+    """What a file holds. `skipped` labels are of other currencies; `strange` says where no Bitcoin address stands.
+
+    Such a place does not make a file unreadable: official lists have them.
+    """
+
+    path: Path
+    labels: list[Label] = field(default_factory=list)
+    skipped: int = 0
+    strange: list[str] = field(default_factory=list)
+
+    def add(self, label: Label, place: str) -> None:
+        """Add a label, if it is of a Bitcoin address. `place` is its line or tag."""
+        address = bitcoin_address(label.address)
+        if address is None:
+            self.strange.append(f"{self.path}, {place}: {label.address[:100]!r} is no Bitcoin address")
+        else:
+            self.labels.append(msgspec.structs.replace(label, address=address))
+
+
+def read_labels(path: Path, category: str | None = None) -> LabelFile:
+    """The labels of a TagPack (`.yaml`, `.yml`) or a CSV (`.csv`). `category` is for those that do not say theirs.
+
+    Raises LabelFileError.
+    """
+    from txwatch.labels.comma_separated import read_csv
+    from txwatch.labels.tag_packs import read_tag_pack
+
+    readers = {".yaml": read_tag_pack, ".yml": read_tag_pack, ".csv": read_csv}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise LabelFileError(f"{path}: name a TagPack (.yaml) or a CSV (.csv); this is neither.")
+    if not path.is_file():
+        raise LabelFileError(f"{path}: there is no such file.")
+    try:
+        return reader(path, category)
+    except UnicodeDecodeError as error:
+        raise LabelFileError(f"{path}: byte {error.start} is no UTF-8.") from error
+
+
+def bitcoin_address(text: str) -> str | None:
+    """The address as transactions name it, None for what has not the form of one."""
+    if not _ADDRESS.fullmatch(text):
+        return None
+    # Bech32 may be written in capitals, for QR codes; nobody else's case may be changed.
+    return text.lower() if text.startswith("BC1") else text
+
+
+def category_of(path: Path) -> str | None:
+    """What the file's name says of its category."""
+    return next((c for begin, c in CATEGORY_OF_FILE.items() if path.stem.lower().startswith(begin)), None)
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines that are neither empty nor a comment, with their numbers from 1."""
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip() and not line.lstrip().startswith("#"):
+                yield number, line

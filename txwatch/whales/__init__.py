@@ -1,0 +1,1 @@
+"""The history of whales: large values that likely changed hands, and between whom."""

@@ -1,0 +1,103 @@
+"""Whales of the past: by flow, by entity, by time; and what flowed in and out of whom."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg.rows import class_row
+
+from txwatch.labels.flows import FlowClass
+from txwatch.store.database import Connection
+from txwatch.store.sql import statement
+
+
+@dataclass(frozen=True)
+class WhaleMove:
+    """A large value that likely changed hands, in satoshi, and between whom as far as labels say.
+
+    What is None has been removed by retention. `sources` are those of the labels.
+    """
+
+    txid: str
+    seen_at: datetime
+    moved_sat: int
+    flow: FlowClass
+    senders: list[str]
+    receivers: list[str]
+    sources: list[str]
+    value_sat: int | None
+    fee_sat: int | None
+    confirmed_height: int | None
+
+
+@dataclass(frozen=True)
+class FlowTotal:
+    """Whales of one flow: how many, and what they moved in all, in satoshi."""
+
+    flow: FlowClass
+    count: int
+    moved_sat: int
+
+
+@dataclass(frozen=True)
+class EntityTotal:
+    """What whales brought to and took from one entity, in satoshi, moves within it left out."""
+
+    entity: str
+    received_sat: int
+    sent_sat: int
+    count: int
+
+
+def list_whale_moves(
+    connection: Connection,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    flow: FlowClass | None = None,
+    entity: str | None = None,
+    min_moved_sat: int = 0,
+    before: tuple[datetime, str] | None = None,
+    limit: int = 50,
+) -> list[WhaleMove]:
+    """Whales seen in [since, until), the newest first. `before` is time and txid of the last row of the page before.
+
+    `entity` is one of those that paid or were paid, by the name that labels give it.
+    """
+    moment, txid = before or (None, None)
+    with connection.cursor(row_factory=class_row(WhaleMove)) as cursor:
+        return cursor.execute(
+            statement(__file__, "list_whale_moves"),
+            {
+                "since": since,
+                "until": until,
+                "flow": flow,
+                "entity": entity,
+                "least": min_moved_sat,
+                "before": moment,
+                "before_txid": txid,
+                "limit": limit,
+            },
+        ).fetchall()
+
+
+def largest_whale_moves(connection: Connection, since: datetime, limit: int = 10) -> list[WhaleMove]:
+    """The whales seen since a moment that moved most, moves within one entity left out."""
+    with connection.cursor(row_factory=class_row(WhaleMove)) as cursor:
+        return cursor.execute(statement(__file__, "largest_whale_moves"), {"since": since, "limit": limit}).fetchall()
+
+
+def flow_totals(connection: Connection, since: datetime, until: datetime) -> list[FlowTotal]:
+    """What whales seen in [since, until) moved, by flow, the largest first."""
+    with connection.cursor(row_factory=class_row(FlowTotal)) as cursor:
+        return cursor.execute(statement(__file__, "flow_totals"), {"since": since, "until": until}).fetchall()
+
+
+def entity_totals(connection: Connection, since: datetime, until: datetime, limit: int = 50) -> list[EntityTotal]:
+    """What whales seen in [since, until) brought to and took from labelled entities, the largest in all first.
+
+    What several entities took part in counts for each of them.
+    """
+    with connection.cursor(row_factory=class_row(EntityTotal)) as cursor:
+        return cursor.execute(
+            statement(__file__, "entity_totals"), {"since": since, "until": until, "limit": limit}
+        ).fetchall()
