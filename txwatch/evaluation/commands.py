@@ -102,6 +102,7 @@ def backtest(
 def evaluate_day(
     hours: Annotated[float, typer.Option(help="How long the day is.")] = 24.0,
     train_hours: Annotated[float, typer.Option(help="Hours before it, which the model is trained on.")] = 24.0,
+    warm_hours: Annotated[float, typer.Option(help="Hours before that, which fill the trailing day.")] = 24.0,
     regime: Annotated[str, typer.Option(help="2024-03, 2024-10 or 2025-07.")] = "2024-03",
     rate: Annotated[float | None, typer.Option(help="Transactions a second; the regime's own by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
@@ -122,6 +123,7 @@ def evaluate_day(
             regime,
             hours,
             train_hours,
+            warm_hours,
             rate,
             alerts_per_hour=settings.alerts_per_hour,
             whale_btc=settings.whale_btc,

@@ -48,13 +48,15 @@ MUST_ARRIVE = ("fee_accident", "whale")
 class DayOptions:
     """What a day depends on. `rate` in transactions a second, None for the regime's own.
 
-    `train_hours` should be a day: what addresses did in the trailing day fills up until then, so that the hours after a
-    shorter training are unlike it, and alert more often than the budget says.
+    For `warm_hours` traffic goes by before training. Without them what addresses did in the trailing day still fills up
+    while the model is trained, and the hours after it are unlike what it has seen, and alert more often than the budget
+    says.
     """
 
     regime: str = "2024-03"
     hours: float = 24.0
     train_hours: float = 24.0
+    warm_hours: float = 24.0
     rate: float | None = None
     alerts_per_hour: float = 12.0
     whale_btc: float = 500.0
@@ -151,13 +153,16 @@ def evaluate_day(options: DayOptions) -> dict[str, Any]:
 def simulate_day(options: DayOptions, plants_per_hour: Mapping[str, float]) -> Day:
     """One day after its hours of training, which hold plants at the same rates."""
     day = Day(options)
-    begins = START + timedelta(hours=options.train_hours)
+    trains = START + timedelta(hours=options.warm_hours)
+    begins = trains + timedelta(hours=options.train_hours)
     ends = begins + timedelta(hours=options.hours)
     detectors = default_detectors(whale_btc=options.whale_btc)
     before: list[NDArray[np.float64]] = []
     model: Model | None = None
     told: dict[str, list[datetime]] = {}
     for window in replay(_traffic(options, plants_per_hour, day, begins, ends)):
+        if window.start < trains:
+            continue
         if window.start < begins:
             before.append(replayed_features([window]))
             continue
