@@ -33,7 +33,7 @@ def check(result: dict[str, Any], options: DayOptions) -> None:
 
 
 def test_two_hours_deliver_every_planted_accident_and_whale_within_the_budget() -> None:
-    options = DayOptions(hours=2, train_hours=3, warm_hours=1, rate=2.0, trees=200)
+    options = DayOptions(hours=2, train_hours=3, warm_hours=3, rate=2.0, trees=200)
     check(evaluate_day(options), options)
 
 
