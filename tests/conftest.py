@@ -159,7 +159,9 @@ def prepared(server_url: str, libraries_home: Path) -> str:
         for module in "dagster_mlflow", "mlflow.pyfunc", "mlflow.sklearn", "feast", "skops.io":
             import_module(module)
     url = copied_database(server_url, "template_txwatch")
-    preparation = Preparation(system_environment(libraries_home, url), libraries_home / "logs")
+    # MLflow writes where it worked last into this variable; here it makes the tables of another database.
+    environment = system_environment(libraries_home, url, MLFLOW_TRACKING_URI="")
+    preparation = Preparation(environment, libraries_home / "logs")
     preparation.wait()
     return database_name(url)
 
