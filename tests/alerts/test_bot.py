@@ -1,8 +1,7 @@
 """The bot answers commands and buttons in configured chats only, through the local Telegram."""
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,6 +11,7 @@ import httpx
 import pytest
 
 from tests.builders import transaction
+from tests.waiting import wait_until
 from txwatch.alerts.bot import AlertBot
 from txwatch.alerts.commands import HELP, answer
 from txwatch.alerts.dispatcher import Dispatcher
@@ -149,13 +149,6 @@ def phone() -> Iterator[Phone]:
         yield Phone(server.url, local)
 
 
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
 def test_the_bot_answers_its_chats_and_ignores_strangers(database_url: str, connection: Connection) -> None:
     now = utc_now()
     insert_alerts(connection, [whale(now)], [CHAT])
@@ -171,7 +164,7 @@ def test_the_bot_answers_its_chats_and_ignores_strangers(database_url: str, conn
         await asyncio.to_thread(phone.say, STRANGER, "/status")
         await asyncio.to_thread(phone.press, CHAT, alert.message_id, "noise")
         await asyncio.to_thread(phone.say, CHAT, "/top")
-        await asyncio.to_thread(until, lambda: len(phone.local.received) == 2)
+        await asyncio.to_thread(wait_until, lambda: len(phone.local.received) == 2, "both answers have arrived")
         stop.set()
         await bot
 

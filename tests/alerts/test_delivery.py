@@ -5,9 +5,8 @@ Time is injected and accelerated; the server counts its limits by the same clock
 
 import asyncio
 import multiprocessing
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -15,6 +14,7 @@ import pytest
 
 from tests.alerts.accelerated import ORIGIN, AcceleratedTime
 from tests.builders import transaction
+from tests.waiting import wait_until
 from txwatch.alerts.dispatcher import Dispatcher
 from txwatch.alerts.feedback import Verdict, read_precision, record_feedback
 from txwatch.alerts.kinds import Severity
@@ -134,13 +134,6 @@ def mine(connection: Connection, block_hash: str, *txids: str) -> None:
         "INSERT INTO confirmations (txid, block_hash) SELECT txid, %s FROM unnest(%s::text[]) AS t (txid)",
         [block_hash, list(txids)],
     )
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def test_each_alert_arrives_once_and_a_second_delivery_sends_nothing(telegram: Telegram) -> None:
@@ -286,13 +279,13 @@ def test_a_process_killed_between_request_and_record_leaves_it_uncertain(telegra
         target=deliver_in_a_process, args=(telegram.database_url, telegram.server.url, telegram.time, 60.0)
     )
     process.start()
-    wait_until(lambda: telegram.local.silences == 1)
+    wait_until(lambda: telegram.local.silences == 1, "the message was taken and not answered")
     assert telegram.states() == {key(1): "sending", key(2): "pending"}
     assert telegram.deliver(timedelta(seconds=1)) == Counter(), "the lock is held while the request is under way"
     process.kill()
     process.join()
 
-    wait_until(lambda: bool(telegram.deliver()))
+    wait_until(telegram.deliver, "somebody delivers")
     assert telegram.states() == {key(1): "uncertain", key(2): "sent"}
     assert "ended before it knew" in telegram.reason(key(1))
     first, second, digest = telegram.local.received
@@ -467,7 +460,7 @@ def test_a_dispatcher_that_runs_sends_what_is_committed_when_it_is_woken(telegra
             running = asyncio.create_task(dispatcher.run(stop))
             telegram.raise_alerts(alert(1))
             dispatcher.wake()
-            await asyncio.to_thread(wait_until, lambda: dispatcher.delivered["sent"] == 1)
+            await asyncio.to_thread(wait_until, lambda: dispatcher.delivered["sent"] == 1, "one is sent")
             stop.set()
             await running
 
@@ -492,10 +485,10 @@ def test_a_dispatcher_outlives_its_database_connection(telegram: Telegram) -> No
             )
             running = asyncio.create_task(dispatcher.run(stop))
             for n in range(3):
-                await asyncio.to_thread(wait_until, lambda: cut_off() > 0)
+                await asyncio.to_thread(wait_until, lambda: cut_off() > 0, "it is cut off")
                 telegram.raise_alerts(alert(n))
-                await asyncio.to_thread(wait_until, lambda n=n: bool(telegram.naming(key(n))))
-            await asyncio.to_thread(wait_until, lambda: set(telegram.states().values()) == {"sent"})
+                await asyncio.to_thread(wait_until, lambda n=n: bool(telegram.naming(key(n))), "it arrives")
+            await asyncio.to_thread(wait_until, lambda: set(telegram.states().values()) == {"sent"}, "all are sent")
             stop.set()
             await running
 

@@ -5,8 +5,7 @@ import re
 import shutil
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +17,7 @@ import yaml
 
 from tests.populated import Populated
 from tests.serving import serving, settings_of
+from tests.waiting import wait_until
 
 MONITORING = Path(__file__).parents[2] / "deploy/monitoring"
 
@@ -28,13 +28,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, f"not within {seconds:g} s"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +69,7 @@ def prometheus(populated: Populated, tmp_path_factory: pytest.TempPathFactory) -
                         return False
                     return bool(found) and float(found[0]["value"][1]) == 2 and bool(rates)
 
-                wait_for(scraped)
+                wait_until(scraped, "every target is scraped")
                 yield client
         finally:
             process.terminate()
@@ -111,7 +104,7 @@ def test_every_rule_evaluates(prometheus: httpx.Client) -> None:
         groups = prometheus.get("/api/v1/rules").json()["data"]["groups"]
         return [rule for group in groups for rule in group["rules"]]
 
-    wait_for(lambda: all(rule["health"] != "unknown" for rule in rules()))
+    wait_until(lambda: all(rule["health"] != "unknown" for rule in rules()), "every rule is evaluated")
     assert {rule["name"]: rule["health"] for rule in rules()} == {rule["name"]: "ok" for rule in rules()}
     assert len(rules()) >= 15
 
