@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import warnings
@@ -27,6 +26,7 @@ from blockchain_assets.definitions import build_defs
 from tests.conftest import database_named
 from tests.deploy.compose import PROJECT
 from tests.deploy.processes import Processes, quiet_environment
+from tests.ports import free_port
 from tests.waiting import wait_until
 from txwatch.clock import utc_now
 from txwatch.settings import Settings
@@ -89,11 +89,6 @@ class Cluster(NamedTuple):
     processes: Processes
     instance: dg.DagsterInstance
     graphql: str
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def site(database_url: str, home: Path, **settings: str) -> Site:

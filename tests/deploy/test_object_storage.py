@@ -1,6 +1,5 @@
 """MLflow's files in S3: its server as docker-compose.yml starts it, against moto's real HTTP server."""
 
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from moto.server import ThreadedMotoServer
 
 from tests.deploy import compose
 from tests.deploy.processes import Processes, quiet_environment
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 STORED = compose.read_env_file("deploy/docker/localstack.env")
@@ -59,11 +59,6 @@ def tracking_uri(database_url: str, s3: Any, tmp_path_factory: pytest.TempPathFa
         yield url
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 def is_healthy(url: str) -> bool:
     try:
         return httpx.get(f"{url}/health", timeout=5).is_success
@@ -80,6 +75,7 @@ import mlflow
 import msgspec
 import numpy as np
 import pandas as pd
+from tests.ports import free_port
 from txwatch.detection.forest import build_forest
 from txwatch.detection.model import ModelCard
 from txwatch.detection.registry import EXPERIMENT, ModelRegistry

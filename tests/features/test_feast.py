@@ -1,7 +1,6 @@
 """Feast over our own tables: features for training by time, and context and features online, in Postgres and Redis."""
 
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
@@ -14,6 +13,7 @@ import pytest
 from feature_repo.apply import apply
 from tests.builders import T0
 from tests.features.window_lane import materialize
+from tests.ports import free_port
 from txwatch.features.catalogue import feature_store, redis_connection, training_features
 from txwatch.features.context import NetworkContext
 from txwatch.features.contract import FEATURE_NAMES
@@ -70,13 +70,6 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield f"redis://127.0.0.1:{port}/0"
         finally:
             process.terminate()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def answers(port: int) -> None:

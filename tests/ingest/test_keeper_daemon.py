@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from tests.builders import numbered_utx
 from tests.conftest import Installation
 from tests.ingest.feed_server import Broadcast, scripted_feed
 from tests.ingest.following import has_landed, query, until
+from tests.ports import free_port
 from txwatch.clock import utc_now
 from txwatch.system.environment import PROJECT
 from txwatch.windows import WINDOW, window_key, window_start
@@ -31,11 +31,6 @@ START = window_start(utc_now()) - (2 * QUEUED + 2) * WINDOW
 @pytest.fixture(scope="module")
 def history_start() -> datetime:
     return START
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @asynccontextmanager

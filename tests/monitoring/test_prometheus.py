@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,18 +15,13 @@ import pytest
 import yaml
 
 from tests.populated import Populated
+from tests.ports import free_port
 from tests.serving import serving, settings_of
 from tests.waiting import wait_until
 
 MONITORING = Path(__file__).parents[2] / "deploy/monitoring"
 
 pytestmark = pytest.mark.skipif(shutil.which("prometheus") is None, reason="Prometheus is not installed")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from tests.builders import numbered_utx
 from tests.conftest import History, Installation, dagster_at
 from tests.feeds import CapturedFeed
-from tests.system.test_ports import free_port
+from tests.ports import free_port
 from tests.waiting import eventually, wait_until
 from txwatch.clock import MonotoneClock, utc_now
 from txwatch.ingest.worker import IngestWorker

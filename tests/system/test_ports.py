@@ -4,13 +4,8 @@ import socket
 
 import pytest
 
+from tests.ports import free_port
 from txwatch.system.ports import PortInUseError, require_free
-
-
-def free_port() -> int:
-    """A port of loopback that nobody uses."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def test_a_used_port_is_named_with_what_needs_it() -> None:
