@@ -124,7 +124,7 @@ class Scorer:
         return Scored(scores, model.version, context.network.version)
 
     def waterfall(self, txid: str) -> Waterfall | None:
-        """How the champion comes to the score of a stored transaction, None while it has no features."""
+        """How the champion comes to the score of a stored transaction, None when it was never landed."""
         with self._pool.connection() as connection:
             values = read_feature_values(connection, txid)
         if not values:
