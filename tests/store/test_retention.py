@@ -46,6 +46,7 @@ def test_what_is_old_goes_and_what_is_recent_stays(database_url: str) -> None:
                 " is_anomaly, reasons) SELECT txid, '1', 1, seen_at, 'live', 0.5, 0.6, false, '[]' FROM transactions"
                 " ON CONFLICT DO NOTHING"
             )
+        connection.execute("INSERT INTO recent_scores SELECT '1', unnest(%s::timestamptz[]), 7, '{}'", [[OLD, RECENT]])
         materialize(connection, MIDNIGHT - timedelta(minutes=5), MIDNIGHT + timedelta(minutes=5))
         connection.execute("ANALYZE transaction_features, address_activity")
         tables = [*BY_DAY, *(set(BY_ROW) - {"blocks"})]
