@@ -55,6 +55,7 @@ def test_what_is_old_goes_and_what_is_recent_stays(database_url: str) -> None:
                 "INSERT INTO confirmations (txid, block_hash) SELECT txid, %s FROM transactions WHERE seen_at = %s",
                 [f"{day:064x}", moment],
             )
+        connection.execute("INSERT INTO recent_scores SELECT '1', unnest(%s::timestamptz[]), 7, '{}'", [[OLD, RECENT]])
         materialize(connection, MIDNIGHT - timedelta(minutes=5), MIDNIGHT + timedelta(minutes=5))
         connection.execute("ANALYZE transaction_features, address_activity")
         tables = [*BY_DAY, *BY_ROW, "confirmations"]

@@ -79,7 +79,8 @@ def features_of(connection: Connection, transaction: Transaction) -> NDArray[np.
     The same as its window's, once that is computed, unless the context of then has a newer version by now.
     """
     ((batch, context),) = LiveContext(connection).split([transaction])
-    return transaction_features(TransactionBatch.of(batch), context)[0]
+    features: NDArray[np.float64] = transaction_features(TransactionBatch.of(batch), context)[0]
+    return features
 
 
 def stored_network(connection: Connection) -> NetworkLookup:

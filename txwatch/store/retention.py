@@ -22,6 +22,7 @@ from txwatch.store.days import drop_days
 BY_DAY = ("transaction_features", "address_activity")
 BY_ROW = {
     "transaction_scores": "seen_at",
+    "recent_scores": "as_of",
     "transactions": "seen_at",
     "network_baseline": "window_start",
     "address_windows": "window_start",
