@@ -88,7 +88,7 @@ def test_a_reason_says_value_percentile_and_direction() -> None:
         assert reason.percentile is not None
         direction = "more than" if reason.percentile >= 50 else "less than"
         assert f"({direction} " in reason.text
-        assert reason.text.endswith(" % of transactions learnt from)")
+        assert reason.text.endswith(" % of transactions)")
 
 
 def test_what_is_unknown_is_no_reason() -> None:

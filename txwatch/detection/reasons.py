@@ -98,5 +98,5 @@ def feature_reason(feature: str, value: float, percentile: float) -> Reason:
 
 def _place(percentile: float) -> str:
     if percentile >= 50:
-        return f"more than {min(percentile, 99):.0f} % of transactions learnt from"
-    return f"less than {min(100 - percentile, 99):.0f} % of transactions learnt from"
+        return f"more than {min(percentile, 99):.0f} % of transactions"
+    return f"less than {min(100 - percentile, 99):.0f} % of transactions"
