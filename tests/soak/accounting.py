@@ -122,7 +122,7 @@ def unmarked(lines: Sequence[Line], rows: Collection[str], alert_kinds: Mapping[
     return [
         message.txid
         for message in lines
-        if isinstance(message, SentMessage) and message.txid in rows
+        if isinstance(message, SentMessage) and message.txid is not None and message.txid in rows
         for kind in MUST_ALERT
         if any(label.endswith(kind) for label in message.labels) and kind not in alert_kinds.get(message.txid, ())
     ]
