@@ -116,7 +116,7 @@ class RecordedChain(Chain):
     """Mines what was sent, and writes down each block."""
 
     def __init__(self, record: Record, playlist: RecordedPlaylist, *, seed: int, mean_seconds: float) -> None:
-        super().__init__(seed=seed, start=utc_now(), mean_seconds=mean_seconds, kept_blocks=500)
+        super().__init__(seed=seed, start=utc_now(), mean_seconds=mean_seconds, kept_blocks=60)
         self._record = record
         self._playlist = playlist
         self._is_over = False

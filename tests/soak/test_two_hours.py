@@ -71,7 +71,7 @@ def sampled(home: Home, chaos: Chaos, memory: Memory) -> Iterator[None]:
 def is_scoring(home: Home) -> bool:
     """Whether the live lane scores what it lands."""
     with connect(home.database_url) as connection:
-        return bool(connection.execute("SELECT FROM transaction_scores WHERE lane = 'live' LIMIT 1").fetchone())
+        return bool(connection.execute("SELECT 1 FROM transaction_scores WHERE lane = 'live' LIMIT 1").fetchone())
 
 
 def settle(home: Home) -> float:
