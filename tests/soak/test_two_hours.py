@@ -30,7 +30,7 @@ pytestmark = pytest.mark.soak
 RATE = 20.0
 MINUTES = float(os.environ.get("TXWATCH_SOAK_MINUTES", "120"))
 SEED = int(os.environ.get("TXWATCH_SOAK_SEED", "1"))
-BLOCK_SECONDS = min(60.0, 4 * MINUTES)
+BLOCK_SECONDS = min(40.0, 4 * MINUTES)
 """On average. At 20 transactions a second this is a block that is far from full, as recovery needs it to be exact."""
 READY_SECONDS = 900.0
 SETTLED_SECONDS = 2_400.0
