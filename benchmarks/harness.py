@@ -7,10 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -42,10 +41,22 @@ class Measurement:
         above = self.at_least is None or self.value >= self.at_least
         return above and (self.at_most is None or self.value <= self.at_most)
 
-    def as_result(self) -> dict[str, Any]:
-        """As it is written to results.json."""
-        facts = asdict(self)
-        return {key: facts[key] for key in ("value", "unit", "baseline", "limit")}
+    @property
+    def goal(self) -> str:
+        """The goal in signs, empty without one."""
+        if self.at_least is not None:
+            return f"≥ {self.at_least:,.4g}"
+        return f"≤ {self.at_most:,.4g}" if self.at_most is not None else ""
+
+    @property
+    def over_baseline(self) -> str:
+        """The ratio to the baseline, empty without one."""
+        return f"{self.value / self.baseline:.2f}" if self.baseline else ""
+
+    @property
+    def over_limit(self) -> str:
+        """The ratio to the limit, empty without one."""
+        return f"{self.value / self.limit:.2f}" if self.limit else ""
 
 
 @dataclass

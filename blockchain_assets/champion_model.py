@@ -10,7 +10,9 @@ from resources.model_registry import ModelRegistryResource
 from txwatch.clock import utc_now
 from txwatch.detection.gate import CHECKS, GateCheck, Showing, judge, passes
 from txwatch.detection.registry import comparable_champion
-from txwatch.evaluation.examination import examine, read_held_out
+from txwatch.evaluation.examination import examine
+from txwatch.evaluation.held_out import read_held_out
+from txwatch.evaluation.judged import read_judged
 from txwatch.windows import window_start
 
 KEY = dg.AssetKey("champion_model")
@@ -27,9 +29,9 @@ def champion_model_asset(whale_btc: float) -> dg.AssetsDefinition:
         pool="models",
         automation_condition=dg.AutomationCondition.eager(),
         check_specs=[dg.AssetCheckSpec(name, asset=KEY, description=text) for name, text in CHECKS.items()],
-        description="Judges the challenger, beside the champion, on the windows that were held out of its training and"
-        " on known cases, and moves the alias @champion to it if it passes every check. Otherwise the champion stays,"
-        " and the checks say why.",
+        description="Judges the challenger, beside the champion, on the windows that were held out of its training, on"
+        " known cases and on alerts that people judged, and moves the alias @champion to it if it passes every check."
+        " Otherwise the champion stays, and the checks say why.",
     )
     def champion_model(
         context: dg.AssetExecutionContext, database: DatabaseResource, model_registry: ModelRegistryResource
@@ -44,6 +46,7 @@ def champion_model_asset(whale_btc: float) -> dg.AssetsDefinition:
             held_out = read_held_out(
                 connection, max(challenger.card.trained_to, window_start(now - JUDGED_ON)), window_start(now)
             )
+            judged = read_judged(connection)
         if not held_out:
             raise dg.Failure(
                 f"No window since {challenger.card.trained_to:%Y-%m-%d %H:%M} UTC has features, so there is nothing to"
@@ -51,7 +54,7 @@ def champion_model_asset(whale_btc: float) -> dg.AssetsDefinition:
                 allow_retries=False,
             )
         models = [challenger] if champion is None or champion.version == challenger.version else [challenger, champion]
-        showings = examine(models, held_out, whale_btc=whale_btc)
+        showings = examine(models, held_out, whale_btc=whale_btc, judged=judged)
         checks = judge(showings[0], showings[1] if len(showings) > 1 else None)
         decision = {
             "challenger": challenger.version,

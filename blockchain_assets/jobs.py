@@ -19,6 +19,10 @@ LONGEST_SHIFT_SECONDS = 2 * 60 * 60
 """A shift is an hour. A run whose process has died with its machine looks started for ever, and would keep its slot."""
 
 
+ASKED_FOR_AGAIN = {"dagster/max_retries": "0"}
+"""Of jobs whose sensor asks again by itself: launched again besides, they would run twice."""
+
+
 @dg.op(pool=INGEST_POOL, description="Follows the feed: lands, scores and alerts until the shift is over.")
 def follow_feed(context: dg.OpExecutionContext, ingestion: IngestionResource) -> None:
     from_now_on(run_id=context.run_id)
@@ -30,7 +34,11 @@ def follow_feed(context: dg.OpExecutionContext, ingestion: IngestionResource) ->
 @dg.job(
     name="ingest_shift",
     executor_def=dg.in_process_executor,
-    tags={"dagster/priority": INGEST_PRIORITY, "dagster/max_runtime": str(LONGEST_SHIFT_SECONDS)},
+    tags={
+        "dagster/priority": INGEST_PRIORITY,
+        "dagster/max_runtime": str(LONGEST_SHIFT_SECONDS),
+        **ASKED_FOR_AGAIN,
+    },
     description="One shift of the ingest worker. The keeper sensor launches the next before this one ends.",
 )
 def ingest_shift_job() -> None:
@@ -62,7 +70,7 @@ def deliver_pending(context: dg.OpExecutionContext, database: DatabaseResource, 
 @dg.job(
     name="deliver_alerts",
     executor_def=dg.in_process_executor,
-    tags={"dagster/priority": DELIVERY_PRIORITY},
+    tags={"dagster/priority": DELIVERY_PRIORITY, **ASKED_FOR_AGAIN},
     description="Delivers alerts that still wait: after a failure, a pause that Telegram asked for, or a mute.",
 )
 def deliver_alerts_job() -> None:

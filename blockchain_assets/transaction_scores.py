@@ -7,6 +7,8 @@ import dagster as dg
 from blockchain_assets.windows import SCORING_POOL, window_asset, window_span
 from resources.database import DatabaseResource
 from resources.model_registry import ModelRegistryResource
+from txwatch.clock import utc_now
+from txwatch.detection.recent_scores import publish_recent_scores
 from txwatch.detection.scoring import score_windows
 from txwatch.windows import window_range
 
@@ -47,16 +49,19 @@ def transaction_scores_asset(windows: dg.TimeWindowPartitionsDefinition, whale_b
         shadow = registry.shadow(model)
         with database.connect() as connection:
             result = score_windows(connection, windows_of_run, model, whale_btc=whale_btc)
+            publish_recent_scores(connection, model, utc_now())
             metadata: dict[str, Any] = {
                 "scored": result.scored,
                 "written": result.written,
                 "anomalies": result.anomalies,
                 "model_version": model.version,
-                "threshold": model.threshold,
+                "threshold": result.threshold or model.threshold,
+                "threshold_of_training": model.threshold,
                 "unusual": dg.MetadataValue.md(result.markdown()),
             }
             if shadow is not None:
                 shadowed = score_windows(connection, windows_of_run, shadow, whale_btc=whale_btc, lane="shadow")
+                publish_recent_scores(connection, shadow, utc_now())
                 metadata |= {"shadow_version": shadow.version, "shadow_anomalies": shadowed.anomalies}
         return dg.MaterializeResult(
             metadata=metadata,

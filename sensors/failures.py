@@ -10,19 +10,26 @@ from txwatch.alerts.store import insert_alerts
 from txwatch.alerts.system import read_raised, system_alerts
 from txwatch.clock import utc_now
 
+WILL_RETRY = "dagster/will_retry"
+"""Dagster's own tag for a failed run that it launches again."""
+
 log = structlog.get_logger(__name__)
 
 
 @dg.run_failure_sensor(
     minimum_interval_seconds=1,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Alerts of failed runs with their cause, once for a job until a run of it succeeds again.",
+    description="Alerts of failed runs with their cause, once for a job until a run of it succeeds again. One that is"
+    " launched again is only logged.",
 )
 def run_failure_sensor(
     context: dg.RunFailureSensorContext, database: DatabaseResource, telegram: TelegramResource
 ) -> None:
     run, now = context.dagster_run, utc_now()
     cause = (context.failure_event.message or "").strip()
+    if run.tags.get(WILL_RETRY) == "true":
+        log.warning("run_interrupted", run_id=run.run_id, job=run.job_name, cause=cause)
+        return
     log.error("run_failed", run_id=run.run_id, job=run.job_name, cause=cause)
     with database.connect() as connection, connection.transaction():
         failed = system_alerts([failed_run(run.job_name, run.run_id, cause, now)], read_raised(connection), now)

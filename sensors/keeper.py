@@ -1,11 +1,24 @@
 """Keeps an ingest worker running: launches a shift when the lease says that one is needed."""
 
+from datetime import datetime, timedelta
+
 import dagster as dg
+import msgspec
 
 from resources.database import DatabaseResource
 from txwatch.clock import utc_now
 from txwatch.ingest.keeping import shift_needed
 from txwatch.store.lease import read_lease
+
+ASK_AGAIN = timedelta(seconds=30)
+"""Of a shift that was asked for nothing is seen before its run has started and taken the lease."""
+
+
+class Asked(msgspec.Struct):
+    """The sensor's cursor: the epoch of the lease that a shift was asked for last, and when (UTC)."""
+
+    epoch: int
+    at: datetime
 
 
 @dg.sensor(
@@ -22,8 +35,14 @@ def keeper_sensor(context: dg.SensorEvaluationContext, database: DatabaseResourc
     need = shift_needed(lease, now)
     if need is None:
         return dg.SkipReason("The feed is being followed.")
-    # A constant key would never run again; one by epoch and half-minute asks again while nothing came of the last.
     epoch = lease.epoch if lease else 0
-    run_key = f"shift-{epoch + 1}-{int(now.timestamp()) // 30}"
+    asked = msgspec.json.decode(context.cursor, type=Asked) if context.cursor else None
+    if asked is not None and asked.epoch == epoch and now - asked.at < ASK_AGAIN:
+        return dg.SkipReason(f"A shift was asked for {(now - asked.at).total_seconds():.0f} s ago: {need}.")
     context.log.info(f"Asking for a shift: {need}.")
-    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=run_key, tags={"txwatch/reason": need})])
+    # The key tells a tick that is repeated after a crash from one that asks again.
+    run_key = f"shift-{epoch + 1}-{int(now.timestamp())}"
+    return dg.SensorResult(
+        run_requests=[dg.RunRequest(run_key=run_key, tags={"txwatch/reason": need})],
+        cursor=msgspec.json.encode(Asked(epoch, now)).decode(),
+    )

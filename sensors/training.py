@@ -6,11 +6,13 @@ import dagster as dg
 
 from resources.database import DatabaseResource
 from sensors.events import was_materialized
-from sensors.scoring import CHAMPION, FEATURED
+from sensors.scoring import CHAMPION, FEATURED, SEALED
 from txwatch.clock import utc_now
 from txwatch.detection.training import MIN_ROWS
 
 RETRY_AFTER = timedelta(minutes=10)
+BEHIND_SHARE = 0.1
+"""A larger share of the sealed windows without features is a history on its way; a few may have failed for good."""
 
 
 @dg.sensor(
@@ -27,6 +29,11 @@ def first_training_sensor(
     # The event comes when a run is done: rows alone would show the first windows of a long history.
     if not was_materialized(context.instance, FEATURED):
         return dg.SkipReason("No window has features yet.")
+    sealed, featured = (context.instance.get_materialized_partitions(asset) for asset in (SEALED, FEATURED))
+    behind = len(sealed - featured)
+    if behind > BEHIND_SHARE * len(sealed):
+        # A model of a history's first half-hour would alert far above its budget on the rest, and be refused.
+        return dg.SkipReason(f"{behind} of {len(sealed)} sealed windows have no features yet.")
     with database.connect() as connection:
         row = connection.execute("SELECT count(*) FROM transaction_features").fetchone()
     rows = row[0] if row else 0

@@ -18,6 +18,7 @@ from txwatch.alerts.planning import (
     PendingAlert,
     SendAlert,
     SendDigest,
+    SentAlone,
     Wait,
     next_step,
 )
@@ -32,6 +33,10 @@ def waiting(
     key: str, severity: Severity = Severity.high, *, late: bool = False, seen: timedelta = -SECOND
 ) -> PendingAlert:
     return PendingAlert(key, "whale", severity, late, T0 + seen, T0 + seen)
+
+
+def sent(at: datetime, severity: Severity = Severity.high, kind: str = "whale") -> SentAlone:
+    return SentAlone(at, kind, severity)
 
 
 def test_nothing_waits() -> None:
@@ -61,21 +66,32 @@ def test_late_and_outdated_alerts_wait_for_more_and_go_into_one_digest() -> None
 def test_a_storm_sends_the_top_ones_alone_and_the_rest_in_a_digest() -> None:
     minor = [waiting(f"m{i:03}", Severity.medium, seen=-DIGEST_WAIT) for i in range(200)]
     major = [waiting("big", Severity.critical)]
-    alone = [T0 - i * SECOND for i in range(1, BURST)]
+    alone = [sent(T0 - i * SECOND) for i in range(1, BURST)]
     assert next_step(ChatState(minor + major, sent_alone=alone), T0) == SendAlert("big")
-    step = next_step(ChatState(minor, sent_alone=[T0, *alone]), T0)
+    step = next_step(ChatState(minor, sent_alone=[sent(T0), *alone]), T0)
     assert isinstance(step, SendDigest)
     assert len(step.alert_keys) == 200
     later = T0 + FLOOD_WINDOW - SECOND
-    assert next_step(ChatState(minor, sent_alone=[T0, *alone]), later) == SendAlert("m000")
+    assert next_step(ChatState(minor, sent_alone=[sent(T0), *alone]), later) == SendAlert("m000")
+
+
+def test_a_storm_of_minor_alerts_holds_up_nothing_severe() -> None:
+    storm = [sent(T0 - i * SECOND, Severity.medium) for i in range(2 * BURST)]
+    pending = [waiting("minor", Severity.medium), waiting("whale"), waiting("fee", Severity.critical)]
+    assert next_step(ChatState(pending, sent_alone=storm), T0) == SendAlert("fee")
+    assert next_step(ChatState(pending[:2], sent_alone=storm), T0) == SendAlert("whale")
+    assert next_step(ChatState(pending[:1], sent_alone=storm), T0) == Wait(T0 - SECOND + DIGEST_WAIT)
+    severe = [sent(T0 - i * SECOND, Severity.critical) for i in range(BURST)]
+    assert next_step(ChatState(pending[1:2], sent_alone=severe), T0) == Wait(T0 - SECOND + DIGEST_WAIT)
 
 
 def test_a_kind_beyond_its_cap_goes_into_the_digest() -> None:
     cap = KINDS["whale"].alone_per_hour
     pending = [waiting(key, seen=-DIGEST_WAIT) for key in "abc"]
-    assert next_step(ChatState(pending, sent_by_kind={"whale": cap - 1}), T0) == SendAlert("a")
-    assert next_step(ChatState(pending[1:], sent_by_kind={"whale": cap}), T0) == SendDigest(["b", "c"], [])
-    assert next_step(ChatState(pending, sent_by_kind={"forest": 1_000}), T0) == SendAlert("a")
+    earlier = T0 - FLOOD_WINDOW
+    assert next_step(ChatState(pending, sent_alone=[sent(earlier)] * (cap - 1)), T0) == SendAlert("a")
+    assert next_step(ChatState(pending[1:], sent_alone=[sent(earlier)] * cap), T0) == SendDigest(["b", "c"], [])
+    assert next_step(ChatState(pending, sent_alone=[sent(earlier, kind="forest")] * 1_000), T0) == SendAlert("a")
 
 
 def test_edits_come_after_everything_else() -> None:

@@ -46,6 +46,10 @@ def test_a_range_of_windows_is_scored_in_one_run_and_repeating_it_changes_nothin
     assert 0 < facts["anomalies"] < len(rows) / 50  # dust storms are tens at once
     assert facts["unusual"].count("\n") >= 3
     assert checks(result)["every_transaction_is_scored"].passed
+    with connect(installation.database_url) as connection:
+        # They end with the last window before the session, so that they are recent.
+        followed = connection.execute("SELECT DISTINCT model_version FROM recent_scores WHERE rows > 0").fetchall()
+    assert followed == [("1",)]
 
     again = materialize(dagster_instance, "transaction_scores", windows=windows)
     assert metadata(again, "transaction_scores")["written"] == 0

@@ -12,6 +12,7 @@ from txwatch.detection.accounting import accounted_for, without
 from txwatch.detection.detectors import default_detectors
 from txwatch.detection.explain import TOP, explain
 from txwatch.detection.model import Model
+from txwatch.detection.reasons import feature_reason
 from txwatch.detection.score import score_features
 from txwatch.evaluation.evaluate import capture_context
 from txwatch.evaluation.labelled import read_labelled
@@ -108,3 +109,9 @@ def test_an_alert_of_a_rule_has_its_reason_first_and_the_forest_speaks_of_what_e
             kinds = [reason.kind for reason in score.reasons]
             assert kinds == sorted(kinds, key=lambda kind: kind == "forest")
             assert START <= score.seen_at < START + timedelta(hours=1)
+
+
+def test_a_count_of_one_reads_as_one() -> None:
+    assert feature_reason("dust_outputs", 1.0, 94.5).text == "1 dust output (more than 94 % of transactions)"
+    assert feature_reason("reused_addresses", 2.0, 99.5).text.startswith("2 addresses both spent from and paid to (")
+    assert feature_reason("reused_addresses", 1.0, 99.5).text.startswith("1 address both spent from and paid to (")

@@ -7,9 +7,10 @@ import pytest
 
 from tests.modelling import features, fit, model, traffic, windows
 from txwatch.detection.agreement import top_agreement
-from txwatch.detection.gate import CHECKS, GateCheck, Showing, judge, passes
+from txwatch.detection.gate import CHECKS, Feedback, GateCheck, Showing, judge, passes
 from txwatch.detection.model import Model
-from txwatch.evaluation.examination import HeldOutWindow, examine
+from txwatch.evaluation.examination import examine
+from txwatch.evaluation.held_out import HeldOutWindow
 
 
 def held_out() -> list[HeldOutWindow]:
@@ -55,8 +56,15 @@ def test_a_model_that_learnt_from_a_flood_of_coinjoins_is_refused_for_not_findin
 
 def test_a_model_of_another_month_floods_and_gives_way_to_one_of_this_month(good: Showing) -> None:
     [stale] = show(model("2024-10", minutes=20, version="stale"))
-    assert "alerts on held-out traffic" in failed(judge(stale, None))["alert_rate_within_budget"]
+    assert "alerts on held-out traffic" in failed(judge(stale, good))["alert_rate_within_budget"]
     assert failed(judge(good, stale)) == {}
+
+
+def test_a_challenger_that_alerts_no_more_than_the_champion_is_not_refused_for_the_traffic(good: Showing) -> None:
+    storm = replace(good, alerts=10 * good.alerts + 1_000)
+    assert "alert_rate_within_budget" in failed(judge(storm, good))
+    assert failed(judge(storm, storm)) == {}
+    assert failed(judge(storm, None)) == {}, "without a champion nothing would be scored"
 
 
 def test_a_loss_against_the_champion_names_the_kind_that_lost_most(good: Showing) -> None:
@@ -79,3 +87,24 @@ def test_agreement_is_one_for_equal_scores_and_that_of_chance_for_unrelated_ones
     a, b = generator.random(50_000), generator.random(50_000)
     assert top_agreement(a, a) == 1.0
     assert top_agreement(a, b) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("feedback", "passed"),
+    [
+        (Feedback(useful=9, useful_found=0, noise=500, noise_found=500), True),  # too few to say
+        (Feedback(useful=40, useful_found=40, noise=40, noise_found=40), True),  # as the champion that raised them
+        (Feedback(useful=40, useful_found=20, noise=40, noise_found=4), True),
+        (Feedback(useful=40, useful_found=20, noise=40, noise_found=23), True),  # by chance
+        (Feedback(useful=40, useful_found=20, noise=40, noise_found=36), False),
+    ],
+)
+def test_a_challenger_that_prefers_what_people_called_noise_is_refused(
+    good: Showing, feedback: Feedback, passed: bool
+) -> None:
+    reasons = failed(judge(replace(good, feedback=feedback), None))
+    assert reasons == (
+        {}
+        if passed
+        else {"follows_the_feedback": "it finds 90% of what people called noise, and 50% of what they called useful"}
+    )

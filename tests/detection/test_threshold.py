@@ -10,11 +10,14 @@ import pytest
 from tests.modelling import START, features, fit, windows
 from txwatch.detection.detectors import default_detectors
 from txwatch.detection.model import Model
+from txwatch.detection.recent_scores import SPAN
 from txwatch.detection.score import score_features
-from txwatch.detection.threshold import arrivals_per_hour, budget_threshold, highest
+from txwatch.detection.threshold import RecentScores, arrivals_per_hour, budget_threshold, following_threshold, highest
+from txwatch.evaluation.following import FollowedScoring
 from txwatch.evaluation.labelled import simulate
 from txwatch.evaluation.replay import ReplayedWindow, replay, replayed_features
 from txwatch.features.context import NetworkContext
+from txwatch.windows import WINDOW
 
 BUDGET = 12.0
 RATE = 20_000.0
@@ -36,6 +39,41 @@ def test_on_the_next_day_and_at_other_rates_it_is_kept_within_its_noise(times_ra
     next_day = generator.beta(2, 9, int(480_000 * times_rate))
     threshold = budget_threshold(highest(fitted), len(fitted), RATE * times_rate, BUDGET)
     assert reached(next_day, threshold) == pytest.approx(288, rel=0.2)
+
+
+def followed(recent: np.ndarray) -> float:  # type: ignore[type-arg]
+    """The threshold of a fitted day after hours with these scores."""
+    fitted = np.random.default_rng(2).beta(2, 9, 480_000)
+    return following_threshold(highest(fitted), len(fitted), RATE, BUDGET, RecentScores(len(recent), highest(recent)))
+
+
+@pytest.mark.parametrize("raised", [0.0, 0.02, 0.04])
+def test_where_recent_scores_are_higher_the_threshold_follows(raised: float) -> None:
+    """They are in the hours after a day of training that was not whole: the budget holds all the same."""
+    generator = np.random.default_rng(3)
+    threshold = followed(raised + generator.beta(2, 9, 60_000))
+    later = [reached(raised + generator.beta(2, 9, 20_000), threshold) for _ in range(20)]
+    assert np.mean(later) == pytest.approx(BUDGET, rel=0.35), "within the noise of 36 recent alerts, twice"
+
+
+def test_a_flood_of_ordinary_transactions_does_not_lower_it() -> None:
+    """It would make the share that may alert one of more."""
+    ordinary = np.full(10_000_000, 0.1)
+    trained = followed(np.empty(0))
+    assert followed(ordinary) == trained
+    assert followed(np.r_[ordinary, np.random.default_rng(3).beta(2, 9, 60_000)]) == trained
+
+
+def test_a_storm_raises_it_no_further_than_to_a_quarter_of_the_budget() -> None:
+    storm = np.r_[np.random.default_rng(3).beta(2, 9, 60_000), np.full(100_000, 0.99)]
+    fitted = np.random.default_rng(2).beta(2, 9, 480_000)
+    assert followed(storm) == budget_threshold(highest(fitted), len(fitted), RATE, BUDGET / 4)
+    assert reached(np.random.default_rng(4).beta(2, 9, 480_000), followed(storm)) == pytest.approx(72, abs=3 * 72**0.5)
+
+
+def test_less_than_an_hour_decides_nothing() -> None:
+    high = 0.05 + np.random.default_rng(3).beta(2, 9, 19_999)
+    assert followed(high) == followed(np.empty(0)) < followed(np.r_[high, high[:1]])
 
 
 def test_ties_never_overspend_the_budget() -> None:
@@ -98,3 +136,35 @@ def test_a_threshold_of_one_day_keeps_the_budget_on_the_next(times_rate: float) 
         # Of the count, and of the quantile, which rests on fewer scores the more traffic shares the budget: 95 %.
         noise = 2 * np.sqrt(1 / expected + times_rate / expected)
         assert counted == pytest.approx(expected, rel=max(0.2, noise))
+
+
+@pytest.mark.soak
+def test_after_six_cold_hours_the_budget_holds_in_the_next_six() -> None:
+    """What addresses did in the trailing day still fills up, and scores rise. Without following them the forest spends
+    the budget almost one and a half times.
+
+    Ten times the default budget is counted as well, as above.
+    """
+    hours, trained_on = 12, 6
+    traffic = simulate("2024-03", seed=5, start=START, duration=timedelta(hours=hours), plants_per_hour={})
+    replayed = list(replay(traffic.transactions))
+    begins = START + timedelta(hours=trained_on)
+    before = [w for w in replayed if w.start < begins]
+    fitted = fit(replayed_features(before), minutes=60 * trained_on)
+    for budget in (BUDGET, 10 * BUDGET):
+        model = replace(fitted, card=msgspec.structs.replace(fitted.card, alerts_per_hour=budget))
+        scoring = FollowedScoring(model, default_detectors(whale_btc=500))
+        followed = unfollowed = 0
+        for window in replayed:
+            if window.start < begins - SPAN - 2 * WINDOW:  # the window lane scores the history too
+                continue
+            scores = scoring.score(window)
+            if window.start >= begins:
+                trained = model.threshold_at(arrivals_per_hour(window.context.network))
+                followed += sum(s.score >= s.threshold for s in scores)
+                unfollowed += sum(s.score >= trained for s in scores)
+        expected = budget * (hours - trained_on)
+        print(f"budget {expected:g}: {followed} alerts, {unfollowed} without following")
+        # Of the count, 95 %, and that of the quantile of three hours' scores, twice.
+        assert followed == pytest.approx(expected, abs=2 * np.sqrt(expected + expected**2 / (2 * 3 * budget)))
+        assert unfollowed > 1.25 * expected

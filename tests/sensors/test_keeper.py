@@ -3,17 +3,20 @@
 from datetime import timedelta
 
 import dagster as dg
+import msgspec
 
 from resources.database import DatabaseResource
-from sensors.keeper import keeper_sensor
+from sensors.keeper import ASK_AGAIN, Asked, keeper_sensor
 from tests.conftest import Installation
 from txwatch.clock import utc_now
 from txwatch.store.database import connect
 from txwatch.store.lease import STALE_AFTER, take_lease
 
 
-def ask(installation: Installation, instance: dg.DagsterInstance) -> dg.SensorResult | dg.SkipReason:
-    context = dg.build_sensor_context(instance=instance)
+def ask(
+    installation: Installation, instance: dg.DagsterInstance, cursor: str | None = None
+) -> dg.SensorResult | dg.SkipReason:
+    context = dg.build_sensor_context(instance=instance, cursor=cursor)
     return keeper_sensor(context, database=DatabaseResource(url=installation.database_url))
 
 
@@ -35,6 +38,24 @@ def test_a_shift_is_asked_for_only_while_nobody_follows_the_feed(
     assert again.run_requests is not None
     assert "run 2 was not heard for" in again.run_requests[0].tags["txwatch/reason"]
     assert again.run_requests[0].run_key != first.run_requests[0].run_key, "a used run key would never run again"
+
+
+def test_one_shift_is_asked_for_until_it_has_had_time_to_take_the_lease(
+    installation: Installation, dagster_instance: dg.DagsterInstance
+) -> None:
+    with connect(installation.database_url) as connection:
+        take_lease(connection, "run 3", utc_now() - STALE_AFTER - timedelta(seconds=5), None)
+    first = ask(installation, dagster_instance)
+    assert isinstance(first, dg.SensorResult)
+    again = ask(installation, dagster_instance, first.cursor)
+    assert isinstance(again, dg.SkipReason)
+    assert "was asked for 0 s ago: run 3 was not heard for" in str(again.skip_message)
+
+    asked = msgspec.json.decode(first.cursor or "", type=Asked)
+    long_ago = Asked(asked.epoch, asked.at - ASK_AGAIN)
+    assert isinstance(ask(installation, dagster_instance, msgspec.json.encode(long_ago).decode()), dg.SensorResult)
+    of_another = Asked(asked.epoch - 1, asked.at)
+    assert isinstance(ask(installation, dagster_instance, msgspec.json.encode(of_another).decode()), dg.SensorResult)
 
 
 def test_a_successor_is_asked_for_before_a_shift_ends(

@@ -1,5 +1,7 @@
 """The first training is asked for once there is enough to learn from, and asked for again until it has succeeded."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 from psycopg import sql
 
@@ -39,8 +41,9 @@ def reason(result: dg.SensorResult | dg.SkipReason) -> str:
     return str(result.skip_message)
 
 
-def report(instance: dg.DagsterInstance, asset: str) -> None:
-    instance.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey(asset)))
+def report(instance: dg.DagsterInstance, asset: str, windows: Sequence[str | None] = (None,)) -> None:
+    for window in windows:
+        instance.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey(asset), partition=window))
 
 
 def test_it_waits_for_features_and_for_enough_of_them(
@@ -52,6 +55,12 @@ def test_it_waits_for_features_and_for_enough_of_them(
     assert reason(tick(installation, dagster_instance)).startswith("4999 transactions have features; ")
 
     write_features(installation, MIN_ROWS)
+    windows = [f"2024-03-14-01:{minute:02}" for minute in range(0, 55, 5)]
+    report(dagster_instance, "transactions", windows)
+    report(dagster_instance, "transaction_features", windows[:2])
+    assert reason(tick(installation, dagster_instance)) == "9 of 11 sealed windows have no features yet."
+
+    report(dagster_instance, "transaction_features", windows[2:10])  # the last one failed
     result = tick(installation, dagster_instance)
     assert isinstance(result, dg.SensorResult)
     (request,) = result.run_requests or []

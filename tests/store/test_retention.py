@@ -46,9 +46,19 @@ def test_what_is_old_goes_and_what_is_recent_stays(database_url: str) -> None:
                 " is_anomaly, reasons) SELECT txid, '1', 1, seen_at, 'live', 0.5, 0.6, false, '[]' FROM transactions"
                 " ON CONFLICT DO NOTHING"
             )
+            connection.execute(
+                "INSERT INTO blocks (hash, height, block_time, seen_at, tx_count)"
+                " VALUES (%(hash)s, 1, %(at)s, %(at)s, 7)",
+                {"hash": f"{day:064x}", "at": moment},
+            )
+            connection.execute(
+                "INSERT INTO confirmations (txid, block_hash) SELECT txid, %s FROM transactions WHERE seen_at = %s",
+                [f"{day:064x}", moment],
+            )
+        connection.execute("INSERT INTO recent_scores SELECT '1', unnest(%s::timestamptz[]), 7, '{}'", [[OLD, RECENT]])
         materialize(connection, MIDNIGHT - timedelta(minutes=5), MIDNIGHT + timedelta(minutes=5))
         connection.execute("ANALYZE transaction_features, address_activity")
-        tables = [*BY_DAY, *(set(BY_ROW) - {"blocks"})]
+        tables = [*BY_DAY, *BY_ROW, "confirmations"]
         before = {table: count(connection, table) for table in tables}
 
         dropped = {expired.table: expired for expired in drop_expired(connection, MIDNIGHT, batch=3)}

@@ -20,7 +20,7 @@ from typing import Literal
 from txwatch.alerts.kinds import Severity
 from txwatch.alerts.outcomes import NotSent, Outcome, Refused, Sent, Unknown
 from txwatch.alerts.pacing import SECOND, Limits, backoff, chat_free_at
-from txwatch.alerts.planning import ChatState, PendingAlert, Request, SendAlert, SendDigest, Wait
+from txwatch.alerts.planning import ChatState, PendingAlert, Request, SendAlert, SendDigest, SentAlone, Wait
 from txwatch.alerts.quiet import QuietHours
 from txwatch.store.database import Connection
 from txwatch.store.sql import statement
@@ -89,6 +89,7 @@ def read_chat(connection: Connection, chat_id: str, limits: Limits, now: datetim
         [chat_id],
     )
     outdated = connection.execute(statement(__file__, "select_outdated"), {"chat_id": chat_id, "now": now})
+    sent_alone = connection.execute(statement(__file__, "select_sent_alone"), {"chat_id": chat_id, "now": now})
     free_at = chat_free_at(chat_id, [ended_at for _, ended_at in requests], limits)
     return ChatState(
         pending=[PendingAlert(key, kind, Severity[severity], *rest) for key, kind, severity, *rest in pending],
@@ -96,8 +97,7 @@ def read_chat(connection: Connection, chat_id: str, limits: Limits, now: datetim
         outdated=[key for (key,) in outdated],
         free_at=max(filter(None, (free_at, retry_at)), default=None),
         held_until=max(filter(None, (muted_until, quiet_until)), default=None),
-        sent_alone=[ended_at for purpose, ended_at in requests if purpose == "alert"],
-        sent_by_kind=dict(connection.execute(statement(__file__, "sent_by_kind"), {"chat_id": chat_id, "now": now})),
+        sent_alone=[SentAlone(at, kind, Severity[severity]) for at, kind, severity in sent_alone],
         last_digest=next((ended_at for purpose, ended_at in requests if purpose == "digest"), None),
     )
 

@@ -1,8 +1,9 @@
 """What to send to a chat next: the pure decision behind the dispatcher, and all of its noise control.
 
 - A fresh alert goes out by itself, the most severe first, then the largest, then the oldest.
-- At most BURST of them in FLOOD_WINDOW, and of each kind as many an hour as the table of kinds allows: in a storm the
-  rest goes into a digest, at most one in DIGEST_EVERY.
+- At most BURST of its severity or a higher one go out in FLOOD_WINDOW, so that a storm of minor ones holds up nothing
+  severe, and of each kind as many an hour as the table of kinds allows. In a storm the rest goes into a digest, at most
+  one in DIGEST_EVERY.
 - What was raised late, or has become too old while Telegram was away, goes into the digest.
 - What may or may not have arrived is named in the digest, once, and never sent again.
 - What became of an alerted transaction is written into its message, when nothing else is to be sent.
@@ -11,8 +12,8 @@
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from txwatch.alerts.kinds import Severity, kind_named
@@ -39,6 +40,15 @@ class PendingAlert:
     """In satoshi, what it is about: a fee, or a value that moved. 0 when it is about no amount."""
 
 
+@dataclass(frozen=True, slots=True)
+class SentAlone:
+    """An alert that had a message of its own, and when (UTC)."""
+
+    at: datetime
+    kind: str
+    severity: Severity
+
+
 @dataclass(frozen=True)
 class ChatState:
     """All that the decision depends on. Times UTC, None for never."""
@@ -51,10 +61,8 @@ class ChatState:
     held_until: datetime | None = None
     outdated: Sequence[str] = ()
     """Keys of alerts about which more is known than their messages show."""
-    sent_alone: Sequence[datetime] = ()
-    """When alerts were sent one by one, within FLOOD_WINDOW or before."""
-    sent_by_kind: Mapping[str, int] = field(default_factory=dict)
-    """How many of each kind were sent one by one in the last hour."""
+    sent_alone: Sequence[SentAlone] = ()
+    """Those of the last hour."""
     last_digest: datetime | None = None
 
 
@@ -115,10 +123,9 @@ def _unpaced(chat: ChatState, now: datetime) -> Step:
         if urgent:
             return SendAlert(urgent[0].alert_key)
         return Wait(chat.held_until) if chat.pending or chat.unlisted else Idle()
-    room = max(0, BURST - sum(now - sent < FLOOD_WINDOW for sent in chat.sent_alone))
-    allowed = _within_caps(fresh, chat.sent_by_kind)
-    if allowed[:room]:
-        return SendAlert(allowed[0].alert_key)
+    first = next(_within_caps(fresh, chat.sent_alone), None)
+    if first is not None and _has_room(first.severity, chat.sent_alone, now):
+        return SendAlert(first.alert_key)
     digest = fresh + old
     if not digest and not chat.unlisted:
         return Idle()
@@ -130,12 +137,11 @@ def _unpaced(chat: ChatState, now: datetime) -> Step:
     return SendDigest([alert.alert_key for alert in digest], list(chat.unlisted))
 
 
-def _within_caps(fresh: Sequence[PendingAlert], sent_by_kind: Mapping[str, int]) -> list[PendingAlert]:
-    """Those of the fresh alerts, in their order, that the caps of their kinds let through one by one."""
-    counts = Counter(sent_by_kind)
-    allowed = []
-    for alert in fresh:
-        counts[alert.kind] += 1
-        if counts[alert.kind] <= kind_named(alert.kind).alone_per_hour:
-            allowed.append(alert)
-    return allowed
+def _within_caps(fresh: Sequence[PendingAlert], sent_alone: Sequence[SentAlone]) -> Iterator[PendingAlert]:
+    """Those of the fresh alerts, in their order, whose kind has not had its share of the hour."""
+    sent = Counter(alert.kind for alert in sent_alone)
+    return (alert for alert in fresh if sent[alert.kind] < kind_named(alert.kind).alone_per_hour)
+
+
+def _has_room(severity: Severity, sent_alone: Sequence[SentAlone], now: datetime) -> bool:
+    return sum(sent.severity >= severity and now - sent.at < FLOOD_WINDOW for sent in sent_alone) < BURST

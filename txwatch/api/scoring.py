@@ -15,6 +15,7 @@ from txwatch.api.problems import ProblemError
 from txwatch.clock import Clock, utc_now
 from txwatch.detection.detectors import default_detectors
 from txwatch.detection.model import ContractMismatchError, Model
+from txwatch.detection.recent_scores import read_recent_scores
 from txwatch.detection.registry import ModelRegistry
 from txwatch.detection.score import Score, score
 from txwatch.detection.waterfall import Waterfall, waterfall
@@ -120,11 +121,12 @@ class Scorer:
         model = self.models.champion()
         with self._pool.connection() as connection:
             context = read_context(connection, transactions, now)
-        scores = score(transactions, context, model, self._detectors)
+            recent = read_recent_scores(connection, model.version, context.network.as_of)
+        scores = score(transactions, context, model, self._detectors, recent)
         return Scored(scores, model.version, context.network.version)
 
     def waterfall(self, txid: str) -> Waterfall | None:
-        """How the champion comes to the score of a stored transaction, None while it has no features."""
+        """How the champion comes to the score of a stored transaction, None when it was never landed."""
         with self._pool.connection() as connection:
             values = read_feature_values(connection, txid)
         if not values:

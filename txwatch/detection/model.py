@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txwatch.detection.compact import CompactForest
-from txwatch.detection.threshold import budget_threshold
+from txwatch.detection.threshold import RecentScores, following_threshold
 from txwatch.features.contract import contract_fingerprint
 
 
@@ -75,12 +75,11 @@ class Model:
         """A score at or above this is unusual at the rate of the training."""
         return self.card.threshold
 
-    def threshold_at(self, transactions_per_hour: float | None) -> float:
-        """The threshold that keeps the budget at this rate of traffic; None is the rate of the training."""
-        if transactions_per_hour is None:
-            return self.card.threshold
+    def threshold_at(self, transactions_per_hour: float | None, recent: RecentScores | None = None) -> float:
+        """The threshold that keeps the budget at this rate of traffic, which None leaves at that of the training."""
         card = self.card
-        return budget_threshold(card.highest_scores, card.rows, transactions_per_hour, card.alerts_per_hour)
+        rate = card.transactions_per_hour if transactions_per_hour is None else transactions_per_hour
+        return following_threshold(card.highest_scores, card.rows, rate, card.alerts_per_hour, recent)
 
     def score(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """The anomaly score of each row, above 0 and up to 1: 2^(-E[h]/c) of Liu et al., "Isolation Forest", 2008.

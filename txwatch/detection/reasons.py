@@ -31,8 +31,8 @@ def times(factor: float) -> str:
     return f"{factor:,.0f} times" if factor >= 10 else f"{factor:.1f} times"
 
 
-def _plain(noun: str) -> Callable[[float], str]:
-    return lambda x: f"{x:,.0f} {noun}"
+def _count(noun: str, rest: str = "", many: str = "s") -> Callable[[float], str]:
+    return lambda x: f"{x:,.0f} {noun}{'' if x == 1 else many}{rest}"
 
 
 _WORDS: dict[str, Callable[[float], str]] = {
@@ -42,29 +42,29 @@ _WORDS: dict[str, Callable[[float], str]] = {
     "fee_share": lambda x: f"fee is {x:.0%} of what was spent",
     "vsize": lambda x: f"size of {x:,.0f} vB",
     "witness_share": lambda x: f"witness is {x:.0%} of its bytes",
-    "input_count": _plain("inputs"),
-    "output_count": _plain("outputs"),
+    "input_count": _count("input"),
+    "output_count": _count("output"),
     "outputs_per_input": lambda x: f"{x:,.1f} outputs for each input",
     "equal_input_share": lambda x: f"{x:.0%} of the inputs have one same value",
     "input_value_spread": lambda x: f"smallest input is {1 - x:.1%} of the largest",
     "largest_output_share": lambda x: f"largest output is {x:.0%} of the total",
-    "equal_output_count": _plain("outputs of one same value"),
+    "equal_output_count": _count("output", " of one same value"),
     "equal_output_share": lambda x: f"{x:.0%} of the outputs have one same value",
     "equal_output_value_share": lambda x: f"{x:.0%} of the value in outputs of equal values",
     "output_entropy": lambda x: f"value spread over the outputs with {x:.1f} bits of entropy",
-    "distinct_output_values": _plain("different output values"),
-    "distinct_output_addresses": _plain("different addresses paid to"),
-    "dust_outputs": _plain("dust outputs"),
-    "round_outputs": _plain("outputs of round amounts"),
-    "op_return_outputs": _plain("OP_RETURN outputs"),
-    "input_script_types": _plain("script types among the inputs"),
-    "output_script_types": _plain("script types among the outputs"),
+    "distinct_output_values": _count("different output value"),
+    "distinct_output_addresses": _count("different address", " paid to", "es"),
+    "dust_outputs": _count("dust output"),
+    "round_outputs": _count("output", " of a round amount"),
+    "op_return_outputs": _count("OP_RETURN output"),
+    "input_script_types": _count("script type", " among the inputs"),
+    "output_script_types": _count("script type", " among the outputs"),
     "same_script_type": lambda x: "one script type throughout" if x else "mixes script types",
     "input_legacy_share": lambda x: f"{x:.0%} of the inputs are of old script types",
     "input_taproot_share": lambda x: f"{x:.0%} of the inputs are taproot",
     "output_legacy_share": lambda x: f"{x:.0%} of the outputs are of old script types",
     "output_taproot_share": lambda x: f"{x:.0%} of the outputs are taproot",
-    "reused_addresses": _plain("addresses both spent from and paid to"),
+    "reused_addresses": _count("address", " both spent from and paid to", "es"),
     "moved_low_sat": lambda x: f"at least {btc(x)} moved",
     "moved_sat": lambda x: f"{btc(x)} likely moved",
     "moved_high_sat": lambda x: f"at most {btc(x)} moved",

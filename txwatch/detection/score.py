@@ -13,7 +13,7 @@ from txwatch.detection.explain import explain
 from txwatch.detection.kinds import alerting
 from txwatch.detection.model import Model
 from txwatch.detection.reasons import Reason
-from txwatch.detection.threshold import arrivals_per_hour
+from txwatch.detection.threshold import RecentScores, arrivals_per_hour
 from txwatch.features.batch import TransactionBatch
 from txwatch.features.context import Context, NetworkContext
 from txwatch.features.transaction import transaction_features
@@ -37,12 +37,19 @@ class Score:
 
 
 def score(
-    transactions: Sequence[Transaction], context: Context, model: Model, detectors: Sequence[Detector]
+    transactions: Sequence[Transaction],
+    context: Context,
+    model: Model,
+    detectors: Sequence[Detector],
+    recent: RecentScores | None = None,
 ) -> list[Score]:
-    """Score transactions of one window in the context of that window."""
+    """Score transactions of one window in the context of that window, `recent` being the model's scores as of it.
+
+    Without them the threshold is that of the training day.
+    """
     batch = TransactionBatch.of(transactions)
     features = transaction_features(batch, context)
-    return score_features(transactions, batch, features, context.network, model, detectors)
+    return score_features(transactions, batch, features, context.network, model, detectors, recent)
 
 
 def score_features(
@@ -52,6 +59,7 @@ def score_features(
     network: NetworkContext,
     model: Model,
     detectors: Sequence[Detector],
+    recent: RecentScores | None = None,
 ) -> list[Score]:
     """The same from features that were computed before, of shape (n, len(FEATURE_NAMES))."""
     reasons: dict[int, list[Reason]] = {}
@@ -61,7 +69,7 @@ def score_features(
     accounted = accounted_for({row: [r.kind for r in found] for row, found in reasons.items()}, len(features))
     medians = np.array(model.card.medians)
     scores = remaining_scores(model.score, features, accounted, medians)
-    threshold = model.threshold_at(arrivals_per_hour(network))
+    threshold = model.threshold_at(arrivals_per_hour(network), recent)
     by_forest = np.flatnonzero(scores >= threshold)
     news = without(features[by_forest], accounted[by_forest], medians)
     unusual = {row for row, found in reasons.items() if alerting(found)} | set(by_forest.tolist())

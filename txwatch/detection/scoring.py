@@ -9,6 +9,7 @@ import msgspec
 
 from txwatch.detection.detectors import CurrentDetectors
 from txwatch.detection.model import Model
+from txwatch.detection.recent_scores import read_recent_scores
 from txwatch.detection.score import Score, score_features
 from txwatch.features.batch import TransactionBatch
 from txwatch.features.network_store import read_network_contexts
@@ -26,6 +27,7 @@ class ScoringResult:
     """What a run scored: all, newly written, found unusual, and landed without features. `examples` for people.
 
     Of `compared` transactions the live lane had written the score before; of those, `differing` came out otherwise.
+    `threshold` is that of the last window, None if it was empty as all before it.
     """
 
     scored: int = 0
@@ -34,6 +36,7 @@ class ScoringResult:
     unscored: int = 0
     compared: int = 0
     differing: int = 0
+    threshold: float | None = None
     examples: list[Score] = field(default_factory=list)
 
     def markdown(self) -> str:
@@ -59,7 +62,8 @@ def score_windows(
         stored = read_features(connection, window)
         network = networks.get(context_window(window), stored.context.network)
         batch = TransactionBatch.of(stored.transactions)
-        scores = score_features(stored.transactions, batch, stored.features, network, model, detectors)
+        recent = read_recent_scores(connection, model.version, context_window(window))
+        scores = score_features(stored.transactions, batch, stored.features, network, model, detectors, recent)
         anomalies = [score for score in scores if score.is_anomaly]
         with connection.transaction():
             result.written += insert_scores(
@@ -69,6 +73,7 @@ def score_windows(
         result.compared += compared
         result.differing += differing
         result.scored += len(scores)
+        result.threshold = scores[-1].threshold if scores else result.threshold
         result.anomalies += len(anomalies)
         result.unscored += _count_transactions(connection, window) - len(scores)
         result.examples = sorted(result.examples + anomalies, key=lambda s: -s.score)[:MAX_EXAMPLES]

@@ -9,9 +9,10 @@ from typing import Any
 from txwatch.detection.detectors import NOTHING_KNOWN, default_detectors
 from txwatch.detection.kinds import raising
 from txwatch.detection.model import Model
-from txwatch.detection.score import Score, score_features
+from txwatch.detection.score import Score
+from txwatch.evaluation.following import FollowedScoring
 from txwatch.evaluation.labelled import Labelled
-from txwatch.evaluation.replay import ReplayedWindow, replay
+from txwatch.evaluation.replay import replay
 from txwatch.labels.known_addresses import KnownAddresses
 
 
@@ -60,18 +61,16 @@ def backtest(
     windows = list(replay(sorted(traffic.transactions, key=lambda tx: (tx.seen_at, tx.txid))))
     detectors = default_detectors(whale_btc=whale_btc, known=known)
 
-    def alerts(model: Model, window: ReplayedWindow) -> list[Score]:
-        scores = score_features(
-            window.transactions, window.batch, window.features, window.context.network, model, detectors
-        )
-        return [score for score in scores if score.is_anomaly]
+    def alerts(model: Model) -> dict[str, Score]:
+        scoring = FollowedScoring(model, detectors)
+        return {score.txid: score for window in windows for score in scoring.score(window) if score.is_anomaly}
 
     seen = [tx.seen_at for window in windows for tx in window.transactions]
     hours = max((max(seen) - min(seen)) / timedelta(hours=1), 1 / 60) if seen else 1 / 60
     return Backtest(
         len(traffic),
         hours,
-        {model.version: {s.txid: s for window in windows for s in alerts(model, window)} for model in models},
+        {model.version: alerts(model) for model in models},
     )
 
 

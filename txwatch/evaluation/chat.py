@@ -7,7 +7,17 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from txwatch.alerts.pacing import Limits, chat_free_at
-from txwatch.alerts.planning import ChatState, EditAlert, Idle, PendingAlert, SendAlert, SendDigest, Wait, next_step
+from txwatch.alerts.planning import (
+    ChatState,
+    EditAlert,
+    Idle,
+    PendingAlert,
+    SendAlert,
+    SendDigest,
+    SentAlone,
+    Wait,
+    next_step,
+)
 from txwatch.alerts.raising import Alert
 
 REQUEST = timedelta(milliseconds=100)
@@ -32,7 +42,7 @@ class PlannedChat:
     sent: dict[str, Sent] = field(default_factory=dict)
     messages: int = 0
     _pending: dict[str, PendingAlert] = field(default_factory=dict)
-    _alone: deque[tuple[datetime, str]] = field(default_factory=deque)
+    _alone: deque[SentAlone] = field(default_factory=deque)
     _requests: deque[datetime] = field(default_factory=lambda: deque(maxlen=300))
     _last_digest: datetime | None = None
     _now: datetime | None = None
@@ -47,7 +57,7 @@ class PlannedChat:
         """Let time pass, and everything go out that is due until then."""
         now = self._now or end
         while now <= end:
-            while self._alone and now - self._alone[0][0] > _HOUR:
+            while self._alone and now - self._alone[0].at > _HOUR:
                 self._alone.popleft()
             match next_step(self._state(), now):
                 case SendAlert(key):
@@ -65,23 +75,19 @@ class PlannedChat:
         self.messages += 1
         self._requests.appendleft(arrived)
         for key in keys:
-            kind = self._pending.pop(key).kind
+            alert = self._pending.pop(key)
             self.sent[key] = Sent(how, arrived)
             if how == "alone":
-                self._alone.append((arrived, kind))
+                self._alone.append(SentAlone(arrived, alert.kind, alert.severity))
         if how == "digest":
             self._last_digest = arrived
         return arrived
 
     def _state(self) -> ChatState:
-        by_kind: dict[str, int] = {}
-        for _, kind in self._alone:
-            by_kind[kind] = by_kind.get(kind, 0) + 1
         return ChatState(
             pending=list(self._pending.values()),
             free_at=chat_free_at(self.chat_id, list(self._requests), self.limits),
-            sent_alone=[at for at, _ in self._alone],
-            sent_by_kind=by_kind,
+            sent_alone=list(self._alone),
             last_digest=self._last_digest,
         )
 

@@ -53,9 +53,11 @@ def evaluate(
 ) -> None:
     """Every figure of merit, beside the recipe of four raw features. Without captures, on simulated traffic."""
     from txwatch.evaluation.evaluate import Options, evaluate_captures, evaluate_simulated
+    from txwatch.evaluation.judged import feedback_figures
     from txwatch.evaluation.labelled import read_labelled
 
     settings = Settings()
+    database_url = settings.database_url.get_secret_value() if settings.database_url else None
     options = Options(alerts_per_hour=settings.alerts_per_hour, whale_btc=settings.whale_btc)
     given = [train, background, positives]
     if not any(given):
@@ -65,13 +67,16 @@ def evaluate(
         result = evaluate_captures(train_on, ordinary, wanted, options)
     else:
         raise UserError("--train, --background and --positives go together: name captures for all three, or for none.")
+    result["feedback"] = feedback_figures(database_url)
     if as_json:
         print(json.dumps(result))
         return
     for title in ("labels", "planted"):
         if title in result:
             console.print(_figures_table(title, result[title]))
-    console.print_json(json.dumps({key: result[key] for key in result if key not in {"labels", "planted"}}))
+    _print_feedback(result["feedback"])
+    told = {"labels", "planted", "feedback"}
+    console.print_json(json.dumps({key: result[key] for key in result if key not in told}))
 
 
 def backtest(
@@ -171,6 +176,20 @@ def _figures_table(title: str, labels: dict[str, Any]) -> Table:
         cells = (f"{figures[name]:.3f} ({figures['baseline'][name]:.3f})" for name in _FIGURES)
         table.add_row(label, str(figures["n"]), *cells)
     return table
+
+
+def _print_feedback(feedback: dict[str, Any]) -> None:
+    if feedback["note"]:
+        console.print(f"No precision from people's answers: {feedback['note']}.", markup=False)
+        return
+    table = Table(title="precision by people's answers")
+    for column in ("detector", "model version", "judged", "useful", "precision"):
+        table.add_column(column)
+    for one in feedback["judged"]:
+        table.add_row(
+            one["kind"], one["model_version"], str(one["judged"]), str(one["useful"]), f"{one['precision']:.3f}"
+        )
+    console.print(table)
 
 
 def _print_backtest(result: "Backtest") -> None:

@@ -20,10 +20,11 @@ from txwatch.detection.incidents import incidents
 from txwatch.detection.known_cases import Case, judge_cases
 from txwatch.detection.look_alikes import look_alikes
 from txwatch.detection.model import Model
-from txwatch.detection.score import Score, score, score_features
+from txwatch.detection.score import Score, score
 from txwatch.detection.training import TrainedModel, train
 from txwatch.evaluation.baseline import Baseline
 from txwatch.evaluation.figures import compared
+from txwatch.evaluation.following import FollowedScoring
 from txwatch.evaluation.labelled import Labelled, simulate
 from txwatch.evaluation.planted import SEED, START, planted
 from txwatch.evaluation.replay import network_columns, replay, replayed_features
@@ -127,11 +128,8 @@ def evaluate_simulated(
     transactions = [tx for window in after for tx in window.transactions]
     labels = traffic.labels[len(traffic) - len(transactions) :]
     detectors = default_detectors(whale_btc=options.whale_btc)
-    scored = [
-        s
-        for w in after
-        for s in score_features(w.transactions, w.batch, w.features, w.context.network, model, detectors)
-    ]
+    scoring = FollowedScoring(model, detectors)
+    scored = [s for window in after for s in scoring.score(window)]
     measured = Labelled(transactions, labels)
     return {
         "labels": compared(

@@ -9,9 +9,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
 
+import numpy as np
+from numpy.typing import NDArray
+
 from txwatch.features.addresses import read_address_context
+from txwatch.features.batch import TransactionBatch
 from txwatch.features.context import AddressActivity, Context, NetworkContext
 from txwatch.features.network_store import read_network_contexts
+from txwatch.features.transaction import transaction_features
 from txwatch.store.database import Connection
 from txwatch.windows import context_window, window_start
 from txwatch.wire.transaction import Transaction
@@ -66,6 +71,16 @@ class LiveContext:
             known.update((address, found.get(address)) for address in new)
         active = ((address, known[address]) for address in wanted)
         return Context(snapshot.network, {address: activity for address, activity in active if activity is not None})
+
+
+def features_of(connection: Connection, transaction: Transaction) -> NDArray[np.float64]:
+    """The features of one transaction in the context that is published for it by now, of shape (len(FEATURE_NAMES),).
+
+    The same as its window's, once that is computed, unless the context of then has a newer version by now.
+    """
+    ((batch, context),) = LiveContext(connection).split([transaction])
+    features: NDArray[np.float64] = transaction_features(TransactionBatch.of(batch), context)[0]
+    return features
 
 
 def stored_network(connection: Connection) -> NetworkLookup:

@@ -1,6 +1,6 @@
 """`transaction_features` in Postgres: computed a window at a time, rewritten whole, read back in the same order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -88,6 +88,18 @@ def read_recent_features(connection: Connection, since: datetime) -> NDArray[np.
         binary=True,
     ).fetchall()
     return np.array(rows, np.float64).reshape(len(rows), len(FEATURE_NAMES))
+
+
+def read_named_features(connection: Connection, seen_at: Mapping[str, datetime]) -> dict[str, NDArray[np.float64]]:
+    """The stored features, of shape (len(FEATURE_NAMES),), of those of these transactions that have some, by txid."""
+    rows = connection.execute(
+        sql.SQL(
+            "SELECT txid, {} FROM transaction_features"
+            " JOIN unnest(%s::text[], %s::timestamptz[]) AS wanted (txid, seen_at) USING (seen_at, txid)"
+        ).format(_COLUMNS),
+        [list(seen_at), list(seen_at.values())],
+    )
+    return {row[0]: np.array(row[1:], np.float64) for row in rows}
 
 
 def _rewrite(connection: Connection, window: ComputedWindow) -> None:

@@ -8,6 +8,7 @@ from txwatch.alerts.store import insert_alerts
 from txwatch.clock import Clock, utc_now
 from txwatch.detection.detectors import Detector
 from txwatch.detection.model import Model
+from txwatch.detection.recent_scores import read_recent_scores
 from txwatch.detection.score import score
 from txwatch.detection.scoring import insert_scores
 from txwatch.features.live import LiveContext
@@ -38,7 +39,8 @@ class LiveScoring:
         detectors = self.detectors(connection)
         alerts: list[Alert] = []
         for batch, context in self._context_on(connection).split(transactions):
-            scores = score(batch, context, model, detectors)
+            recent = read_recent_scores(connection, model.version, context.network.as_of)
+            scores = score(batch, context, model, detectors, recent)
             insert_scores(connection, scores, model.version, context.network.version, lane="live")
             scored = (ScoredTransaction(one, tx.source, model.version) for one, tx in zip(scores, batch, strict=True))
             alerts += raise_alerts(scored, self.clock())

@@ -8,11 +8,13 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from txwatch.features.contract import FEATURE_NAMES, FEATURES
+from txwatch.features.live import features_of
 from txwatch.queries.alerts import AlertDetail, read_alert
 from txwatch.queries.explanations import Explanation, explanations
 from txwatch.queries.paging import DEFAULT_LIMIT, Page, Position, bounds, page_of
 from txwatch.queries.rows import dicts, rows_as
 from txwatch.store.database import Connection
+from txwatch.store.reading import read_transaction
 from txwatch.store.sql import statement
 
 RECENT_ROWS = 5_000
@@ -154,7 +156,10 @@ def read_scores(connection: Connection, txid: str) -> list[StoredScore]:
 
 
 def read_feature_values(connection: Connection, txid: str) -> list[FeatureValue]:
-    """The features of a transaction in the order of the contract, empty while they are not computed."""
+    """The features of a transaction in the order of the contract, empty when it was never landed.
+
+    Those of its window if that is computed already. Who follows an alert comes before that.
+    """
     with connection.cursor(row_factory=dict_row) as cursor:
         own = cursor.execute(
             sql.SQL("SELECT {} FROM transaction_features WHERE txid = %s LIMIT 1").format(
@@ -163,7 +168,10 @@ def read_feature_values(connection: Connection, txid: str) -> list[FeatureValue]
             [txid],
         ).fetchone()
         if own is None:
-            return []
+            transaction = read_transaction(connection, txid)
+            if transaction is None:
+                return []
+            own = dict(zip(FEATURE_NAMES, features_of(connection, transaction).tolist(), strict=True))
         places = cursor.execute(_places(), {"limit": RECENT_ROWS, **own}).fetchone() or {}
     return [
         FeatureValue(

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import perf_counter
+from typing import LiteralString
 
 from psycopg import sql
 
@@ -21,6 +22,7 @@ from txwatch.store.days import drop_days
 BY_DAY = ("transaction_features", "address_activity")
 BY_ROW = {
     "transaction_scores": "seen_at",
+    "recent_scores": "as_of",
     "transactions": "seen_at",
     "network_baseline": "window_start",
     "address_windows": "window_start",
@@ -32,6 +34,11 @@ BY_ROW = {
 ONLINE = ("feast.txwatch_network_context", "feast.txwatch_transaction_features")
 """Feast's online tables in Postgres, by `event_ts`. In Redis, keys expire by themselves."""
 BATCH = 20_000
+_OLD_CONFIRMATIONS: LiteralString = (
+    "DELETE FROM confirmations WHERE (txid, block_hash) IN ("
+    "SELECT txid, block_hash FROM confirmations JOIN blocks ON hash = block_hash"
+    " WHERE blocks.seen_at < {before} LIMIT {batch})"
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,10 @@ def drop_expired(connection: Connection, before: datetime, batch: int = BATCH) -
         began = perf_counter()
         dropped = drop_days(connection, table, before)
         yield Expired(table, sum(day.rows for day in dropped), len(dropped), perf_counter() - began)
+    began = perf_counter()
+    # Before the blocks that say how old they are.
+    confirmations = sql.SQL(_OLD_CONFIRMATIONS).format(before=sql.Literal(before), batch=sql.Literal(batch))
+    yield Expired("confirmations", _repeat(connection, confirmations, batch), 0, perf_counter() - began)
     for table, column in BY_ROW.items():
         began = perf_counter()
         yield Expired(table, _delete(connection, (table,), column, before, batch), 0, perf_counter() - began)
@@ -77,6 +88,10 @@ def _delete(connection: Connection, table: tuple[str, ...], column: str, before:
         before=sql.Literal(before),
         batch=sql.Literal(batch),
     )
+    return _repeat(connection, statement, batch)
+
+
+def _repeat(connection: Connection, statement: sql.Composed, batch: int) -> int:
     total = 0
     while True:
         # In autocommit, so each batch is a transaction of its own.

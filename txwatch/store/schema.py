@@ -188,6 +188,16 @@ transaction_scores = sa.Table(
     sa.Index("ix_transaction_scores_scored_at", "scored_at", postgresql_using="brin"),
 )
 
+recent_scores = sa.Table(
+    "recent_scores",
+    metadata,
+    sa.Column("model_version", sa.Text, primary_key=True),
+    sa.Column("as_of", _time, primary_key=True, comment="the window that was open then; decides two windows later"),
+    sa.Column("rows", BIGINT, nullable=False, comment="scores of the hours before"),
+    sa.Column("highest", ARRAY(sa.Float(53)), nullable=False, comment="of those scores, the highest first"),
+    sa.Index("ix_recent_scores_as_of", "as_of"),
+)
+
 transaction_features = sa.Table(
     "transaction_features",
     metadata,

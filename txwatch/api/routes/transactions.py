@@ -54,5 +54,5 @@ def transaction_waterfall(request: Request, txid: Txid) -> Waterfall:
     """The champion's score of it, and how far each feature, put back to ordinary, lowers that."""
     found: Waterfall | None = request.app.state.scorer.waterfall(txid)
     if found is None:
-        raise ProblemError(404, "this transaction has no features: it is unknown, or its window is not computed yet")
+        raise ProblemError(404, "no transaction with this txid was landed")
     return found

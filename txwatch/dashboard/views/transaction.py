@@ -65,10 +65,7 @@ def _explain(tx: TransactionDetail) -> None:
     why, where = st.columns(2, gap="large")
     with where:
         st.subheader("Each feature among the newest transactions")
-        if tx.features:
-            look.draw(_strip(tx.features))
-        else:
-            st.html(look.empty("Features are computed when the window is sealed, some minutes after it."))
+        look.draw(_strip(tx.features))
     _coins(tx)
     if tx.scores:
         st.subheader("Scores")
@@ -108,7 +105,7 @@ def _ask_api(base: str, txid: str) -> dict[str, Any] | None:
 def _waterfall(txid: str) -> None:
     found = _ask_api(settings().api_url, txid)
     if found is None:
-        st.html(look.empty("The API has no answer: it does not run, there is no model, or no features yet."))
+        st.html(look.empty("The API has no answer: it does not run, or there is no model yet."))
         return
     rows, score = [], found["rest"]
     rows.append({"name": "everything else", "from": 0.0, "to": score, "text": "", "kind": "rest"})

@@ -1,0 +1,37 @@
+"""Windows that a model was not trained on, as the scoring path sees them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from txwatch.features.context import NetworkContext
+from txwatch.features.network_store import read_network_contexts
+from txwatch.features.store import read_features
+from txwatch.store.database import Connection
+from txwatch.windows import context_window, window_range
+from txwatch.wire.transaction import Transaction
+
+
+@dataclass(frozen=True)
+class HeldOutWindow:
+    """One window as the scoring path sees it; features of shape (transactions, len(FEATURE_NAMES))."""
+
+    transactions: Sequence[Transaction]
+    features: NDArray[np.float64]
+    network: NetworkContext
+
+
+def read_held_out(connection: Connection, start: datetime, end: datetime) -> list[HeldOutWindow]:
+    """The windows in [start, end) that have features."""
+    windows = window_range(start, end)
+    networks = read_network_contexts(connection, [context_window(window) for window in windows])
+    held_out = []
+    for window in windows:
+        stored = read_features(connection, window)
+        if stored.transactions:
+            network = networks.get(context_window(window), stored.context.network)
+            held_out.append(HeldOutWindow(stored.transactions, stored.features, network))
+    return held_out
