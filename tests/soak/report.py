@@ -22,6 +22,7 @@ class Report:
     post: Post
     memory: list[Growth]
     seconds_to_settle: float
+    waited_for_in_vain: list[str]
     left_files: list[str]
     left_temporary: list[str]
     left_processes: list[str]
