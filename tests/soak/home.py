@@ -10,6 +10,7 @@ from collections import Counter
 from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Self
 
 import psutil
@@ -19,7 +20,6 @@ from tests.databases import database_named
 from tests.deploy.processes import Processes, quiet_environment
 from tests.ports import free_port
 from tests.soak.wire import Wire
-from tests.waiting import wait_until
 from txwatch.clock import utc_now
 from txwatch.simulator.telegram import LocalTelegram, ReceivedMessage
 from txwatch.simulator.telegram_server import TelegramServer
@@ -28,7 +28,7 @@ from txwatch.store.cluster import embedded_postgres
 from txwatch.system.environment import PROJECT, system_environment
 from txwatch.system.history import land_history
 from txwatch.system.prepare import Preparation, prepare_database
-from txwatch.system.processes import dagster_processes
+from txwatch.system.processes import STOP_GRACE_SECONDS, dagster_processes
 from txwatch.windows import window_start
 
 HISTORY = timedelta(hours=2)
@@ -149,29 +149,39 @@ class Home:
         """All processes of the installation, whoever started them, without the database's."""
         return [process for process in psutil.process_iter() if self._is_own(process)]
 
-    def end(self) -> list[list[str]]:
-        """End everything with SIGTERM, as production does. Returns the commands of what had to be killed after that."""
+    def end(self) -> list[str]:
+        """End everything with SIGTERM, as production does. Returns the commands of what did not end by that.
+
+        Those are ended with SIGABRT, so that their logs say where they were.
+        """
         self._over.set()
         if self._tender.is_alive():
             self._tender.join()
-        for process in self.own_processes():
-            with suppress(psutil.NoSuchProcess):
-                process.terminate()
-        self._reap()
-        stubborn = []
-        for process in self.own_processes():
-            with suppress(psutil.NoSuchProcess):
-                stubborn.append(process.cmdline())
-                process.kill()
+        self._signal_all(signal.SIGTERM)
+        stubborn = self._signal_all(signal.SIGABRT) if self._outlive(END_SECONDS) else []
+        if stubborn and self._outlive(STOP_GRACE_SECONDS):
+            self._signal_all(signal.SIGKILL)
         self._processes.end()
         return stubborn
 
-    def _reap(self) -> None:
-        for process in self._processes.running.values():
-            with suppress(Exception):
-                process.wait(END_SECONDS)
-        with suppress(AssertionError):
-            wait_until(lambda: not self.own_processes(), "all has ended", END_SECONDS, LOOK_SECONDS)
+    def _signal_all(self, number: signal.Signals) -> list[str]:
+        commands = []
+        for process in self.own_processes():
+            with suppress(psutil.NoSuchProcess):
+                commands.append(" ".join(process.cmdline()))
+                process.send_signal(number)
+        return commands
+
+    def _outlive(self, seconds: float) -> bool:
+        """Whether something is still there after so many seconds. Who has ended is reaped meanwhile."""
+        deadline = monotonic() + seconds
+        while left := self.own_processes():
+            if monotonic() > deadline:
+                return True
+            for process in self._processes.running.values():
+                process.poll()
+            psutil.wait_procs(left, LOOK_SECONDS)
+        return False
 
     def _is_own(self, process: psutil.Process) -> bool:
         try:
@@ -197,6 +207,7 @@ class Home:
             TELEGRAM_BOT_TOKEN="1:local",
             TELEGRAM_CHAT_ID=CHAT,
             TMPDIR=str(self.temporary),
+            PYTHONFAULTHANDLER="1",
         )
         self._commands = {
             "feed": [

@@ -6,7 +6,7 @@ from tests.soak.accounting import Ledger, account, unmarked
 from tests.soak.home import Home
 from tests.soak.messages import Message, Post, account_for_post
 from tests.soak.reading import read_alert_kinds, read_deliveries, read_gaps, read_quarantined, read_rows
-from tests.soak.recorded_feed import MinedBlock, TrafficOver, read_record
+from tests.soak.recorded_feed import MinedBlock, SentMessage, TrafficOver, read_record
 from txwatch.store.database import Connection, connect
 
 
@@ -55,9 +55,12 @@ def nothing_waits(home: Home) -> bool:
 def take_stock(home: Home) -> tuple[Ledger, Post]:
     """The accounts of an installation whose processes have ended, and whose database has not."""
     lines = read_record(home.record)
+    last_sent = max(line.at for line in lines if isinstance(line, SentMessage))
     with connect(home.database_url) as connection:
         kinds = read_alert_kinds(connection)
-        ledger = account(lines, read_rows(connection), read_gaps(connection), read_quarantined(connection), kinds)
+        # Once the traffic is over the feed is silent, and its silences are gaps in which nothing is sent.
+        gaps = [gap for gap in read_gaps(connection) if gap.started_at < last_sent]
+        ledger = account(lines, read_rows(connection), gaps, read_quarantined(connection), kinds)
         deliveries = read_deliveries(connection)
     messages = [Message(said.message_id, said.text, said.links) for said in home.first_said]
     return ledger, account_for_post(list(kinds), deliveries, messages)

@@ -105,13 +105,14 @@ def runs_by_status(home: Home) -> dict[str, int]:
 
 def problems_of(report: Report) -> dict[str, object]:
     """Everything in the report that must not be."""
-    unsettled = {state: n for state, n in report.ledger.gaps_by_state.items() if state not in {"recovered", "open"}}
+    unsettled = {state: n for state, n in report.ledger.gaps_by_state.items() if state != "recovered"}
     uncertain, may_be = report.post.uncertain_requests, sum(report.faults.get(name, 0) for name in CAN_LEAVE_UNCERTAIN)
     grown = {
         growth.role: growth.mebibytes
         for growth in report.memory
         if growth.lived_seconds >= FLAT_AFTER_SECONDS and growth.mebibytes > MEBIBYTES[growth.role]
     }
+    zombies = {run: count for run, count in report.runs.items() if run.endswith(" started")}
     found = {
         "waited for in vain": report.waited_for_in_vain,
         "of the ledger": report.ledger.faults,
@@ -120,6 +121,7 @@ def problems_of(report: Report) -> dict[str, object]:
         "gaps": unsettled,
         "uncertain without a cause": uncertain if uncertain > may_be else 0,
         "grown": grown,
+        "runs that look started": zombies,
         "left files": report.left_files,
         "left processes": report.left_processes,
     }
@@ -134,7 +136,7 @@ def test_hours_of_traffic_and_faults_are_accounted_for(tmp_path: Path, capsys: p
         with sampled(home, chaos, memory):
             chaos.carry_out(schedule(seconds, SEED), threading.Event(), seconds)
             settled_in, in_vain = settle(home)
-        left_processes = [" ".join(process) for process in home.end()]
+        left_processes = home.end()
         ledger, post = take_stock(home)
         report = Report(
             minutes=MINUTES,
