@@ -6,6 +6,7 @@ from datetime import timedelta
 import dagster as dg
 
 from blockchain_assets.instance import INGEST_POOL
+from blockchain_assets.log_beside import log_beside
 from resources.database import DatabaseResource
 from resources.ingestion import IngestionResource
 from resources.telegram import TelegramResource
@@ -27,7 +28,8 @@ ASKED_FOR_AGAIN = {"dagster/max_retries": "0"}
 def follow_feed(context: dg.OpExecutionContext, ingestion: IngestionResource) -> None:
     from_now_on(run_id=context.run_id)
     lane = ingestion.lane(holder=f"run {context.run_id[:8]} process {os.getpid()}")
-    shift = run_until_signalled(lane)
+    with log_beside(context.instance):
+        shift = run_until_signalled(lane)
     context.log.info(f"Epoch {shift.epoch}: landed {shift.landed} transactions; {shift.reason}.")
 
 

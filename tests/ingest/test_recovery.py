@@ -24,7 +24,7 @@ from txwatch.simulator.traffic import Simulator
 from txwatch.status import read_status
 from txwatch.store.blocks import mark_stale_branches, recent_blocks
 from txwatch.store.database import connect
-from txwatch.store.gaps import FeedGap, Gap, record_gaps
+from txwatch.store.gaps import FeedGap, Gap, record_gaps, unrecovered_gaps
 from txwatch.store.landing import land_blocks
 from txwatch.store.lease import take_lease
 from txwatch.windows import WINDOW, window_range, window_start
@@ -237,13 +237,53 @@ def test_a_branch_that_was_never_announced_is_found_from_its_end(fresh: str) -> 
     assert [block.height for block in done.blocks] == [100, 102, 101]
 
 
-def test_a_block_that_was_read_before_its_gap_was_known_is_read_again(fresh: str) -> None:
+def one_block_and_six_after(world: World, *txids: int) -> BlockSource:
+    """A service whose first block holds these transactions, half a minute after T0; the others are empty."""
+    names = "abcdef1"
+    times = [T0 + 30 * SECOND, *(T0 + n * MINUTE for n in range(2, 8))]
+    bodies = {
+        name: raw_block(name, 100 + n, names[n - 1] if n else "0", *(txids if n == 0 else ()), time=times[n])
+        for n, name in enumerate(names)
+    }
+    listed = [{"hash": name * 64, "height": 100 + n, "time": int(times[n].timestamp())} for n, name in enumerate(names)]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if "rawblock" in request.url.path:
+            return httpx.Response(200, content=bodies[request.url.path[-1]])
+        return httpx.Response(200, json=listed)
+
+    world.now = T0 + 10 * MINUTE
+    return served_by(answer, world)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_block_that_was_read_before_its_gap_had_ended_is_searched_for_it(fresh: str, known: bool) -> None:
+    world = World()
+    source = one_block_and_six_after(world, 1, 2)
     with connect(fresh) as connection:
-        land_blocks(connection, [WireBlock("a" * 64, 100, int(T0.timestamp()))], T0)
-        take_in(connection, decode_block(raw_block("a", 100, "0", 1)), [], [], lambda: T0)
-        assert query(fresh, "SELECT count(*) FROM blocks WHERE fetched_at IS NULL") == [(0,)]
-        record_gaps(connection, [FeedGap(T0 - MINUTE, T0 - SECOND, "no worker was running", "epoch 2")])
-        assert query(fresh, "SELECT count(*) FROM blocks WHERE fetched_at IS NULL") == [(1,)]
+        if known:
+            record_gaps(connection, [FeedGap(T0, None, "connection closed")])
+        land_blocks(connection, [WireBlock("a" * 64, 100, int(T0.timestamp()))], world.now)
+        assert read_chain(connection, source, world.clock).landed == 0
+        record_gaps(connection, [FeedGap(T0, T0 + MINUTE, "connection closed", "heard again")])
+        done = read_chain(connection, source, world.clock)
+    assert (done.landed, done.gaps_closed) == (2, 1)
+    assert query(fresh, "SELECT count(*) FROM gap_blocks") == [(0,)]
+
+
+def test_a_gap_that_ends_while_a_block_is_read_has_the_block_searched_again(fresh: str) -> None:
+    """As when a reading began while the feed was away, and its worker came back before the reading was done."""
+    world = World()
+    source = one_block_and_six_after(world, 1, 2)
+    with connect(fresh) as connection:
+        record_gaps(connection, [FeedGap(T0, None, "connection closed")])
+        gaps_before = unrecovered_gaps(connection)
+        record_gaps(connection, [FeedGap(T0, T0 + MINUTE, "connection closed", "heard again")])
+        block = source.block("a" * 64)
+        assert block is not None
+        take_in(connection, block, [], gaps_before, world.clock)
+        done = read_chain(connection, source, world.clock)
+    assert (done.landed, done.gaps_closed) == (2, 1)
 
 
 def test_the_api_is_asked_at_its_own_pace_and_again_after_429() -> None:

@@ -49,7 +49,9 @@ def test_windows_are_reported_as_the_watermark_passes_their_end(
     assert events[window_key(first)].metadata["dagster/partition_row_count"].value == 3
     assert events[window_key(second)].metadata["gap_seconds"].value == 30
     checks = {
-        (e.partition, e.check_name): e.passed for e in result.asset_events if isinstance(e, dg.AssetCheckEvaluation)
+        (e.metadata["window"].value, e.check_name): e.passed
+        for e in result.asset_events
+        if isinstance(e, dg.AssetCheckEvaluation)
     }
     assert checks[window_key(first), "no_feed_gap"]
     assert not checks[window_key(second), "no_feed_gap"]

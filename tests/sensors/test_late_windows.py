@@ -20,10 +20,12 @@ FIRST, SECOND, THIRD = (HISTORY_START + i * WINDOW for i in range(3))
 
 
 def tick(installation: Installation, instance: dg.DagsterInstance, cursor: str | None) -> tuple[list[str], str]:
-    """The windows that a tick reports, and its cursor."""
+    """The windows that a tick reports, which the instance takes as it does in the daemon, and the tick's cursor."""
     context = dg.build_sensor_context(instance=instance, cursor=cursor)
     result = landing_sensor(HISTORY_START)(context, database=DatabaseResource(url=installation.database_url))
     assert isinstance(result, dg.SensorResult), result
+    for event in result.asset_events:
+        instance.report_runless_asset_event(event)
     events = [e for e in result.asset_events if isinstance(e, dg.AssetMaterialization)]
     return [str(e.partition) for e in events], str(result.cursor)
 

@@ -1,9 +1,9 @@
 """Recovery: what blocks say about what the feed brought, and what it did not.
 
-The contents of every block are fetched once. They confirm the transactions that are stored, and show the share of
-them that the feed had brought before. For a gap in the feed, the blocks from its start until six blocks after its end
-are fetched after it has ended, and what is missing is landed with `source` "block". What was never mined cannot be
-recovered.
+The contents of every block are fetched once, and once more for each gap that needs them later. They confirm the
+transactions that are stored, and show the share of them that the feed had brought before. For a gap in the feed, the
+blocks from its start until six blocks after its end are fetched after it has ended, and what is missing is landed with
+`source` "block". What was never mined cannot be recovered.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from txwatch.ingest.sealing import late_windows
 from txwatch.store import blocks as store
 from txwatch.store.blocks import BlockContents, BlockSummary, KnownTransaction
 from txwatch.store.database import Connection
-from txwatch.store.gaps import Gap, count_recovered, settle_gap, unrecovered_gaps
+from txwatch.store.gaps import Gap, count_recovered, note_searched, searched, settle_gap, unrecovered_gaps
 from txwatch.store.landing import QuarantinedMessage, land_what_is_sound, quarantine
 from txwatch.store.late_windows import note_late_windows
 from txwatch.store.lease import lock_lease
@@ -148,9 +148,9 @@ def blocks_needed(gap: Gap, listed: Sequence[ListedBlock], now: datetime) -> Gap
 
 
 def needed_now(connection: Connection, need: GapBlocks) -> list[ListedBlock]:
-    """Those of a gap's blocks whose contents were not fetched since it was recorded."""
-    fetched = store.fetched(connection, [block.hash for block in need.blocks])
-    return [block for block in need.blocks if block.hash not in fetched]
+    """Those of a gap's blocks that were not searched for what it misses."""
+    done = searched(connection, need.gap.id)
+    return [block for block in need.blocks if block.hash not in done]
 
 
 def take_in(
@@ -165,6 +165,7 @@ def take_in(
         contents = completeness(transactions, known, store.followed_since(connection), announced)
         landed = _land_missing(connection, [tx for tx in transactions if tx.txid not in known], gaps, all_gaps, now)
         quarantine(connection, malformed)
+        note_searched(connection, [gap.id for gap in gaps], block.hash)
         store.record_contents(connection, block, [tx.txid for tx in transactions], contents, now)
     summary = BlockSummary(
         block.height,

@@ -59,15 +59,6 @@ def unfetched_blocks(connection: Connection, now: datetime) -> list[str]:
     return [block_hash for (block_hash,) in rows]
 
 
-def fetched(connection: Connection, hashes: Sequence[str]) -> set[str]:
-    """Those of these blocks whose contents were fetched."""
-    rows = connection.execute(
-        "SELECT hash FROM blocks WHERE hash = ANY(%s) AND fetched_at IS NOT NULL AND mined_count IS NOT NULL",
-        [list(hashes)],
-    )
-    return {block_hash for (block_hash,) in rows}
-
-
 def announced_at(connection: Connection, block_hash: str) -> datetime | None:
     """When the feed announced this block, or None if it did not."""
     row = connection.execute("SELECT seen_at FROM blocks WHERE hash = %s", [block_hash]).fetchone()

@@ -44,23 +44,15 @@ def record_gaps(connection: Connection, gaps: Sequence[FeedGap]) -> None:
                 for gap in gaps
             ],
         )
-    _blocks_are_read_again(connection, [gap.started_at for gap in gaps if gap.ended_at is not None])
 
 
 def close_open_gaps(connection: Connection, ended_at: datetime, ending: str) -> None:
     """End what is still open: another worker hears the feed since `ended_at`."""
-    closed = connection.execute(
+    connection.execute(
         "UPDATE feed_gaps SET ended_at = greatest(started_at, %(at)s), ending = %(ending)s, state = 'ended'"
-        " WHERE state = 'open' RETURNING started_at",
+        " WHERE state = 'open'",
         {"at": ended_at, "ending": ending},
-    ).fetchall()
-    _blocks_are_read_again(connection, [started_at for (started_at,) in closed])
-
-
-def _blocks_are_read_again(connection: Connection, gap_starts: Sequence[datetime]) -> None:
-    """Blocks that were read before the gap was known have not been searched for what it misses."""
-    if gap_starts:
-        connection.execute("UPDATE blocks SET fetched_at = NULL WHERE seen_at >= %s", [min(gap_starts)])
+    )
 
 
 def narrow_gaps_between_workers(connection: Connection, heard_from: datetime, heard_until: datetime) -> None:
@@ -122,6 +114,24 @@ def count_recovered(connection: Connection, gap_ids: Sequence[int]) -> None:
         )
 
 
+def note_searched(connection: Connection, gap_ids: Sequence[int], block_hash: str) -> None:
+    """A block was searched for what these gaps miss: in the database transaction that lands what was found.
+
+    Kept for each gap by itself. That a block was read says nothing of a gap that ended meanwhile, or was not known yet.
+    """
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO gap_blocks (gap_id, block_hash) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+            [(gap_id, block_hash) for gap_id in gap_ids],
+        )
+
+
+def searched(connection: Connection, gap_id: int) -> set[str]:
+    """The hashes of the blocks that were searched for what a gap misses."""
+    return {h for (h,) in connection.execute("SELECT block_hash FROM gap_blocks WHERE gap_id = %s", [gap_id])}
+
+
 def settle_gap(connection: Connection, gap_id: int, state: Literal["recovered", "lost"]) -> None:
     """All blocks that a gap needs have been read, or some of them cannot be had any more."""
     connection.execute("UPDATE feed_gaps SET state = %s WHERE id = %s AND state = 'ended'", [state, gap_id])
+    connection.execute("DELETE FROM gap_blocks WHERE gap_id = %s", [gap_id])

@@ -85,6 +85,14 @@ feed_gaps = sa.Table(
     sa.CheckConstraint("state IN ('open', 'ended', 'recovered', 'lost')", name="state_is_known"),
 )
 
+gap_blocks = sa.Table(
+    "gap_blocks",
+    metadata,
+    sa.Column("gap_id", BIGINT, sa.ForeignKey("feed_gaps.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("block_hash", sa.Text, primary_key=True),
+    comment="blocks that were searched for what a gap misses, until the gap is settled",
+)
+
 ingest_lease = sa.Table(
     "ingest_lease",
     metadata,
