@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 def empty(database_url: str) -> None:
     """No rows are left from another test."""
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE transactions, blocks, feed_gaps, ingest_lease, quarantined_messages")
+        connection.execute("TRUNCATE transactions, blocks, feed_gaps, ingest_lease, quarantined_messages CASCADE")
 
 
 def rows(database_url: str, query: str) -> Sequence[tuple[Any, ...]]:

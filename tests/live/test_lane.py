@@ -92,6 +92,8 @@ async def running(
     stop = asyncio.Event()
     task = asyncio.create_task(lane.run(stop))
     try:
+        # Nobody hears what a feed says before that.
+        await eventually(lambda: rows(database_url, "SELECT 1 FROM ingest_lease"), "the lane follows the feed")
         yield lane
     finally:
         stop.set()
