@@ -14,24 +14,17 @@ from datetime import timedelta
 from itertools import islice
 
 import numpy as np
-import pandas as pd
 
+from benchmarks.champion import promote_champion
 from benchmarks.feed import accept, frame, frames
 from benchmarks.harness import Bench, Measurement, until
 from tests.builders import numbered_utx, pay, spend
-from tests.features.window_lane import materialize
 from txwatch.clock import utc_now
-from txwatch.detection.registry import EXPERIMENT, ModelRegistry
-from txwatch.detection.training import train
-from txwatch.features.contract import FEATURE_NAMES
-from txwatch.features.store import read_recent_features
+from txwatch.detection.registry import ModelRegistry
 from txwatch.simulator.telegram import LocalTelegram, ReceivedMessage
 from txwatch.simulator.telegram_limits import FloodControl
 from txwatch.simulator.telegram_server import TelegramServer
-from txwatch.simulator.traffic import Simulator
 from txwatch.store.database import connect
-from txwatch.system.history import land_history
-from txwatch.windows import WINDOW, window_start
 
 RATES = (7, 70, 700)
 WHALES = 60
@@ -57,7 +50,7 @@ def measure(bench: Bench) -> Iterator[Measurement]:
 def _latencies(bench: Bench, rate: int, whales: int) -> list[float]:
     database_url = bench.database()
     home = bench.folder / f"live-{rate}"
-    _prepare(database_url, ModelRegistry.of(home, database_url, None))
+    promote_champion(database_url, ModelRegistry.of(home, database_url, None))
     sent: dict[str, float] = {}
     received: dict[str, float] = {}
 
@@ -96,31 +89,6 @@ def _latencies(bench: Bench, rate: int, whales: int) -> list[float]:
             until(all_arrived, 90 + whales * WHALE_EVERY_SECONDS)
             reader.join()
     return [(received[txid] - at) * 1_000 for txid, at in sent.items()]
-
-
-def _prepare(database_url: str, registry: ModelRegistry) -> None:
-    """Half an hour of history up to now, its contexts, and a champion that was trained on it."""
-    end = window_start(utc_now())
-    start = end - 6 * WINDOW
-    land_history(database_url, Simulator("2024-03", seed=1, start=start), end)
-    with connect(database_url) as connection:
-        with connection.transaction():
-            materialize(connection, start, end)
-        features = read_recent_features(connection, start)
-    trained = train(features, start, end, alerts_per_hour=12, whale_btc=500, seed=1, min_rows=1_000)
-    registry.prepare()
-    import mlflow
-
-    mlflow.set_experiment(EXPERIMENT)
-    with mlflow.start_run():
-        version = registry.register(
-            trained.pipeline,
-            trained.card,
-            parameters=trained.parameters,
-            metrics={},
-            reference=pd.DataFrame(features[:100], columns=list(FEATURE_NAMES)),
-        )
-    registry.promote(version, {})
 
 
 def _read_sent(lines: Iterator[bytes], sent: dict[str, float]) -> None:

@@ -33,7 +33,7 @@ def code_port(installation: Installation) -> Iterator[int]:
             wait_until(lambda: listens(port), "the code server listens")
             yield port
         finally:
-            server.terminate()
+            server.kill()  # it has nothing to save, and a shell in the background makes it deaf to SIGTERM
 
 
 def started_at(instance: dg.DagsterInstance, port: int) -> dg.DagsterRun:

@@ -7,6 +7,7 @@ a type that the stored file itself names is ever loaded. MLflow's import takes s
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,7 +186,15 @@ class ModelRegistry:
         import mlflow
 
         mlflow.set_tracking_uri(self.tracking_uri)
-        return mlflow.MlflowClient()
+        return _client_of(self.tracking_uri)
+
+
+@lru_cache(maxsize=4)
+def _client_of(tracking_uri: str) -> "MlflowClient":
+    # The live lane asks four times a second; a new client takes as long as its question.
+    import mlflow
+
+    return mlflow.MlflowClient(tracking_uri)
 
 
 def comparable_champion(registry: ModelRegistry) -> Model | None:

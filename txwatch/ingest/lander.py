@@ -124,8 +124,11 @@ class Lander:
     def _losses_told(self) -> None:
         self._untold, self._losing = [], None
 
-    async def catch_up(self) -> None:
-        """Connect again if the connection is lost, and land what waits, for a moment at most."""
+    async def catch_up(self, crowded: Callable[[], bool]) -> None:
+        """Connect again if the connection is lost, and land what waits, for a moment, and while it is `crowded` before.
+
+        What comes in a moment would go to the end of the spool: only while the reading waits does a flood leave it.
+        """
         if self._connecting is not None:
             if not self._connecting.done():
                 return
@@ -140,7 +143,7 @@ class Lander:
             self._adopt_at = loop.time() + _ADOPT_SECONDS
             if adopted := await asyncio.to_thread(self._spool.adopt_orphans):
                 log.info("spool_adopted", batches=adopted)
-        while self._connection is not None and not self._spool.is_empty and loop.time() < until:
+        while self._connection is not None and not self._spool.is_empty and (loop.time() < until or crowded()):
             await self._land_oldest(self._connection)
 
     async def leave(self, epoch: int) -> None:

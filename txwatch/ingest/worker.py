@@ -123,7 +123,7 @@ class IngestWorker:
                     self._batch.add(event, self._recent)
                     if len(self._batch.transactions) >= BATCH_COUNT or self._batch.bytes >= BATCH_BYTES:
                         self._full.set()
-                        if self._batch.received >= PENDING_COUNT or self._batch.bytes >= PENDING_BYTES:
+                        if self._is_crowded():
                             await self._relieve()
                 elif isinstance(event, Subscribed):
                     loop.call_later(ANSWER_SECONDS, self._hearing.set)
@@ -140,9 +140,15 @@ class IngestWorker:
             self._hearing_since = at
         self._hearing.set()
 
+    def _is_crowded(self) -> bool:
+        return self._batch.received >= PENDING_COUNT or self._batch.bytes >= PENDING_BYTES
+
     async def _relieve(self) -> None:
-        """Make room in memory: by waiting a moment while the database keeps up, else by way of the disk."""
-        if self._lander.is_idle and self._lander.is_connected:
+        """Make room in memory: by waiting a moment while the database answers, else by way of the disk.
+
+        The reading waits also while the spool is landed, or a flood would go through the disk to its end.
+        """
+        if self._lander.is_connected:
             self._swapped.clear()
             await _first(self._swapped, at_most=PATIENCE_SECONDS)
             if self._swapped.is_set():
@@ -156,7 +162,7 @@ class IngestWorker:
         # Subscribe first: what the worker before still lands, and what this one hears meanwhile, overlap.
         await _first(self._hearing, stop)
         while not (stop.is_set() or self._lander.superseded or (ends_at is not None and loop.time() >= ends_at)):
-            await self._lander.catch_up()
+            await self._lander.catch_up(self._is_crowded)
             await _first(self._full, stop, at_most=BATCH_AGE_SECONDS)
             await self._flush()
         await self._flush(last=True)

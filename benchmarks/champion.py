@@ -1,0 +1,39 @@
+"""A champion for measurements of what happens with one."""
+
+import pandas as pd
+
+from tests.features.window_lane import materialize
+from txwatch.clock import utc_now
+from txwatch.detection.registry import EXPERIMENT, ModelRegistry
+from txwatch.detection.training import train
+from txwatch.features.contract import FEATURE_NAMES
+from txwatch.features.store import read_recent_features
+from txwatch.simulator.traffic import Simulator
+from txwatch.store.database import connect
+from txwatch.system.history import land_history
+from txwatch.windows import WINDOW, window_start
+
+
+def promote_champion(database_url: str, registry: ModelRegistry) -> None:
+    """Half an hour of history up to now, its contexts, and a champion that was trained on it."""
+    end = window_start(utc_now())
+    start = end - 6 * WINDOW
+    land_history(database_url, Simulator("2024-03", seed=1, start=start), end)
+    with connect(database_url) as connection:
+        with connection.transaction():
+            materialize(connection, start, end)
+        features = read_recent_features(connection, start)
+    trained = train(features, start, end, alerts_per_hour=12, whale_btc=500, seed=1, min_rows=1_000)
+    registry.prepare()
+    import mlflow
+
+    mlflow.set_experiment(EXPERIMENT)
+    with mlflow.start_run():
+        version = registry.register(
+            trained.pipeline,
+            trained.card,
+            parameters=trained.parameters,
+            metrics={},
+            reference=pd.DataFrame(features[:100], columns=list(FEATURE_NAMES)),
+        )
+    registry.promote(version, {})
