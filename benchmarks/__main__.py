@@ -14,7 +14,7 @@ from rich.table import Table
 
 import benchmarks
 from benchmarks import record
-from benchmarks.harness import Bench, Measurement
+from benchmarks.harness import Bench, Measurement, number
 from txwatch.store.cluster import embedded_postgres
 
 
@@ -32,7 +32,7 @@ def main() -> int:
         bench = Bench(url, Path(folder), options.quick)
         for name, measurement in measure(bench, options.names or modules, console):
             measured[name].append(measurement)
-            console.print(f"  {measurement.name}: {measurement.value:,.4g} {measurement.unit}")
+            console.print(f"  {measurement.name}: {number(measurement.value)} {measurement.unit}")
     figures = [measurement for found in measured.values() for measurement in found]
     Console(highlight=False, width=None if sys.stdout.isatty() else 140).print(as_table(figures))
     if not options.quick:
@@ -54,7 +54,7 @@ def as_table(measured: Iterable[Measurement]) -> Table:
     table = Table("measurement", "value", "unit", "x baseline", "x limit", "goal", "", "compared", box=None)
     for m in measured:
         verdict = ("[green]met[/green]" if m.met else "[red]missed[/red]") if m.goal else ""
-        table.add_row(m.name, f"{m.value:,.4g}", m.unit, m.over_baseline, m.over_limit, m.goal, verdict, m.why)
+        table.add_row(m.name, number(m.value), m.unit, m.over_baseline, m.over_limit, m.goal, verdict, m.why)
     return table
 
 

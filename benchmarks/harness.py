@@ -45,8 +45,8 @@ class Measurement:
     def goal(self) -> str:
         """The goal in signs, empty without one."""
         if self.at_least is not None:
-            return f"≥ {self.at_least:,.4g}"
-        return f"≤ {self.at_most:,.4g}" if self.at_most is not None else ""
+            return f"≥ {number(self.at_least)}"
+        return f"≤ {number(self.at_most)}" if self.at_most is not None else ""
 
     @property
     def over_baseline(self) -> str:
@@ -57,6 +57,11 @@ class Measurement:
     def over_limit(self) -> str:
         """The ratio to the limit, empty without one."""
         return f"{self.value / self.limit:.2f}" if self.limit else ""
+
+
+def number(value: float) -> str:
+    """A figure for people: four digits, and never an exponent."""
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
 
 
 @dataclass

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.harness import PROJECT, Measurement
+from benchmarks.harness import PROJECT, Measurement, number
 from txwatch.clock import utc_now
 
 KEPT = Path(__file__).with_name("measurements.json")
@@ -59,7 +59,7 @@ def _table(name: str, record: Record) -> str:
 
 def _row(m: Measurement) -> str:
     verdict = ("met" if m.met else "**missed**") if m.goal else ""
-    value = f"{m.value:,.4g} {m.unit}"
+    value = f"{number(m.value)} {m.unit}"
     return f"| {m.name} | {value} | {m.over_baseline} | {m.over_limit} | {m.goal} | {verdict} | {m.why} |\n"
 
 
