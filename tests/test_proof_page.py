@@ -8,7 +8,7 @@ import pytest
 from benchmarks import record
 
 PROJECT = Path(__file__).parents[1]
-PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 FOLDERS = "txwatch|tests|benchmarks|sensors|resources|feature_repo|blockchain_assets"
 FIGURE = re.compile(r"\b\d[\d.,]*\d?\s(?:ms|tx/s|%|MB|GB|BTC/s|requests/s|rows/s)(?!\w)")
 
@@ -17,10 +17,10 @@ def without_tables_of_settings(text: str) -> str:
     return re.sub(r"<!-- settings -->.*?<!-- /settings -->", "", text, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
 def test_the_files_that_a_page_names_are_there(page: Path) -> None:
     text = page.read_text()
-    linked = re.findall(r"\]\((?!https?:)([^)#]+)", text)
+    linked = re.findall(r"\]\((?!https?:)([^)#]+)", text) + re.findall(r'src="([^"]+)"', text)
     assert [link for link in linked if not (page.parent / link).exists()] == []
     named = re.findall(
         r"`((?:txwatch|tests|benchmarks|sensors|resources|feature_repo|blockchain_assets)/[^`\s*]*)`", text
