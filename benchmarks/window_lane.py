@@ -29,7 +29,8 @@ from txwatch.windows import WINDOW, window_start
 from txwatch.wire.messages import UnconfirmedTransaction, decode
 from txwatch.wire.transaction import Transaction, from_wire
 
-WINDOWS = 20
+WINDOWS = 10
+"""A first model is judged on the last hour: the history must reach into it."""
 HISTORY_WINDOWS = 12
 WHALE_SAT = 60_000_000_000
 FIRST_WHALE = 1 << 130
