@@ -11,7 +11,8 @@ from datetime import timedelta
 
 import numpy as np
 
-from benchmarks.harness import Bench, Measurement, until
+from benchmarks.harness import Bench, Measurement
+from tests.waiting import wait_until
 from txwatch.alerts.dispatcher import Dispatcher
 from txwatch.alerts.kinds import Severity
 from txwatch.alerts.raising import Alert
@@ -55,7 +56,9 @@ async def _one_by_one(
         dispatcher = Dispatcher(database_url, sender, (CHAT,))
         running = asyncio.create_task(dispatcher.run(stop))
         for n in range(count):
-            await asyncio.to_thread(until, lambda n=n: dispatcher.delivered.total() >= n, 10, 0.001)
+            await asyncio.to_thread(
+                wait_until, lambda n=n: dispatcher.delivered.total() >= n, "the last is recorded", 10, 0.001
+            )
             connection.execute("DELETE FROM telegram_requests")
             arrived.clear()
             began = time.perf_counter()

@@ -7,7 +7,6 @@ server: the query alone, the scoring alone.
 import json
 import os
 import shutil
-import socket
 import sys
 import threading
 import time
@@ -22,10 +21,12 @@ import numpy as np
 
 from benchmarks.harness import PROJECT, Bench, Measurement
 from tests.features.window_lane import materialize
+from tests.ports import free_port
+from tests.registering import registered
+from tests.waiting import answers, wait_until
 from txwatch.clock import utc_now
-from txwatch.detection.registry import EXPERIMENT, ModelRegistry
+from txwatch.detection.registry import ModelRegistry
 from txwatch.detection.training import train
-from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.store import read_recent_features
 from txwatch.queries.transactions import list_transactions
 from txwatch.simulator.traffic import Simulator
@@ -52,7 +53,7 @@ def measure(bench: Bench) -> Iterator[Measurement]:
         "PYTHONPATH": str(PROJECT),
         "OMP_NUM_THREADS": "1",
     }
-    port = _free_port()
+    port = free_port()
     # One process of the product itself, as `txwatch api` runs it, but for the limit of requests: 50 clients are one.
     serve = (
         "import sys; from txwatch.settings import Settings; from txwatch.api.limits import Limits;"
@@ -63,7 +64,7 @@ def measure(bench: Bench) -> Iterator[Measurement]:
     with Popen([sys.executable, "-c", serve, str(port)], env=environment, stdout=DEVNULL) as server:
         try:
             base = f"http://127.0.0.1:{port}"
-            _wait(f"{base}/health/live")
+            wait_until(lambda: answers(f"{base}/health/live"), "the API answers")
             yield from _measure_api(base, url, posted, rows)
         finally:
             server.terminate()
@@ -137,11 +138,11 @@ def _measure_dashboard(environment: dict[str, str]) -> Iterator[Measurement]:
         return
     from playwright.sync_api import sync_playwright
 
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "txwatch", "dashboard", f"--port={port}"]
     with Popen(command, env=environment, stdout=DEVNULL, stderr=DEVNULL) as server:
         try:
-            _wait(f"http://127.0.0.1:{port}/_stcore/health")
+            wait_until(lambda: answers(f"http://127.0.0.1:{port}/_stcore/health"), "the dashboard answers")
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
                 found = []
@@ -179,45 +180,8 @@ def _populate(url: str, home: Path, rows: int) -> list[dict[str, Any]]:
             [copies],
         )
         connection.execute("ANALYZE transactions")
-    _train(url, home, features, start, now)
+    registry = ModelRegistry.of(home, url, None)
+    trained = train(features, start, window_start(now) + WINDOW, alerts_per_hour=12, whale_btc=500, seed=1)
+    registry.promote(registered(registry, trained, features), {})
     simulated = Simulator("2024-03", seed=2, start=now, rate=100).until(now + timedelta(minutes=1))
     return [json.loads(transaction.message)["x"] for transaction, _ in zip(simulated, range(1_000), strict=False)]
-
-
-def _train(url: str, home: Path, features: "np.ndarray[Any, Any]", start: Any, now: Any) -> None:
-    import mlflow
-    import pandas as pd
-
-    registry = ModelRegistry.of(home, url, None)
-    registry.prepare()
-    mlflow.set_tracking_uri(registry.tracking_uri)
-    mlflow.set_experiment(EXPERIMENT)
-    trained = train(features, start, window_start(now) + WINDOW, alerts_per_hour=12, whale_btc=500, seed=1)
-    with mlflow.start_run():
-        version = registry.register(
-            trained.pipeline,
-            trained.card,
-            parameters=trained.parameters,
-            metrics={},
-            reference=pd.DataFrame(features[:100], columns=list(FEATURE_NAMES)),
-        )
-    registry.promote(version, {})
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait(url: str) -> None:
-    until = time.monotonic() + 60
-    while True:
-        try:
-            httpx.get(url, timeout=5).raise_for_status()
-        except httpx.HTTPError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.1)
-        else:
-            return

@@ -1,12 +1,10 @@
 """A champion for measurements of what happens with one."""
 
-import pandas as pd
-
 from tests.features.window_lane import materialize
+from tests.registering import registered
 from txwatch.clock import utc_now
-from txwatch.detection.registry import EXPERIMENT, ModelRegistry
+from txwatch.detection.registry import ModelRegistry
 from txwatch.detection.training import train
-from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.store import read_recent_features
 from txwatch.simulator.traffic import Simulator
 from txwatch.store.database import connect
@@ -24,16 +22,4 @@ def promote_champion(database_url: str, registry: ModelRegistry) -> None:
             materialize(connection, start, end)
         features = read_recent_features(connection, start)
     trained = train(features, start, end, alerts_per_hour=12, whale_btc=500, seed=1, min_rows=1_000)
-    registry.prepare()
-    import mlflow
-
-    mlflow.set_experiment(EXPERIMENT)
-    with mlflow.start_run():
-        version = registry.register(
-            trained.pipeline,
-            trained.card,
-            parameters=trained.parameters,
-            metrics={},
-            reference=pd.DataFrame(features[:100], columns=list(FEATURE_NAMES)),
-        )
-    registry.promote(version, {})
+    registry.promote(registered(registry, trained, features), {})

@@ -4,7 +4,6 @@ Each function measures one thing on a migrated database and returns its figures 
 """
 
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,6 +18,7 @@ import numpy as np
 from psycopg import sql
 
 from benchmarks.harness import Bench, Measurement
+from tests.ports import free_port
 from txwatch.features.addresses import write_address_activity
 from txwatch.features.batch_store import read_batch
 from txwatch.features.network_store import publish_network_baseline, read_network_contexts
@@ -156,9 +156,7 @@ def local_redis() -> Iterator[str | None]:
     from redis.exceptions import ConnectionError as NoConnection
     from redis.retry import Retry
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
         with subprocess.Popen([program, *options], stdout=subprocess.DEVNULL) as process:

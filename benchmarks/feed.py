@@ -72,37 +72,45 @@ def accept(server: socket.socket) -> socket.socket:
     return client
 
 
-def hear_pings(client: socket.socket, pongs: SimpleQueue[bytes]) -> None:
-    """Answer the client's pings until it leaves: one that hears no pong for 20 s closes. Its frames are small.
+class Pongs(threading.Thread):
+    """Hears a client until it leaves, and has the answers to its pings: one that hears none for 20 s closes.
 
-    The answers are sent by the one thread that sends: a lock would let it starve this one.
+    The one thread that sends takes and sends them: a lock would let it starve this one.
     """
-    received = client.makefile("rb")
-    while len(head := received.read(2)) == 2:
-        body = received.read(4 + (head[1] & 0x7F))
-        payload = bytes(byte ^ body[i % 4] for i, byte in enumerate(body[4:]))
-        if head[0] == 0x89:
-            pongs.put(b"\x8a" + len(payload).to_bytes(1, "big") + payload)
+
+    def __init__(self, client: socket.socket) -> None:
+        super().__init__()
+        self._client = client
+        self._waiting: SimpleQueue[bytes] = SimpleQueue()
+        self.start()
+
+    def take(self) -> bytes:
+        """The answers that are due, as frames."""
+        return b"".join(self._waiting.get() for _ in range(self._waiting.qsize()))
+
+    def run(self) -> None:
+        """Hear. A client's frames are small."""
+        received = self._client.makefile("rb")
+        while len(head := received.read(2)) == 2:
+            body = received.read(4 + (head[1] & 0x7F))
+            payload = bytes(byte ^ body[i % 4] for i, byte in enumerate(body[4:]))
+            if head[0] == 0x89:
+                self._waiting.put(b"\x8a" + len(payload).to_bytes(1, "big") + payload)
 
 
 def send(client: socket.socket, count: int, rate: float) -> None:
     """Send `count` messages at `rate` a second, or with 0 as fast as they are taken. Returns when the client left."""
-    pongs: SimpleQueue[bytes] = SimpleQueue()
-    hearing = threading.Thread(target=hear_pings, args=(client, pongs))
-    hearing.start()
+    pongs = Pongs(client)
     ready = frames(count)
     first = next(ready)
     began = time.monotonic()
     client.sendall(first)
     sent = 1
-    while hearing.is_alive():
+    while pongs.is_alive():
         due = _BURST if rate == 0 else int((time.monotonic() - began) * rate) + 1 - sent
         burst = list(islice(ready, max(due, 0)))
         sent += len(burst)
-        while not pongs.empty():
-            burst.append(pongs.get())
-        if burst:
-            client.sendall(b"".join(burst))
+        client.sendall(b"".join([*burst, pongs.take()]))
         if rate or sent >= count:
             time.sleep(min(0.02, 1 / rate) if rate else 0.02)
 

@@ -4,8 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -120,12 +119,3 @@ class Bench:
                 TXWATCH_HOME=str(self.folder / "ingest"),
             ) as worker:
                 yield worker
-
-
-def until(condition: Callable[[], bool], seconds: float, every: float = 0.02) -> None:
-    """Wait for a condition. Raises TimeoutError."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not reached within {seconds:g} s")
-        time.sleep(every)

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from benchmarks.harness import Bench, Measurement, until
+from benchmarks.harness import Bench, Measurement
+from tests.waiting import wait_until
 from txwatch.store.database import connect
 
 SECONDS = 12
@@ -28,7 +29,7 @@ def landing_ms(bench: Bench, rate: int) -> tuple[float, float]:
             row = connection.execute("SELECT received FROM ingest_lease").fetchone()
             return row is not None and row[0] >= count
 
-        until(landed, 60)
+        wait_until(landed, "all have landed")
         row = connection.execute(
             "SELECT percentile_cont(ARRAY[0.5, 0.99])"
             " WITHIN GROUP (ORDER BY extract(epoch FROM landed_at - seen_at)::float8 * 1000)"

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import psutil
 
-from benchmarks.harness import Bench, Measurement, until
+from benchmarks.harness import Bench, Measurement
+from tests.waiting import wait_until
 from txwatch.store.database import connect
 
 WARM_UP = 300_000
@@ -28,9 +29,9 @@ def measure(bench: Bench) -> Iterator[Measurement]:
         def memory() -> float:
             return process.memory_info().rss / 1e6
 
-        until(lambda: received(warm_up), 300, every=0.1)
+        wait_until(lambda: received(warm_up), "the worker is warm", 300)
         before = memory()
-        until(lambda: received(warm_up + count), 600, every=0.1)
+        wait_until(lambda: received(warm_up + count), "all have landed", 600)
         after = memory()
     yield Measurement("ingest_memory_warm", before, "MB")
     yield Measurement("ingest_memory_growth", after - before, "MB", at_most=GOAL_MB, why=f"over {count:,} transactions")

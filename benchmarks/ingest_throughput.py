@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from benchmarks.champion import promote_champion
 from benchmarks.feed import START, messages
-from benchmarks.harness import Bench, Measurement, until
+from benchmarks.harness import Bench, Measurement
+from tests.waiting import wait_until
 from txwatch.detection.registry import ModelRegistry
 from txwatch.store.database import connect
 from txwatch.store.landing import copy_row
@@ -111,9 +112,9 @@ def socket_to_row(bench: Bench, count: int, *, scored: bool = False) -> float:
             row = connection.execute("SELECT received FROM ingest_lease").fetchone()
             return row[0] if row else 0
 
-        until(lambda: received() >= count // 2, 300)
+        wait_until(lambda: received() >= count // 2, "half have landed", 300)
         began, before = time.perf_counter(), received()
-        until(lambda: received() >= count, 300)
+        wait_until(lambda: received() >= count, "all have landed", 300)
         took = time.perf_counter() - began
         row = connection.execute(
             "SELECT count(*), (SELECT count(*) FROM transaction_scores) FROM transactions"

@@ -16,9 +16,10 @@ from itertools import islice
 import numpy as np
 
 from benchmarks.champion import promote_champion
-from benchmarks.feed import accept, frame, frames
-from benchmarks.harness import Bench, Measurement, until
+from benchmarks.feed import Pongs, accept, frame, frames
+from benchmarks.harness import Bench, Measurement
 from tests.builders import numbered_utx, pay, spend
+from tests.waiting import wait_until
 from txwatch.clock import utc_now
 from txwatch.detection.registry import ModelRegistry
 from txwatch.simulator.telegram import LocalTelegram, ReceivedMessage
@@ -86,7 +87,7 @@ def _latencies(bench: Bench, rate: int, whales: int) -> list[float]:
                 connection.execute("DELETE FROM telegram_requests WHERE ended_at IS NOT NULL")
                 return len(sent) == whales and sent.keys() <= received.keys()
 
-            until(all_arrived, 90 + whales * WHALE_EVERY_SECONDS)
+            wait_until(all_arrived, "all whales were told of", 90 + whales * WHALE_EVERY_SECONDS, 0.02)
             reader.join()
     return [(received[txid] - at) * 1_000 for txid, at in sent.items()]
 
@@ -103,12 +104,13 @@ def feed(rate: int, whales: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         print(server.getsockname()[1], flush=True)
         with accept(server) as client:
+            pongs = Pongs(client)
             began = time.monotonic()
             ordinary = told = 0
             while told < whales:
                 now = time.monotonic() - began
                 due = int(now * rate) - ordinary
-                client.sendall(b"".join(islice(ready, max(due, 0))))
+                client.sendall(b"".join([*islice(ready, max(due, 0)), pongs.take()]))
                 ordinary += max(due, 0)
                 if now >= MODEL_LOADS_SECONDS + told * WHALE_EVERY_SECONDS:
                     number = FIRST_WHALE + told
@@ -118,8 +120,7 @@ def feed(rate: int, whales: int) -> None:
                     told += 1
                 time.sleep(min(0.01, 1 / rate))
             sys.stdout.close()
-            while client.recv(65_536):  # until the worker leaves
-                pass
+            pongs.join()  # until the worker leaves
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ from typing import LiteralString
 
 import numpy as np
 
-from benchmarks.harness import Bench, Measurement, until
+from benchmarks.harness import Bench, Measurement
 from tests.builders import numbered_utx, pay, spend
 from tests.ports import free_port
+from tests.waiting import wait_until
 from txwatch.clock import utc_now
 from txwatch.simulator.traffic import Simulator
 from txwatch.store.database import Connection, connect, open_connection
@@ -68,7 +69,7 @@ def _latencies(bench: Bench, windows: int) -> list[float]:
     def watch(ended: threading.Event) -> None:
         try:
             with closing(Watermark(database_url, first)) as watermark, connect(database_url) as connection:
-                until(lambda: ended.is_set() or _scored_through(connection, first), 300)
+                wait_until(lambda: ended.is_set() or _scored_through(connection, first), "the history is scored", 300)
                 latencies.extend(
                     _seconds_to_alert(connection, watermark, simulator, first, number) for number in range(windows)
                 )
@@ -93,7 +94,8 @@ def _seconds_to_alert(
     began = time.monotonic()
     watermark.through = end
     key = f"{whale:064x}"
-    until(lambda: _exists(connection, "SELECT 1 FROM alerts WHERE alert_key = %s", key), 300, 0.05)
+    alert: LiteralString = "SELECT 1 FROM alerts WHERE alert_key = %s"
+    wait_until(lambda: _exists(connection, alert, key), "the alert is raised", 300)
     return time.monotonic() - began
 
 

@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import pandas as pd
-
 from tests.features.window_lane import materialize
+from tests.registering import registered
 from txwatch.alerts.feedback import record_verdict
 from txwatch.alerts.health import conditions, read_health
 from txwatch.alerts.health_record import record_health
 from txwatch.alerts.store import raise_window_alerts
 from txwatch.clock import utc_now
-from txwatch.detection.registry import EXPERIMENT, ModelRegistry
+from txwatch.detection.registry import ModelRegistry
 from txwatch.detection.scoring import score_windows
 from txwatch.detection.training import train
-from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.store import read_recent_features
 from txwatch.simulator.traffic import Simulator
 from txwatch.store.database import Connection, connect
@@ -92,24 +90,12 @@ def _observe_feed(connection: Connection, start: datetime, now: datetime) -> Non
 def _train_two(
     connection: Connection, home: Path, database_url: str, start: datetime, now: datetime
 ) -> tuple[str, str]:
-    import mlflow  # takes seconds, and most tests need none of it
-
     registry = ModelRegistry.of(home, database_url, None)
-    registry.prepare()
-    mlflow.set_tracking_uri(registry.tracking_uri)
-    mlflow.set_experiment(EXPERIMENT)
     features = read_recent_features(connection, start)
     versions = []
     for seed in (1, 2):
         trained = train(features, start, window_start(now) + WINDOW, alerts_per_hour=30, whale_btc=WHALE_BTC, seed=seed)
-        with mlflow.start_run():
-            version = registry.register(
-                trained.pipeline,
-                trained.card,
-                parameters=trained.parameters,
-                metrics={"threshold": trained.card.threshold},
-                reference=pd.DataFrame(features[:100], columns=list(FEATURE_NAMES)),
-            )
+        version = registered(registry, trained, features)
         versions.append(version)
         if seed == 1:
             registry.promote(version, {})

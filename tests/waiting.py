@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable
 from time import monotonic
 
+import httpx
+
 PATIENCE_SECONDS = 60.0
 _LOOK_EVERY_SECONDS = 0.05
 
@@ -28,3 +30,11 @@ async def eventually(condition: Callable[[], object], what: str, patience: float
     while not condition():
         assert monotonic() < deadline, f"waited {patience:g} s in vain: {what}"
         await asyncio.sleep(_LOOK_EVERY_SECONDS)
+
+
+def answers(url: str) -> bool:
+    """Whether a server answers there, and well."""
+    try:
+        return httpx.get(url, timeout=5).is_success
+    except httpx.HTTPError:
+        return False

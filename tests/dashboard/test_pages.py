@@ -3,19 +3,18 @@
 import importlib.util
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.populated import CHAT, Populated
+from tests.ports import free_port
 from tests.serving import KEY, TOKEN, serving, settings_of
+from tests.waiting import answers, wait_until
 from txwatch.clock import utc_now
 from txwatch.dashboard import look
 from txwatch.store.database import connect
@@ -112,9 +111,7 @@ def test_hostile_text_is_no_markup() -> None:
 @pytest.fixture(scope="module")
 def dashboard(populated: Populated, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The real server, as `txwatch dashboard` starts it, with the API behind it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log = (tmp_path_factory.mktemp("dashboard") / "log").open("w")
     with serving(settings_of(populated.database_url, populated.home)) as api:
         environment = os.environ | {
@@ -127,14 +124,7 @@ def dashboard(populated: Populated, tmp_path_factory: pytest.TempPathFactory) ->
         command = [sys.executable, "-m", "txwatch", "dashboard", f"--port={port}"]
         with subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process:
             try:
-                until = time.monotonic() + 60
-                while True:
-                    try:
-                        httpx.get(f"http://127.0.0.1:{port}/_stcore/health").raise_for_status()
-                        break
-                    except httpx.HTTPError:
-                        assert time.monotonic() < until, "the dashboard did not start"
-                        time.sleep(0.2)
+                wait_until(lambda: answers(f"http://127.0.0.1:{port}/_stcore/health"), "the dashboard answers")
                 yield f"http://127.0.0.1:{port}"
             finally:
                 process.terminate()

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import httpx
 import pytest
 from moto.server import ThreadedMotoServer
 
 from tests.deploy import compose
 from tests.deploy.processes import Processes, quiet_environment
 from tests.ports import free_port
-from tests.waiting import wait_until
+from tests.waiting import answers, wait_until
 
 STORED = compose.read_env_file("deploy/docker/localstack.env")
 START_SECONDS = 120
@@ -55,15 +54,8 @@ def tracking_uri(database_url: str, s3: Any, tmp_path_factory: pytest.TempPathFa
     with Processes(folder / "logs") as processes:
         processes.start("mlflow", command, environment, folder)
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: is_healthy(url), "MLflow's server", START_SECONDS, 0.5)
+        wait_until(lambda: answers(f"{url}/health"), "MLflow's server", START_SECONDS, 0.5)
         yield url
-
-
-def is_healthy(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health", timeout=5).is_success
-    except httpx.TransportError:
-        return False
 
 
 CLIENT = """
