@@ -30,7 +30,8 @@ log = structlog.get_logger(__name__)
 
 COMMIT_SECONDS = 15.0
 """A database that does not answer for this long is taken for gone, and its connection is cut."""
-_CATCH_UP_SECONDS = 0.5
+CATCH_UP_SECONDS = 0.5
+"""What waits is landed for so long at a time, in which what comes goes to its end."""
 _ADOPT_SECONDS = 10.0
 _RECONNECT_SECONDS = 5.0
 
@@ -59,6 +60,7 @@ class Lander:
         delays: Delays,
         landed: Landed | None = None,
         commit_seconds: float = COMMIT_SECONDS,
+        catch_up_seconds: float = CATCH_UP_SECONDS,
     ) -> None:
         self.new = 0
         self.superseded = False
@@ -69,6 +71,7 @@ class Lander:
         self._delays = delays
         self._landed = landed
         self._commit_seconds = commit_seconds
+        self._catch_up_seconds = catch_up_seconds
         self._epoch: int | None = None
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[Connection] | None = None
@@ -138,7 +141,7 @@ class Lander:
             self._connecting = asyncio.create_task(self._connect())
             return
         loop = asyncio.get_running_loop()
-        until = loop.time() + _CATCH_UP_SECONDS
+        until = loop.time() + self._catch_up_seconds
         if loop.time() >= self._adopt_at:
             self._adopt_at = loop.time() + _ADOPT_SECONDS
             if adopted := await asyncio.to_thread(self._spool.adopt_orphans):
