@@ -1,6 +1,7 @@
 """The live lane on a real feed, a real database and a local Telegram: landing, scores, alerts and messages at once."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -102,6 +103,15 @@ async def running(
 
 def has_version(lane: LiveLane, version: str) -> bool:
     return lane.champion.model is not None and lane.champion.model.version == version
+
+
+async def test_what_was_loaded_is_left_out_of_later_collections() -> None:
+    gc.unfreeze()
+    champion = Champion(FakeRegistry("1", champion="1"))
+    champion.start()
+    await eventually(gc.get_freeze_count, "the collector leaves alone what is there")
+    champion.stop()
+    assert champion.model is not None
 
 
 async def test_a_whale_is_landed_scored_and_told_of_at_once(
