@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.populated import Populated
+from tests.populated import WHALE_BTC, Populated
 from tests.serving import KEY, serving, settings_of
 
 
 @pytest.fixture(scope="session")
 def address(populated: Populated) -> Iterator[str]:
     """The API with a key."""
-    with serving(settings_of(populated.database_url, populated.home)) as url:
+    with serving(settings_of(populated.database_url, populated.home, TXWATCH_WHALE_BTC=WHALE_BTC)) as url:
         yield url
 
 

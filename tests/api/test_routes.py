@@ -57,6 +57,19 @@ def test_a_transaction_is_explained(client: httpx.Client, populated: Populated) 
     assert all(step["lowers"] > 0 for step in flow["steps"])
 
 
+def test_the_way_to_a_score_ends_at_the_score_that_was_stored(client: httpx.Client) -> None:
+    items = client.get("/v1/anomalies", params={"limit": 25}).json()["items"]
+    flows = [client.get(f"/v1/transactions/{item['txid']}/waterfall").raise_for_status().json() for item in items]
+    assert [(f["score"], f["threshold"]) for f in flows] == [
+        (pytest.approx(item["score"]), pytest.approx(item["threshold"])) for item in items
+    ]
+    explained = [flow for flow in flows if flow["accounted_for"]]
+    assert explained, "a detector found something"
+    for flow in explained:
+        assert flow["found"]
+        assert not {step["feature"] for step in flow["steps"]} & set(flow["accounted_for"])
+
+
 def test_filters_narrow_a_list(client: httpx.Client) -> None:
     middle = datetime.fromisoformat(str(newest(client, "/v1/transactions")["seen_at"])) - timedelta(minutes=30)
     before = client.get("/v1/transactions", params={"until": middle.isoformat(), "limit": 5}).json()["items"]

@@ -13,18 +13,20 @@ from psycopg_pool import ConnectionPool
 
 from txwatch.api.problems import ProblemError
 from txwatch.clock import Clock, utc_now
-from txwatch.detection.detectors import default_detectors
+from txwatch.detection.detectors import Detector, default_detectors
 from txwatch.detection.model import ContractMismatchError, Model
 from txwatch.detection.recent_scores import read_recent_scores
 from txwatch.detection.registry import ModelRegistry
 from txwatch.detection.score import Score, score
 from txwatch.detection.waterfall import Waterfall, waterfall
 from txwatch.features.addresses import read_address_context
+from txwatch.features.batch import TransactionBatch
 from txwatch.features.context import Context, NetworkContext
-from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.network_store import read_network_contexts
+from txwatch.labels.known_addresses import StoredAddresses
 from txwatch.queries.transactions import read_feature_values
 from txwatch.store.database import Connection
+from txwatch.store.reading import read_transaction
 from txwatch.windows import context_window, window_start
 from txwatch.wire.transaction import Transaction
 
@@ -83,7 +85,7 @@ class Scorer:
         self, pool: ConnectionPool[Connection], models: Models, *, whale_btc: float, clock: Clock = utc_now
     ) -> None:
         self._pool, self.models, self._clock = pool, models, clock
-        self._detectors = default_detectors(whale_btc=whale_btc)
+        self._whale_btc = whale_btc
         self._waiting: deque[tuple[Sequence[Transaction], asyncio.Future[Scored]]] = deque()
         self._working: asyncio.Task[None] | None = None
 
@@ -122,23 +124,38 @@ class Scorer:
         with self._pool.connection() as connection:
             context = read_context(connection, transactions, now)
             recent = read_recent_scores(connection, model.version, context.network.as_of)
-        scores = score(transactions, context, model, self._detectors, recent)
+            detectors = self._detectors(connection)
+            scores = score(transactions, context, model, detectors, recent)
         return Scored(scores, model.version, context.network.version)
 
     def waterfall(self, txid: str) -> Waterfall | None:
         """How the champion comes to the score of a stored transaction, None when it was never landed."""
+        model = self.models.champion()
         with self._pool.connection() as connection:
-            values = read_feature_values(connection, txid)
-        if not values:
-            return None
-        by_name = {value.name: np.nan if value.value is None else value.value for value in values}
-        return waterfall(self.models.champion(), np.array([by_name[name] for name in FEATURE_NAMES], np.float64))
+            transaction = read_transaction(connection, txid)
+            if transaction is None:
+                return None
+            values = [value.value for value in read_feature_values(connection, txid)]
+            network = read_network(connection, transaction.seen_at)
+            recent = read_recent_scores(connection, model.version, network.as_of)
+            features = np.array(values, np.float64)  # None, which is unknown, becomes NaN
+            detectors = self._detectors(connection)
+            return waterfall(TransactionBatch.of([transaction]), features, network, model, detectors, recent)
+
+    def _detectors(self, connection: Connection) -> Sequence[Detector]:
+        """Made anew for each batch, since any thread may score on any connection."""
+        return default_detectors(whale_btc=self._whale_btc, known=StoredAddresses.on(connection))
+
+
+def read_network(connection: Connection, seen_at: datetime) -> NetworkContext:
+    """The network's context of what was seen then: that of two windows before. Version 0 where none is published."""
+    as_of = context_window(window_start(seen_at))
+    return read_network_contexts(connection, [as_of]).get(as_of) or NetworkContext(as_of, version=0)
 
 
 def read_context(connection: Connection, transactions: Sequence[Transaction], now: datetime) -> Context:
-    """The context that a transaction seen now has: that of two windows ago."""
-    as_of = context_window(window_start(now))
-    network = read_network_contexts(connection, [as_of]).get(as_of) or NetworkContext(as_of, version=0)
+    """The context that a transaction seen now has."""
+    network = read_network(connection, now)
     if network.version == 0:
         return Context(network)
     senders = {spent.addr for tx in transactions for spent in tx.inputs if spent.addr is not None}

@@ -1,11 +1,17 @@
 """The way from an ordinary score to a transaction's own, feature by feature: what a page draws as a waterfall."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from txwatch.detection.accounting import accounted_for, without
+from txwatch.detection.detectors import Detector
 from txwatch.detection.model import Model
+from txwatch.detection.threshold import RecentScores, arrivals_per_hour
+from txwatch.features.batch import TransactionBatch
+from txwatch.features.context import NetworkContext
 from txwatch.features.contract import FEATURE_NAMES
 
 STEPS = 6
@@ -24,23 +30,56 @@ class Step:
 
 @dataclass(frozen=True)
 class Waterfall:
-    """From `score` down to `rest`, which the steps do not explain, strongest step first."""
+    """From `score` down to `rest`, which the steps do not explain, strongest step first.
+
+    `found` are the kinds that detectors found in it, `accounted_for` the features that these account for: they do not
+    count in the score, and are no steps.
+    """
 
     model_version: str
     score: float
     threshold: float
     steps: list[Step]
     rest: float
+    found: list[str]
+    accounted_for: list[str]
 
 
-def waterfall(model: Model, features: NDArray[np.float64]) -> Waterfall:
-    """The steps of one transaction's features, of shape (len(FEATURE_NAMES),): greedy occlusion, as in `explain`.
+def waterfall(
+    batch: TransactionBatch,
+    features: NDArray[np.float64],
+    network: NetworkContext,
+    model: Model,
+    detectors: Sequence[Detector],
+    recent: RecentScores | None = None,
+) -> Waterfall:
+    """The steps of a batch's one transaction, its features of shape (len(FEATURE_NAMES),): occlusion, as in `explain`.
 
     It goes on below the threshold, and for ordinary transactions too, until no feature lowers the score any more.
     """
     medians = np.array(model.card.medians)
+    found = [reason.kind for detector in detectors for _, reason in detector.find(batch, features[None, :])]
+    accounted = accounted_for({0: found}, 1)[0]
+    beside = without(features, accounted, medians)
+    plain, remaining = model.score(np.vstack([features, beside])).tolist()
+    if plain < remaining:  # what a finding accounts for never makes a transaction more unusual
+        accounted, beside = np.zeros_like(accounted), features
+    steps, rest = _steps(model, beside, medians)
+    return Waterfall(
+        model_version=model.version,
+        score=min(plain, remaining),
+        threshold=model.threshold_at(arrivals_per_hour(network), recent),
+        steps=steps,
+        rest=rest,
+        found=found,
+        accounted_for=np.array(FEATURE_NAMES)[accounted].tolist(),
+    )
+
+
+def _steps(model: Model, features: NDArray[np.float64], medians: NDArray[np.float64]) -> tuple[list[Step], float]:
+    """The steps down, and the score that is left below the last one."""
     current = features.copy()
-    whole = score = float(model.score(current[None, :])[0])
+    score = float(model.score(current[None, :])[0])
     steps: list[Step] = []
     width = np.arange(len(current))
     while len(steps) < STEPS:
@@ -50,15 +89,8 @@ def waterfall(model: Model, features: NDArray[np.float64]) -> Waterfall:
         best = int(lowered.argmin())
         if not lowered[best] < score:
             break
-        value = float(features[best])
-        steps.append(
-            Step(
-                FEATURE_NAMES[best],
-                value,
-                float(medians[best]),
-                model.percentile(best, value),
-                score - float(lowered[best]),
-            )
-        )
-        score, current[best] = float(lowered[best]), medians[best]
-    return Waterfall(model.version, whole, model.threshold, steps, score)
+        value, ordinary = float(features[best]), float(medians[best])
+        lowers = score - float(lowered[best])
+        steps.append(Step(FEATURE_NAMES[best], value, ordinary, model.percentile(best, value), lowers))
+        score, current[best] = float(lowered[best]), ordinary
+    return steps, score

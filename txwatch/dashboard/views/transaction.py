@@ -150,8 +150,15 @@ def _waterfall(txid: str) -> None:
     look.draw(bars + texts + rule)
     st.caption(
         f"Each feature put back to its ordinary value lowers the score of model version {found['model_version']} by so"
-        f" much. The dashed line is the threshold, {found['threshold']:.3f}."
+        f" much. The dashed line is the threshold of its window, {found['threshold']:.3f}." + _not_counted(found)
     )
+
+
+def _not_counted(found: dict[str, Any]) -> str:
+    if not found["accounted_for"]:
+        return ""
+    names, kinds = ([name.replace("_", " ") for name in found[key]] for key in ("accounted_for", "found"))
+    return f" Not counted, because it was found to be {' and '.join(kinds)}: {', '.join(names)}."
 
 
 def _strip(features: list[FeatureValue]) -> ChartType:
