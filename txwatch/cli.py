@@ -121,7 +121,7 @@ def replay(file: Annotated[Path, typer.Argument(help="A capture.")]) -> None:
 def status(as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False) -> None:
     """Health and service levels."""
     from txwatch.clock import utc_now
-    from txwatch.status import read_status
+    from txwatch.queries.status import read_status
     from txwatch.store.database import connect
 
     with connect(Settings().require_database_url()) as connection:

@@ -18,10 +18,10 @@ from txwatch.ingest.connection import Received
 from txwatch.ingest.recent import RecentTxids
 from txwatch.ingest.recovery import blocks_needed, read_chain, take_in
 from txwatch.ingest.rest import BlockSource, RestError
+from txwatch.queries.status import read_status
 from txwatch.simulator.chain import Chain
 from txwatch.simulator.rest import RestApi
 from txwatch.simulator.traffic import Simulator
-from txwatch.status import read_status
 from txwatch.store.blocks import mark_stale_branches, recent_blocks
 from txwatch.store.database import connect
 from txwatch.store.gaps import FeedGap, Gap, record_gaps, unrecovered_gaps

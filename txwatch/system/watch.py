@@ -11,8 +11,8 @@ from rich.table import Table
 from txwatch.alerts.waiting import read_delivery_levels
 from txwatch.clock import utc_now
 from txwatch.queries.drift import list_drift
+from txwatch.queries.status import Status, read_status
 from txwatch.simulator.telegram_phone import LocalPhone
-from txwatch.status import Status, read_status
 from txwatch.store.database import Connection, connect
 from txwatch.store.sql import statement
 from txwatch.system.environment import DAGSTER_PORT
