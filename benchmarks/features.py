@@ -230,10 +230,6 @@ def _milliseconds(action: Callable[[int], object]) -> list[float]:
     return [1_000 * _seconds(lambda i=i: action(i)) for i in range(LOOKUPS)]
 
 
-def _percentile(values: list[float], p: int) -> float:
-    return float(np.percentile(values, p))
-
-
 def _parsed(message: bytes, at: datetime) -> Transaction:
     decoded = decode(message)
     assert isinstance(decoded, UnconfirmedTransaction)

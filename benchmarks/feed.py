@@ -32,12 +32,6 @@ def messages(count: int) -> list[bytes]:
     return [transaction.message for transaction in islice(simulated, min(count, DISTINCT))]
 
 
-def renamed(message: bytes, number: int) -> bytes:
-    """The message under the txid that is this number."""
-    start = message.index(_HASH) + len(_HASH)
-    return message[:start] + f"{number:064x}".encode() + message[start + 64 :]
-
-
 def frame(message: bytes) -> bytes:
     """A text frame as a server sends it (RFC 6455): unmasked, in one piece."""
     size = len(message)

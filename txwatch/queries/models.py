@@ -86,11 +86,3 @@ def hours_of_scores(connection: Connection, since: datetime) -> list[HourOfScore
         " FROM transaction_scores WHERE seen_at >= %(since)s AND lane <> 'shadow' GROUP BY 1 ORDER BY 1",
         {"since": since},
     )
-
-
-def scoring_version(connection: Connection) -> str | None:
-    """The version that scored last, outside of the shadow, in the last day of traffic; None before any did."""
-    row = connection.execute(
-        "SELECT model_version FROM transaction_scores WHERE lane <> 'shadow' ORDER BY seen_at DESC LIMIT 1"
-    ).fetchone()
-    return None if row is None else str(row[0])
