@@ -13,6 +13,8 @@ from txwatch.store.gaps import Gap, unrecovered_gaps
 ASK_AGAIN_SECONDS = 600
 """About as long as a block takes. A reading that failed, or found a gap's blocks not mined yet, is asked for again."""
 
+WAITING = dg.RunsFilter(job_name="recovery", statuses=[dg.DagsterRunStatus.QUEUED])
+
 
 def reading_needed(unfetched: Sequence[str], gaps: Sequence[Gap], now: datetime) -> tuple[str, str] | None:
     """Why the chain should be read, and the run key of that; None if there is no need.
@@ -45,6 +47,8 @@ def recovery_sensor(context: dg.SensorEvaluationContext, database: DatabaseResou
         needed = reading_needed(unfetched_blocks(connection, now), unrecovered_gaps(connection), now)
     if needed is None:
         return dg.SkipReason("Every block was read, and no gap waits.")
+    if context.instance.get_runs_count(WAITING):
+        return dg.SkipReason("A reading waits for its turn: it will see all that is new by then.")
     reason, run_key = needed
     context.log.info(f"Asking for a reading of the chain: {reason}.")
     return dg.SensorResult(run_requests=[dg.RunRequest(run_key=run_key, tags={"txwatch/reason": reason})])

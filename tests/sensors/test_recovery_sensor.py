@@ -2,8 +2,15 @@
 
 from datetime import UTC, datetime, timedelta
 
-from sensors.recovery import ASK_AGAIN_SECONDS, reading_needed
-from txwatch.store.gaps import Gap
+import dagster as dg
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+
+from resources.database import DatabaseResource
+from sensors.recovery import ASK_AGAIN_SECONDS, reading_needed, recovery_sensor
+from tests.conftest import Installation
+from txwatch.clock import utc_now
+from txwatch.store.database import connect
+from txwatch.store.gaps import FeedGap, Gap, record_gaps
 
 NOW = datetime(2024, 3, 14, 12, tzinfo=UTC)
 ENDED = Gap(7, NOW - timedelta(minutes=5), NOW - timedelta(minutes=4))
@@ -32,3 +39,24 @@ def test_what_is_new_asks_at_once_and_what_is_not_only_after_a_while() -> None:
     assert key(["a" * 64, "b" * 64], []) != same
     assert key(["a" * 64], [ENDED]) != same
     assert key(["a" * 64], [], ASK_AGAIN_SECONDS) != same
+
+
+def test_while_a_reading_waits_for_its_turn_no_other_is_asked_for(
+    installation: Installation, dagster_instance: dg.DagsterInstance
+) -> None:
+    def ask() -> dg.SensorResult | dg.SkipReason:
+        context = dg.build_sensor_context(instance=dagster_instance)
+        return recovery_sensor(context, database=DatabaseResource(url=installation.database_url))
+
+    with connect(installation.database_url) as connection:
+        record_gaps(connection, [FeedGap(utc_now() - timedelta(minutes=1), utc_now(), "test")])
+    assert isinstance(ask(), dg.SensorResult)
+
+    location = GrpcServerCodeLocationOrigin(host="127.0.0.1", port=1, location_name="txwatch")
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), "recovery")
+    queued = dg.DagsterRunStatus.QUEUED
+    run = dagster_instance.add_run(dg.DagsterRun("recovery", "0" * 32, status=queued, remote_job_origin=origin))
+    assert isinstance(ask(), dg.SkipReason)
+
+    dagster_instance.delete_run(run.run_id)
+    assert isinstance(ask(), dg.SensorResult)
