@@ -103,13 +103,14 @@ def test_a_missing_object_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "changed", [{"AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}"}, {"AWS_ENDPOINT_URL": "x"}]
+    "changed", [{"AWS_ENDPOINT_URL": f"http://u:{SECRET}@127.0.0.1:{free_port()}"}, {"AWS_ENDPOINT_URL": "x"}]
 )
 def test_a_server_that_cannot_be_reached_is_said_without_credentials(s3: Any, changed: dict[str, str]) -> None:
     with using_s3(environment_of(s3) | changed), pytest.raises(ObjectStoreError, match="endpoint") as failed:
         stored("a").is_file()
     assert "s3://captures/a: " in str(failed.value)
-    assert not {KEY, SECRET} & set(str(failed.value).split())
+    assert KEY not in str(failed.value)
+    assert SECRET not in str(failed.value)
     assert SECRET not in repr(places.client())
 
 

@@ -190,10 +190,15 @@ def _asking(address: S3Object) -> Iterator[Any]:
     except of_botocore.ClientError as error:
         said = error.response.get("Error", {})
         kind = NoSuchObjectError if said.get("Code") == "NoSuchKey" else ObjectStoreError
-        raise kind(f"{address}: {_MEANINGS.get(said.get('Code', ''), error)}") from error
+        raise kind(f"{address}: {_MEANINGS.get(said.get('Code', '')) or _said(error)}") from error
     except (of_botocore.BotoCoreError, Boto3Error) as error:
-        raise ObjectStoreError(f"{address}: {error}") from error
+        raise ObjectStoreError(f"{address}: {_said(error)}") from error
     except ValueError as error:  # what boto3 says of a region or an endpoint from which it can make no address
         raise ObjectStoreError(
-            f"{address}: {error}; are AWS_DEFAULT_REGION and AWS_ENDPOINT_URL, where they are set, right?"
+            f"{address}: {_said(error)}; are AWS_DEFAULT_REGION and AWS_ENDPOINT_URL, where they are set, right?"
         ) from error
+
+
+def _said(error: Exception) -> str:
+    """What boto3 says, without a password that the endpoint's address may hold."""
+    return re.sub(r"//[^/@\s]+@", "//", str(error))

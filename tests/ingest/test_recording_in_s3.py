@@ -113,7 +113,7 @@ async def test_what_cannot_be_put_into_the_bucket_stays_in_a_file_that_is_named(
     assert f"2 txwatch: The recording stays in {left}: s3://doomed/feed.jsonl.gz: " in said
     assert len(list(read_capture(left))) == len(MESSAGES)
     s3.create_bucket(Bucket="doomed", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
-    with pytest.raises(RecordingError, match="holds an earlier recording for s3://doomed/feed"):
+    with pytest.raises(RecordingError, match="holds a recording for s3://doomed/feed"):
         file_to_record(S3Object("doomed", "feed.jsonl.gz"), tmp_path / "home")
 
 

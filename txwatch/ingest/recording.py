@@ -116,7 +116,7 @@ def file_to_record(place: Place, home: Path) -> Path:
     file = folder / quote(f"{place.bucket}/{place.key}", safe="")
     if file.exists():
         raise RecordingError(
-            f"{file} holds an earlier recording for {place}, which did not get there: put it there or remove it"
+            f"{file} holds a recording for {place} that is not there: unless it goes on, put it there or remove it"
         )
     return file
 
