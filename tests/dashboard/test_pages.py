@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from tests.buckets import environment_of, s3_server, using_s3
-
 from tests.databases import copied_database, database_name
 from tests.populated import CHAT, Populated
 from tests.ports import free_port
