@@ -92,7 +92,7 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
             alerts_asset(windows),
             anomaly_model_asset(settings.alerts_per_hour, settings.whale_btc),
             champion_model_asset(settings.whale_btc),
-            drift_report_asset(settings.home.resolve() / "reports"),
+            drift_report_asset(settings.drift_pages),
         ],
         jobs=[
             ingest_shift_job,

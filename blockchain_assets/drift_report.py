@@ -1,6 +1,6 @@
 """`drift_report`: whether recent traffic is still like that which the champion was trained on."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -11,14 +11,14 @@ from resources.database import DatabaseResource
 from resources.model_registry import ModelRegistryResource
 from txwatch.clock import utc_now
 from txwatch.detection.drift import MIN_ROWS, Drift, Reference
-from txwatch.detection.drift_page import write_drift_page
+from txwatch.detection.drift_page import drift_page
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.store import read_recent_features
+from txwatch.store.drift_pages import DriftPages
 from txwatch.store.drift_reports import record_drift_report
 
 KEY = dg.AssetKey("drift_report")
 RECENT = timedelta(hours=1)
-KEPT = timedelta(days=30)
 LIKE_TRAINING = dg.AssetCheckSpec(
     "traffic_is_like_training",
     asset=KEY,
@@ -33,8 +33,8 @@ AFTER_JUDGEMENT = (
 ).with_label("champion_model was judged")
 
 
-def drift_report_asset(reports: Path) -> dg.AssetsDefinition:
-    """`reports` is the folder in which the pages are kept."""
+def drift_report_asset(pages: DriftPages) -> dg.AssetsDefinition:
+    """`pages` is where the reports' pages are kept."""
 
     @dg.asset(
         key=KEY,
@@ -67,11 +67,10 @@ def drift_report_asset(reports: Path) -> dg.AssetsDefinition:
         reference = sample[list(FEATURE_NAMES)].to_numpy("float64")
         seen = sample["seen_at"].to_numpy("datetime64[us]").astype(np.float64) / 1e6
         drift = Reference(reference, seen).compare(recent, span=RECENT)
-        page = reports / f"drift-{now:%Y-%m-%d-%H%M}.html"
-        evidently_share = write_drift_page(page, drift, recent, reference, model_version=version, at=now)
-        _forget(reports, now)
+        html, evidently_share = drift_page(drift, recent, reference, model_version=version, at=now)
+        page = pages.write(now, html)
         with database.connect() as connection, connection.transaction():
-            record_drift_report(
+            report_id = record_drift_report(
                 connection,
                 computed_at=now,
                 model_version=version,
@@ -81,8 +80,9 @@ def drift_report_asset(reports: Path) -> dg.AssetsDefinition:
                 share=drift.share,
                 drifted=drift.drifted,
                 features=drift.features,
-                html=page.read_text(),
+                html=None if pages.in_store else html,
             )
+        pages.forget(now)
         context.log.info(f"{drift.share:.0%} of the features have drifted.")
         return dg.MaterializeResult(
             metadata={
@@ -93,7 +93,9 @@ def drift_report_asset(reports: Path) -> dg.AssetsDefinition:
                 "rows": drift.rows,
                 "reference_rows": drift.reference_rows,
                 "report": dg.MetadataValue.path(str(page)),
-                "open": dg.MetadataValue.url(page.as_uri()),
+                "open": dg.MetadataValue.url(page.as_uri())
+                if isinstance(page, Path)
+                else f"GET /v1/drift/{report_id} of the API, or the dashboard",
                 "features": dg.MetadataValue.md(_table(drift)),
             },
             check_results=[
@@ -114,12 +116,6 @@ def _table(drift: Drift) -> str:
         f"| {f.feature} | {f.distance:.3f} | {f.limit:.3f} | {'drifted' if f.drifted else ''} |" for f in drift.features
     ]
     return "\n".join(["| feature | distance | limit | |", "| --- | --- | --- | --- |", *rows])
-
-
-def _forget(reports: Path, now: datetime) -> None:
-    for page in reports.glob("drift-*.html"):
-        if page.stat().st_mtime < (now - KEPT).timestamp():
-            page.unlink()
 
 
 drift_job = dg.define_asset_job(

@@ -5,17 +5,19 @@ Belongs here: the file format only. What a message means is in `txwatch.wire`.
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from txwatch.errors import UserError
+from txwatch.places import ObjectStoreError, Place
 
-class CaptureError(ValueError):
-    """A line that cannot be read; the text names the file and the line."""
+
+class CaptureError(UserError, ValueError):
+    """A capture, or a line of one, that cannot be read; the text names the file and the line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +48,36 @@ _meta = msgspec.json.Decoder(dict[str, Any])
 _times = msgspec.json.Decoder(_Times)
 
 
-def read_capture(path: Path) -> Iterator[CapturedMessage]:
-    """The messages of a capture, in the order of the file; empty lines are skipped.
+def existing_capture(place: Place) -> Place:
+    """The place, if there is a file. Raises CaptureError."""
+    try:
+        if place.is_file():
+            return place
+    except ObjectStoreError as error:
+        raise CaptureError(str(error)) from error
+    raise CaptureError(f"There is no capture at {place}.")
 
-    Raises CaptureError for a line that is no JSON object or whose `meta` cannot be understood, OSError if the file
-    cannot be read.
+
+def read_capture(path: Place) -> Iterator[CapturedMessage]:
+    """The messages of a capture, in the order of the file, as a stream; empty lines are skipped.
+
+    Raises CaptureError for a line that is no JSON object or whose `meta` cannot be understood and for what S3 does not
+    give, OSError if a local file cannot be read.
     """
-    opener = gzip.open if path.suffix == ".gz" else open
     number = 1
-    with opener(path, "rb") as lines:
-        try:
+    try:
+        with path.open("rb") as stored:
+            lines: Iterable[bytes] = gzip.GzipFile(fileobj=stored) if path.suffix == ".gz" else stored
             for line in lines:
                 if stripped := line.strip():
                     yield parse_line(stripped)
                 number += 1
-        except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError) as error:
-            raise CaptureError(f"{path}, line {number}: {error}") from error
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise CaptureError(f"{path}, line {number}: the gzip file is broken: {error}") from error
+    except ObjectStoreError as error:
+        raise CaptureError(str(error)) from error
+    except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise CaptureError(f"{path}, line {number}: {error}") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise CaptureError(f"{path}, line {number}: the gzip file is broken: {error}") from error
 
 
 def parse_line(line: bytes) -> CapturedMessage:

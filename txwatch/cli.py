@@ -13,8 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from txwatch.errors import UserError
-from txwatch.evaluation.commands import FilesCommand, backtest, evaluate, evaluate_day
+from txwatch.evaluation.commands import CAPTURE, FilesCommand, backtest, evaluate, evaluate_day
 from txwatch.label_commands import labels
+from txwatch.places import place
 from txwatch.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
@@ -44,7 +45,9 @@ def migrate() -> None:
 def feed(
     port: Annotated[int, typer.Option(help="Port to serve on.")] = 8765,
     host: Annotated[str, typer.Option(help="Address to serve on; 0.0.0.0 inside a container.")] = "127.0.0.1",
-    capture: Annotated[Path | None, typer.Option(help="Play this capture before simulated traffic.")] = None,
+    capture: Annotated[
+        str | None, typer.Option(metavar=CAPTURE, help="Play this capture before simulated traffic.")
+    ] = None,
     rate: Annotated[float | None, typer.Option(help="Transactions a second.")] = None,
     regime: Annotated[str, typer.Option(help="2024-03, 2024-10 or 2025-07.")] = "2024-03",
     seed: Annotated[int, typer.Option(help="The same seed and start give the same traffic.")] = 1,
@@ -53,7 +56,8 @@ def feed(
     """Serve the blockchain.info WebSocket and REST protocol on loopback."""
     from txwatch.simulator.feed import serve
 
-    serve(host=host, port=port, capture=capture, rate=rate, regime=regime, seed=seed, truth=truth)
+    played = place(capture) if capture else None
+    serve(host=host, port=port, capture=played, rate=rate, regime=regime, seed=seed, truth=truth)
 
 
 @app.command()
@@ -97,24 +101,38 @@ def ingest() -> None:
 
 @app.command()
 def record(
-    file: Annotated[Path, typer.Argument(help="A new capture, gzipped if its name ends in .gz.")],
+    capture: Annotated[str, typer.Argument(metavar=CAPTURE, help="A new capture, gzipped if its name ends in .gz.")],
     seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
 ) -> None:
-    """Capture the feed to a file, until Ctrl-C."""
-    from txwatch.ingest.recording import record_until_signalled
+    """Capture the feed to a file, until Ctrl-C or SIGTERM.
 
-    done = record_until_signalled(Settings().stream_url, file, seconds)
+    What goes to S3 is written to a file under TXWATCH_HOME first, and put into the bucket when the recording ends. The
+    file is removed then. It stays, and is named, if it could not be put there; after a kill without a warning
+    (SIGKILL, or the machine's end) it holds all but the last second or so.
+    """
+    from txwatch.ingest.recording import file_to_record, put_recording, record_until_signalled
+
+    settings, destination = Settings(), place(capture)
+    file = file_to_record(destination, settings.home)
+    if not isinstance(destination, Path):
+        console.print(f"Recording to {file}, which goes to {destination} at the end.", markup=False, soft_wrap=True)
+    done = record_until_signalled(settings.stream_url, file, seconds)
     console.print(f"Recorded {done.messages} messages, {done.skipped} left out, {done.disconnects} disconnections.")
+    if not isinstance(destination, Path):
+        put_recording(file, destination)
+        console.print(f"Put into {destination}.", markup=False, soft_wrap=True)
 
 
 @app.command()
-def replay(file: Annotated[Path, typer.Argument(help="A capture.")]) -> None:
+def replay(capture: Annotated[str, typer.Argument(metavar=CAPTURE, help="A capture.")]) -> None:
     """Land a capture in the database of DATABASE_URL, each message at the moment at which it was received."""
+    from txwatch.captures import existing_capture
     from txwatch.ingest.recording import replay as land_capture
     from txwatch.store.database import connect
 
+    recorded = existing_capture(place(capture))
     with connect(Settings().require_database_url(), application="txwatch replay") as connection:
-        console.print(f"Landed {land_capture(connection, file)} transactions.")
+        console.print(f"Landed {land_capture(connection, recorded)} transactions.")
 
 
 @app.command()
@@ -161,7 +179,9 @@ def dashboard(
 
 @app.command()
 def demo(
-    capture: Annotated[Path | None, typer.Option(help="Play this capture before simulated traffic.")] = None,
+    capture: Annotated[
+        str | None, typer.Option(metavar=CAPTURE, help="Play this capture before simulated traffic.")
+    ] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop this long after the first live message.")] = None,
     rate: Annotated[float | None, typer.Option(help="Transactions a second.")] = None,
     regime: Annotated[str, typer.Option(help="2024-03, 2024-10 or 2025-07.")] = "2024-03",
@@ -169,7 +189,7 @@ def demo(
     """Run the whole system from nothing on the local feed."""
     from txwatch.system.demo import DemoOptions, run_demo
 
-    raise typer.Exit(run_demo(DemoOptions(capture, seconds, rate, regime)))
+    raise typer.Exit(run_demo(DemoOptions(place(capture) if capture else None, seconds, rate, regime)))
 
 
 @app.command()

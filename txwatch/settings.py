@@ -8,6 +8,8 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from txwatch.errors import UserError
+from txwatch.places import place
+from txwatch.store.drift_pages import DriftPages
 from txwatch.windows import window_start
 
 
@@ -64,6 +66,11 @@ class Settings(BaseSettings):
         ge=1,
         validation_alias="TXWATCH_RETENTION_DAYS",
         description="Days of data that are kept. Alerts and what was sent stay.",
+    )
+    reports: str | None = Field(
+        None,
+        validation_alias="TXWATCH_REPORTS",
+        description="Folder, or s3://bucket/prefix, of the drift reports' pages. Unset: `reports` under TXWATCH_HOME.",
     )
     redis_url: SecretStr | None = Field(
         None,
@@ -142,6 +149,12 @@ class Settings(BaseSettings):
     def spool(self) -> Path:
         """Where batches wait for the database. Workers of one machine share it."""
         return self.home.resolve() / "spool"
+
+    @property
+    def drift_pages(self) -> DriftPages:
+        """The pages of drift reports. Raises ObjectStoreError if TXWATCH_REPORTS names no bucket."""
+        where = place(self.reports) if self.reports else self.home / "reports"
+        return DriftPages(where.resolve() if isinstance(where, Path) else where)
 
     @cached_property
     def first_window(self) -> datetime:

@@ -1,4 +1,4 @@
-# One host runs docker-compose.yml, with the database of RDS and MLflow's files in S3.
+# One host runs docker-compose.yml, with the database of RDS and models and reports in S3.
 
 data "aws_ssm_parameter" "ami" {
   count = local.aws
@@ -19,7 +19,7 @@ resource "aws_instance" "host" {
 
   metadata_options {
     http_tokens = "required"
-    # Containers are one hop further away: MLflow's needs the role.
+    # Containers are one hop further away: those that keep files in buckets need the role.
     http_put_response_hop_limit = 2
   }
 

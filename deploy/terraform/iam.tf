@@ -44,7 +44,7 @@ data "aws_iam_policy_document" "host" {
 
   statement {
     sid       = "ListBuckets"
-    actions   = ["s3:ListBucket", "s3:GetBucketLocation"]
+    actions   = ["s3:ListBucket"]
     resources = [for bucket in aws_s3_bucket.this : bucket.arn]
   }
 
@@ -63,9 +63,11 @@ data "aws_iam_policy_document" "host" {
   }
 
   statement {
-    sid       = "DeleteModels"
-    actions   = ["s3:DeleteObject"]
-    resources = ["${aws_s3_bucket.this["models"].arn}/*"]
+    sid     = "DeleteOld"
+    actions = ["s3:DeleteObject"]
+    resources = [
+      for name in ["models", "reports"] : "${aws_s3_bucket.this[name].arn}/*"
+    ]
   }
 
   statement {

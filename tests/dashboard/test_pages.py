@@ -11,13 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.buckets import environment_of, s3_server, using_s3
+from tests.databases import copied_database, database_name
 from tests.populated import CHAT, Populated
 from tests.ports import free_port
 from tests.serving import KEY, TOKEN, serving, settings_of
 from tests.waiting import answers, wait_until
 from txwatch.clock import utc_now
 from txwatch.dashboard import look
+from txwatch.places import S3Object
 from txwatch.store.database import connect
+from txwatch.store.drift_pages import DriftPages
 from txwatch.store.lease import renew_lease, take_lease
 
 pytestmark = [
@@ -72,6 +76,35 @@ def test_a_page_says_why_it_is_empty(environment: pytest.MonkeyPatch, database_u
     assert not app.exception, app.exception  # type: ignore[attr-defined]
     shown = " ".join(e.proto.body for e in app.get("html"))  # type: ignore[attr-defined]
     assert 'class="empty"' in shown
+
+
+def test_a_drift_report_of_s3_is_shown_and_its_absence_is_said(
+    environment: pytest.MonkeyPatch, server_url: str, populated: Populated
+) -> None:
+    import streamlit as st
+
+    url = copied_database(server_url, database_name(populated.database_url))
+    at = utc_now() + timedelta(minutes=1)
+    with connect(url) as connection:
+        connection.execute(
+            "INSERT INTO drift_reports (computed_at, model_version, seen_from, seen_to, rows, share, drifted, features)"
+            " VALUES (%(at)s, '1', %(at)s, %(at)s, 9000, 0, false, '[]')",
+            {"at": at},
+        )
+    environment.setenv("DATABASE_URL", url)
+    environment.setenv("TXWATCH_REPORTS", "s3://reports/drift")
+    with s3_server("reports") as s3, using_s3(environment_of(s3)):
+        page = DriftPages(S3Object("reports", "drift")).write(at, "<p>from the bucket</p>")
+        app = run("drift")
+        assert not app.exception, app.exception  # type: ignore[attr-defined]
+        (frame,) = app.get("iframe")  # type: ignore[attr-defined]
+        assert "from the bucket" in str(frame.proto)
+        page.unlink()
+        s3.delete_bucket(Bucket="reports")
+        st.cache_data.clear()
+        app = run("drift")
+        assert not app.exception, app.exception  # type: ignore[attr-defined]
+        assert "there is no such bucket" in app.error[0].value  # type: ignore[attr-defined]
 
 
 def test_a_page_without_a_database_says_so(environment: pytest.MonkeyPatch) -> None:

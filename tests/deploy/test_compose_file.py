@@ -25,9 +25,9 @@ UIS = {"webserver": 3000, "mlflow": 5000, "api": 8000, "dashboard": 8502, "prome
 """What may be published; the API has a page of its own."""
 OF_LIBRARIES = {
     "MLFLOW_ARTIFACTS_DESTINATION",
-    "MLFLOW_S3_ENDPOINT_URL",
     "MLFLOW_SERVER_ALLOWED_HOSTS",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION",
+    "AWS_ENDPOINT_URL",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_DEFAULT_REGION",
@@ -148,10 +148,14 @@ def test_each_variable_is_one_that_something_reads(name: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("variable", sorted(OF_LIBRARIES - {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}))
 def test_libraries_read_the_variables_that_are_theirs(variable: str) -> None:
-    if variable == "AWS_DEFAULT_REGION":
+    if variable.startswith("AWS_"):
         from botocore import configprovider
 
-        assert configprovider.BOTOCORE_DEFAUT_SESSION_VARIABLES["region"][1] == variable
+        if variable == "AWS_DEFAULT_REGION":
+            assert configprovider.BOTOCORE_DEFAUT_SESSION_VARIABLES["region"][1] == variable
+        else:
+            given = {variable: "http://localstack:4566"}
+            assert configprovider.ConfiguredEndpointProvider({}, {}, "s3", given).provide() == given[variable]
         return
     found = importlib.util.find_spec("mlflow")
     assert found is not None
@@ -159,6 +163,12 @@ def test_libraries_read_the_variables_that_are_theirs(variable: str) -> None:
     folder = Path(found.origin).parent
     sources = [folder / "environment_variables.py", folder / "utils/cli_args.py", folder / "cli/__init__.py"]
     assert any(f'"{variable}"' in source.read_text() for source in sources)
+
+
+def test_who_keeps_or_reads_files_is_told_where_they_are() -> None:
+    told = {name for name, service in OURS.items() if "TXWATCH_REPORTS" in service["environment"]}
+    assert told == {"mlflow", "code", "api", "dashboard"}
+    assert all("AWS_ENDPOINT_URL" in OURS[name]["environment"] for name in told)
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
+from tests.buckets import environment_of, s3_server
 from tests.deploy import compose
 from tests.deploy.processes import Processes, quiet_environment
 from tests.ports import free_port
@@ -22,28 +21,15 @@ START_SECONDS = 120
 @pytest.fixture(scope="module")
 def s3() -> Iterator[Any]:
     """A server that speaks S3, with the bucket of the deployment, and a client of it."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    client = boto3.client(
-        "s3",
-        endpoint_url=f"http://{host}:{port}",
-        aws_access_key_id=STORED["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=STORED["AWS_SECRET_ACCESS_KEY"],
-        region_name=STORED["AWS_DEFAULT_REGION"],
-    )
-    bucket = STORED["MLFLOW_ARTIFACTS_DESTINATION"].split("/")[2]
-    client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": STORED["AWS_DEFAULT_REGION"]})
-    yield client
-    client.close()
-    server.stop()
+    with s3_server(STORED["MLFLOW_ARTIFACTS_DESTINATION"].split("/")[2]) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
 def tracking_uri(database_url: str, s3: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """MLflow's server as the compose file states it for LocalStack, with moto in LocalStack's place."""
     folder = tmp_path_factory.mktemp("mlflow")
-    service = compose.load(STORED | {"MLFLOW_S3_ENDPOINT_URL": s3.meta.endpoint_url})["services"]["mlflow"]
+    service = compose.load(STORED | environment_of(s3))["services"]["mlflow"]
     machine = compose.Machine(folder, folder, frozenset(["mlflow", "localstack"]))
     subprocess.run([compose.PROJECT / "deploy/docker/make-secrets.sh", folder], check=True, capture_output=True)
     port = free_port()

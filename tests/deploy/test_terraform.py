@@ -116,8 +116,21 @@ def test_the_host_starts_with_a_script_that_bash_reads() -> None:
     assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
 
 
-def test_localstacks_bucket_is_the_one_that_terraform_makes() -> None:
+def test_localstacks_buckets_are_those_that_terraform_makes() -> None:
     variables = compose.read_env_file("deploy/docker/localstack.env")
     name = re.search(r'variable "name" \{.*?default\s*= "([\w-]+)"', (FOLDER / "variables.tf").read_text(), re.DOTALL)
     assert name is not None
     assert variables["MLFLOW_ARTIFACTS_DESTINATION"].startswith(f"s3://{name[1]}-models/")
+    assert variables["TXWATCH_REPORTS"].startswith(f"s3://{name[1]}-reports/")
+
+
+def test_the_host_may_do_to_each_bucket_what_the_program_does() -> None:
+    policy = re.sub(r"\s+", " ", (FOLDER / "iam.tf").read_text())
+    allowed: dict[str, set[str]] = {}
+    for actions, names in re.findall(r"actions = \[([^]]*)\] resources = \[ for name in \[([^]]*)\]", policy):
+        for bucket in re.findall(r'"(\w+)"', names):
+            allowed.setdefault(bucket, set()).update(re.findall(r"s3:\w+", actions))
+    kept = {"s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"}
+    forgotten = kept | {"s3:DeleteObject"}
+    assert allowed == {"models": forgotten, "captures": kept, "reports": forgotten}
+    assert 'actions = ["s3:ListBucket"]' in policy

@@ -53,7 +53,7 @@ def refusal(*options: str) -> str:
     ("options", "said"),
     [
         (["--regime=2009-01"], "no regime '2009-01'; there are 2024-03, 2024-10, 2025-07"),
-        (["--capture=gone.jsonl"], "no capture at gone.jsonl"),
+        (["--capture=gone.jsonl"], "There is no capture at gone.jsonl"),
         (["--rate=0"], "it must be a number above 0"),
         (["--truth=/nowhere/truth.jsonl"], "/nowhere/truth.jsonl"),
     ],

@@ -123,5 +123,5 @@ def test_a_rate_that_is_no_rate_is_refused(rate: float) -> None:
 def test_an_unknown_regime_and_a_missing_capture_are_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there are 2024-03, 2024-10, 2025-07"):
         playlist(regime="2010-05")
-    with pytest.raises(FileNotFoundError, match=r"no capture at .*gone\.jsonl"):
+    with pytest.raises(CaptureError, match=r"no capture at .*gone\.jsonl"):
         playlist(tmp_path / "gone.jsonl")

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
+from tests.buckets import environment_of, s3_server, using_s3
 from tests.conftest import database_named
 from txwatch.cli import app
 from txwatch.settings import Settings
@@ -124,6 +125,19 @@ def test_telegram_is_asked(settings_of: Any, variables: dict[str, str], level: L
     with TelegramServer(LocalTelegram()) as server:
         findings = list(doctor.look_at_telegram(settings_of(TELEGRAM_API_URL=server.url, **variables)))
     assert said in texts(findings, level)
+
+
+def test_the_bucket_of_the_reports_is_asked(settings_of: Any) -> None:
+    assert texts(list(doctor.look_at_reports(settings_of())), Level.good)
+    with s3_server("reports") as s3, using_s3(environment_of(s3)):
+        for bucket, level, said in (
+            ("reports", Level.good, "reports: s3://reports/drift can be read"),
+            ("nowhere", Level.wrong, "reports: s3://nowhere/drift: there is no such bucket"),
+            ("K:S@reports", Level.wrong, "reports: An s3:// address names a bucket, and nothing else"),
+        ):
+            settings = settings_of(TXWATCH_REPORTS=f"s3://{bucket}/drift")
+            (found,) = texts(list(doctor.look_at_reports(settings)), level)
+            assert found.startswith(said)
 
 
 def test_the_whole_examination_prints_no_secret_and_ends_with_1(settings_of: Any) -> None:

@@ -75,6 +75,7 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
     app.state.turns = asyncio.Semaphore(REQUESTS)
     app.state.models = Models(registry)
     app.state.scorer = Scorer(pool, app.state.models, whale_btc=settings.whale_btc)
+    app.state.drift_pages = settings.drift_pages
     requests = RequestMetrics()
     app.state.metrics = metrics_registry(pool, settings.home, requests, lambda: live.clients)
     problems.install(app)

@@ -1,12 +1,14 @@
 """The dashboard's way to the database: a small pool for all its visitors, and answers shared for some seconds."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, TypeVar
 
 import streamlit as st
 from psycopg import OperationalError
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from txwatch.places import ObjectStoreError
 from txwatch.settings import Settings
 from txwatch.store.database import Connection
 from txwatch.store.urls import libpq_url
@@ -46,3 +48,17 @@ def ask(question: Callable[..., T], *arguments: Any, **named: Any) -> T:
     except (OperationalError, PoolTimeout):
         st.error("The database cannot be reached just now. This page tries again by itself.")
         st.stop()
+
+
+def drift_page(at: datetime) -> str | None:
+    """The page of the drift report of this moment, if it is kept outside of the database. What is wrong is said."""
+    try:
+        return _drift_page(at)
+    except ObjectStoreError as error:
+        st.error(f"The page cannot be read just now. {error}")
+        st.stop()
+
+
+@st.cache_data(max_entries=4, ttl=600, show_spinner=False)
+def _drift_page(at: datetime) -> str | None:
+    return settings().drift_pages.read(at)

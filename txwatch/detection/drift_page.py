@@ -6,7 +6,6 @@ Evidently's import takes seconds, so it happens in the function.
 import warnings
 from datetime import datetime
 from html import escape
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,7 @@ SHOWN_ROWS = 5_000
 _ROW = "<tr><td>{feature}</td><td>{distance:.3f}</td><td>{limit:.3f}</td><td>{drifted}</td></tr>"
 
 
-def write_drift_page(
-    path: Path,
+def drift_page(
     drift: Drift,
     current: NDArray[np.float64],
     reference: NDArray[np.float64],
@@ -29,8 +27,8 @@ def write_drift_page(
     model_version: str,
     at: datetime,
     seed: int = 1,
-) -> float:
-    """Write the page, and return the share of columns that Evidently itself calls drifted.
+) -> tuple[str, float]:
+    """The page as HTML, and the share of columns that Evidently itself calls drifted.
 
     Both sides have shape (n, len(FEATURES)). What spans decades is shown as its logarithm, as the model sees it.
     """
@@ -51,12 +49,10 @@ def write_drift_page(
 
         # One distance for every number of rows: by itself it takes another test from 1,000 rows on.
         result = Report([DataDriftPreset(method="wasserstein")]).run(frame(current), frame(reference))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        result.save_html(str(path))
+        page = str(result.get_html_str(as_iframe=False))
         metrics = result.dict()["metrics"]
-    page = path.read_text(encoding="utf-8")
-    path.write_text(page.replace("<body>", "<body>" + _decision(drift, model_version, at), 1), encoding="utf-8")
-    return float(next(m["value"]["share"] for m in metrics if m["metric_name"].startswith("DriftedColumnsCount")))
+    share = next(m["value"]["share"] for m in metrics if m["metric_name"].startswith("DriftedColumnsCount"))
+    return page.replace("<body>", "<body>" + _decision(drift, model_version, at), 1), float(share)
 
 
 def _decision(drift: Drift, model_version: str, at: datetime) -> str:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,12 +10,14 @@ from rich.table import Table
 from typer.core import TyperCommand
 
 from txwatch.errors import UserError
+from txwatch.places import Place, place
 from txwatch.settings import Settings
 
 if TYPE_CHECKING:
     from txwatch.evaluation.backtest import Backtest
 
 console = Console(highlight=False)
+CAPTURE = "FILE|s3://BUCKET/KEY"
 _FILES = {"--train", "--background", "--positives"}
 _FIGURES = ("auc", "average_precision", "recall_at_1pct_fpr", "recall_at_budget_fpr")
 
@@ -45,9 +46,11 @@ def repeat_options(args: Sequence[str]) -> list[str]:
 
 
 def evaluate(
-    train: Annotated[list[Path] | None, typer.Option(help="Captures to train on.")] = None,
-    background: Annotated[list[Path] | None, typer.Option(help="Captures of ordinary traffic.")] = None,
-    positives: Annotated[list[Path] | None, typer.Option(help="Captures of what must be found, by label.")] = None,
+    train: Annotated[list[str] | None, typer.Option(metavar=CAPTURE, help="Captures to train on.")] = None,
+    background: Annotated[list[str] | None, typer.Option(metavar=CAPTURE, help="Captures of ordinary traffic.")] = None,
+    positives: Annotated[
+        list[str] | None, typer.Option(metavar=CAPTURE, help="Captures of what must be found, by label.")
+    ] = None,
     regime: Annotated[str, typer.Option(help="Simulated traffic, when no captures are given.")] = "2024-03",
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
@@ -80,7 +83,7 @@ def evaluate(
 
 
 def backtest(
-    capture: Annotated[Path, typer.Option(help="The capture to replay.")],
+    capture: Annotated[str, typer.Option(metavar=CAPTURE, help="The capture to replay.")],
     models: Annotated[str, typer.Option(help="Versions or aliases, such as 3,challenger.")],
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
@@ -161,11 +164,10 @@ def _cell(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
-def _existing(paths: Sequence[Path]) -> list[Path]:
-    for path in paths:
-        if not path.is_file():
-            raise UserError(f"There is no capture at {path}.")
-    return list(paths)
+def _existing(captures: Sequence[str]) -> list[Place]:
+    from txwatch.captures import existing_capture
+
+    return [existing_capture(place(capture)) for capture in captures]
 
 
 def _figures_table(title: str, labels: dict[str, Any]) -> Table:

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from txwatch.captures import read_capture
+from txwatch.places import Place
 from txwatch.simulator.plants import PLANTS_PER_HOUR
 from txwatch.simulator.traffic import Simulator
 from txwatch.wire.messages import MalformedMessageError, UnconfirmedTransaction, decode
@@ -35,7 +35,7 @@ class Labelled:
         return Labelled([self.transactions[row] for row in rows], [label] * len(rows))
 
 
-def read_labelled(paths: Iterable[Path]) -> Labelled:
+def read_labelled(paths: Iterable[Place]) -> Labelled:
     """The transactions of these captures; one that occurs twice is taken once.
 
     Raises txwatch.captures.CaptureError and OSError.

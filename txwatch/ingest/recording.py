@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, cast
+from urllib.parse import quote
 
 import msgspec
 
@@ -19,6 +20,7 @@ from txwatch.ingest.batch import Batch
 from txwatch.ingest.commit import commit
 from txwatch.ingest.connection import Disconnected, Received, listen
 from txwatch.ingest.recent import RecentTxids
+from txwatch.places import ObjectStoreError, Place, S3Object
 from txwatch.store.database import Connection
 
 FLUSH_EVERY = timedelta(seconds=1)
@@ -27,7 +29,7 @@ _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class RecordingError(UserError):
-    """A recording that cannot begin."""
+    """A recording that cannot begin, or cannot be put where it belongs."""
 
 
 @dataclass
@@ -94,6 +96,40 @@ def record_until_signalled(url: str, path: Path, seconds: float | None) -> Recor
     return asyncio.run(work())
 
 
+def file_to_record(place: Place, home: Path) -> Path:
+    """The file that a recording is written to: `place` itself, or for S3 one under `home` until the recording is whole.
+
+    S3 takes whole objects only, and what is in a file of this machine survives whatever becomes of the process. Raises
+    RecordingError if the object is there already or the bucket cannot be reached, before anything is recorded.
+    """
+    if isinstance(place, Path):
+        return place
+    if not place.key or place.key.endswith("/"):
+        raise RecordingError(f"{place} names no object to record to: s3://bucket/name.jsonl.gz does")
+    try:
+        if place.is_file():
+            raise RecordingError(f"{place} is there already; a recording does not write over another object")
+    except ObjectStoreError as error:
+        raise RecordingError(str(error)) from error
+    folder = home.resolve() / "recordings"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / quote(f"{place.bucket}/{place.key}", safe="")
+    if file.exists():
+        raise RecordingError(
+            f"{file} holds a recording for {place} that is not there: unless it goes on, put it there or remove it"
+        )
+    return file
+
+
+def put_recording(file: Path, place: S3Object) -> None:
+    """Move a recording that is whole to S3. Raises RecordingError, and leaves the file, if that fails."""
+    try:
+        place.upload(file)
+    except ObjectStoreError as error:
+        raise RecordingError(f"The recording stays in {file}: {error}") from error
+    file.unlink()
+
+
 def open_capture(path: Path) -> BinaryIO:
     """A new capture to write to. Raises RecordingError if the file is there already."""
     try:
@@ -120,7 +156,7 @@ async def _record(url: str, file: BinaryIO, clock: Clock, done: Recorded) -> Non
                 done.disconnects += 1
 
 
-def replay(connection: Connection, path: Path) -> int:
+def replay(connection: Connection, path: Place) -> int:
     """Land a capture as bulk, each message at the moment at which it was received. Returns the new rows.
 
     The rows are those of the recording, however fast it is read. Messages of which no moment is known get that of the
@@ -129,7 +165,7 @@ def replay(connection: Connection, path: Path) -> int:
     return sum(commit(connection, batch, epoch=None, now=datetime.now(UTC), live=False).new for batch in _batches(path))
 
 
-def _batches(path: Path) -> Iterable[Batch]:
+def _batches(path: Place) -> Iterable[Batch]:
     recent = RecentTxids()
     moment = datetime.fromtimestamp(0, UTC)
     batch: Batch | None = None

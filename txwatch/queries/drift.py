@@ -47,10 +47,18 @@ def list_drift(connection: Connection, *, cursor: str | None = None, limit: int 
     return page_of([_summary(row) for row in rows], limit, lambda row: Position(row.computed_at, f"{row.id:019d}"))
 
 
-def read_drift_html(connection: Connection, report_id: int) -> str | None:
-    """The page of one report, or None."""
-    row = connection.execute("SELECT html FROM drift_reports WHERE id = %s", [report_id]).fetchone()
-    return None if row is None else str(row[0])
+@dataclass(frozen=True)
+class StoredPage:
+    """The page of a report. `html` is None if it is not in the database: `DriftPages` finds it by its moment."""
+
+    computed_at: datetime
+    html: str | None
+
+
+def read_drift_page(connection: Connection, report_id: int) -> StoredPage | None:
+    """The page of one report, or None if there is no such report."""
+    row = connection.execute("SELECT computed_at, html FROM drift_reports WHERE id = %s", [report_id]).fetchone()
+    return None if row is None else StoredPage(*row)
 
 
 def _summary(row: dict[str, Any]) -> DriftSummary:

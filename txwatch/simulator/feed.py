@@ -21,6 +21,7 @@ from websockets.http11 import Request, Response
 from txwatch.captures import CaptureError
 from txwatch.clock import Clock, utc_now
 from txwatch.errors import UserError
+from txwatch.places import Place
 from txwatch.simulator.chain import Chain
 from txwatch.simulator.playing import Played, Playlist
 from txwatch.simulator.rest import RestApi
@@ -152,13 +153,13 @@ class FeedError(UserError):
 
 
 def serve(
-    *, host: str, port: int, capture: Path | None, rate: float | None, regime: str, seed: int, truth: Path | None
+    *, host: str, port: int, capture: Place | None, rate: float | None, regime: str, seed: int, truth: Path | None
 ) -> None:
     """Run a local feed until SIGINT or SIGTERM. Raises FeedError."""
     try:
         playlist = Playlist(capture=capture, rate=rate, regime=regime, seed=seed)
         chain = Chain(seed=seed, start=utc_now(), kept_blocks=KEPT_BLOCKS, kept_waiting=KEPT_WAITING)
-    except (ValueError, FileNotFoundError) as error:
+    except ValueError as error:
         raise FeedError(str(error)) from error
     try:
         asyncio.run(_until_signalled(LocalFeed(playlist=playlist, chain=chain, host=host, port=port, truth=truth)))

@@ -6,12 +6,12 @@ Belongs here: the schedule. It knows no socket and no clock; it is asked what is
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from math import inf
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from txwatch.captures import CapturedMessage, read_capture
+from txwatch.captures import CapturedMessage, existing_capture, read_capture
+from txwatch.places import Place
 from txwatch.simulator.chain import read_transaction
 from txwatch.simulator.regimes import regime_named
 from txwatch.simulator.replacing import REPLACED_SHARE
@@ -34,13 +34,13 @@ class Playlist:
 
     `rate` (transactions a second) is that of the capture, and of the simulator only if there is no capture; both are
     the regime's own by default. Raises ValueError for an unknown regime or a rate that is not positive,
-    FileNotFoundError for a capture that is not there.
+    CaptureError for a capture that is not there.
     """
 
     def __init__(
         self,
         *,
-        capture: Path | None,
+        capture: Place | None,
         rate: float | None,
         regime: str,
         seed: int,
@@ -49,12 +49,12 @@ class Playlist:
         regimes_rate = regime_named(regime).transactions_per_second
         if rate is not None and not 0 < rate < inf:
             raise ValueError(f"rate is {rate}, it must be a number above 0, in transactions a second")
-        if capture is not None and not capture.is_file():
-            raise FileNotFoundError(f"no capture at {capture}")
         self._capture_rate = rate or regimes_rate
         self._simulated_rate = rate if capture is None else None
         self._regime, self._seed, self._replaced_share = regime, seed, replaced_share
-        self._captured: Iterator[CapturedMessage] = iter(()) if capture is None else read_capture(capture)
+        self._captured: Iterator[CapturedMessage] = (
+            iter(()) if capture is None else read_capture(existing_capture(capture))
+        )
         self._start: datetime | None = None
         self._next: CapturedMessage | None = None
         self._played = 0

@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 
 from txwatch.store.database import Connection
+from txwatch.store.drift_pages import KEEP_PAGES_FOR
 
 KEEP_FOR = timedelta(days=7)
-"""A page has some megabytes, of which Postgres keeps a quarter."""
+"""A page has some megabytes, of which Postgres keeps a quarter. Reports without one stay as long as their pages."""
 
 
 def record_drift_report(
@@ -23,13 +24,17 @@ def record_drift_report(
     share: float,
     drifted: bool,
     features: Sequence[Any],
-    html: str,
+    html: str | None,
 ) -> int:
-    """Keep a report, drop those older than KEEP_FOR, and return the new one's id.
+    """Keep a report, drop those that are too old, and return the new one's id.
 
-    `features` have `feature`, `distance` and `limit`, the furthest beyond its limit first. `html` is one whole page.
+    `features` have `feature`, `distance` and `limit`, the furthest beyond its limit first. `html` is one whole page,
+    or None where all can read it from S3.
     """
-    connection.execute("DELETE FROM drift_reports WHERE computed_at < %s", [computed_at - KEEP_FOR])
+    connection.execute(
+        "DELETE FROM drift_reports WHERE computed_at < CASE WHEN html IS NULL THEN %s ELSE %s END",
+        [computed_at - KEEP_PAGES_FOR, computed_at - KEEP_FOR],
+    )
     row = connection.execute(
         "INSERT INTO drift_reports"
         " (computed_at, model_version, seen_from, seen_to, rows, share, drifted, features, html)"

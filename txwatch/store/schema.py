@@ -379,5 +379,5 @@ drift_reports = sa.Table(
     sa.Column(
         "features", JSONB, nullable=False, comment="[{feature, distance, limit}], furthest beyond its limit first"
     ),
-    sa.Column("html", sa.Text, nullable=False, comment="the report for people, one page without links"),
+    sa.Column("html", sa.Text, comment="the report for people, one page without links; NULL if it is in S3"),
 )

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from txwatch.clock import utc_now
+from txwatch.places import Place
 from txwatch.settings import Settings
 from txwatch.simulator.traffic import Simulator
 from txwatch.store.database import connect
@@ -33,7 +34,7 @@ LIVE_WITHIN = timedelta(seconds=45)
 class DemoOptions:
     """`seconds` counts from the first live message, None runs until a signal. `rate` is in transactions a second."""
 
-    capture: Path | None = None
+    capture: Place | None = None
     seconds: float | None = None
     rate: float | None = None
     regime: str = "2024-03"
@@ -43,8 +44,9 @@ def run_demo(options: DemoOptions) -> int:
     """Run the demo, and with `seconds` print its result as one line of JSON. Returns the exit status."""
     settings = Settings()
     require_free(PORTS | DEMO_PORTS)
+    capture = options.capture
     feed_options = {
-        "capture": options.capture and options.capture.resolve(),
+        "capture": capture.resolve() if isinstance(capture, Path) else capture,
         "rate": options.rate,
         "regime": options.regime,
         "seed": int(utc_now().timestamp()),

@@ -23,6 +23,7 @@ from packaging.requirements import Requirement
 
 from txwatch.clock import utc_now
 from txwatch.errors import UserError
+from txwatch.places import ObjectStoreError
 from txwatch.settings import Settings
 from txwatch.store.cluster import running_url, server_program
 from txwatch.store.database import connect
@@ -86,6 +87,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         look_at_feed,
         look_at_telegram,
         look_at_mlflow,
+        look_at_reports,
         look_at_programs,
     ]
     for look in looks:
@@ -298,6 +300,19 @@ def look_at_mlflow(settings: Settings) -> Iterator[Finding]:
         yield good("MLflow", f"{where} answers")
     else:
         yield wrong("MLflow", f"{where} answers with {status}", "name this host in its --allowed-hosts")
+
+
+def look_at_reports(settings: Settings) -> Iterator[Finding]:
+    """Whether the bucket of the drift reports can be read, if they are in one."""
+    try:
+        pages = settings.drift_pages
+        if not pages.in_store:
+            yield good("reports", f"their pages are in {pages.place}")
+            return
+        list(pages.place.iterdir())
+        yield good("reports", f"{pages.place} can be read")
+    except ObjectStoreError as error:
+        yield wrong("reports", first_line(error), "correct TXWATCH_REPORTS, or what boto3 reads: docs/operations.md")
 
 
 def look_at_programs(_: Settings) -> Iterator[Finding]:

@@ -2,14 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+import structlog
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import HTMLResponse
 
 from txwatch.api.problems import ProblemError, documented
 from txwatch.api.routes.parameters import Cursor, Database, Limit
-from txwatch.queries.drift import DriftSummary, list_drift, read_drift_html
+from txwatch.places import ObjectStoreError
+from txwatch.queries.drift import DriftSummary, list_drift, read_drift_page
 from txwatch.queries.paging import DEFAULT_LIMIT, Page
 
+log = structlog.get_logger(__name__)
 router = APIRouter(prefix="/v1/drift", tags=["drift"])
 
 
@@ -26,10 +29,19 @@ def drift(database: Database, cursor: Cursor = None, limit: Limit = DEFAULT_LIMI
     responses={**documented(404), 200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
 )
 def report(
-    database: Database, report_id: Annotated[int, Path(ge=1, lt=2**63, description="`id` of a report.", examples=[1])]
+    request: Request,
+    database: Database,
+    report_id: Annotated[int, Path(ge=1, lt=2**63, description="`id` of a report.", examples=[1])],
 ) -> HTMLResponse:
     """As it is shown in the dashboard. Its scripts run in a sandbox, without this page's rights."""
-    html = read_drift_html(database, report_id)
-    if html is None:
+    page = read_drift_page(database, report_id)
+    if page is None:
         raise ProblemError(404, "there is no report with this id")
+    try:
+        html = page.html or request.app.state.drift_pages.read(page.computed_at)
+    except ObjectStoreError as error:
+        log.warning("drift_page_away", error=str(error))
+        raise ProblemError(503, "the page cannot be read just now", headers={"Retry-After": "60"}) from error
+    if html is None:
+        raise ProblemError(404, "the page of this report is not kept any more")
     return HTMLResponse(html, headers={"Content-Security-Policy": "sandbox allow-scripts"})

@@ -6,8 +6,8 @@ import streamlit as st
 from altair.typing import ChartType
 
 from txwatch.dashboard import look
-from txwatch.dashboard.data import ask
-from txwatch.queries.drift import DriftSummary, list_drift, read_drift_html
+from txwatch.dashboard.data import ask, drift_page
+from txwatch.queries.drift import DriftSummary, list_drift, read_drift_page
 
 
 def page() -> None:
@@ -33,9 +33,12 @@ def page() -> None:
     if chosen.features:
         look.draw(_features(chosen))
     st.subheader("The report")
-    html = ask(read_drift_html, chosen.id)
+    page = ask(read_drift_page, chosen.id)
+    html = page and (page.html or drift_page(page.computed_at))
     if html:
         st.iframe(html, height=900)
+    else:
+        st.html(look.empty("The page of this report is not kept any more."))
 
 
 def _name(report: DriftSummary) -> str:
