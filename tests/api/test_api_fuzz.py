@@ -4,6 +4,7 @@ import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -21,14 +22,15 @@ CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
 @pytest.fixture
 def at_work(populated: Populated) -> Iterator[None]:
-    """As if a worker was following the feed, so that the system is ready."""
+    """As if a worker was following the feed for the next minutes, so that the system is ready however long it takes."""
+    until = utc_now() + timedelta(minutes=5)
     with connect(populated.database_url) as connection:
         (before,) = connection.execute("SELECT heartbeat_at FROM ingest_lease").fetchone() or (None,)
-        land_transactions(connection, [transaction(txid="ab" * 32, seen_at=utc_now())])
-        connection.execute("UPDATE ingest_lease SET heartbeat_at = now() + interval '5 minutes'")
-        connection.execute("UPDATE ingest_lease SET committed_through = heartbeat_at")
+        land_transactions(connection, [transaction(txid="ab" * 32, seen_at=until)])
+        heard = "UPDATE ingest_lease SET heartbeat_at = %(at)s, committed_through = %(at)s"
+        connection.execute(heard, {"at": until})
         yield
-        connection.execute("UPDATE ingest_lease SET heartbeat_at = %(at)s, committed_through = %(at)s", {"at": before})
+        connection.execute(heard, {"at": before})
         connection.execute("DELETE FROM transactions WHERE txid = %s", ["ab" * 32])
 
 
