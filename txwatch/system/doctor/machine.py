@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -13,6 +12,7 @@ from packaging.requirements import Requirement
 from txwatch.settings import Settings
 from txwatch.system.doctor.findings import Finding, good, note, wrong
 from txwatch.system.environment import PORTS
+from txwatch.system.ports import is_free
 
 PYTHONS = ((3, 11), (3, 14))
 """The oldest that works, and the first that does not."""
@@ -84,17 +84,6 @@ def look_at_ports(_: Settings) -> Iterator[Finding]:
         yield note("ports", f"{port}, which {name} needs, is in use", "no fault if txwatch runs; else stop what has it")
     if not taken:
         yield good("ports", f"{', '.join(map(str, PORTS.values()))} are free")
-
-
-def is_free(port: int) -> bool:
-    """Whether nobody listens on this port of loopback."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def look_at_programs(_: Settings) -> Iterator[Finding]:
