@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 
 import dagster as dg
+import hypothesis
 import psycopg
 import pytest
 
@@ -31,6 +32,10 @@ from txwatch.system.environment import system_environment
 from txwatch.system.history import land_history
 from txwatch.system.prepare import Preparation
 from txwatch.windows import WINDOW, window_range, window_start
+
+# A slow machine is no fault of what is tested.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 HISTORY_START = datetime(2024, 3, 14, tzinfo=UTC)
 """First partition of the tests' installations."""

@@ -78,7 +78,7 @@ def same(a: Any, b: Any) -> None:
 
 
 @given(traffic=traffic())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_columns_read_from_the_store_are_those_of_the_transactions(
     connection: Connection, traffic: list[Transaction]
 ) -> None:
@@ -89,7 +89,7 @@ def test_columns_read_from_the_store_are_those_of_the_transactions(
 
 
 @given(traffic=traffic(min_size=2))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_addresses_did_is_what_counting_by_hand_gives_before_and_after_a_recovery(
     connection: Connection, traffic: list[Transaction]
 ) -> None:
@@ -112,7 +112,7 @@ def test_what_addresses_did_is_what_counting_by_hand_gives_before_and_after_a_re
 
 
 @given(traffic=traffic())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_network_is_counted_alike_from_rows_and_from_columns(
     connection: Connection, traffic: list[Transaction]
 ) -> None:
@@ -129,7 +129,7 @@ def test_the_network_is_counted_alike_from_rows_and_from_columns(
 
 
 @given(traffic=traffic(min_size=1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_stored_features_are_those_computed_from_transactions_and_a_context_by_hand(
     connection: Connection, traffic: list[Transaction]
 ) -> None:
