@@ -117,13 +117,13 @@ def test_planted_accidents_and_whales_arrive_once_and_a_second_replay_sends_noth
 def test_the_real_fee_accidents_of_block_210000_are_alerted_with_the_fee_first(
     database_url: str, connection: Connection, shared_data: Path
 ) -> None:
-    time = AcceleratedTime.starting_now(120)
-    local = LocalTelegram(time.clock)
     start, end = ORIGIN - WINDOW, ORIGIN
     capture = list(read_capture(shared_data / "blocks-2011-2016.jsonl.gz"))
     replay(connection, [(start + timedelta(seconds=n / 5), c.message) for n, c in enumerate(capture)])
     featured(connection, start, end)
     score_windows(connection, window_range(start, end), trained(connection, start, end, "1", seed=1), whale_btc=500)
+    time = AcceleratedTime.starting_now(60)  # after the work: an alert of a quarter of an hour ago is late
+    local = LocalTelegram(time.clock)
     raise_window_alerts(connection, start, end, ["1"], time.clock())
     with TelegramServer(local) as server:
         deliver(database_url, server.url, time)
