@@ -16,6 +16,7 @@ from txwatch.detection.scoring import score_windows
 from txwatch.detection.threshold import RecentScores
 from txwatch.evaluation.labelled import simulate
 from txwatch.live.scoring import LiveScoring
+from txwatch.queries.overview import read_overview
 from txwatch.store.database import Connection, connect
 from txwatch.store.landing import land_transactions
 from txwatch.windows import WINDOW, window_range
@@ -95,6 +96,8 @@ def test_both_lanes_follow_the_same_scores_whenever_they_score(connection: Conne
     materialize(connection, window, end)
     result = score_windows(connection, window_range(window, end), trained, whale_btc=500)
     assert (result.compared, result.differing) == (len(arrived), 0)
+    newest = read_overview(connection, end).levels.newest_scored_window
+    assert (result.written, newest) == (0, window), "scored, though the live lane left nothing to write"
     thresholds = connection.execute("SELECT DISTINCT threshold FROM transaction_scores").fetchall()
     assert len(thresholds) == 1, "one threshold for the whole window"
     (threshold,) = thresholds[0]

@@ -20,6 +20,11 @@ from txwatch.whales.moves import record_whales
 from txwatch.windows import WINDOW, context_window
 
 MAX_EXAMPLES = 20
+# The scores alone do not tell: where the live lane was first, there is nothing to write.
+_SCORED = (
+    "INSERT INTO scored_windows (window_start, model_version) VALUES (%(window)s, %(model)s)"
+    " ON CONFLICT (window_start) DO UPDATE SET model_version = excluded.model_version, scored_at = clock_timestamp()"
+)
 
 
 @dataclass
@@ -70,6 +75,8 @@ def score_windows(
                 connection, scores, model.version, stored.context.network.version, lane=lane
             )
             compared, differing = _compare_with_live(connection)
+            if lane != "shadow":
+                connection.execute(_SCORED, {"window": window, "model": model.version})
         result.compared += compared
         result.differing += differing
         result.scored += len(scores)

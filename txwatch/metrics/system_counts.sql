@@ -10,7 +10,7 @@ FROM (SELECT DISTINCT ON (name) name, state FROM health_checks ORDER BY name, ch
 UNION ALL
 SELECT 'window', 'baseline', extract(epoch FROM max(window_start)) FROM network_baseline
 UNION ALL
-SELECT 'window', 'features', extract(epoch FROM max(date_bin('5 minutes', seen_at, 'epoch'))) FROM transaction_features
+SELECT 'window', 'features', extract(epoch FROM date_bin('5 minutes', max(seen_at), 'epoch')) FROM transaction_features
 UNION ALL
 SELECT 'unusual', lane, count(DISTINCT txid)
 FROM transaction_scores

@@ -8,13 +8,7 @@ SELECT
     ) AS unusual_1h,
     (SELECT count(*) FROM alerts WHERE created_at > %(now)s - interval '1 hour') AS alerts_1h,
     (SELECT max(seen_at) FROM transactions) AS newest_seen_at,
-    (
-        SELECT date_bin('5 minutes', seen_at, 'epoch')
-        FROM transaction_scores
-        WHERE lane = 'window'
-        ORDER BY seen_at DESC
-        LIMIT 1
-    ) AS newest_scored_window,
+    (SELECT max(window_start) FROM scored_windows) AS newest_scored_window,
     newest.model_version,
     newest.threshold,
     (SELECT count(*) FROM quarantined_messages) AS quarantined,

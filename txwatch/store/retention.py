@@ -23,6 +23,7 @@ BY_DAY = ("transaction_features", "address_activity")
 BY_ROW = {
     "transaction_scores": "seen_at",
     "recent_scores": "as_of",
+    "scored_windows": "window_start",
     "transactions": "seen_at",
     "network_baseline": "window_start",
     "address_windows": "window_start",

@@ -196,6 +196,15 @@ transaction_scores = sa.Table(
     sa.Index("ix_transaction_scores_scored_at", "scored_at", postgresql_using="brin"),
 )
 
+scored_windows = sa.Table(
+    "scored_windows",
+    metadata,
+    sa.Column("window_start", _time, primary_key=True),
+    sa.Column("model_version", sa.Text, nullable=False),
+    sa.Column("scored_at", _time, nullable=False, server_default=sa.func.clock_timestamp()),
+    comment="windows that the window lane has scored, and by which model last",
+)
+
 recent_scores = sa.Table(
     "recent_scores",
     metadata,
