@@ -4,13 +4,14 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test soak fuzz lint lock secrets security dist bench clean
+.PHONY: help demo run test soak fuzz mutants lint lock secrets security dist bench clean
 
 help:
 	@echo "make demo   the whole system from nothing, on simulated or captured traffic"
 	@echo "make run    the same on the live feed"
 	@echo "make test   the test suite        make lint   ruff, formatting, types, layers"
 	@echo "make soak   long chaos tests      make fuzz   a million generated messages for the decoder"
+	@echo "make mutants  whether the tests notice changes of the wire format and of the delivery states"
 	@echo "make security  known flaws, secrets and the cloud's settings"
 	@echo "make lock   pin the newest of what pyproject.toml asks for"
 	@echo "make secrets  what docker-compose.yml reads"
@@ -32,6 +33,9 @@ soak: $(INSTALLED)
 
 fuzz: $(INSTALLED)
 	$(BIN)/python -m tests.wire.fuzz --count 1000000
+
+mutants: $(INSTALLED)
+	$(BIN)/python -m tests.mutants
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
@@ -77,7 +81,7 @@ secrets:
 	@deploy/docker/make-secrets.sh
 
 clean:
-	rm -rf $(VENV) $(TOOLS) dist .txwatch .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(TOOLS) dist .txwatch .mypy_cache .pytest_cache .ruff_cache .hypothesis mutants *.egg-info
 
 demo: $(INSTALLED)
 	@$(BIN)/txwatch demo $(if $(CAPTURE),--capture=$(CAPTURE)) $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(RATE),--rate=$(RATE))
