@@ -129,10 +129,13 @@ def alert(
 
 
 def test_a_chat_gets_one_message_a_second_and_waits_no_longer(delivery: Delivery) -> None:
+    seen: list[set[str]] = []
+    delivery.waited.then = lambda: seen.append(applications(delivery.connection))
     delivery.raise_alerts(*(alert(n, seen_at=T0 + n * SECOND / 10) for n in range(3)))
     assert delivery.drain() == Counter(sent=3)
     assert [m.at for m in delivery.local.received] == [T0, T0 + SECOND, T0 + 2 * SECOND]
     assert delivery.waited.seconds == [1.0, 1.0]
+    assert "txwatch alerts" in seen[0], "who looks at the server sees whose connection it is"
     assert set(delivery.states().values()) == {"sent"}
     assert delivery.connection.execute("SELECT DISTINCT sent_at FROM alert_deliveries ORDER BY 1").fetchall() == [
         (m.at,) for m in delivery.local.received

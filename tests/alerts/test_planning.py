@@ -152,5 +152,6 @@ def test_the_gaps_follow_telegrams_limits() -> None:
     minute = [T0 - i * SECOND for i in range(30)]
     assert chat_free_at("1", minute, limits) == T0 + SECOND
     assert chat_free_at("-1", minute, limits) == T0 - 19 * SECOND + 60 * SECOND
+    assert chat_free_at("@channel", minute, limits) == T0 - 19 * SECOND + 60 * SECOND
     assert chat_free_at("-1", minute[:19], limits) == T0 + SECOND
     assert [backoff(n).total_seconds() for n in (1, 2, 3, 9, 50)] == [1, 2, 4, 256, 300]
