@@ -63,7 +63,7 @@ def test_an_edit_changes_the_text_and_the_buttons_and_may_be_repeated(telegram: 
     assert telegram.edit("<i>more</i>") == Sent(1)
     assert telegram.edit("<i>more</i>") == Sent(1), "what is shown already counts as done"
     (message,) = telegram.local.received
-    assert (message.text, message.buttons) == ("more", BUTTONS)
+    assert (message.text, message.buttons, message.previews) == ("more", BUTTONS, False)
     assert telegram.ask(lambda sender: sender.edit("42", 1, "less")) == Sent(1)
     (message,) = telegram.local.received
     assert (message.text, message.buttons) == ("less", ())
@@ -81,8 +81,9 @@ def test_an_edit_changes_the_text_and_the_buttons_and_may_be_repeated(telegram: 
         (Fault.moved, NotSent, "migrated to supergroup"),
         (Fault.forbidden, Refused, "blocked by the user"),
         (Fault.bad_request, Refused, "Chat not found"),
-        (Fault.accept_then_garbage, Unknown, ""),
-        (Fault.accept_then_hang_up, Unknown, ""),
+        (Fault.accept_then_garbage, Unknown, "TelegramError: Invalid server response"),
+        (Fault.accept_then_nonsense, Unknown, "Error: "),
+        (Fault.accept_then_hang_up, Unknown, "NetworkError: "),
     ],
 )
 def test_each_answer_says_whether_it_may_have_arrived(
