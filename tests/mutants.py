@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from tests.databases import GIVEN_DATABASE, copied_database, database_server
 
-MUTMUT = Path(sys.executable).parent / "mutmut"
+MUTMUT = str(Path(sys.executable).parent / "mutmut")
 COPY = Path("mutants")
 
 
