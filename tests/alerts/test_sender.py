@@ -122,6 +122,7 @@ def test_a_connection_that_is_refused_sends_nothing_and_one_that_falls_silent_ma
     telegram.server.refuse()
     refused = [telegram.send(), telegram.edit("x")]
     assert [type(outcome) for outcome in refused] == [NotSent, NotSent]
+    assert all("ConnectError" in outcome.reason for outcome in refused if isinstance(outcome, NotSent))
 
 
 def test_a_wrong_token_is_no_reason_to_give_up_and_is_in_no_words(
