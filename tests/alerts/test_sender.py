@@ -41,7 +41,10 @@ class Telegram:
 
 
 @pytest.fixture
-def telegram() -> Iterator[Telegram]:
+def telegram(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[Telegram]:
+    # As in a process that has made no sender yet.
+    monkeypatch.delenv("PTB_TIMEDELTA", raising=False)
+    caplog.set_level("NOTSET", logger="httpx")
     # Each look at the clock is a minute later: this is not about Telegram's limits.
     minutes = count()
     local = LocalTelegram(lambda: T0 + next(minutes) * timedelta(minutes=1), token=TOKEN)
