@@ -1,6 +1,7 @@
 """What the sender says of each answer that Telegram may give. Only what certainly did not arrive may be sent again."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -135,6 +136,7 @@ def test_a_wrong_token_is_no_reason_to_give_up_and_is_in_no_words(
         telegram.send()
         telegram.local._token = "another"
         outcome = telegram.send()
+        assert logging.getLogger("txwatch").isEnabledFor(logging.INFO), "this program's own log goes on"
     assert isinstance(outcome, NotSent)
     assert TOKEN not in outcome.reason
     assert not any(TOKEN in record.getMessage() for record in caplog.records), "httpx would log each URL"
