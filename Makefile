@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test soak coverage fuzz lint lock secrets security dist bench clean
+.PHONY: help demo run test soak coverage fuzz mutants lint lock secrets security dist bench clean
 
 help:
 	@echo "make demo   the whole system from nothing, on simulated or captured traffic"
@@ -12,6 +12,7 @@ help:
 	@echo "make test   the test suite        make lint   ruff, formatting, types, layers"
 	@echo "make soak   long chaos tests      make fuzz   a million generated messages for the decoder"
 	@echo "make coverage  the test suite, and which branches of the engine it takes"
+	@echo "make mutants  whether the tests notice changes of the wire format and of the delivery states"
 	@echo "make security  known flaws, secrets and the cloud's settings"
 	@echo "make lock   pin the newest of what pyproject.toml asks for"
 	@echo "make secrets  what docker-compose.yml reads"
@@ -36,6 +37,9 @@ coverage: $(INSTALLED)
 
 fuzz: $(INSTALLED)
 	$(BIN)/python -m tests.wire.fuzz --count 1000000
+
+mutants: $(INSTALLED)
+	$(BIN)/python -m tests.mutants
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
@@ -81,7 +85,7 @@ secrets:
 	@deploy/docker/make-secrets.sh
 
 clean:
-	rm -rf $(VENV) $(TOOLS) dist .coverage* .txwatch .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(TOOLS) dist .coverage* mutants .txwatch .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 demo: $(INSTALLED)
 	@$(BIN)/txwatch demo $(if $(CAPTURE),--capture=$(CAPTURE)) $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(RATE),--rate=$(RATE))

@@ -19,15 +19,13 @@ import hypothesis
 import psycopg
 import pytest
 
-from tests.databases import copied_database, database_name, database_named
+from tests.databases import GIVEN_DATABASE, copied_database, database_name, database_named, database_server
 from tests.materializing import materialize
 from tests.populated import Populated, populate
 from txwatch.clock import utc_now
 from txwatch.detection.training import MIN_ROWS
 from txwatch.settings import Settings
 from txwatch.simulator.traffic import Simulator
-from txwatch.store.cluster import embedded_postgres
-from txwatch.store.migrate import migrate
 from txwatch.system.environment import system_environment
 from txwatch.system.history import land_history
 from txwatch.system.prepare import Preparation
@@ -44,14 +42,7 @@ HISTORY_START = datetime(2024, 3, 14, tzinfo=UTC)
 @pytest.fixture(scope="session")
 def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real server, with a database `template_txwatch` that holds the newest schema."""
-    with embedded_postgres(tmp_path_factory.mktemp("pg")) as url:
-        with psycopg.connect(url, autocommit=True) as connection:
-            # What tests write need not survive a crash.
-            connection.execute("ALTER SYSTEM SET fsync = off")
-            connection.execute("ALTER SYSTEM SET full_page_writes = off")
-            connection.execute("SELECT pg_reload_conf()")
-            connection.execute("CREATE DATABASE template_txwatch")
-        migrate(database_named(url, "template_txwatch"))
+    with database_server(tmp_path_factory.mktemp("pg")) as url:
         yield url
 
 
@@ -62,9 +53,9 @@ def template() -> str:
 
 
 @pytest.fixture(scope="module")
-def database_url(server_url: str, template: str) -> str:
+def database_url(request: pytest.FixtureRequest, template: str) -> str:
     """A fresh database for one test module; by default with the schema but no rows."""
-    return copied_database(server_url, template)
+    return os.environ.get(GIVEN_DATABASE) or copied_database(request.getfixturevalue("server_url"), template)
 
 
 @dataclass(frozen=True)

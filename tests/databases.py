@@ -1,11 +1,34 @@
-"""Databases of the one server that a test session has."""
+"""The one server that a test session has, and its databases."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 
+from txwatch.store.cluster import embedded_postgres
+from txwatch.store.migrate import migrate
+
+GIVEN_DATABASE = "TXWATCH_TEST_DATABASE"
+"""The environment variable with the URL of a database that all modules of a session take instead of fresh ones."""
+
 _numbers = count(1)
+
+
+@contextmanager
+def database_server(home: Path) -> Iterator[str]:
+    """A real server, with a database `template_txwatch` that holds the newest schema. Gives its URL."""
+    with embedded_postgres(home) as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            # What tests write need not survive a crash.
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("ALTER SYSTEM SET full_page_writes = off")
+            connection.execute("SELECT pg_reload_conf()")
+            connection.execute("CREATE DATABASE template_txwatch")
+        migrate(database_named(url, "template_txwatch"))
+        yield url
 
 
 def database_named(server_url: str, name: str) -> str:

@@ -63,6 +63,13 @@ def test_late_and_outdated_alerts_wait_for_more_and_go_into_one_digest() -> None
     assert next_step(ChatState(pending, last_digest=last), T0) == Wait(last + DIGEST_EVERY)
 
 
+def test_the_moment_itself_is_in_time() -> None:
+    assert next_step(ChatState([waiting("a", seen=-LATE_AFTER)]), T0) == SendAlert("a"), "it is late after that"
+    assert next_step(ChatState([waiting("a")], free_at=T0, held_until=T0), T0) == SendAlert("a")
+    due = waiting("a", late=True, seen=-DIGEST_WAIT)
+    assert next_step(ChatState([due], last_digest=T0 - DIGEST_EVERY), T0) == SendDigest(["a"], [])
+
+
 def test_a_storm_sends_the_top_ones_alone_and_the_rest_in_a_digest() -> None:
     minor = [waiting(f"m{i:03}", Severity.medium, seen=-DIGEST_WAIT) for i in range(200)]
     major = [waiting("big", Severity.critical)]
@@ -133,6 +140,8 @@ def test_a_muted_chat_hears_only_what_is_critical() -> None:
     until = T0 + 60 * SECOND
     muted = ChatState([waiting("a"), waiting("b", late=True, seen=-60 * SECOND)], ["x"], held_until=until)
     assert next_step(muted, T0) == Wait(until)
+    assert next_step(replace(muted, unlisted=[]), T0) == Wait(until)
+    assert next_step(replace(muted, pending=[]), T0) == Wait(until)
     assert next_step(ChatState([waiting("c", Severity.critical)], held_until=until), T0) == SendAlert("c")
     assert next_step(ChatState(held_until=until), T0) == Idle()
 
@@ -143,5 +152,6 @@ def test_the_gaps_follow_telegrams_limits() -> None:
     minute = [T0 - i * SECOND for i in range(30)]
     assert chat_free_at("1", minute, limits) == T0 + SECOND
     assert chat_free_at("-1", minute, limits) == T0 - 19 * SECOND + 60 * SECOND
+    assert chat_free_at("@channel", minute, limits) == T0 - 19 * SECOND + 60 * SECOND
     assert chat_free_at("-1", minute[:19], limits) == T0 + SECOND
     assert [backoff(n).total_seconds() for n in (1, 2, 3, 9, 50)] == [1, 2, 4, 256, 300]

@@ -18,7 +18,7 @@ from txwatch.wire.messages import (
     UnknownOperation,
     decode,
 )
-from txwatch.wire.transaction import Transaction, from_wire
+from txwatch.wire.transaction import CreatedOutput, SpentOutput, Transaction, from_wire
 
 NOW = datetime(2024, 3, 14, 12, 0, 1, tzinfo=UTC)
 DATA = Path(__file__).parents[3] / "shared/data"
@@ -45,6 +45,37 @@ def test_an_unresolved_prevout_makes_the_fee_unknown_and_not_zero() -> None:
     assert tx.fee_sat is None
     assert tx.input_sat is None
     assert tx.fee_rate is None
+
+
+def test_what_the_feed_resolved_is_kept_and_what_it_did_not_is_named_as_unknown() -> None:
+    tx = parse(utx(inputs=[spend(), spend(None)], vin_sz=2, size=400))
+    resolved = SpentOutput("bc1q6klm0fkst4zvrc2ygwgekvxjsnqvpgg2jjfurm", 10_740, "p2wpkh", 0)
+    assert tx.inputs == [resolved, SpentOutput(None, None, "other", 0)]
+    assert tx.outputs == [CreatedOutput("395H8VPYPtAoZWa2bx5SRyN2VojXrsb7j3", 9_520, "p2sh", 0)]
+    assert (tx.input_count, tx.output_count, tx.value_sat, tx.input_sat) == (2, 1, 9_520, None)
+    assert parse(utx()).input_sat == 10_740
+
+
+@pytest.mark.parametrize(
+    ("sequences", "rbf"),
+    [([0xFFFFFFFF], False), ([0xFFFFFFFE], False), ([0xFFFFFFFD], True), ([0], True), ([0xFFFFFFFE, 1], True)],
+)
+def test_replaceable_is_what_says_so_in_any_input(sequences: list[int], rbf: bool) -> None:
+    """BIP 125: a sequence number below 0xFFFFFFFE."""
+    inputs = [spend(sequence=sequence) for sequence in sequences]
+    assert parse(utx(inputs=inputs, vin_sz=len(inputs), size=400)).rbf is rbf
+
+
+def test_a_transaction_says_how_it_came() -> None:
+    message = decode(utx())
+    assert isinstance(message, UnconfirmedTransaction)
+    assert from_wire(message.x, NOW).source == "feed"
+    assert from_wire(message.x, NOW, "block").source == "block"
+
+
+def test_all_bitcoin_that_can_exist_is_a_valid_amount() -> None:
+    tx = parse(utx(inputs=[spend(MAX_SUPPLY_SAT)], out=[pay(MAX_SUPPLY_SAT)]))
+    assert (tx.input_sat, tx.value_sat, tx.fee_sat) == (MAX_SUPPLY_SAT, MAX_SUPPLY_SAT, 0)
 
 
 def test_null_time_and_missing_address_are_accepted() -> None:
@@ -80,7 +111,7 @@ def test_null_time_and_missing_address_are_accepted() -> None:
         (utx(size=80), "size 80 cannot hold"),
         (utx(size=84), "1 of witness"),
         (utx(out=[pay(script="6a0")]), "half a byte"),
-        (utx(time=4_200_000_000), "2100"),
+        (utx(time=4_102_444_800), "2100"),
         (utx(lock_time=2**32), "lock_time"),
     ],
 )
@@ -118,6 +149,17 @@ def serialized_size(inputs: list[dict], outputs: list[dict]) -> int:
         script = bytes.fromhex(o["script"])
         raw += b"\0" * 8 + compact(len(script)) + script
     return len(raw + b"\0" * 4)
+
+
+@pytest.mark.parametrize("bytes_", [0, 1, 252, 253, 254, 65_535, 65_536])
+@pytest.mark.parametrize("count", [1, 252, 253])
+def test_lengths_take_the_bytes_of_their_size(bytes_: int, count: int) -> None:
+    """Bitcoin writes a length in 1, 3 or 5 bytes: these are the last and first of each."""
+    inputs = [spend(10_000, script="00" * bytes_)] + [spend(100) for _ in range(count - 1)]
+    outputs = [pay(100, script="00" * bytes_)] + [pay(0) for _ in range(count - 1)]
+    base = serialized_size(inputs, outputs)
+    tx = parse(utx(inputs=inputs, out=outputs, vin_sz=count, vout_sz=count, size=base + 107))
+    assert (tx.size, tx.weight) == (base + 107, 4 * base + 107)
 
 
 scripts = st.one_of(st.binary(max_size=600), st.just(b"\0" * 70_000)).map(bytes.hex)

@@ -37,6 +37,7 @@ class Fault(Enum):
     too_many = "answers 429 with retry_after, and takes nothing"
     accept_then_silence = "takes the message and never answers"
     accept_then_garbage = "takes the message and answers 200 with something that is no JSON"
+    accept_then_nonsense = "takes the message and answers 200 with a result that is no message"
     accept_then_hang_up = "takes the message and closes the connection"
     forbidden = "answers 403: the bot was blocked"
     bad_request = "answers 400: there is no such chat"
@@ -153,7 +154,7 @@ class LocalTelegram:
                 html=str(parameters["text"]),
                 links=shown.links,
                 silent=bool(parameters.get("disable_notification", False)),
-                previews=not (parameters.get("link_preview_options") or {}).get("is_disabled", False),
+                previews=_previews(parameters),
                 buttons=_buttons(parameters),
                 at=self._clock(),
             )
@@ -176,6 +177,7 @@ class LocalTelegram:
                 text=shown.text,
                 html=str(parameters["text"]),
                 links=shown.links,
+                previews=_previews(parameters),
                 buttons=_buttons(parameters),
                 edited_at=self._clock(),
             )
@@ -220,6 +222,8 @@ class LocalTelegram:
             await silence.wait()
         if fault is Fault.accept_then_garbage:
             return Response('{"ok": tru', media_type="application/json")
+        if fault is Fault.accept_then_nonsense:
+            return _result([message])
         if fault is Fault.accept_then_hang_up:
             return _HangUp()
         return _result(message)
@@ -276,6 +280,10 @@ async def _parameters(request: Request) -> dict[str, Any]:
         if isinstance(parameters.get(name), str):
             parameters[name] = json.loads(parameters[name])
     return parameters
+
+
+def _previews(parameters: Mapping[str, Any]) -> bool:
+    return not (parameters.get("link_preview_options") or {}).get("is_disabled", False)
 
 
 def _buttons(parameters: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -1,0 +1,368 @@
+"""Each step of a delivery from one state to the next, on the database alone, at moments that the test chooses."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from psycopg.rows import dict_row
+
+from txwatch.alerts.deliveries import (
+    Claim,
+    chat_lock,
+    claim,
+    claim_reply,
+    end_request,
+    read_chat,
+    record,
+    record_edit,
+    settle,
+    start_request,
+)
+from txwatch.alerts.kinds import Severity
+from txwatch.alerts.outcomes import NotSent, Outcome, Refused, Sent, Unknown
+from txwatch.alerts.pacing import Limits
+from txwatch.alerts.planning import EditAlert, PendingAlert, Request, SendAlert, SendDigest, SentAlone, Wait
+from txwatch.alerts.raising import Alert
+from txwatch.alerts.store import insert_alerts
+from txwatch.alerts.updates import AlertUpdate, insert_updates
+from txwatch.detection.reasons import Reason
+from txwatch.store.database import Connection, connect
+
+T0 = datetime(2024, 3, 14, 12, tzinfo=UTC)
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+CHAT, OTHER = "42", "43"
+LIMITS = Limits()
+
+
+@dataclass
+class Chats:
+    """A database with the alerts a, b and c, each of which waits for two chats. What is done is done to CHAT."""
+
+    connection: Connection
+
+    def delivery(self, key: str, chat_id: str = CHAT) -> dict[str, Any]:
+        """A row of `alert_deliveries`, but for its key."""
+        with self.connection.cursor(row_factory=dict_row) as cursor:
+            row = cursor.execute(
+                "SELECT * FROM alert_deliveries WHERE alert_key = %s AND chat_id = %s", [key, chat_id]
+            ).fetchone()
+        assert row is not None
+        return {name: value for name, value in row.items() if name not in {"alert_key", "chat_id"}}
+
+    def untouched(self, *keys: str) -> bool:
+        """Whether these are as they were raised, and all of the other chat are."""
+        rows = [self.delivery(key) for key in keys] + [self.delivery(key, OTHER) for key in "abc"]
+        fresh = {"state": "pending", "attempts": 0}
+        return all(row == dict.fromkeys(row) | fresh for row in rows)
+
+    def requests(self) -> list[tuple[Any, ...]]:
+        """All requests, in the order in which they were entered."""
+        rows = self.connection.execute(
+            "SELECT chat_id, purpose, started_at, ended_at FROM telegram_requests ORDER BY id"
+        )
+        return rows.fetchall()
+
+    def chat(self, chat_id: str = CHAT) -> tuple[Any, ...] | None:
+        """The failures in a row of a chat, when to try again, and where it moved."""
+        return self.connection.execute(
+            "SELECT failures, retry_at, moved_to FROM telegram_chats WHERE chat_id = %s", [chat_id]
+        ).fetchone()
+
+    def claimed(self, step: Request = SendAlert("a"), now: datetime = T0) -> Claim:  # noqa: B008 - frozen
+        """What a process claims once it has settled the chat."""
+        settle(self.connection, CHAT, now)
+        made = claim(self.connection, CHAT, step, LIMITS, now)
+        assert made is not None
+        return made
+
+    def uncertain(self, key: str) -> None:
+        """Leave this one uncertain, its request long ended."""
+        made = self.claimed(SendAlert(key), T0 - MINUTE)
+        record(self.connection, CHAT, made, Unknown("no answer"), T0 - MINUTE)
+
+
+@pytest.fixture
+def chats(database_url: str) -> Iterator[Chats]:
+    with connect(database_url) as connection:
+        connection.execute("TRUNCATE alerts, telegram_chats, telegram_requests CASCADE")
+        with connection.transaction():
+            insert_alerts(connection, [alert(key, n) for n, key in enumerate("abc")], [CHAT, OTHER])
+        settle(connection, OTHER, T0)
+        yield Chats(connection)
+
+
+def alert(key: str, seconds: int = 0) -> Alert:
+    seen_at = T0 + seconds * SECOND
+    reasons = [Reason("whale", "moved", "value_sat", 5e10)]
+    return Alert(key, ["whale", "forest"], Severity.high, reasons, False, seen_at, seen_at + SECOND, "3")
+
+
+def test_a_claim_is_committed_as_sending_before_the_request(chats: Chats) -> None:
+    made = chats.claimed()
+    assert (made.send_to, made.purpose) == (CHAT, "alert")
+    row = chats.delivery("a")
+    assert (row["state"], row["attempts"], row["request_id"]) == ("sending", 1, made.request_id)
+    assert chats.requests() == [(CHAT, "alert", T0, None)]
+    assert chats.untouched("b", "c")
+
+
+def test_a_digest_claims_its_alerts_and_lists_the_uncertain_ones_without_sending_them_again(chats: Chats) -> None:
+    chats.uncertain("c")
+    made = chats.claimed(SendDigest(["a", "b"], ["c"]))
+    assert made.purpose == "digest"
+    assert [chats.delivery(key)["state"] for key in "abc"] == ["sending", "sending", "uncertain"]
+    assert [chats.delivery(key)["listed_in"] for key in "abc"] == [None, None, made.request_id]
+    assert chats.delivery("c")["request_id"] != made.request_id
+    assert chats.untouched()
+
+
+def test_a_claim_takes_nothing_that_does_not_wait(chats: Chats) -> None:
+    record(chats.connection, CHAT, chats.claimed(), Sent(7), T0)
+    chats.claimed(SendDigest(["a"], []), T0 + MINUTE)
+    assert chats.delivery("a")["state"] == "sent"
+    assert chats.delivery("a")["attempts"] == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "outcome", "state", "message_id", "reason"),
+    [
+        (SendAlert("a"), Sent(7), "sent", 7, None),
+        (SendDigest(["a"], []), Sent(7), "digested", 7, None),
+        (SendAlert("a"), NotSent("away"), "pending", None, "away"),
+        (SendDigest(["a"], []), NotSent("away"), "pending", None, "away"),
+        (SendAlert("a"), Refused("blocked"), "dead", None, "blocked"),
+        (SendAlert("a"), Unknown("cut off"), "uncertain", None, "cut off"),
+    ],
+)
+def test_what_became_of_a_request_is_the_next_state(
+    chats: Chats, step: Request, outcome: Outcome, state: str, message_id: int | None, reason: str | None
+) -> None:
+    made = chats.claimed(step)
+    record(chats.connection, CHAT, made, outcome, T0 + SECOND)
+    assert chats.delivery("a") == {
+        "state": state,
+        "attempts": 1,
+        "request_id": made.request_id,
+        "sent_at": T0 + SECOND if message_id else None,
+        "message_id": message_id,
+        "reason": reason,
+        "listed_in": None,
+        "shown_through": None,
+    }
+    assert chats.requests() == [(CHAT, made.purpose, T0, T0 + SECOND)]
+    assert chats.untouched("b", "c")
+
+
+def test_a_second_attempt_counts_and_forgets_why_the_first_one_failed(chats: Chats) -> None:
+    record(chats.connection, CHAT, chats.claimed(), NotSent("away"), T0)
+    record(chats.connection, CHAT, chats.claimed(now=T0 + MINUTE), Sent(7), T0 + MINUTE)
+    row = chats.delivery("a")
+    assert (row["state"], row["attempts"], row["reason"]) == ("sent", 2, None)
+
+
+def test_what_a_process_that_is_gone_left_as_sending_is_uncertain(chats: Chats) -> None:
+    chats.claimed()
+    with chats.connection.transaction():
+        start_request(chats.connection, OTHER, "reply", LIMITS, T0)
+    assert settle(chats.connection, CHAT, T0 + SECOND) == 1
+    assert chats.delivery("a")["state"] == "uncertain"
+    assert "ended before it knew" in chats.delivery("a")["reason"]
+    assert chats.untouched("b", "c")
+    assert chats.requests() == [(CHAT, "alert", T0, T0 + SECOND), (OTHER, "reply", T0, None)]
+    assert settle(chats.connection, CHAT, T0 + MINUTE) == 0
+    assert chats.requests()[0] == (CHAT, "alert", T0, T0 + SECOND), "it ended once"
+
+
+def test_requests_are_kept_for_an_hour(chats: Chats) -> None:
+    chats.claimed()
+    settle(chats.connection, CHAT, T0 + HOUR)
+    assert len(chats.requests()) == 1
+    settle(chats.connection, CHAT, T0 + HOUR + SECOND)
+    assert chats.requests() == []
+
+
+def test_a_process_that_was_taken_for_dead_can_still_say_that_it_arrived(chats: Chats) -> None:
+    made = chats.claimed()
+    settle(chats.connection, CHAT, T0 + SECOND)
+    record(chats.connection, CHAT, made, Sent(7), T0 + MINUTE)
+    row = chats.delivery("a")
+    assert (row["state"], row["message_id"], row["sent_at"], row["reason"]) == ("sent", 7, T0 + MINUTE, None)
+
+
+@pytest.mark.parametrize("outcome", [NotSent("away"), Refused("blocked"), Unknown("cut off")])
+def test_a_process_that_was_taken_for_dead_can_say_nothing_else(chats: Chats, outcome: Outcome) -> None:
+    made = chats.claimed()
+    settle(chats.connection, CHAT, T0 + SECOND)
+    before = chats.delivery("a")
+    record(chats.connection, CHAT, made, outcome, T0 + MINUTE)
+    assert chats.delivery("a") == before
+
+
+@pytest.mark.parametrize(
+    ("outcome", "unlisted"), [(Sent(7), []), (NotSent("away"), ["b", "c"]), (Unknown("cut off"), [])]
+)
+def test_an_uncertain_one_is_named_until_a_digest_may_have_arrived(
+    chats: Chats, outcome: Outcome, unlisted: list[str]
+) -> None:
+    for key in "cb":
+        chats.uncertain(key)
+    made = chats.claimed(SendDigest([], ["b", "c"]))
+    record(chats.connection, CHAT, made, outcome, T0)
+    assert read_chat(chats.connection, CHAT, LIMITS, T0).unlisted == unlisted
+    assert [chats.delivery(key)["state"] for key in "bc"] == ["uncertain", "uncertain"]
+
+
+def test_an_edit_is_repeated_until_it_is_done_or_refused(chats: Chats) -> None:
+    record(chats.connection, CHAT, chats.claimed(), Sent(7), T0)
+
+    def edited(outcome: Outcome, through: datetime, now: datetime) -> tuple[datetime | None, str | None]:
+        made = chats.claimed(EditAlert("a"), now)
+        assert made.purpose == "edit"
+        record_edit(chats.connection, CHAT, made, "a", through, outcome, now + SECOND)
+        assert chats.requests()[-1] == (CHAT, "edit", now, now + SECOND)
+        row = chats.delivery("a")
+        assert (row["state"], row["message_id"], row["attempts"]) == ("sent", 7, 1)
+        return row["shown_through"], row["reason"]
+
+    through = [T0 + n * HOUR for n in range(3)]
+    assert edited(NotSent("away"), through[1], T0 + 1 * MINUTE) == (None, None)
+    assert chats.chat() == (1, T0 + MINUTE + 2 * SECOND, None)
+    assert edited(Unknown("cut off"), through[1], T0 + 2 * MINUTE) == (None, None)
+    assert edited(Refused("too old"), through[1], T0 + 3 * MINUTE) == (through[1], "too old")
+    assert edited(Sent(7), through[2], T0 + 4 * MINUTE) == (through[2], None)
+    assert chats.untouched("b", "c")
+
+
+def test_failures_in_a_row_delay_the_chat_ever_longer_and_a_success_ends_that(chats: Chats) -> None:
+    def ended(outcome: Outcome) -> tuple[Any, ...] | None:
+        with chats.connection.transaction():
+            end_request(chats.connection, CHAT, request_id, outcome, T0)
+        assert chats.chat(OTHER) == (0, None, None)
+        return chats.chat()
+
+    request_id = chats.claimed().request_id
+    assert ended(NotSent("away")) == (1, T0 + SECOND, None)
+    assert ended(NotSent("away")) == (2, T0 + 2 * SECOND, None)
+    assert ended(NotSent("away")) == (3, T0 + 4 * SECOND, None)
+    assert ended(NotSent("slow down", retry_after=MINUTE)) == (4, T0 + MINUTE, None)
+    assert ended(NotSent("slow down", retry_after=timedelta(0))) == (5, T0, None)
+    assert ended(Unknown("cut off")) == (0, None, None)
+    assert ended(NotSent("away")) == (1, T0 + SECOND, None)
+    assert ended(Refused("blocked")) == (0, None, None)
+
+
+def test_a_chat_that_moved_is_written_to_where_it_is(chats: Chats) -> None:
+    record(chats.connection, CHAT, chats.claimed(), NotSent("moved", moved_to="-100"), T0)
+    made = chats.claimed(now=T0 + MINUTE)
+    assert made.send_to == "-100"
+    record(chats.connection, CHAT, made, NotSent("away"), T0 + MINUTE)
+    assert chats.chat() == (2, T0 + MINUTE + 2 * SECOND, "-100")
+    reply = claim_reply(chats.connection, CHAT, LIMITS, T0 + HOUR)
+    assert isinstance(reply, Claim)
+    assert reply.send_to == "-100"
+    assert claim_reply(chats.connection, OTHER, LIMITS, T0 + HOUR) == Claim(reply.request_id + 1, OTHER, "reply")
+
+
+def test_all_processes_together_start_no_more_requests_than_telegram_takes_in_a_second(chats: Chats) -> None:
+    limits = Limits(overall_per_second=2)
+
+    def started(chat_id: str, now: datetime) -> int | None:
+        with chats.connection.transaction():
+            return start_request(chats.connection, chat_id, "reply", limits, now)
+
+    first, second = started("1", T0), started("2", T0)
+    assert first is not None
+    assert second is not None
+    assert started("3", T0) is None
+    assert started("3", T0 + MINUTE - SECOND) is None, "both are still under way"
+    assert claim(chats.connection, CHAT, SendAlert("a"), limits, T0) is None
+    assert chats.untouched("a", "b", "c")
+    end_request(chats.connection, "1", first, Sent(7), T0 + 5 * SECOND)
+    assert started("3", T0 + 5.9 * SECOND) is None
+    assert started("3", T0 + 6 * SECOND) is not None
+    assert started("4", T0 + 6 * SECOND) is None
+    assert started("4", T0 + MINUTE) is not None, "what never ended belongs to a process that is gone"
+
+
+def test_an_answer_waits_for_the_chat_and_for_all_chats(chats: Chats) -> None:
+    record(chats.connection, CHAT, chats.claimed(), Sent(7), T0)
+    assert claim_reply(chats.connection, CHAT, LIMITS, T0 + 0.9 * SECOND) == Wait(T0 + SECOND)
+    few = Limits(overall_per_second=0)
+    assert claim_reply(chats.connection, CHAT, few, T0 + MINUTE) == Wait(T0 + MINUTE + SECOND)
+    assert len(chats.requests()) == 1
+    made = claim_reply(chats.connection, CHAT, LIMITS, T0 + SECOND)
+    assert isinstance(made, Claim)
+    assert (made.send_to, made.purpose) == (CHAT, "reply")
+    assert chats.requests()[1] == (CHAT, "reply", T0 + SECOND, None)
+
+
+def test_the_chat_is_read_with_all_that_the_decision_needs(chats: Chats) -> None:
+    assert read_chat(chats.connection, CHAT, LIMITS, T0).free_at is None
+    record(chats.connection, CHAT, chats.claimed(), Sent(7), T0)
+    digest = chats.claimed(SendDigest(["b"], []), T0 + MINUTE)
+    record(chats.connection, CHAT, digest, Sent(8), T0 + MINUTE + SECOND)
+    news = [AlertUpdate(key, "confirmed:f0", "confirmed", T0 + MINUTE) for key in "abc"]
+    with chats.connection.transaction():
+        insert_updates(chats.connection, news)
+    chat = read_chat(chats.connection, CHAT, LIMITS, T0 + 2 * MINUTE)
+    assert chat.pending == [
+        PendingAlert("c", "whale", Severity.high, False, T0 + 2 * SECOND, T0 + 3 * SECOND, amount=5e10)
+    ]
+    assert chat.sent_alone == [SentAlone(T0, "whale", Severity.high)]
+    assert chat.outdated == ["a"], "a message of its own, which does not show the news"
+    assert chat.last_digest == T0 + MINUTE + SECOND
+    assert chat.free_at == T0 + MINUTE + 2 * SECOND
+    assert (chat.held_until, chat.unlisted) == (None, [])
+    other = read_chat(chats.connection, OTHER, LIMITS, T0 + 2 * MINUTE)
+    assert [pending.alert_key for pending in other.pending] == ["a", "b", "c"]
+    assert (other.sent_alone, other.outdated, other.last_digest, other.free_at) == ([], [], None, None)
+    later = read_chat(chats.connection, CHAT, LIMITS, T0 + timedelta(days=2))
+    assert (later.sent_alone, later.outdated) == ([], []), "an hour's messages, a day's news"
+
+
+def test_the_later_of_two_reasons_to_wait_decides(chats: Chats) -> None:
+    record(chats.connection, CHAT, chats.claimed(), NotSent("slow down", retry_after=MINUTE), T0)
+    assert read_chat(chats.connection, CHAT, LIMITS, T0).free_at == T0 + MINUTE
+    slow = Limits(chat_interval=HOUR)
+    assert read_chat(chats.connection, CHAT, slow, T0).free_at == T0 + HOUR
+
+    def held(muted_until: datetime | None, quiet_hours: str | None) -> datetime | None:
+        chats.connection.execute(
+            "UPDATE telegram_chats SET held_until = %s, quiet_hours = %s WHERE chat_id = %s",
+            [muted_until, quiet_hours, CHAT],
+        )
+        assert read_chat(chats.connection, OTHER, LIMITS, T0).held_until is None
+        return read_chat(chats.connection, CHAT, LIMITS, T0).held_until
+
+    assert held(T0 + HOUR, None) == T0 + HOUR
+    assert held(None, "11:00-14:00") == T0 + 2 * HOUR
+    assert held(T0 + HOUR, "11:00-14:00") == T0 + 2 * HOUR
+    assert held(T0 + 3 * HOUR, "11:00-14:00") == T0 + 3 * HOUR
+    assert held(T0 + HOUR, "13:00-14:00") == T0 + HOUR
+    assert held(None, "13:00-14:00") is None
+
+
+def test_a_group_is_paced_by_the_newest_of_its_requests(chats: Chats) -> None:
+    with chats.connection.transaction():
+        for n in range(20):
+            now = T0 + n * SECOND
+            request_id = start_request(chats.connection, "-1", "reply", LIMITS, now)
+            assert request_id is not None
+            end_request(chats.connection, "-1", request_id, Sent(n), now)
+    assert read_chat(chats.connection, "-1", LIMITS, T0 + MINUTE / 2).free_at == T0 + MINUTE
+    with chats.connection.transaction():
+        start_request(chats.connection, "-1", "reply", LIMITS, T0 + MINUTE)
+    assert read_chat(chats.connection, "-1", LIMITS, T0 + MINUTE).free_at == T0 + MINUTE, "one under way has no end"
+
+
+def test_a_chat_has_one_lock(chats: Chats, database_url: str) -> None:
+    with connect(database_url) as another, chat_lock(chats.connection, CHAT) as held:
+        assert held
+        with chat_lock(another, CHAT) as too, chat_lock(another, OTHER) as elsewhere:
+            assert (too, elsewhere) == (False, True)
+        with chat_lock(another, CHAT) as again:
+            assert not again, "letting go of what was not held frees nothing"
+    with connect(database_url) as another, chat_lock(another, CHAT) as held:
+        assert held

@@ -1,0 +1,148 @@
+"""What the sender says of each answer that Telegram may give. Only what certainly did not arrive may be sent again."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import count
+
+import pytest
+
+from tests.builders import T0
+from txwatch.alerts.outcomes import NotSent, Outcome, Refused, Sent, Unknown
+from txwatch.alerts.sender import TelegramSender
+from txwatch.simulator.telegram import Fault, LocalTelegram
+from txwatch.simulator.telegram_server import TelegramServer
+
+TOKEN = "123:secret"
+BUTTONS = (("👍", "useful"), ("👎", "noise"))
+
+
+@dataclass
+class Telegram:
+    local: LocalTelegram
+    server: TelegramServer
+
+    def ask(self, request: Callable[[TelegramSender], Awaitable[Outcome]], answer_seconds: float = 5.0) -> Outcome:
+        async def asked() -> Outcome:
+            # An address is often written with a slash at its end.
+            async with TelegramSender(TOKEN, f"{self.server.url}/", answer_seconds=answer_seconds) as sender:
+                return await request(sender)
+
+        return asyncio.run(asked())
+
+    def send(self, fault: Fault | None = None, answer_seconds: float = 5.0) -> Outcome:
+        self.local.faults.extend([fault] if fault else [])
+        return self.ask(lambda sender: sender.send("42", "<b>hello</b>"), answer_seconds)
+
+    def edit(self, html: str, fault: Fault | None = None, number: int = 1) -> Outcome:
+        self.local.faults.extend([fault] if fault else [])
+        return self.ask(lambda sender: sender.edit("42", number, html, buttons=BUTTONS))
+
+
+@pytest.fixture
+def telegram(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[Telegram]:
+    # As in a process that has made no sender yet.
+    monkeypatch.delenv("PTB_TIMEDELTA", raising=False)
+    caplog.set_level("NOTSET", logger="httpx")
+    # Each look at the clock is a minute later: this is not about Telegram's limits.
+    minutes = count()
+    local = LocalTelegram(lambda: T0 + next(minutes) * timedelta(minutes=1), token=TOKEN)
+    with TelegramServer(local) as server:
+        yield Telegram(local, server)
+
+
+def test_a_message_arrives_with_its_form(telegram: Telegram) -> None:
+    assert telegram.send() == Sent(1)
+    assert telegram.ask(lambda sender: sender.send("42", "x", silent=True, buttons=BUTTONS)) == Sent(2)
+    first, second = telegram.local.received
+    assert (first.chat_id, first.text, first.html) == ("42", "hello", "<b>hello</b>")
+    assert (first.silent, first.buttons, first.previews) == (False, (), False)
+    assert (second.silent, second.buttons) == (True, BUTTONS)
+
+
+def test_an_edit_changes_the_text_and_the_buttons_and_may_be_repeated(telegram: Telegram) -> None:
+    telegram.send()
+    assert telegram.edit("<i>more</i>") == Sent(1)
+    assert telegram.edit("<i>more</i>") == Sent(1), "what is shown already counts as done"
+    (message,) = telegram.local.received
+    assert (message.text, message.buttons, message.previews) == ("more", BUTTONS, False)
+    assert telegram.ask(lambda sender: sender.edit("42", 1, "less")) == Sent(1)
+    (message,) = telegram.local.received
+    assert (message.text, message.buttons) == ("less", ())
+    missing = telegram.edit("x", number=99)
+    assert isinstance(missing, Refused)
+    assert "not found" in missing.reason
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "words"),
+    [
+        (Fault.server_error, NotSent, "Internal Server Error"),
+        (Fault.bad_gateway, NotSent, "Bad Gateway"),
+        (Fault.too_many, NotSent, "Flood control exceeded"),
+        (Fault.moved, NotSent, "migrated to supergroup"),
+        (Fault.forbidden, Refused, "blocked by the user"),
+        (Fault.bad_request, Refused, "Chat not found"),
+        (Fault.accept_then_garbage, Unknown, "TelegramError: Invalid server response"),
+        (Fault.accept_then_nonsense, Unknown, "Error: "),
+        (Fault.accept_then_hang_up, Unknown, "NetworkError: "),
+    ],
+)
+def test_each_answer_says_whether_it_may_have_arrived(
+    telegram: Telegram, fault: Fault, kind: type[Outcome], words: str
+) -> None:
+    telegram.local.received.clear()
+    outcome = telegram.send(fault)
+    assert isinstance(outcome, kind)
+    assert not isinstance(outcome, Sent)
+    assert words in outcome.reason
+    assert bool(telegram.local.received) is isinstance(outcome, Unknown)
+    telegram.send()
+    edited = telegram.edit("other", fault, number=len(telegram.local.received))
+    assert type(edited) is kind
+    assert not isinstance(edited, Sent)
+    assert words in edited.reason
+
+
+def test_how_long_to_wait_and_where_a_chat_moved_are_handed_on(telegram: Telegram) -> None:
+    slower = telegram.send(Fault.too_many)
+    assert isinstance(slower, NotSent)
+    assert (slower.retry_after, slower.moved_to) == (timedelta(seconds=3), None)
+    telegram.local.faults.append(Fault.moved)
+    moved = telegram.ask(lambda sender: sender.send("-5", "x"))
+    assert isinstance(moved, NotSent)
+    assert (moved.retry_after, moved.moved_to) == (None, "-1005")
+    away = telegram.send(Fault.server_error)
+    assert isinstance(away, NotSent)
+    assert (away.retry_after, away.moved_to) == (None, None)
+
+
+def test_a_connection_that_is_refused_sends_nothing_and_one_that_falls_silent_may_have(telegram: Telegram) -> None:
+    silence = telegram.send(Fault.accept_then_silence, answer_seconds=0.2)
+    assert isinstance(silence, Unknown)
+    assert "TimedOut" in silence.reason
+    telegram.server.refuse()
+    refused = [telegram.send(), telegram.edit("x")]
+    assert [type(outcome) for outcome in refused] == [NotSent, NotSent]
+    assert all("ConnectError" in outcome.reason for outcome in refused if isinstance(outcome, NotSent))
+
+
+def test_a_wrong_token_is_no_reason_to_give_up_and_is_in_no_words(
+    telegram: Telegram, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        telegram.send()
+        telegram.local._token = "another"
+        outcome = telegram.send()
+        assert logging.getLogger("txwatch").isEnabledFor(logging.INFO), "this program's own log goes on"
+    assert isinstance(outcome, NotSent)
+    assert TOKEN not in outcome.reason
+    assert not any(TOKEN in record.getMessage() for record in caplog.records), "httpx would log each URL"
+
+
+def test_the_token_is_taken_out_of_the_words_of_an_error_and_long_words_are_cut(telegram: Telegram) -> None:
+    sender = TelegramSender(TOKEN, telegram.server.url)
+    assert sender._words(ValueError(f"no /bot{TOKEN}/x")) == "ValueError: no /bot***/x"
+    assert len(sender._words(ValueError("x" * 1_000))) == 300

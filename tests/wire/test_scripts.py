@@ -1,0 +1,73 @@
+"""Locking scripts are of the type that Bitcoin Core's `Solver` says, and near misses are of none."""
+
+import pytest
+
+from txwatch.wire.scripts import SCRIPT_TYPES, script_type
+
+HASH20, HASH32 = "d5" * 20, "d5" * 32
+SHORT_KEY, LONG_KEY = "02" + HASH32, "04" + HASH32 * 2
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("76a914" + HASH20 + "88ac", "p2pkh"),
+        ("a914" + HASH20 + "87", "p2sh"),
+        ("0014" + HASH20, "p2wpkh"),
+        ("0020" + HASH32, "p2wsh"),
+        ("5120" + HASH32, "p2tr"),
+        ("21" + SHORT_KEY + "ac", "p2pk"),
+        ("41" + LONG_KEY + "ac", "p2pk"),
+        ("5121" + SHORT_KEY + "51ae", "multisig"),
+        ("5221" + SHORT_KEY + "21" + SHORT_KEY + "52ae", "multisig"),
+        ("5341" + LONG_KEY + "41" + LONG_KEY + "41" + LONG_KEY + "53ae", "multisig"),
+        ("6a", "op_return"),
+        ("6a0548656c6c6f", "op_return"),
+        # A data carrier may have the length and the end of another type.
+        ("6a14" + HASH20, "op_return"),
+        ("6a20" + HASH32, "op_return"),
+        ("6a" + HASH20 + "4187", "op_return"),
+        ("6a" + HASH20 + "414188ac", "op_return"),
+        ("6a" + HASH32 + "41ac", "op_return"),
+        ("6a" + HASH32 * 2 + "41ac", "op_return"),
+        ("6a5121ae", "op_return"),
+    ],
+)
+def test_the_standard_types(script: str, expected: str) -> None:
+    assert script_type(script) == expected
+    assert expected in SCRIPT_TYPES
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "",
+        "ac",
+        "ae",
+        # One byte more or less.
+        "76a914" + HASH20 + "0088ac",
+        "a914" + HASH20 + "0087",
+        "0014" + HASH20 + "00",
+        "0020" + HASH32 + "00",
+        "5120" + HASH32 + "00",
+        "21" + SHORT_KEY + "00ac",
+        "41" + LONG_KEY + "00ac",
+        # Another last operation.
+        "76a914" + HASH20 + "88ad",
+        "a914" + HASH20 + "88",
+        "21" + SHORT_KEY + "ad",
+        "21" + SHORT_KEY + "ae",
+        "41" + LONG_KEY + "ad",
+        # Another first one: witness versions that mean nothing yet, and more keys than are relayed.
+        "0114" + HASH20,
+        "5220" + HASH32,
+        "76a814" + HASH20 + "88ac",
+        "a814" + HASH20 + "87",
+        "20" + SHORT_KEY + "ac",
+        "40" + LONG_KEY + "ac",
+        "5421" + SHORT_KEY + "54ae",
+        "5121" + SHORT_KEY + "51af",
+    ],
+)
+def test_what_is_nearly_of_a_type_is_of_none(script: str) -> None:
+    assert script_type(script) == "other"
