@@ -27,10 +27,15 @@ from tests.conftest import database_named
 from tests.deploy.compose import PROJECT
 from tests.deploy.processes import Processes, quiet_environment
 from tests.ports import free_port
+from tests.registering import registered
 from tests.waiting import wait_until
 from txwatch.clock import utc_now
+from txwatch.detection.registry import ModelRegistry
+from txwatch.detection.training import train
+from txwatch.features.store import read_recent_features
 from txwatch.settings import Settings
 from txwatch.simulator.traffic import Simulator
+from txwatch.store.database import connect
 from txwatch.store.migrate import migrate
 from txwatch.system.environment import system_environment
 from txwatch.system.history import land_history
@@ -145,10 +150,18 @@ def one_machine(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Si
     land_history(url, Simulator("2024-03", seed=11, start=DAY, rate=RATE), END)
     with working_at(place) as instance:
         materialize(instance, [*CONTEXT, "transaction_features"], **whole_day())
-        materialize(instance, ["anomaly_model"])
-        materialize(instance, ["champion_model"])
+        promote_a_model(url, place.home)
         materialize(instance, ["transaction_scores"], **whole_day())
     return place
+
+
+def promote_a_model(url: str, home: Path) -> None:
+    """Trained on the day. How good it is, is no matter here."""
+    with connect(url) as connection:
+        features = read_recent_features(connection, DAY)
+    trained = train(features, DAY, END, alerts_per_hour=12, whale_btc=500, seed=1)
+    registry = ModelRegistry.of(home, url, None)
+    registry.promote(registered(registry, trained, features), {})
 
 
 def copy_without_scores(server_url: str, name: str) -> str:
