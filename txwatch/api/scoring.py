@@ -22,9 +22,10 @@ from txwatch.detection.waterfall import Waterfall, waterfall
 from txwatch.features.addresses import read_address_context
 from txwatch.features.batch import TransactionBatch
 from txwatch.features.context import Context, NetworkContext
+from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.network_store import read_network_contexts
 from txwatch.labels.known_addresses import StoredAddresses
-from txwatch.queries.transactions import read_feature_values
+from txwatch.queries.transactions import read_own_features
 from txwatch.store.database import Connection
 from txwatch.store.reading import read_transaction
 from txwatch.windows import context_window, window_start
@@ -132,13 +133,12 @@ class Scorer:
         """How the champion comes to the score of a stored transaction, None when it was never landed."""
         model = self.models.champion()
         with self._pool.connection() as connection:
-            transaction = read_transaction(connection, txid)
-            if transaction is None:
+            transaction, own = read_transaction(connection, txid), read_own_features(connection, txid)
+            if transaction is None or own is None:
                 return None
-            values = [value.value for value in read_feature_values(connection, txid)]
             network = read_network(connection, transaction.seen_at)
             recent = read_recent_scores(connection, model.version, network.as_of)
-            features = np.array(values, np.float64)  # None, which is unknown, becomes NaN
+            features = np.array([own[name] for name in FEATURE_NAMES], np.float64)
             detectors = self._detectors(connection)
             return waterfall(TransactionBatch.of([transaction]), features, network, model, detectors, recent)
 

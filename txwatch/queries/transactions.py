@@ -155,8 +155,8 @@ def read_scores(connection: Connection, txid: str) -> list[StoredScore]:
     return [StoredScore(**row | {"reasons": explanations(row["reasons"])}) for row in rows]
 
 
-def read_feature_values(connection: Connection, txid: str) -> list[FeatureValue]:
-    """The features of a transaction in the order of the contract, empty when it was never landed.
+def read_own_features(connection: Connection, txid: str) -> dict[str, float] | None:
+    """The features of a transaction by name, NaN where unknown, or None when it was never landed.
 
     Those of its window if that is computed already. Who follows an alert comes before that.
     """
@@ -167,11 +167,20 @@ def read_feature_values(connection: Connection, txid: str) -> list[FeatureValue]
             ),
             [txid],
         ).fetchone()
-        if own is None:
-            transaction = read_transaction(connection, txid)
-            if transaction is None:
-                return []
-            own = dict(zip(FEATURE_NAMES, features_of(connection, transaction).tolist(), strict=True))
+    if own is not None:
+        return own
+    transaction = read_transaction(connection, txid)
+    if transaction is None:
+        return None
+    return dict(zip(FEATURE_NAMES, features_of(connection, transaction).tolist(), strict=True))
+
+
+def read_feature_values(connection: Connection, txid: str) -> list[FeatureValue]:
+    """The features of a transaction in the order of the contract, empty when it was never landed."""
+    own = read_own_features(connection, txid)
+    if own is None:
+        return []
+    with connection.cursor(row_factory=dict_row) as cursor:
         places = cursor.execute(_places(), {"limit": RECENT_ROWS, **own}).fetchone() or {}
     return [
         FeatureValue(
