@@ -1,5 +1,7 @@
-WITH alerted AS (
-    SELECT txid, inputs, inputs -> 0 AS coin
+-- Each step is materialized, so that coins are hashed: the planner expects one alert, and would look for the coins of
+-- each of them among all transactions.
+WITH alerted AS MATERIALIZED (
+    SELECT txid AS alert_key, inputs, inputs -> 0 AS coin
     FROM alerts
     JOIN transactions ON txid = alert_key
     WHERE
@@ -8,8 +10,6 @@ WITH alerted AS (
         AND NOT inputs @> '[{"addr": null}]'
         AND NOT EXISTS (SELECT 1 FROM confirmations WHERE confirmations.txid = alert_key)
 ),
--- Materialized, so that the coins are hashed. The planner expects one alert, and would look for the coins of each among
--- all transactions: a minute for a hundred alerts.
 spent AS MATERIALIZED (
     SELECT txid, height, coin
     FROM blocks
@@ -17,15 +17,19 @@ spent AS MATERIALIZED (
     JOIN transactions USING (txid)
     CROSS JOIN jsonb_array_elements(inputs) AS coin
     WHERE NOT stale AND fetched_at > %(now)s - interval '3 hours'
+),
+conflicts AS MATERIALIZED (
+    SELECT alert_key, alerted.inputs AS coins, txid, height
+    FROM alerted
+    JOIN spent USING (coin)
 )
 INSERT INTO alert_updates (alert_key, update_key, text, created_at)
-SELECT DISTINCT ON (alerted.txid)
-    alerted.txid, 'replaced:' || spent.txid,
-    '❌ replaced: ' || left(spent.txid, 8) || '… was confirmed in block ' || to_char(height, 'FM999,999,999')
+SELECT DISTINCT ON (alert_key)
+    alert_key, 'replaced:' || txid,
+    '❌ replaced: ' || left(txid, 8) || '… was confirmed in block ' || to_char(height, 'FM999,999,999')
     || ' instead', %(now)s
-FROM alerted
-JOIN spent USING (coin)
-JOIN transactions AS other ON other.txid = spent.txid
-WHERE other.txid <> alerted.txid AND other.inputs @> alerted.inputs
-ORDER BY alerted.txid, height
+FROM conflicts
+JOIN transactions USING (txid)
+WHERE inputs @> coins
+ORDER BY alert_key, height
 ON CONFLICT DO NOTHING
