@@ -9,7 +9,9 @@ import pytest
 
 from tests.populated import Populated
 from txwatch.clock import utc_now
+from txwatch.labels.watch_list import unwatch, watch
 from txwatch.simulator.traffic import Simulator
+from txwatch.store.database import connect
 
 LISTS = (
     "/v1/transactions",
@@ -119,6 +121,21 @@ def test_one_malformed_transaction_does_not_fail_the_batch(keyed: httpx.Client) 
     answer = keyed.post("/v1/score/batch", json={"transactions": [{"hash": "x"}, good]}).json()
     assert [refused["index"] for refused in answer["refused"]] == [0]
     assert len(answer["results"]) == 1
+
+
+def test_a_posted_transaction_that_pays_a_watched_address_says_so(keyed: httpx.Client, populated: Populated) -> None:
+    example = keyed.get("/openapi.json").json()["paths"]["/v1/score"]["post"]["requestBody"]["content"]
+    body = example["application/json"]["example"]
+    paid = body["out"][0]["addr"]
+    with connect(populated.database_url) as connection, connection.transaction():
+        watch(connection, paid, "a suspect", utc_now())
+    try:
+        result = keyed.post("/v1/score", json=body).raise_for_status().json()["result"]
+    finally:
+        with connect(populated.database_url) as connection, connection.transaction():
+            unwatch(connection, paid, utc_now())
+    assert result["is_anomaly"]
+    assert "watch_listed" in {reason["kind"] for reason in result["reasons"]}
 
 
 def test_models_are_listed_compared_promoted_and_rolled_back(keyed: httpx.Client, populated: Populated) -> None:

@@ -13,7 +13,7 @@ from psycopg_pool import ConnectionPool
 
 from txwatch.api.problems import ProblemError
 from txwatch.clock import Clock, utc_now
-from txwatch.detection.detectors import Detector, default_detectors
+from txwatch.detection.detectors import CurrentDetectors
 from txwatch.detection.model import ContractMismatchError, Model
 from txwatch.detection.recent_scores import read_recent_scores
 from txwatch.detection.registry import ModelRegistry
@@ -24,7 +24,6 @@ from txwatch.features.batch import TransactionBatch
 from txwatch.features.context import Context, NetworkContext
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.network_store import read_network_contexts
-from txwatch.labels.known_addresses import StoredAddresses
 from txwatch.queries.transactions import read_own_features
 from txwatch.store.database import Connection
 from txwatch.store.reading import read_transaction
@@ -125,7 +124,7 @@ class Scorer:
         with self._pool.connection() as connection:
             context = read_context(connection, transactions, now)
             recent = read_recent_scores(connection, model.version, context.network.as_of)
-            detectors = self._detectors(connection)
+            detectors = CurrentDetectors(self._whale_btc)(connection)
             scores = score(transactions, context, model, detectors, recent)
         return Scored(scores, model.version, context.network.version)
 
@@ -139,12 +138,8 @@ class Scorer:
             network = read_network(connection, transaction.seen_at)
             recent = read_recent_scores(connection, model.version, network.as_of)
             features = np.array([own[name] for name in FEATURE_NAMES], np.float64)
-            detectors = self._detectors(connection)
+            detectors = CurrentDetectors(self._whale_btc)(connection)
             return waterfall(TransactionBatch.of([transaction]), features, network, model, detectors, recent)
-
-    def _detectors(self, connection: Connection) -> Sequence[Detector]:
-        """Made anew for each batch, since any thread may score on any connection."""
-        return default_detectors(whale_btc=self._whale_btc, known=StoredAddresses.on(connection))
 
 
 def read_network(connection: Connection, seen_at: datetime) -> NetworkContext:
