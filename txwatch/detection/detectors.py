@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from txwatch.detection.amounts import DormantRoundMove, FeeAccident, Whale
 from txwatch.detection.findings import Finding
 from txwatch.detection.flows import LabelledFlow
-from txwatch.detection.reasons import SAT
+from txwatch.detection.reasons import SAT, Reason
 from txwatch.detection.shapes import BatchPayout, Coinjoin, Consolidation, DustStorm
 from txwatch.detection.watch_list import WatchListed
 from txwatch.features.batch import TransactionBatch
@@ -31,6 +31,17 @@ class Detector(Protocol):
     def find(self, batch: TransactionBatch, features: NDArray[np.float64]) -> Iterator[Finding]:
         """The rows that the rule fits, each with its reason. A reason's kind is one of `kinds.KINDS`."""
         ...
+
+
+def find_all(
+    detectors: Sequence[Detector], batch: TransactionBatch, features: NDArray[np.float64]
+) -> dict[int, list[Reason]]:
+    """What all of them find, by row, in the order of the detectors."""
+    reasons: dict[int, list[Reason]] = {}
+    for detector in detectors:
+        for row, reason in detector.find(batch, features):
+            reasons.setdefault(row, []).append(reason)
+    return reasons
 
 
 def default_detectors(*, whale_btc: float, known: KnownAddresses = NOTHING_KNOWN) -> list[Detector]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txwatch.detection.accounting import accounted_for, remaining_scores, without
-from txwatch.detection.detectors import Detector
+from txwatch.detection.detectors import Detector, find_all
 from txwatch.detection.explain import explain
 from txwatch.detection.kinds import alerting
 from txwatch.detection.model import Model
@@ -62,10 +62,7 @@ def score_features(
     recent: RecentScores | None = None,
 ) -> list[Score]:
     """The same from features that were computed before, of shape (n, len(FEATURE_NAMES))."""
-    reasons: dict[int, list[Reason]] = {}
-    for detector in detectors:
-        for row, reason in detector.find(batch, features):
-            reasons.setdefault(row, []).append(reason)
+    reasons = find_all(detectors, batch, features)
     accounted = accounted_for({row: [r.kind for r in found] for row, found in reasons.items()}, len(features))
     medians = np.array(model.card.medians)
     scores = remaining_scores(model.score, features, accounted, medians)

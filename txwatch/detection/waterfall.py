@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txwatch.detection.accounting import accounted_for, without
-from txwatch.detection.detectors import Detector
+from txwatch.detection.detectors import Detector, find_all
 from txwatch.detection.model import Model
 from txwatch.detection.threshold import RecentScores, arrivals_per_hour
 from txwatch.features.batch import TransactionBatch
@@ -58,7 +58,7 @@ def waterfall(
     It goes on below the threshold, and for ordinary transactions too, until no feature lowers the score any more.
     """
     medians = np.array(model.card.medians)
-    found = [reason.kind for detector in detectors for _, reason in detector.find(batch, features[None, :])]
+    found = [reason.kind for reason in find_all(detectors, batch, features[None, :]).get(0, [])]
     accounted = accounted_for({0: found}, 1)[0]
     beside = without(features, accounted, medians)
     plain, remaining = model.score(np.vstack([features, beside])).tolist()
