@@ -210,9 +210,12 @@ async def test_a_full_spool_is_said_and_is_a_gap(fresh: str, server_url: str, tm
             lambda: query(fresh, "SELECT max(seen_at) FROM transactions")[0][0] > full_at + timedelta(seconds=1)
         )
         await caught_up(fresh, broadcast)
-    [(cause, ending)] = query(fresh, "SELECT cause, ending FROM feed_gaps")
-    assert "raise TXWATCH_SPOOL_MB" in cause
-    assert ending == "there was room again"
+    # A smaller batch may find room where a larger one did not, before the database is back: one gap, or some.
+    gaps = query(fresh, "SELECT cause, ending FROM feed_gaps")
+    assert gaps
+    for cause, ending in gaps:
+        assert "raise TXWATCH_SPOOL_MB" in cause
+        assert ending == "there was room again"
     assert missing_outside_gaps(fresh, broadcast) == []
 
 

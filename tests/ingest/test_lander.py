@@ -25,17 +25,32 @@ def at_once() -> Generator[float]:
         yield 0.0
 
 
-async def connected(database_url: str, folder: Path) -> Lander:
-    """A lander whose database has come back, and which has not yet landed what waits."""
-    lander = Lander(
-        database_url, Spool(folder), utc_now, on_connected=lambda _: None, delays=at_once, catch_up_seconds=0.0
-    )
-    for n in range(BATCHES):
-        moment = T0 + timedelta(seconds=n)
-        await lander.spool(Batch(moment, moment, [transaction(txid=f"{n:064x}", seen_at=moment)], received=1))
+def at(second: int) -> datetime:
+    return T0 + timedelta(seconds=second)
+
+
+def batch(second: int, size: int = 1) -> Batch:
+    moment = at(second)
+    rows = [transaction(txid=f"{second * 1_000 + n:064x}", seen_at=moment) for n in range(size)]
+    return Batch(moment, moment, rows, received=size)
+
+
+def lander_of(database_url: str, spool: Spool) -> Lander:
+    return Lander(database_url, spool, utc_now, on_connected=lambda _: None, delays=at_once, catch_up_seconds=0.0)
+
+
+async def connect(lander: Lander) -> None:
     while not lander.is_connected:
         await lander.catch_up(lambda: False)
         await asyncio.sleep(0)  # it connects in a task beside
+
+
+async def connected(database_url: str, folder: Path) -> Lander:
+    """A lander whose database has come back, and which has not yet landed what waits."""
+    lander = lander_of(database_url, Spool(folder))
+    for n in range(BATCHES):
+        await lander.spool(batch(n))
+    await connect(lander)
     return lander
 
 
@@ -56,4 +71,23 @@ async def test_it_goes_on_with_what_comes_once_there_is_room_again(fresh: str, t
     crowded = iter([True, True, False])
     await lander.catch_up(lambda: next(crowded))
     assert query(fresh, "SELECT count(*) FROM transactions") == [(2,)]
+    await lander.close()
+
+
+async def test_a_smaller_batch_finds_room_where_a_larger_one_did_not(fresh: str, tmp_path: Path) -> None:
+    spool = Spool(tmp_path, max_bytes=20_000)
+    lander = lander_of(fresh, spool)
+    lost = [len(await lander.put(batch(second, size))) for second, size in enumerate([20, 100, 1, 100, 100, 1])]
+    assert lost == [0, 100, 0, 100, 100, 0]
+    await connect(lander)
+    await lander.catch_up(lambda: True)
+    assert query(fresh, "SELECT seen_at, count(*) FROM transactions GROUP BY 1 ORDER BY 1") == [
+        (at(0), 20),
+        (at(2), 1),
+        (at(5), 1),
+    ]
+    assert query(fresh, "SELECT started_at, ended_at, ending FROM feed_gaps ORDER BY 1") == [
+        (at(1), at(2), "there was room again"),
+        (at(3), at(5), "there was room again"),
+    ]
     await lander.close()
