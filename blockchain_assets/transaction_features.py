@@ -2,7 +2,6 @@
 
 import dagster as dg
 
-from blockchain_assets.partitions import CONTEXT_MAPPING
 from blockchain_assets.windows import SCORING_POOL, window_asset, window_span
 from resources.database import DatabaseResource
 from txwatch.features.contract import FEATURE_NAMES, contract_fingerprint
@@ -15,11 +14,7 @@ def transaction_features_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg
         windows,
         group="features",
         pool=SCORING_POOL,
-        deps=[
-            "transactions",
-            dg.AssetDep("network_baseline", partition_mapping=CONTEXT_MAPPING),
-            dg.AssetDep("address_activity", partition_mapping=CONTEXT_MAPPING),
-        ],
+        deps=["transactions", "network_baseline", "address_activity"],
         kinds={"postgres", "numpy"},
         description="The feature contract, computed for each transaction from itself and from the context as of two"
         " windows before.",

@@ -80,10 +80,7 @@ def described(defs: dg.Definitions) -> Iterator[str]:
             yield f"asset {name}: fails when it is {node.freshness_policy.fail_window.to_timedelta()} old"
         if node.automation_condition is not None:
             yield f"asset {name}: automation {node.automation_condition.get_label()}"
-        for parent in sorted(node.parent_keys):
-            mapping = node.partition_mappings.get(parent)
-            lag = f", {-mapping.start_offset} windows before" if getattr(mapping, "start_offset", 0) else ""
-            yield f"asset {name}: from {parent.to_user_string()}{lag}"
+        yield from (f"asset {name}: from {parent.to_user_string()}" for parent in sorted(node.parent_keys))
         yield from (f"asset {name}: check {check.name}" for check in sorted(node.check_keys))
     for job in sorted(repository.get_all_jobs(), key=lambda job: job.name):
         if not job.name.startswith("__"):
