@@ -1,10 +1,13 @@
 """`address_activity`: what each address did in each window."""
 
+from datetime import datetime
+
 import dagster as dg
 
 from blockchain_assets.windows import window_asset, window_span
 from resources.database import DatabaseResource
 from txwatch.features.addresses import write_address_activity
+from txwatch.windows import window_key, window_range
 
 
 def address_activity_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
@@ -17,11 +20,14 @@ def address_activity_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.Ass
         " seen. Summed over a trailing day where a transaction is scored.",
     )
     def address_activity(context: dg.AssetExecutionContext, database: DatabaseResource) -> dg.MaterializeResult:
-        buckets = 0
+        start, end = window_span(context)
+        written: dict[datetime, int] = {}
         with database.connect() as connection:
-            for hour, written in enumerate(write_address_activity(connection, *window_span(context)), start=1):
-                buckets += written
-                context.log.info(f"Hour {hour}: {buckets} buckets so far.")
-        return dg.MaterializeResult(metadata={"buckets_written": buckets})
+            for hour, of_hour in enumerate(write_address_activity(connection, start, end), start=1):
+                written |= of_hour
+                context.log.info(f"Hour {hour}: {sum(written.values())} buckets so far.")
+        for window in window_range(start, end):
+            context.add_asset_metadata({"buckets_written": written.get(window, 0)}, partition_key=window_key(window))
+        return dg.MaterializeResult()
 
     return address_activity

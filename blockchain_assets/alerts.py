@@ -1,5 +1,6 @@
 """`alerts`: what people are told about, raised from the scores of each window and delivered to Telegram."""
 
+from dataclasses import asdict
 from datetime import timedelta
 
 import dagster as dg
@@ -9,6 +10,7 @@ from resources.database import DatabaseResource
 from resources.telegram import TelegramResource
 from txwatch.alerts.store import count_alerts, raise_window_alerts
 from txwatch.clock import utc_now
+from txwatch.windows import WINDOW, window_key, window_range
 
 PATIENCE = timedelta(seconds=30)
 """What Telegram's limits hold up for longer is left to the delivery job, so that the next window need not wait."""
@@ -32,20 +34,11 @@ def alerts_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinit
         with database.connect() as connection:
             raised = raise_window_alerts(connection, start, end, telegram.chats, utc_now())
         outcomes = telegram.deliver(database.url, PATIENCE)
-        context.log.info(f"Raised {len(raised)} alerts. Requests to Telegram: {dict(outcomes)}")
+        context.log.info(f"Requests to Telegram: {dict(outcomes)}")
         with database.connect() as connection:
-            counts = count_alerts(connection, start, end)
-        return dg.MaterializeResult(
-            metadata={
-                "raised": len(raised),
-                "alerts": counts.alerts,
-                "late": counts.late,
-                "sent": counts.sent,
-                "digested": counts.digested,
-                "pending": counts.pending,
-                "uncertain": counts.uncertain,
-                "dead": counts.dead,
-            }
-        )
+            for window in window_range(start, end):
+                counts = count_alerts(connection, window, window + WINDOW)
+                context.add_asset_metadata(asdict(counts), partition_key=window_key(window))
+        return dg.MaterializeResult(metadata={"raised_by_this_run": len(raised)})
 
     return alerts

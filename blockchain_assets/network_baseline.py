@@ -7,6 +7,7 @@ from resources.database import DatabaseResource
 from resources.feature_store import FeatureStoreResource
 from txwatch.features.context import NetworkContext
 from txwatch.features.network_store import publish_network_baseline
+from txwatch.windows import window_key
 
 
 def network_baseline_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
@@ -25,20 +26,21 @@ def network_baseline_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.Ass
         with database.connect() as connection:
             contexts = publish_network_baseline(connection, *window_span(context))
         online = _push(context, feature_store, contexts)
-        newest = contexts[-1]
-        return dg.MaterializeResult(
-            metadata={
-                "windows": len(contexts),
-                "online": online,
-                "context_version": newest.version,
-                "tx_count_1h": newest.tx_count_1h,
-                "tx_count_24h": newest.tx_count_24h,
-                "median_fee_rate_1h_sat_per_vb": newest.median_fee_rate_1h or 0.0,
-                "median_value_24h_sat": newest.median_value_sat_24h or 0.0,
-            }
-        )
+        for as_of in contexts:
+            context.add_asset_metadata(_figures(as_of), partition_key=window_key(as_of.as_of))
+        return dg.MaterializeResult(metadata={"online": online})
 
     return network_baseline
+
+
+def _figures(context: NetworkContext) -> dict[str, float]:
+    return {
+        "context_version": context.version,
+        "tx_count_1h": context.tx_count_1h,
+        "tx_count_24h": context.tx_count_24h,
+        "median_fee_rate_1h_sat_per_vb": context.median_fee_rate_1h or 0.0,
+        "median_value_24h_sat": context.median_value_sat_24h or 0.0,
+    }
 
 
 def _push(

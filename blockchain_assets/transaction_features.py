@@ -24,10 +24,10 @@ def transaction_features_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg
         with database.connect() as connection:
             for window in write_features(connection, *window_span(context)):
                 rows += len(window.batch)
+                key = window_key(window.window_start)
+                context.add_asset_metadata({"rows": len(window.batch)}, partition_key=key)
                 if window.window_start.minute == 0:
-                    context.log.info(f"At {window_key(window.window_start)}: {rows} transactions so far.")
-        return dg.MaterializeResult(
-            metadata={"rows": rows, "features": len(FEATURE_NAMES), "contract": contract_fingerprint()}
-        )
+                    context.log.info(f"At {key}: {rows} transactions so far.")
+        return dg.MaterializeResult(metadata={"features": len(FEATURE_NAMES), "contract": contract_fingerprint()})
 
     return transaction_features

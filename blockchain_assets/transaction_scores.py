@@ -8,9 +8,10 @@ from blockchain_assets.windows import SCORING_POOL, window_asset, window_span
 from resources.database import DatabaseResource
 from resources.model_registry import ModelRegistryResource
 from txwatch.clock import utc_now
+from txwatch.detection.model import Model
 from txwatch.detection.recent_scores import publish_recent_scores
-from txwatch.detection.scoring import score_windows
-from txwatch.windows import window_range
+from txwatch.detection.scoring import ScoredWindow, score_windows
+from txwatch.windows import window_key, window_range
 
 KEY = dg.AssetKey("transaction_scores")
 ALL_SCORED = dg.AssetCheckSpec(
@@ -48,35 +49,43 @@ def transaction_scores_asset(windows: dg.TimeWindowPartitionsDefinition, whale_b
         windows_of_run = window_range(*window_span(context))
         shadow = registry.shadow(model)
         with database.connect() as connection:
-            result = score_windows(connection, windows_of_run, model, whale_btc=whale_btc)
+            scored = score_windows(connection, windows_of_run, model, whale_btc=whale_btc)
             publish_recent_scores(connection, model, utc_now())
-            metadata: dict[str, Any] = {
-                "scored": result.scored,
-                "written": result.written,
-                "anomalies": result.anomalies,
-                "model_version": model.version,
-                "threshold": result.threshold or model.threshold,
-                "threshold_of_training": model.threshold,
-                "unusual": dg.MetadataValue.md(result.markdown()),
-            }
+            for window in scored:
+                context.add_asset_metadata(_figures(window, model), partition_key=window_key(window.window_start))
             if shadow is not None:
                 shadowed = score_windows(connection, windows_of_run, shadow, whale_btc=whale_btc, lane="shadow")
                 publish_recent_scores(connection, shadow, utc_now())
-                metadata |= {"shadow_version": shadow.version, "shadow_anomalies": shadowed.anomalies}
+                for window in shadowed:
+                    figures = {"shadow_version": shadow.version, "shadow_anomalies": len(window.anomalies)}
+                    context.add_asset_metadata(figures, partition_key=window_key(window.window_start))
+        unscored = sum(window.unscored for window in scored)
+        compared, differing = (sum(getattr(window, name) for window in scored) for name in ("compared", "differing"))
         return dg.MaterializeResult(
-            metadata=metadata,
             check_results=[
                 dg.AssetCheckResult(
-                    passed=result.unscored == 0,
+                    passed=unscored == 0,
                     check_name=ALL_SCORED.name,
-                    metadata={"without_features": result.unscored},
+                    metadata={"without_features": unscored},
                 ),
                 dg.AssetCheckResult(
-                    passed=result.differing == 0,
+                    passed=differing == 0,
                     check_name=LANES_AGREE.name,
-                    metadata={"compared": result.compared, "differing": result.differing},
+                    metadata={"compared": compared, "differing": differing},
                 ),
             ],
         )
 
     return transaction_scores
+
+
+def _figures(window: ScoredWindow, model: Model) -> dict[str, Any]:
+    return {
+        "scored": window.scored,
+        "written": window.written,
+        "anomalies": len(window.anomalies),
+        "model_version": model.version,
+        "threshold": window.threshold or model.threshold,
+        "threshold_of_training": model.threshold,
+        "unusual": dg.MetadataValue.md(window.markdown()),
+    }

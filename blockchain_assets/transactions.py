@@ -49,13 +49,10 @@ def transactions_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsD
                     # What the windows hold can be said all the same; the check says that a gap is left.
                     context.log.warning(f"The gaps of these windows could not be recovered: {error}")
             summaries = summarize_windows(connection, window_range(start, end))
+        for summary in summaries:
+            context.add_asset_metadata(_figures(summary), partition_key=window_key(summary.window_start))
         return dg.MaterializeResult(
-            metadata={
-                "dagster/partition_row_count": sum(s.rows for s in summaries) // len(summaries),
-                "rows": sum(s.rows for s in summaries),
-                "recovered": recovered,
-                "gap_seconds": sum(s.gap_seconds for s in summaries),
-            },
+            metadata={"recovered_by_this_run": recovered},
             check_results=[
                 _gap_check(sum(s.gap_seconds for s in summaries)),
                 _lag_check(max((s.lag_p99_ms for s in summaries if s.lag_p99_ms is not None), default=None)),
@@ -71,21 +68,13 @@ def sealed_events(summary: WindowSummary) -> list[dg.AssetMaterialization | dg.A
     The checks name their window in the metadata and not as their partition: outside a run Dagster takes one evaluation
     of a check for a partition and no second, and a window into which something was recovered is reported again.
     """
-    lags = {"lag_p50_ms": summary.lag_p50_ms, "lag_p99_ms": summary.lag_p99_ms}
     checks = [_gap_check(summary.gap_seconds), _lag_check(summary.lag_p99_ms)]
     return [
         dg.AssetMaterialization(
             asset_key=KEY,
             partition=window_key(summary.window_start),
             description="Sealed: nothing further can land in this window from the live feed.",
-            metadata={
-                "dagster/partition_row_count": summary.rows,
-                "live_rows": summary.live_rows,
-                "recovered_rows": summary.recovered_rows,
-                "gaps": summary.gaps,
-                "gap_seconds": summary.gap_seconds,
-            }
-            | {name: value for name, value in lags.items() if value is not None},
+            metadata=_figures(summary),
         ),
         *(
             dg.AssetCheckEvaluation(
@@ -98,6 +87,17 @@ def sealed_events(summary: WindowSummary) -> list[dg.AssetMaterialization | dg.A
             for check in checks
         ),
     ]
+
+
+def _figures(summary: WindowSummary) -> dict[str, float]:
+    lags = {"lag_p50_ms": summary.lag_p50_ms, "lag_p99_ms": summary.lag_p99_ms}
+    return {
+        "dagster/partition_row_count": summary.rows,
+        "live_rows": summary.live_rows,
+        "recovered_rows": summary.recovered_rows,
+        "gaps": summary.gaps,
+        "gap_seconds": summary.gap_seconds,
+    } | {name: value for name, value in lags.items() if value is not None}
 
 
 def _gap_check(gap_seconds: float) -> dg.AssetCheckResult:

@@ -8,7 +8,7 @@ import dagster as dg
 
 from blockchain_assets.definitions import build_defs
 from txwatch.settings import Settings
-from txwatch.windows import window_key
+from txwatch.windows import parse_window_key, window_key
 
 
 def materialize(
@@ -36,9 +36,17 @@ def range_tags(windows: Sequence[datetime]) -> dict[str, str]:
 
 
 def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
-    """What the run's one materialization of an asset says, as plain values; of many windows, the last one's."""
-    events = result.asset_materializations_for_node(asset)
-    return {name: value.value for name, value in events[-1].metadata.items()}
+    """What the run's one materialization of an asset says, as plain values."""
+    [event] = result.asset_materializations_for_node(asset)
+    return {name: value.value for name, value in event.metadata.items()}
+
+
+def metadata_by_window(result: dg.ExecuteInProcessResult, asset: str) -> dict[datetime, dict[str, Any]]:
+    """What the run's materializations of an asset say, each of its window."""
+    return {
+        parse_window_key(str(event.partition)): {name: value.value for name, value in event.metadata.items()}
+        for event in result.asset_materializations_for_node(asset)
+    }
 
 
 def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:

@@ -73,9 +73,9 @@ def test_a_window_is_alerted_once(
     land_scored(installation, 1, FEE)
     land_scored(installation, 2, COINJOIN)
     first = materialize(installation, telegram, dagster_instance)
-    assert (first["raised"], first["sent"], first["pending"], first["late"]) == (1, 1, 0, 0)
+    assert (first["raised_by_this_run"], first["sent"], first["pending"], first["late"]) == (1, 1, 0, 0)
     again = materialize(installation, telegram, dagster_instance)
-    assert (again["raised"], again["sent"], again["alerts"]) == (0, 1, 1)
+    assert (again["raised_by_this_run"], again["sent"], again["alerts"]) == (0, 1, 1)
     (message,) = local.received
     assert message.text.startswith("🔥 Fee accident · fee 1,220 sat\n• fee of 7.00 BTC")
     assert "model 4" in message.text
@@ -90,7 +90,7 @@ def test_without_a_token_alerts_are_raised_and_kept(
 ) -> None:
     land_scored(installation, 1, FEE)
     counts = materialize(installation, TelegramResource(), dagster_instance)
-    assert (counts["raised"], counts["alerts"], counts["pending"]) == (1, 1, 0)
+    assert (counts["raised_by_this_run"], counts["alerts"], counts["pending"]) == (1, 1, 0)
     assert local.received == []
     skipped = delivery_sensor(
         dg.build_sensor_context(instance=dagster_instance),

@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from tests.conftest import History, Installation
-from tests.materializing import materialize, metadata
+from tests.materializing import materialize, metadata_by_window
 from txwatch.features.contract import FEATURE_NAMES, contract_fingerprint
 from txwatch.store.database import connect
 from txwatch.windows import WINDOW, context_window
@@ -61,23 +61,25 @@ def test_the_metadata_say_what_was_written(
     installation: Installation, dagster_instance: dg.DagsterInstance, history: History
 ) -> None:
     windows = history.windows[4:6]
-    start, end = windows[0], windows[-1] + WINDOW
     result = materialize(dagster_instance, *TABLES, windows=windows)
-    landed = rows(installation, "SELECT count(*) FROM transactions WHERE seen_at >= %s AND seen_at < %s", start, end)
-    assert metadata(result, "transaction_features") == {
-        "rows": landed[0][0],
-        "features": len(FEATURE_NAMES),
-        "contract": contract_fingerprint(),
-    }
-    buckets = rows(
-        installation, "SELECT count(*) FROM address_activity WHERE window_start >= %s AND window_start < %s", start, end
-    )
-    assert metadata(result, "address_activity") == {"buckets_written": buckets[0][0]}
-    baseline = metadata(result, "network_baseline")
-    assert (baseline["windows"], baseline["context_version"]) == (2, 1)
-    before_end = rows(installation, "SELECT count(*) FROM transactions WHERE seen_at < %s", end)
-    assert baseline["tx_count_1h"] == before_end[0][0]
-    assert 10 < baseline["median_fee_rate_1h_sat_per_vb"] < 20
+    features = metadata_by_window(result, "transaction_features")
+    activity = metadata_by_window(result, "address_activity")
+    baseline = metadata_by_window(result, "network_baseline")
+    for window in windows:
+        end = window + WINDOW
+        [[landed]] = rows(
+            installation, "SELECT count(*) FROM transactions WHERE seen_at >= %s AND seen_at < %s", window, end
+        )
+        assert features[window] == {
+            "rows": landed,
+            "features": len(FEATURE_NAMES),
+            "contract": contract_fingerprint(),
+        }
+        [[buckets]] = rows(installation, "SELECT count(*) FROM address_activity WHERE window_start = %s", window)
+        assert activity[window] == {"buckets_written": buckets}
+        [[before_end]] = rows(installation, "SELECT count(*) FROM transactions WHERE seen_at < %s", end)
+        assert (baseline[window]["context_version"], baseline[window]["tx_count_1h"]) == (1, before_end)
+        assert 10 < baseline[window]["median_fee_rate_1h_sat_per_vb"] < 20
 
 
 def test_features_see_the_context_of_two_windows_before(installation: Installation, history: History) -> None:

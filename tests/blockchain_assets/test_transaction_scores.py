@@ -9,7 +9,8 @@ import pytest
 
 from tests.builders import transaction
 from tests.conftest import History, Installation
-from tests.materializing import checks, materialize, metadata
+from tests.materializing import checks, materialize, metadata_by_window
+from txwatch.detection.scoring import MAX_EXAMPLES
 from txwatch.store.database import connect
 from txwatch.store.landing import land_transactions
 from txwatch.windows import WINDOW
@@ -34,17 +35,25 @@ def landed_in(installation: Installation, start: datetime, end: datetime) -> int
     return int(row[0])
 
 
+def written(result: dg.ExecuteInProcessResult) -> list[int]:
+    return [of_window["written"] for of_window in metadata_by_window(result, "transaction_scores").values()]
+
+
 def test_a_range_of_windows_is_scored_in_one_run_and_repeating_it_changes_nothing(
     installation: Installation, dagster_instance: dg.DagsterInstance, history: History
 ) -> None:
     windows = history.windows[2:5]
     result = materialize(dagster_instance, "transaction_scores", windows=windows)
     assert result.success
-    facts, rows = metadata(result, "transaction_scores"), stored(installation)
-    assert facts["scored"] == facts["written"] == len(rows) == landed_in(installation, windows[0], windows[-1] + WINDOW)
-    assert facts["model_version"] == "1"
-    assert 0 < facts["anomalies"] < len(rows) / 50  # dust storms are tens at once
-    assert facts["unusual"].count("\n") >= 3
+    figures, rows = metadata_by_window(result, "transaction_scores"), stored(installation)
+    for window, of_window in figures.items():
+        landed = landed_in(installation, window, window + WINDOW)
+        assert (of_window["scored"], of_window["written"], of_window["model_version"]) == (landed, landed, "1")
+    assert sum(of_window["scored"] for of_window in figures.values()) == len(rows)
+    anomalies = sum(of_window["anomalies"] for of_window in figures.values())
+    assert 0 < anomalies < len(rows) / 50  # dust storms are tens at once
+    tables = [of_window["unusual"].splitlines()[2:] for of_window in figures.values()]
+    assert [len(table) for table in tables] == [min(f["anomalies"], MAX_EXAMPLES) for f in figures.values()]
     assert checks(result)["every_transaction_is_scored"].passed
     with connect(installation.database_url) as connection:
         # They end with the last window before the session, so that they are recent.
@@ -52,13 +61,11 @@ def test_a_range_of_windows_is_scored_in_one_run_and_repeating_it_changes_nothin
     assert followed == [("1",)]
 
     again = materialize(dagster_instance, "transaction_scores", windows=windows)
-    assert metadata(again, "transaction_scores")["written"] == 0
+    assert written(again) == [0, 0, 0]
     assert stored(installation) == rows
 
     wider = materialize(dagster_instance, "transaction_scores", windows=history.windows[2:6])
-    assert metadata(wider, "transaction_scores")["written"] == landed_in(
-        installation, history.windows[5], history.windows[6]
-    )
+    assert written(wider) == [0, 0, 0, landed_in(installation, history.windows[5], history.windows[6])]
     later = {row[0]: row for row in stored(installation)}
     assert [later[row[0]] for row in rows] == rows, "what was sent is never changed"
 

@@ -94,7 +94,7 @@ def test_both_lanes_follow_the_same_scores_whenever_they_score(connection: Conne
         # The next one is published while the window is open, and decides in later ones.
         _follow(connection, window - (1 if half is arrived[::2] else 0) * WINDOW, [0.9] * 400)
     materialize(connection, window, end)
-    result = score_windows(connection, window_range(window, end), trained, whale_btc=500)
+    [result] = score_windows(connection, window_range(window, end), trained, whale_btc=500)
     assert (result.compared, result.differing) == (len(arrived), 0)
     newest = read_overview(connection, end).levels.newest_scored_window
     assert (result.written, newest) == (0, window), "scored, though the live lane left nothing to write"

@@ -156,7 +156,7 @@ def test_the_window_lane_and_a_backtest_say_the_same(connection: Connection) -> 
         publish_network_baseline(connection, window, window + WINDOW)
     for _ in write_features(connection, window, window + WINDOW):
         pass
-    result = score_windows(connection, [window], trained, whale_btc=500)
+    [result] = score_windows(connection, [window], trained, whale_btc=500)
     assert (result.compared, result.differing) == (len(TRANSACTIONS), 0)
 
     connection.execute("TRUNCATE alerts, transaction_scores CASCADE")
@@ -181,4 +181,5 @@ def test_scores_from_before_labels_changed_are_not_compared(connection: Connecti
     connection.execute("UPDATE label_changes SET changed_at = now() + interval '1 hour'")
     for _ in write_features(connection, window_start(T0), window_start(T0) + WINDOW):
         pass
-    assert score_windows(connection, [window_start(T0)], trained, whale_btc=500).compared == 0
+    [scored] = score_windows(connection, [window_start(T0)], trained, whale_btc=500)
+    assert scored.compared == 0

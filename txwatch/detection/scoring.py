@@ -2,7 +2,7 @@
 is inserted. Nothing is ever changed: a score that an alert was sent for stays as it was."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
@@ -27,64 +27,66 @@ _SCORED = (
 )
 
 
-@dataclass
-class ScoringResult:
-    """What a run scored: all, newly written, found unusual, and landed without features. `examples` for people.
+@dataclass(frozen=True)
+class ScoredWindow:
+    """What was scored of one window: all, newly written, and landed without features. `anomalies` are found unusual.
 
     Of `compared` transactions the live lane had written the score before; of those, `differing` came out otherwise.
-    `threshold` is that of the last window, None if it was empty as all before it.
+    `threshold` is None if the window is empty.
     """
 
-    scored: int = 0
-    written: int = 0
-    anomalies: int = 0
-    unscored: int = 0
-    compared: int = 0
-    differing: int = 0
-    threshold: float | None = None
-    examples: list[Score] = field(default_factory=list)
+    window_start: datetime
+    scored: int
+    written: int
+    unscored: int
+    compared: int
+    differing: int
+    threshold: float | None
+    anomalies: list[Score]
 
     def markdown(self) -> str:
         """The most unusual ones as a table."""
         lines = [
             f"| `{score.txid[:16]}…` | {score.score:.3f} | {_first_reason(score)} |"
-            for score in sorted(self.examples, key=lambda s: -s.score)[:MAX_EXAMPLES]
+            for score in sorted(self.anomalies, key=lambda s: -s.score)[:MAX_EXAMPLES]
         ]
         return "\n".join(["| transaction | score | first reason |", "| --- | --- | --- |", *lines])
 
 
 def score_windows(
     connection: Connection, windows: Sequence[datetime], model: Model, *, whale_btc: float, lane: str = "window"
-) -> ScoringResult:
+) -> list[ScoredWindow]:
     """Score the stored features of these windows, one database transaction each.
 
     In the lane `shadow` a model that is not the champion shows what it would say; alerts leave those scores alone.
     """
     detectors = CurrentDetectors(whale_btc)(connection)
     networks = read_network_contexts(connection, [context_window(window) for window in windows])
-    result = ScoringResult()
+    scored = []
     for window in windows:
         stored = read_features(connection, window)
         network = networks.get(context_window(window), stored.context.network)
         batch = TransactionBatch.of(stored.transactions)
         recent = read_recent_scores(connection, model.version, context_window(window))
         scores = score_features(stored.transactions, batch, stored.features, network, model, detectors, recent)
-        anomalies = [score for score in scores if score.is_anomaly]
         with connection.transaction():
-            result.written += insert_scores(
-                connection, scores, model.version, stored.context.network.version, lane=lane
-            )
+            written = insert_scores(connection, scores, model.version, stored.context.network.version, lane=lane)
             compared, differing = _compare_with_live(connection)
             if lane != "shadow":
                 connection.execute(_SCORED, {"window": window, "model": model.version})
-        result.compared += compared
-        result.differing += differing
-        result.scored += len(scores)
-        result.threshold = scores[-1].threshold if scores else result.threshold
-        result.anomalies += len(anomalies)
-        result.unscored += _count_transactions(connection, window) - len(scores)
-        result.examples = sorted(result.examples + anomalies, key=lambda s: -s.score)[:MAX_EXAMPLES]
-    return result
+        scored.append(
+            ScoredWindow(
+                window,
+                scored=len(scores),
+                written=written,
+                unscored=_count_transactions(connection, window) - len(scores),
+                compared=compared,
+                differing=differing,
+                threshold=scores[-1].threshold if scores else None,
+                anomalies=[score for score in scores if score.is_anomaly],
+            )
+        )
+    return scored
 
 
 def insert_scores(

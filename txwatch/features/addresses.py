@@ -4,7 +4,7 @@ Buckets are never changed. What recovered data contradict is superseded under a 
 that were published before go on summing the old one: a score can be computed again, whatever was recovered since.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 
 from psycopg import sql
@@ -20,15 +20,18 @@ COUNTED_AT_ONCE = timedelta(hours=1)
 
 _COLUMNS = sql.SQL("address, window_start, tx_count, received_sat, spent_sat, first_seen_at, last_seen_at")
 _INSERT = sql.SQL(
-    "INSERT INTO address_activity ({columns}, written) SELECT {columns}, %(publication)s FROM ({buckets})"
+    "WITH written AS ("
+    " INSERT INTO address_activity ({columns}, written) SELECT {columns}, %(publication)s FROM ({buckets})"
+    " RETURNING window_start)"
+    " SELECT window_start, count(*) FROM written GROUP BY window_start"
 )
 _STAGE = sql.SQL("CREATE TEMP TABLE staged_activity AS {buckets}")
 
 
-def write_address_activity(connection: Connection, start: datetime, end: datetime) -> Iterator[int]:
+def write_address_activity(connection: Connection, start: datetime, end: datetime) -> Iterator[Mapping[datetime, int]]:
     """Bring the buckets of the windows in [start, end) to what the transactions say, an hour at a time.
 
-    Each hour is one database transaction; gives the number of buckets written, 0 if all were as they should be.
+    Each hour is one database transaction; gives how many buckets were written, by window, where any were.
     """
     ensure_days(connection, "address_activity", start, end)
     while start < end:
@@ -52,17 +55,17 @@ def read_address_context(
     return {row[0]: AddressActivity(*row[1:]) for row in rows}
 
 
-def _write(connection: Connection, start: datetime, end: datetime) -> int:
+def _write(connection: Connection, start: datetime, end: datetime) -> dict[datetime, int]:
     span = {"start": start, "end": end, "publication": next_publication(connection)}
     buckets = sql.SQL(statement(__file__, "address_activity"))
     connection.execute("SET LOCAL work_mem = '64MB'")
     if not _is_written(connection, start, end):
-        written = connection.execute(_INSERT.format(columns=_COLUMNS, buckets=buckets), span).rowcount
+        written = dict(connection.execute(_INSERT.format(columns=_COLUMNS, buckets=buckets), span).fetchall())
         connection.execute(statement(__file__, "mark_windows"), span)
         return written
     connection.execute(_STAGE.format(buckets=buckets), span)
     superseded = connection.execute(statement(__file__, "supersede_activity"), span).rowcount
-    written = connection.execute(statement(__file__, "insert_staged_activity"), span).rowcount
+    written = dict(connection.execute(statement(__file__, "insert_staged_activity"), span).fetchall())
     connection.execute("DROP TABLE staged_activity")
     if superseded or written:
         connection.execute(statement(__file__, "mark_windows"), span)
