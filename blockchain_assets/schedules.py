@@ -2,6 +2,8 @@
 
 import dagster as dg
 
+from blockchain_assets.champion_model import KEY as CHAMPION
+
 daily_training = dg.ScheduleDefinition(
     name="daily_training",
     job_name="training",
@@ -20,11 +22,15 @@ daily_maintenance = dg.ScheduleDefinition(
     description="Drops what is older than the retention, every night.",
 )
 
-hourly_drift_report = dg.ScheduleDefinition(
-    name="hourly_drift_report",
+
+@dg.schedule(
     job_name="drift",
     cron_schedule="7 * * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Compares the last hour of traffic with what the champion was trained on.",
+    description="Compares the last hour of traffic with what the champion was trained on, once there is one.",
 )
+def hourly_drift_report(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    if context.instance.get_latest_materialization_event(CHAMPION) is None:
+        return dg.SkipReason("There is no champion yet that traffic could be compared with.")
+    return dg.RunRequest()
