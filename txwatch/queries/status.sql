@@ -18,12 +18,15 @@ SELECT
         FROM blocks
         WHERE NOT stale AND seen_at > %(now)s - interval '1 day'
     ) AS completeness,
-    (SELECT count(DISTINCT date_bin('5 minutes', seen_at, 'epoch')) FROM transaction_scores) AS windows_scored,
+    (SELECT count(*) FROM scored_windows) AS windows_scored,
     (
-        SELECT count(DISTINCT date_bin('5 minutes', s.seen_at, 'epoch'))
-        FROM transaction_scores AS s
-        JOIN transactions USING (txid)
-        WHERE source = 'feed' AND s.seen_at >= %(since)s
+        SELECT count(*)
+        FROM scored_windows
+        WHERE EXISTS (
+            SELECT FROM transactions
+            WHERE source = 'feed' AND seen_at >= %(since)s
+                AND seen_at >= window_start AND seen_at < window_start + interval '5 minutes'
+        )
     ) AS live_windows_scored,
     (SELECT count(DISTINCT txid) FROM transaction_scores WHERE is_anomaly AND lane <> 'shadow') AS anomalies,
     (
@@ -42,4 +45,4 @@ SELECT
         SELECT coalesce(jsonb_object_agg(state, n), '{}')
         FROM (SELECT state, count(*) AS n FROM alert_deliveries GROUP BY state) AS by_state
     ) AS alerts,
-    (SELECT model_version FROM transaction_scores WHERE lane <> 'shadow' ORDER BY scored_at DESC LIMIT 1) AS model_version
+    (SELECT model_version FROM transaction_scores WHERE lane <> 'shadow' ORDER BY seen_at DESC LIMIT 1) AS model_version
