@@ -1,12 +1,30 @@
 """What happens by the clock, and what waits for its time."""
 
+from datetime import UTC, datetime
+
 import dagster as dg
+import pytest
 
-from blockchain_assets.schedules import hourly_drift_report
+from blockchain_assets.definitions import build_defs
+from tests.conftest import Installation
+
+NIGHT = datetime(2024, 3, 14, 4, 10, tzinfo=UTC)
 
 
-def test_drift_is_reported_once_there_is_a_champion(dagster_instance: dg.DagsterInstance) -> None:
-    with dg.build_schedule_context(instance=dagster_instance) as context:
-        assert isinstance(hourly_drift_report(context), dg.SkipReason)
-        dagster_instance.report_runless_asset_event(dg.AssetMaterialization("champion_model"))
-        assert isinstance(hourly_drift_report(context), dg.RunRequest)
+@pytest.mark.parametrize("name", ["daily_training", "hourly_drift_report"])
+def test_what_needs_a_champion_waits_for_the_first(
+    installation: Installation, dagster_instance: dg.DagsterInstance, name: str
+) -> None:
+    repository = build_defs(installation.settings).get_repository_def()
+    schedule = repository.get_schedule_def(name)
+
+    def runs() -> int:
+        with dg.build_schedule_context(
+            instance=dagster_instance, scheduled_execution_time=NIGHT, repository_def=repository
+        ) as context:
+            return len(schedule.evaluate_tick(context).run_requests or ())
+
+    dagster_instance.wipe_assets([dg.AssetKey("champion_model")])
+    assert runs() == 0
+    dagster_instance.report_runless_asset_event(dg.AssetMaterialization("champion_model"))
+    assert runs() == 1
