@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from tests.builders import numbered_utx
 from tests.databases import copied_database
+from tests.deploy.processes import quiet_environment
 from tests.feeds import CapturedFeed
 from tests.waiting import PATIENCE_SECONDS, eventually
 from txwatch.cli import app
@@ -34,8 +35,8 @@ def command(*arguments: str) -> list[str]:
 
 
 def clean(settings: Mapping[str, str]) -> dict[str, str]:
-    """An environment with these settings alone."""
-    return {"PATH": "/usr/bin:/bin", "COLUMNS": "200", **settings}
+    """An environment with these settings of the product's alone."""
+    return {**quiet_environment(), "COLUMNS": "200", **settings}
 
 
 def test_every_command_says_what_it_does() -> None:
