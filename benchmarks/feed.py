@@ -106,7 +106,7 @@ def send(client: socket.socket, count: int, rate: float) -> None:
         sent += len(burst)
         client.sendall(b"".join([*burst, pongs.take()]))
         if rate or sent >= count:
-            time.sleep(min(0.02, 1 / rate) if rate else 0.02)
+            pongs.join(min(0.02, 1 / rate) if rate else 0.02)  # until the next is due, or the client leaves
 
 
 def main() -> None:

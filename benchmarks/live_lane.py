@@ -118,7 +118,7 @@ def feed(rate: int, whales: int) -> None:
                     client.sendall(frame(body))
                     print(f"{number:064x}", time.monotonic(), flush=True)
                     told += 1
-                time.sleep(min(0.01, 1 / rate))
+                pongs.join(min(0.01, 1 / rate))  # until the next is due
             sys.stdout.close()
             pongs.join()  # until the worker leaves
 
