@@ -4,6 +4,8 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -34,13 +36,21 @@ WITH_CHILD = (
 )
 
 
-def supervisor(commands: dict[str, str], folder: Path, watch_for: Path | None = None) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextmanager
+def supervisor(
+    commands: dict[str, str], folder: Path, watch_for: Path | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """A supervisor as a process, told to end at the end of the block: a test that fails must not wait for sleepers."""
+    with subprocess.Popen(
         [sys.executable, "-c", SUPERVISOR, json.dumps(commands), str(folder), str(watch_for or "")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
 
 
 def sleeper(marker: Path) -> str:
