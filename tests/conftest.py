@@ -22,6 +22,7 @@ import pytest
 from tests.databases import GIVEN_DATABASE, copied_database, database_name, database_named, database_server
 from tests.materializing import materialize
 from tests.populated import Populated, populate
+from tests.redis_server import redis_server
 from txwatch.clock import utc_now
 from txwatch.detection.training import MIN_ROWS
 from txwatch.settings import Settings
@@ -197,6 +198,13 @@ def shared_data() -> Path:
     if not folder.exists():
         pytest.skip("the real captures are not beside the project")
     return folder
+
+
+@pytest.fixture(scope="module")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis of the module's own."""
+    with redis_server(tmp_path_factory.mktemp("redis")) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

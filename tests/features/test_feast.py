@@ -1,10 +1,7 @@
 """Feast over our own tables: features for training by time, and context and features online, in Postgres and Redis."""
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +10,6 @@ import pytest
 from feature_repo.apply import apply
 from tests.builders import T0
 from tests.features.window_lane import materialize
-from tests.ports import free_port
 from txwatch.features.catalogue import feature_store, redis_connection, training_features
 from txwatch.features.context import NetworkContext
 from txwatch.features.contract import FEATURE_NAMES
@@ -52,35 +48,6 @@ def connection(database_url: str) -> Iterator[Connection]:
             land_transactions(connection, transactions)
         materialize(connection, T0, END)
         yield connection
-
-
-@pytest.fixture(scope="module")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real Redis on loopback, for as long as the module's tests run."""
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("redis-server is not installed")
-    if find_spec("redis") is None:
-        pytest.skip("the redis client of feast[redis] is not installed")
-    folder, port = tmp_path_factory.mktemp("redis"), free_port()
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    with (folder / "log").open("w") as log, subprocess.Popen([program, *options], stdout=log) as process:
-        try:
-            answers(port)
-            yield f"redis://127.0.0.1:{port}/0"
-        finally:
-            process.terminate()
-
-
-def answers(port: int) -> None:
-    """Return when the server takes commands."""
-    from redis import Redis
-    from redis.backoff import ConstantBackoff
-    from redis.exceptions import ConnectionError as NoConnection
-    from redis.retry import Retry
-
-    with Redis(port=port, retry=Retry(ConstantBackoff(0.05), 200), retry_on_error=[NoConnection]) as client:
-        assert client.ping()
 
 
 @pytest.fixture(scope="module", params=["postgres", "redis"])
