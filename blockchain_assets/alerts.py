@@ -8,9 +8,9 @@ import dagster as dg
 from blockchain_assets.windows import window_asset, window_span
 from resources.database import DatabaseResource
 from resources.telegram import TelegramResource
-from txwatch.alerts.store import count_alerts, raise_window_alerts
+from txwatch.alerts.store import AlertCounts, count_alerts, raise_window_alerts
 from txwatch.clock import utc_now
-from txwatch.windows import WINDOW, window_key, window_range
+from txwatch.windows import window_key, window_range
 
 PATIENCE = timedelta(seconds=30)
 """What Telegram's limits hold up for longer is left to the delivery job, so that the next window need not wait."""
@@ -36,9 +36,10 @@ def alerts_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinit
         outcomes = telegram.deliver(database.url, PATIENCE)
         context.log.info(f"Requests to Telegram: {dict(outcomes)}")
         with database.connect() as connection:
-            for window in window_range(start, end):
-                counts = count_alerts(connection, window, window + WINDOW)
-                context.add_asset_metadata(asdict(counts), partition_key=window_key(window))
+            counts = count_alerts(connection, start, end)
+        for window in window_range(start, end):
+            figures = asdict(counts.get(window, AlertCounts()))
+            context.add_asset_metadata(figures, partition_key=window_key(window))
         return dg.MaterializeResult(metadata={"raised_by_this_run": len(raised)})
 
     return alerts

@@ -31,6 +31,7 @@ from txwatch.simulator.telegram_limits import FloodControl
 from txwatch.simulator.telegram_server import TelegramServer
 from txwatch.store.database import Connection, connect
 from txwatch.store.landing import land_transactions
+from txwatch.windows import window_start
 from txwatch.wire.transaction import SpentOutput
 
 TOKEN = "123:secret"
@@ -154,10 +155,11 @@ def test_each_alert_arrives_once_and_a_second_delivery_sends_nothing(telegram: T
         row = connection.execute(
             "SELECT attempts, message_id, sent_at FROM alert_deliveries WHERE alert_key = %s", [key(1)]
         ).fetchone()
-        counts = count_alerts(connection, ORIGIN, ORIGIN + timedelta(minutes=5))
+        [(window, counts)] = count_alerts(connection, ORIGIN, ORIGIN + timedelta(minutes=5)).items()
     assert row is not None
     assert row[:2] == (1, first.message_id)
     assert row[2] >= first.at
+    assert window == window_start(ORIGIN)
     assert (counts.alerts, counts.sent, counts.pending) == (2, 2, 0)
 
 

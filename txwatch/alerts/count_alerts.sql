@@ -1,4 +1,5 @@
 SELECT
+    date_bin('5 minutes', seen_at, 'epoch') AS window_start,
     count(DISTINCT alert_key),
     count(DISTINCT alert_key) FILTER (WHERE late),
     count(*) FILTER (WHERE state = 'sent'),
@@ -9,3 +10,4 @@ SELECT
 FROM alerts
 LEFT JOIN alert_deliveries USING (alert_key)
 WHERE seen_at >= %(start)s AND seen_at < %(end)s
+GROUP BY window_start

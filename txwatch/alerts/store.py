@@ -18,15 +18,15 @@ _reasons = msgspec.json.Decoder(list[Reason])
 
 @dataclass(frozen=True)
 class AlertCounts:
-    """The alerts of transactions seen in a span, and how their deliveries stand."""
+    """The alerts of transactions seen in a window, and how their deliveries stand."""
 
-    alerts: int
-    late: int
-    sent: int
-    digested: int
-    pending: int
-    uncertain: int
-    dead: int
+    alerts: int = 0
+    late: int = 0
+    sent: int = 0
+    digested: int = 0
+    pending: int = 0
+    uncertain: int = 0
+    dead: int = 0
 
 
 def insert_alerts(connection: Connection, alerts: Sequence[Alert], chats: Sequence[str]) -> list[str]:
@@ -79,12 +79,10 @@ def decode_reasons(stored: str) -> list[Reason]:
     return _reasons.decode(stored)
 
 
-def count_alerts(connection: Connection, start: datetime, end: datetime) -> AlertCounts:
-    """The alerts of transactions seen in [start, end)."""
-    row = connection.execute(statement(__file__, "count_alerts"), {"start": start, "end": end}).fetchone()
-    if row is None:
-        raise LookupError("the count gave no row")
-    return AlertCounts(*row)
+def count_alerts(connection: Connection, start: datetime, end: datetime) -> dict[datetime, AlertCounts]:
+    """The alerts of transactions seen in [start, end), by the start of their window; windows without any are absent."""
+    rows = connection.execute(statement(__file__, "count_alerts"), {"start": start, "end": end})
+    return {window: AlertCounts(*counts) for window, *counts in rows}
 
 
 def _told(connection: Connection, alerts: Sequence[Alert]) -> dict[str, list[datetime]]:
