@@ -60,7 +60,8 @@ def transaction_scores_asset(windows: dg.TimeWindowPartitionsDefinition, whale_b
                     figures = {"shadow_version": shadow.version, "shadow_anomalies": len(window.anomalies)}
                     context.add_asset_metadata(figures, partition_key=window_key(window.window_start))
         unscored = sum(window.unscored for window in scored)
-        compared, differing = (sum(getattr(window, name) for window in scored) for name in ("compared", "differing"))
+        compared = sum(window.compared for window in scored)
+        differing = sum(window.differing for window in scored)
         return dg.MaterializeResult(
             check_results=[
                 dg.AssetCheckResult(

@@ -22,7 +22,7 @@ SELECT
     (
         SELECT count(*)
         FROM scored_windows
-        WHERE EXISTS (
+        WHERE window_start > %(since)s - interval '5 minutes' AND EXISTS (
             SELECT FROM transactions
             WHERE source = 'feed' AND seen_at >= %(since)s
                 AND seen_at >= window_start AND seen_at < window_start + interval '5 minutes'
