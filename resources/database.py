@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 import dagster as dg
 from pydantic import Field
 
-from txwatch.store.database import Connection, connect
+from txwatch.store.database import Connection, process_pool
 
 
 class DatabaseResource(dg.ConfigurableResource):
@@ -14,5 +14,8 @@ class DatabaseResource(dg.ConfigurableResource):
     url: str = Field(repr=False, description="postgresql:// URL of the product's database.")
 
     def connect(self) -> AbstractContextManager[Connection]:
-        """One connection, closed at the end of the block. Raises psycopg.OperationalError when the server is away."""
-        return connect(self.url, application="txwatch dagster")
+        """One connection for the block, of those that the process keeps.
+
+        Raises psycopg.OperationalError when the server is away.
+        """
+        return process_pool(self.url, application="txwatch dagster").connection()

@@ -10,6 +10,7 @@ from resources.ingestion import IngestionResource
 from resources.model_registry import ModelRegistryResource
 from resources.telegram import TelegramResource
 from txwatch.settings import Settings
+from txwatch.store.database import connect
 
 SECRET_URL = "postgresql://somebody:sesame@127.0.0.1:1/nowhere"
 
@@ -18,7 +19,35 @@ def test_the_database_gives_connections_in_utc(database_url: str) -> None:
     with DatabaseResource(url=database_url).connect() as connection:
         assert connection.execute("SHOW TIME ZONE").fetchone() == ("UTC",)
         assert connection.autocommit
-    assert connection.closed
+
+
+def test_the_database_keeps_its_connections_and_leaves_them_as_they_were(database_url: str) -> None:
+    database = DatabaseResource(url=database_url)
+    with database.connect() as first:
+        first.execute("CREATE TEMPORARY TABLE left_behind (id int)")
+        first.execute("SELECT pg_advisory_lock(1), set_config('application_name', 'another', false)")
+    with database.connect() as second:
+        assert second is first
+        assert second.execute("SELECT to_regclass('left_behind')").fetchone() == (None,)
+        assert second.execute("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'").fetchone() is None
+        assert second.execute("SHOW application_name").fetchone() == ("txwatch dagster",)
+
+
+def test_a_statement_that_psycopg_prepares_by_itself_works_in_later_blocks(database_url: str) -> None:
+    database = DatabaseResource(url=database_url)
+    for n in range(20):
+        with database.connect() as connection:
+            assert connection.execute("SELECT %s::int", [n]).fetchone() == (n,)
+
+
+def test_a_connection_that_the_server_has_closed_is_not_given_out(database_url: str) -> None:
+    database = DatabaseResource(url=database_url)
+    with database.connect() as connection:
+        process = connection.info.backend_pid
+    with connect(database_url) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 10000)", [process])
+    with database.connect() as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
 def ingestion() -> IngestionResource:
