@@ -10,7 +10,6 @@ from blockchain_assets.alerts import alerts_asset
 from blockchain_assets.anomaly_model import anomaly_model_asset, training_job
 from blockchain_assets.blocks import blocks, recovery_job
 from blockchain_assets.champion_model import champion_model_asset
-from blockchain_assets.code_server import outlive_the_database
 from blockchain_assets.drift_report import drift_job, drift_report_asset
 from blockchain_assets.jobs import deliver_alerts_job, ingest_shift_job, raise_alerts_job, score_windows_job
 from blockchain_assets.maintenance import maintenance_job
@@ -128,5 +127,4 @@ def defs() -> dg.Definitions:
     """What Dagster loads: the settings are read now, not when this module is imported."""
     settings = Settings()
     configure_logging(settings, process="dagster", under="txwatch")
-    outlive_the_database()
     return build_defs(settings)

@@ -6,7 +6,7 @@ import threading
 import dagster as dg
 from dagster._grpc.server import DagsterApiServer
 
-from blockchain_assets.code_server import outlive_the_database
+from blockchain_assets.code_server import ForkedRuns, adapt
 
 
 def ended_process() -> multiprocessing.process.BaseProcess:
@@ -20,8 +20,8 @@ def test_dead_runs_are_looked_for_again_after_an_error(dagster_instance: dg.Dags
     @dg.job
     def long() -> None: ...
 
-    outlive_the_database()
-    outlive_the_database()
+    adapt(DagsterApiServer, ForkedRuns())
+    adapt(DagsterApiServer, ForkedRuns())
     run = dagster_instance.create_run_for_job(long, status=dg.DagsterRunStatus.STARTED)
     server = DagsterApiServer.__new__(DagsterApiServer)
     server._execution_lock = threading.Lock()
