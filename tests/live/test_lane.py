@@ -141,6 +141,23 @@ async def test_a_whale_is_landed_scored_and_told_of_at_once(
     assert deliveries == [("sent", True)]
 
 
+async def test_a_whale_is_told_of_by_the_rules_before_there_is_any_model(
+    database_url: str, tmp_path: Path, telegram: tuple[LocalTelegram, Chats]
+) -> None:
+    local, chats = telegram
+    feed = CapturedFeed(tmp_path, [numbered_utx(1), whale(2)])
+    async with (
+        feed.serve() as server,
+        running(database_url, server.stream_url, tmp_path / "spool", FakeRegistry("1"), chats),
+    ):
+        await eventually(lambda: rows(database_url, "SELECT 1 FROM ingest_lease"), "it has subscribed")
+        feed.play(2)
+        await eventually(lambda: local.received, "the message has arrived")
+    assert "rules only" in local.received[0].text
+    assert rows(database_url, "SELECT alert_key, model_version, late FROM alerts") == [(f"{2:064x}", None, False)]
+    assert rows(database_url, "SELECT 1 FROM transaction_scores") == []
+
+
 async def test_it_lands_from_the_first_second_and_follows_the_alias(database_url: str, tmp_path: Path) -> None:
     feed = CapturedFeed(tmp_path, [numbered_utx(n) for n in range(1, 5)])
     registry = FakeRegistry("1", "2")

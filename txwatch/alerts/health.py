@@ -17,6 +17,8 @@ WORKER_ABSENT = timedelta(seconds=90)
 FEED_SILENT = timedelta(seconds=90)
 """A dead connection is found after 30 s and made anew; at ordinary rates a longer silence is no chance."""
 LANDING_LAG = timedelta(seconds=5)
+LAG_TOLD_AFTER = timedelta(minutes=1)
+"""A worker that has just begun shares the machine with all else that begins, and may have a backlog to land."""
 WINDOW_UNSCORED = timedelta(minutes=15)
 DISK_FREE_SHARE = 0.05
 MAX_CAUSE = 500
@@ -31,7 +33,7 @@ class Health:
     last_seen_at: datetime | None
     """When the newest live transaction was seen."""
     landing_lag: timedelta | None
-    """99 % of the last minutes' live transactions were durable within this."""
+    """99 % of the last minute's live transactions were durable within this."""
     dead_letters: int
     """Deliveries that Telegram refused in the last hour."""
     dead_reason: str | None
@@ -55,7 +57,7 @@ def read_health(connection: Connection, home: Path, now: datetime) -> Health:
 
 def conditions(health: Health, now: datetime) -> list[Condition]:
     """What is wrong and what is well, from what was found."""
-    return [_worker(health.lease, now), _feed(health, now), _landing(health), _dead_letters(health), _disk(health)]
+    return [_worker(health.lease, now), _feed(health, now), _landing(health, now), _dead_letters(health), _disk(health)]
 
 
 def windows_condition(unscored: Iterable[str], now: datetime) -> Condition:
@@ -135,8 +137,9 @@ def _feed(health: Health, now: datetime) -> Condition:
     return Condition("feed_silent", State.well, "The feed is heard again")
 
 
-def _landing(health: Health) -> Condition:
-    if health.landing_lag is None:
+def _landing(health: Health, now: datetime) -> Condition:
+    begun = health.lease is not None and now - health.lease.acquired_at > LAG_TOLD_AFTER
+    if health.landing_lag is None or not begun:
         return Condition("landing_lag", State.unknown)
     if health.landing_lag > LANDING_LAG:
         seconds = health.landing_lag.total_seconds()

@@ -3,7 +3,7 @@ SELECT
     (
         SELECT percentile_cont(0.99) WITHIN GROUP (ORDER BY extract(epoch FROM landed_at - seen_at)::float8)
         FROM transactions
-        WHERE source = 'feed' AND seen_at > %(now)s - interval '5 minutes'
+        WHERE source = 'feed' AND seen_at > %(now)s - interval '1 minute'
     ),
     (
         SELECT count(*)

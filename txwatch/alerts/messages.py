@@ -55,7 +55,7 @@ def alert_message(
     origin = [
         Piece(f"{alert.alert_key[:8]}…{alert.alert_key[-4:]}", link=EXPLORER + alert.alert_key),
         Piece(f" · seen {_clock(alert.seen_at)} UTC, sent {_duration(sent_at - alert.seen_at)} later"),
-        Piece("" if alert.model_version is None else f" · model {alert.model_version}"),
+        Piece(" · rules only" if alert.model_version is None else f" · model {alert.model_version}"),
     ]
     news = [[Piece(clean(update), "b")] for update in updates]
     return to_html([_title(alert, *amount), *news, *_reasons(alert), *facts, origin])

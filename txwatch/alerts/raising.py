@@ -36,11 +36,14 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class ScoredTransaction:
-    """A score with what decides on its alert besides: how the transaction came, and which model scored it."""
+    """A score with what decides on its alert besides: how the transaction came, and which model scored it.
+
+    `model_version` is None for what rules found while there was no model.
+    """
 
     score: Score
     source: Source
-    model_version: str
+    model_version: str | None
 
 
 def raise_alerts(scored: Iterable[ScoredTransaction], now: datetime) -> list[Alert]:

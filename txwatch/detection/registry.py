@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from txwatch.detection.model import ContractMismatchError, Model, ModelCard
 from txwatch.errors import UserError
 from txwatch.settings import Settings
+from txwatch.store.database import process_pool
 from txwatch.store.urls import sqlalchemy_url, with_schema
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ CHALLENGER, CHAMPION = "challenger", "champion"
 TRUSTED_TYPES = ["numpy.dtype", "sklearn.tree._tree.Tree"]
 """What skops does not trust by itself and an Isolation Forest needs: arrays of numbers, and trees of them."""
 
+_PREPARING = 7_842_010  # any constant: the lock under which MLflow's tables are made
 _MODEL, _CARD, _REFERENCE = "model", "card.json", "reference.parquet"
 
 
@@ -50,12 +52,18 @@ class ModelRegistry:
 
     def prepare(self) -> None:
         """Make MLflow's tables and the experiment. Safe to repeat."""
-        if self._client().get_experiment_by_name(EXPERIMENT) is None:
-            local = self.tracking_uri.startswith("postgresql")
-            if local:
+        if not self.tracking_uri.startswith("postgresql"):
+            if self._client().get_experiment_by_name(EXPERIMENT) is None:
+                self._client().create_experiment(EXPERIMENT)
+            return
+        pool = process_pool(self.tracking_uri, application="txwatch registry")
+        with pool.connection() as connection, connection.transaction():
+            # Two processes at once would both try to create the tables.
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_PREPARING])
+            if self._client().get_experiment_by_name(EXPERIMENT) is None:
                 self.artifacts.mkdir(parents=True, exist_ok=True)
-            location = self.artifacts.resolve().as_uri() if local else None
-            self._client().create_experiment(EXPERIMENT, artifact_location=location)
+                location = self.artifacts.resolve().as_uri()
+                self._client().create_experiment(EXPERIMENT, artifact_location=location)
 
     def register(
         self,
@@ -173,6 +181,8 @@ class ModelRegistry:
         return None if version is None else self.load(version)
 
     def _aliased(self, alias: str) -> str | None:
+        if self.tracking_uri.startswith("postgresql"):
+            return _alias_in_tables(self.tracking_uri, alias)
         for model in self._client().search_registered_models(f"name = '{REGISTERED_MODEL}'"):
             version = model.aliases.get(alias)
             return None if version is None else str(version)
@@ -189,9 +199,25 @@ class ModelRegistry:
         return _client_of(self.tracking_uri)
 
 
+def _alias_in_tables(tracking_uri: str, alias: str) -> str | None:
+    """What an alias names, from MLflow's own tables.
+
+    The live lane asks four times a second, and mostly before there is any model: it needs neither MLflow's import for
+    that nor its sessions.
+    """
+    with process_pool(tracking_uri, application="txwatch registry").connection() as connection:
+        if connection.execute("SELECT to_regclass('registered_model_aliases')").fetchone() == (None,):
+            return None
+        row = connection.execute(
+            "SELECT version::text FROM registered_model_aliases WHERE name = %s AND alias = %s",
+            [REGISTERED_MODEL, alias],
+        ).fetchone()
+    return None if row is None else str(row[0])
+
+
 @lru_cache(maxsize=4)
 def _client_of(tracking_uri: str) -> "MlflowClient":
-    # The live lane asks four times a second; a new client takes as long as its question.
+    # A new client takes as long as its question.
     import mlflow
 
     return mlflow.MlflowClient(tracking_uri)

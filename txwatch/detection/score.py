@@ -1,5 +1,6 @@
 """The one scoring path: the live lane, sealed windows and backtests all call it, so that they cannot disagree."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,6 +35,17 @@ class Score:
     threshold: float
     is_anomaly: bool
     reasons: list[Reason]
+
+
+def find_by_rules(transactions: Sequence[Transaction], context: Context, detectors: Sequence[Detector]) -> list[Score]:
+    """What the detectors say of transactions of one window, for when there is no model: score and threshold are NaN."""
+    batch = TransactionBatch.of(transactions)
+    reasons = find_all(detectors, batch, transaction_features(batch, context))
+    return [
+        Score(tx.txid, tx.seen_at, math.nan, math.nan, alerting(found), found)
+        for row, tx in enumerate(transactions)
+        for found in [reasons.get(row, [])]
+    ]
 
 
 def score(

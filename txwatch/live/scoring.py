@@ -9,7 +9,7 @@ from txwatch.clock import Clock, utc_now
 from txwatch.detection.detectors import Detector
 from txwatch.detection.model import Model
 from txwatch.detection.recent_scores import read_recent_scores
-from txwatch.detection.score import score
+from txwatch.detection.score import find_by_rules, score
 from txwatch.detection.scoring import insert_scores
 from txwatch.features.live import LiveContext
 from txwatch.store.database import Connection
@@ -20,8 +20,8 @@ from txwatch.wire.transaction import Transaction
 class LiveScoring:
     """Called with each batch's new transactions (`txwatch.ingest.commit.Landed`).
 
-    Without a champion it does nothing: what was landed then is scored by the window lane. `raised` is called once a
-    batch with alerts is committed.
+    Without a champion the detectors alone raise alerts; the scores of what was landed then are written by the window
+    lane. `raised` is called once a batch with alerts is committed.
     """
 
     champion: Callable[[], Model | None]
@@ -34,15 +34,17 @@ class LiveScoring:
     def __call__(self, connection: Connection, transactions: Sequence[Transaction]) -> Callable[[], None] | None:
         """Write scores and alerts. Gives what is to be done once they are committed."""
         model = self.champion()
-        if model is None:
-            return None
+        version = None if model is None else model.version
         detectors = self.detectors(connection)
         alerts: list[Alert] = []
         for batch, context in self._context_on(connection).split(transactions):
-            recent = read_recent_scores(connection, model.version, context.network.as_of)
-            scores = score(batch, context, model, detectors, recent)
-            insert_scores(connection, scores, model.version, context.network.version, lane="live")
-            scored = (ScoredTransaction(one, tx.source, model.version) for one, tx in zip(scores, batch, strict=True))
+            if model is None:
+                scores = find_by_rules(batch, context, detectors)
+            else:
+                recent = read_recent_scores(connection, model.version, context.network.as_of)
+                scores = score(batch, context, model, detectors, recent)
+                insert_scores(connection, scores, model.version, context.network.version, lane="live")
+            scored = (ScoredTransaction(one, tx.source, version) for one, tx in zip(scores, batch, strict=True))
             alerts += raise_alerts(scored, self.clock())
         if alerts and insert_alerts(connection, alerts, self.chats):
             return self.raised
