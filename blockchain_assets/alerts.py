@@ -12,7 +12,7 @@ from txwatch.alerts.store import AlertCounts, count_alerts, raise_window_alerts
 from txwatch.clock import utc_now
 from txwatch.windows import window_key, window_range
 
-PATIENCE = timedelta(seconds=30)
+PATIENCE = timedelta(seconds=5)
 """What Telegram's limits hold up for longer is left to the delivery job, so that the next window need not wait."""
 
 

@@ -84,7 +84,7 @@ def anomaly_model_asset(alerts_per_hour: float, whale_btc: float) -> dg.AssetsDe
 
 training_job = dg.define_asset_job(
     "training",
-    selection=["anomaly_model"],
+    selection=["anomaly_model", "champion_model"],
     executor_def=dg.in_process_executor,
-    description="Trains a challenger on the trailing day. Its promotion is judged by champion_model.",
+    description="Trains a challenger on the trailing day, and judges whether it becomes champion.",
 )

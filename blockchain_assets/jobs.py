@@ -49,9 +49,10 @@ def ingest_shift_job() -> None:
 
 score_windows_job = dg.define_asset_job(
     "score_windows",
-    selection=["network_baseline", "address_activity", "transaction_features", "transaction_scores"],
+    selection=["network_baseline", "address_activity", "transaction_features", "transaction_scores", "alerts"],
     executor_def=dg.in_process_executor,
-    description="Everything that a sealed window goes through, in one process: baseline, activity, features, scores.",
+    description="Everything that a sealed window goes through, in one process: baseline, activity, features, scores and"
+    " alerts.",
 )
 
 raise_alerts_job = dg.define_asset_job(
@@ -59,7 +60,7 @@ raise_alerts_job = dg.define_asset_job(
     selection=["alerts"],
     executor_def=dg.in_process_executor,
     tags={"dagster/priority": DELIVERY_PRIORITY},
-    description="Raises the alerts of scored windows and delivers what waits.",
+    description="Raises the alerts of windows that were scored by hand or by a backfill, and delivers what waits.",
 )
 
 

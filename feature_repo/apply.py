@@ -1,7 +1,12 @@
 """`python -m feature_repo.apply` writes the catalogue into Feast's registry and makes its online tables."""
 
-from txwatch.features.catalogue import feature_store
+from typing import TYPE_CHECKING
+
+from txwatch.features.catalogue import FEATURE_SERVICE, feature_store
 from txwatch.settings import Settings
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
 
 
 def apply(database_url: str, redis_url: str | None = None) -> None:
@@ -9,6 +14,18 @@ def apply(database_url: str, redis_url: str | None = None) -> None:
     from feature_repo.feature_views import CATALOGUE
 
     with feature_store(database_url, redis_url) as store:
+        store.apply(CATALOGUE)
+
+
+def apply_if_missing(store: "FeatureStore") -> None:
+    """The same for a store that is open, unless its registry knows the feature service of today's contract."""
+    from feast.errors import FeatureServiceNotFoundException
+
+    try:
+        store.get_feature_service(FEATURE_SERVICE)
+    except FeatureServiceNotFoundException:
+        from feature_repo.feature_views import CATALOGUE
+
         store.apply(CATALOGUE)
 
 

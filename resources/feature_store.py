@@ -1,13 +1,14 @@
 """Feast: features for training, and what is served online."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import Field
 
+from feature_repo.apply import apply_if_missing
 from txwatch.features.catalogue import feature_store, training_features
 from txwatch.features.context import NetworkContext
 from txwatch.features.online import push_network_contexts
@@ -34,5 +35,8 @@ class FeatureStoreResource(dg.ConfigurableResource):
         with self._store() as store:
             push_network_contexts(store, contexts)
 
-    def _store(self) -> AbstractContextManager["FeatureStore"]:
-        return feature_store(self.database_url, self.redis_url, timedelta(days=self.retention_days))
+    @contextmanager
+    def _store(self) -> Iterator["FeatureStore"]:
+        with feature_store(self.database_url, self.redis_url, timedelta(days=self.retention_days)) as store:
+            apply_if_missing(store)
+            yield store

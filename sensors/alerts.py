@@ -1,37 +1,63 @@
-"""Asks for the runs that raise alerts from fresh scores, and for those that deliver what still waits."""
+"""Asks for the runs that raise alerts from scores that came alone, and for those that deliver what still waits."""
+
+from collections.abc import Sequence
 
 import dagster as dg
 
 from resources.database import DatabaseResource
 from resources.telegram import TelegramResource
-from sensors.events import drain
-from sensors.scoring import SCORED, range_requests
+from sensors.events import events_after
+from sensors.scoring import ALERTS, SCORED, range_requests
 from txwatch.alerts.waiting import delivery_needed
 from txwatch.clock import utc_now
 from txwatch.windows import parse_window_key
 
-ALERTS = dg.AssetKey("alerts")
 DELIVERY_BUCKET_SECONDS = 30
 
 
 @dg.sensor(
     job_name="raise_alerts",
-    minimum_interval_seconds=1,
+    minimum_interval_seconds=15,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Drains fresh transaction_scores and asks for one run for each contiguous range of windows, which"
-    " raises their alerts and delivers them. The cursor is the last event drained.",
+    description="Drains fresh transaction_scores whose run raised no alerts itself (a backfill, a choice by hand, a run"
+    " that failed in between) and asks for one run for each contiguous range of windows, which does. The cursor is the"
+    " last event drained.",
 )
 def alert_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    scored, cursor = drain(context.instance, SCORED, int(context.cursor or 0))
-    if not scored:
-        return dg.SkipReason("No window was scored since the last tick.")
-    requests = range_requests(map(parse_window_key, scored), [ALERTS])
+    before = int(context.cursor or 0)
+    windows, cursor = scored_without_alerts(context.instance, events_after(context.instance, SCORED, before), before)
+    if not windows:
+        context.update_cursor(str(cursor))
+        return dg.SkipReason("No window was scored since the last tick whose run raises no alerts.")
+    requests = range_requests(map(parse_window_key, windows), [ALERTS])
     return dg.SensorResult(run_requests=requests, cursor=str(cursor))
+
+
+def scored_without_alerts(
+    instance: dg.DagsterInstance, scored: Sequence[dg.EventLogRecord], cursor: int
+) -> tuple[list[str], int]:
+    """The windows, by key, whose alerts nobody has raised, and the storage id up to which that is decided.
+
+    What a run has scored that is still to raise alerts is not decided yet.
+    """
+    windows: list[str] = []
+    runs: dict[str, dg.DagsterRun | None] = {}
+    for record in scored:
+        if record.run_id not in runs:
+            runs[record.run_id] = instance.get_run_by_id(record.run_id)
+        run = runs[record.run_id]
+        raises = run is not None and ALERTS in (run.asset_selection or ())
+        if run is not None and raises and not run.is_finished:
+            break
+        if record.partition_key is not None and not (run is not None and raises and run.is_success):
+            windows.append(record.partition_key)
+        cursor = record.storage_id
+    return windows, cursor
 
 
 @dg.sensor(
     job_name="deliver_alerts",
-    minimum_interval_seconds=5,
+    minimum_interval_seconds=15,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Asks for a delivery run when alerts still wait that may be sent now.",
 )

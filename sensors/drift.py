@@ -26,7 +26,7 @@ class Cursor(msgspec.Struct):
 
 @dg.sensor(
     job_name="training",
-    minimum_interval_seconds=30,
+    minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=f"Asks for a new challenger when {PERSISTS} reports in a row found drift since the last promotion, at"
     f" most once in {COOLDOWN / timedelta(hours=1):g} hours.",

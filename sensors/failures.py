@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 @dg.run_failure_sensor(
-    minimum_interval_seconds=1,
+    minimum_interval_seconds=15,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Alerts of failed runs with their cause, once for a job until a run of it succeeds again. One that is"
     " launched again is only logged.",

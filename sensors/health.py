@@ -29,7 +29,7 @@ def health_sensor(home: Path, clock: Clock = utc_now) -> dg.SensorDefinition:
 
     @dg.sensor(
         name="health_sensor",
-        minimum_interval_seconds=15,
+        minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Alerts when the feed is silent or nobody follows it, when landing lags, windows stay without"
         " scores, drift persists, Telegram refuses alerts or the disk is nearly full; and when each is over. Requests"

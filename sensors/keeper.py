@@ -6,12 +6,15 @@ import dagster as dg
 import msgspec
 
 from resources.database import DatabaseResource
+from sensors.events import NOT_FINISHED
 from txwatch.clock import utc_now
 from txwatch.ingest.keeping import shift_needed
 from txwatch.store.lease import read_lease
 
 ASK_AGAIN = timedelta(seconds=30)
 """Of a shift that was asked for nothing is seen before its run has started and taken the lease."""
+STARTS_WITHIN = timedelta(minutes=3)
+"""On a machine that is busy or slow. A run that has not taken the lease by then has died or hangs."""
 
 
 class Asked(msgspec.Struct):
@@ -37,8 +40,10 @@ def keeper_sensor(context: dg.SensorEvaluationContext, database: DatabaseResourc
         return dg.SkipReason("The feed is being followed.")
     epoch = lease.epoch if lease else 0
     asked = msgspec.json.decode(context.cursor, type=Asked) if context.cursor else None
-    if asked is not None and asked.epoch == epoch and now - asked.at < ASK_AGAIN:
-        return dg.SkipReason(f"A shift was asked for {(now - asked.at).total_seconds():.0f} s ago: {need}.")
+    if asked is not None and asked.epoch == epoch:
+        patience = STARTS_WITHIN if _is_starting(context.instance, asked.at) else ASK_AGAIN
+        if now - asked.at < patience:
+            return dg.SkipReason(f"A shift was asked for {(now - asked.at).total_seconds():.0f} s ago: {need}.")
     context.log.info(f"Asking for a shift: {need}.")
     # The key tells a tick that is repeated after a crash from one that asks again.
     run_key = f"shift-{epoch + 1}-{int(now.timestamp())}"
@@ -46,3 +51,9 @@ def keeper_sensor(context: dg.SensorEvaluationContext, database: DatabaseResourc
         run_requests=[dg.RunRequest(run_key=run_key, tags={"txwatch/reason": need})],
         cursor=msgspec.json.encode(Asked(epoch, now)).decode(),
     )
+
+
+def _is_starting(instance: dg.DagsterInstance, since: datetime) -> bool:
+    """Whether a shift that was asked for since then is on its way."""
+    filters = dg.RunsFilter(job_name="ingest_shift", statuses=NOT_FINISHED, created_after=since - ASK_AGAIN)
+    return instance.get_runs_count(filters) > 0

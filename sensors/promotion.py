@@ -6,7 +6,7 @@ import dagster as dg
 promotion_sensor = dg.AutomationConditionSensorDefinition(
     "promotion_sensor",
     target=dg.AssetSelection.assets("champion_model", "drift_report"),
-    minimum_interval_seconds=1,
+    minimum_interval_seconds=15,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Materializes champion_model whenever anomaly_model has a new version, and drift_report after it.",
 )

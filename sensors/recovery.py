@@ -36,7 +36,7 @@ def reading_needed(unfetched: Sequence[str], gaps: Sequence[Gap], now: datetime)
 
 @dg.sensor(
     job_name="recovery",
-    minimum_interval_seconds=1,
+    minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Asks for a reading of the chain when a block was announced, or when a gap of the feed waits for the"
     " blocks that close it.",

@@ -1,8 +1,8 @@
 """Asks for the runs that turn sealed windows into scores.
 
 Each window of `transactions` that is sealed (or recovered, or materialized by hand) goes through baseline, activity,
-features and scores in one run. Before there is a champion the scores are left out: those windows wait in the cursor,
-and are scored once a model was promoted.
+features, scores and alerts in one run. Before there is a champion scores and alerts are left out: those windows wait in
+the cursor, and are scored once a model was promoted.
 """
 
 from collections.abc import Collection, Iterable
@@ -18,6 +18,7 @@ SEALED = dg.AssetKey("transactions")
 CHAMPION = dg.AssetKey("champion_model")
 FEATURED = dg.AssetKey("transaction_features")
 SCORED = dg.AssetKey("transaction_scores")
+ALERTS = dg.AssetKey("alerts")
 BEFORE_SCORES = [dg.AssetKey("network_baseline"), dg.AssetKey("address_activity"), FEATURED]
 WINDOWS_PER_RUN = 288
 
@@ -37,7 +38,7 @@ class Cursor(msgspec.Struct):
     minimum_interval_seconds=1,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Drains sealed windows and asks for one run for each contiguous range of them: baseline, activity,"
-    " features and scores. Windows that were sealed before there was a champion are scored once there is one.",
+    " features, scores and alerts. Windows that were sealed before there was a champion are scored once there is one.",
 )
 def scoring_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     cursor = msgspec.json.decode(context.cursor, type=Cursor) if context.cursor else Cursor()
@@ -49,7 +50,7 @@ def scoring_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.
     else:
         featured = context.instance.get_materialized_partitions(FEATURED) if cursor.unscored else set()
         ready, cursor.unscored = split_ready(cursor.unscored, featured)
-        requests = range_requests(sealed, [*BEFORE_SCORES, SCORED]) + range_requests(ready, [SCORED])
+        requests = range_requests(sealed, [*BEFORE_SCORES, SCORED, ALERTS]) + range_requests(ready, [SCORED, ALERTS])
     if not requests:
         return dg.SkipReason("No window was sealed since the last tick.")
     return dg.SensorResult(run_requests=requests, cursor=msgspec.json.encode(cursor).decode())

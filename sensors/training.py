@@ -5,7 +5,7 @@ from datetime import timedelta
 import dagster as dg
 
 from resources.database import DatabaseResource
-from sensors.events import was_materialized
+from sensors.events import NOT_FINISHED, was_materialized
 from sensors.scoring import CHAMPION, FEATURED, SEALED
 from txwatch.clock import utc_now
 from txwatch.detection.training import MIN_ROWS
@@ -26,6 +26,8 @@ def first_training_sensor(
 ) -> dg.SensorResult | dg.SkipReason:
     if was_materialized(context.instance, CHAMPION):
         return dg.SkipReason("There is a model; the daily schedule trains the next one.")
+    if context.instance.get_runs_count(dg.RunsFilter(job_name="training", statuses=NOT_FINISHED)):
+        return dg.SkipReason("The first model is being trained.")
     # The event comes when a run is done: rows alone would show the first windows of a long history.
     if not was_materialized(context.instance, FEATURED):
         return dg.SkipReason("No window has features yet.")
