@@ -87,7 +87,11 @@ def bot() -> None:
 
 
 @app.command()
-def ingest() -> None:
+def ingest(
+    until_relieved: Annotated[
+        bool, typer.Option(help="Only until a shift takes over, which Dagster is asked for at once.")
+    ] = False,
+) -> None:
     """Follow the feed in the foreground, landing, scoring and alerting, until Ctrl-C."""
     from txwatch.live.lane import live_lane, run_until_signalled
     from txwatch.logs import configure_logging
@@ -95,7 +99,7 @@ def ingest() -> None:
     settings = Settings()
     configure_logging(settings, process="worker")
     holder = f"{socket.gethostname()} process {os.getpid()}"
-    shift = run_until_signalled(live_lane(settings, holder))
+    shift = run_until_signalled(live_lane(settings, holder, relieved=until_relieved))
     console.print(f"Landed {shift.landed} transactions; {shift.reason}.")
 
 

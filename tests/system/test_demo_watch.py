@@ -1,6 +1,7 @@
 """What a demo prints while it runs, and the line of JSON at its end, are those of its database."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -16,16 +17,18 @@ from txwatch.clock import utc_now
 from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score
 from txwatch.detection.scoring import insert_scores
+from txwatch.settings import Settings
 from txwatch.simulator.telegram import LocalTelegram
 from txwatch.simulator.telegram_server import TelegramServer
 from txwatch.store.database import connect
 from txwatch.store.drift_reports import record_drift_report
 from txwatch.store.landing import land_transactions
 from txwatch.system import watch
-from txwatch.system.watch import DemoWatch
+from txwatch.system.watch import Watch
 from txwatch.windows import window_start
 
 COUNTS = {"transactions": 73, "transaction_scores": 72}
+BEGAN = utc_now()
 FEE = Reason("fee_accident", "fee of 7.00 BTC")
 
 
@@ -55,6 +58,7 @@ def web_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with HTTPServer(("127.0.0.1", 0), WebServer) as server:
         monkeypatch.setattr(watch, "DAGSTER_PORT", server.server_port)
         monkeypatch.setattr(watch, "POLL_SECONDS", 0.01)
+        monkeypatch.setattr(watch, "STATUS_EVERY_SECONDS", 0.0)
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
         yield
@@ -104,11 +108,12 @@ def go_through_every_stage(url: str, telegram: TelegramServer) -> None:
 def test_it_says_what_was_found_and_ends_some_time_after_the_first_live_transaction(
     url: str, telegram: TelegramServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    watching = DemoWatch(url, 0.0, telegram.url)
+    watching = Watch(Settings(), url, seconds=0.0, local_telegram=telegram.url, began_at=BEGAN)
     go_through_every_stage(url, telegram)
     watching(threading.Event())
     said = capsys.readouterr().err
-    assert "First live transaction 0 s after the start." in said
+    assert re.search(r"First live transaction \d+ s after the start\.", said)
+    assert re.search(r"First alert \d+ s after the start\.", said)
     assert f"{7:064x}"[:16] + "… 0.710  fee of 7.00 BTC" in said
     assert "Telegram · chat 1" in said
     assert "live 1" in said
@@ -118,11 +123,13 @@ def test_it_says_what_was_found_and_ends_some_time_after_the_first_live_transact
     assert (result["transactions"], result["anomalies"], result["model_version"]) == (1, 1, "4")
     assert (result["alerts_sent"], result["alerts_pending"], result["drift_share"]) == (1, 0, 0.25)
     assert watching.every_stage_worked(result)
+    assert 0 <= result["first_live_s"] <= result["first_alert_s"]
+    assert result["first_model_s"] is None
 
 
 @pytest.mark.parametrize("stage", ["windows_sealed", "windows_scored", "live_windows_scored", "alerts_sent"])
 def test_a_stage_that_did_nothing_is_a_failure(url: str, telegram: TelegramServer, stage: str) -> None:
-    watching = DemoWatch(url, 0.0)
+    watching = Watch(Settings(), url, seconds=0.0, began_at=BEGAN)
     go_through_every_stage(url, telegram)
     watching(threading.Event())
     assert watching.every_stage_worked(watching.result())
@@ -132,7 +139,7 @@ def test_a_stage_that_did_nothing_is_a_failure(url: str, telegram: TelegramServe
 def test_without_live_traffic_it_ends_with_the_processes_and_is_a_failure(url: str) -> None:
     ended = threading.Event()
     ended.set()
-    watching = DemoWatch(url, 0.0)
+    watching = Watch(Settings(), url, seconds=0.0, began_at=BEGAN)
     watching(ended)
     result = watching.result()
     assert (result["transactions"], result["drift_share"]) == (0, None)

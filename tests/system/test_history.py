@@ -2,16 +2,18 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import HISTORY_START
+from tests.waiting import wait_until
 from txwatch.settings import Settings
 from txwatch.simulator.traffic import Simulator
 from txwatch.store.database import connect
 from txwatch.store.reading import read_transactions
-from txwatch.system.demo import LIVE_WITHIN, DemoHistory
-from txwatch.system.history import land_history
+from txwatch.system.demo import HISTORY, history_start
+from txwatch.system.history import SimulatedHistory, land_history
 from txwatch.windows import WINDOW, window_start
 
 
@@ -38,45 +40,51 @@ def test_a_second_call_goes_on_where_the_first_ended(database_url: str) -> None:
     assert in_two == sum(1 for _ in simulator().until(end))
 
 
-@pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A home of its own."""
-    monkeypatch.setenv("TXWATCH_HOME", str(tmp_path / "home"))
-    return Settings()
+def history(database_url: str, folder: Path) -> SimulatedHistory:
+    return SimulatedHistory(database_url, "2024-03", HISTORY_START, 2 * WINDOW, folder / "landed")
 
 
-def test_a_demo_lands_its_hours_up_to_now_and_a_second_one_goes_on_with_them(
-    database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_demo_lands_what_was_before_the_window_of_the_first_live_transaction(
+    database_url: str, tmp_path: Path
 ) -> None:
-    now = HISTORY_START + timedelta(days=1, minutes=3)
-    monkeypatch.setattr("txwatch.system.demo.utc_now", lambda: now)
-    monkeypatch.setattr("txwatch.system.demo.HISTORY", 4 * WINDOW)  # six hours take half a minute
     with connect(database_url) as connection:
         connection.execute("TRUNCATE transactions")
-    history = DemoHistory(settings, database_url, "2024-03")
-    assert history.start == window_start(now + LIVE_WITHIN) - 4 * WINDOW
-    history.land()
-    first = extent(database_url)
-    assert first[0] > 4_000
-    assert history.start <= first[1] < history.start + timedelta(seconds=10)
-    assert first[2] < window_start(now + LIVE_WITHIN) <= first[2] + timedelta(seconds=10)
+    landing = history(database_url, tmp_path)
+    with landing.landing():
+        assert not (tmp_path / "landed").exists(), "it waits for the feed"
+        landing.land_until(HISTORY_START + 2.5 * WINDOW)
+        wait_until((tmp_path / "landed").exists, "the history is landed")
+    count, first, last = extent(database_url)
+    assert count == landing.landed
+    assert abs(landing.landed - landing.expected) < 0.2 * landing.expected
+    assert HISTORY_START <= first < HISTORY_START + timedelta(seconds=10)
+    assert HISTORY_START + 2 * WINDOW - timedelta(seconds=10) < last < HISTORY_START + 2 * WINDOW
 
-    # While the libraries were prepared a window's end has come: the history reaches up to it.
-    now += WINDOW
-    history.land()
-    second = extent(database_url)
-    assert second[0] > first[0]
-    assert second[2] < window_start(now + LIVE_WITHIN) <= second[2] + timedelta(seconds=10)
+    again = history(database_url, tmp_path)
+    assert not (tmp_path / "landed").exists()
+    with again.landing():
+        again.land_until(HISTORY_START + timedelta(hours=5))
+        wait_until((tmp_path / "landed").exists, "a second demo goes on with what is there")
+    assert extent(database_url) == (count, first, last)
 
+
+def test_the_end_of_a_demo_ends_the_landing(database_url: str, tmp_path: Path) -> None:
+    with history(database_url, tmp_path).landing():
+        pass
+    assert not (tmp_path / "landed").exists()
+
+
+def test_where_a_demo_begins_does_not_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TXWATCH_HOME", str(tmp_path / "home"))
+    now = HISTORY_START + timedelta(days=1, minutes=3)
+    monkeypatch.setattr("txwatch.system.demo.utc_now", lambda: now)
+    start = history_start(Settings())
+    assert start == window_start(now) - HISTORY
     now += timedelta(hours=1)
-    again = DemoHistory(settings, database_url, "2024-03")
-    assert again.start == history.start, "partitions must not move"
-    again.land()
-    assert extent(database_url) == second
-    assert "Going on with the data that is there." in capsys.readouterr().err
+    assert history_start(Settings()) == start
 
 
-def extent(database_url: str) -> tuple[object, ...]:
+def extent(database_url: str) -> tuple[Any, ...]:
     with connect(database_url) as connection:
         row = connection.execute("SELECT count(*), min(seen_at), max(seen_at) FROM transactions").fetchone()
     return row or ()

@@ -63,6 +63,8 @@ class Shift:
 class IngestWorker:
     """One ingest worker. `duration` bounds its shift; None runs until it is stopped.
 
+    One that is `relieved` lands until another takes the lease, and says in the lease that it waits for that.
+
     `spool` is the folder for batches that wait for the database; workers of one machine share it. `landed` is called
     with the new transactions of each batch, in the database transaction that lands them.
     """
@@ -72,6 +74,7 @@ class IngestWorker:
     holder: str
     spool: Path
     duration: timedelta | None = None
+    relieved: bool = False
     landed: Landed | None = None
     spool_bytes: int = MAX_BYTES
     silence_seconds: float = SILENCE_SECONDS
@@ -194,6 +197,8 @@ class IngestWorker:
         now = self.clock()
         hearing_since = self._hearing_since or now
         expires_at = None if self.duration is None else now + self.duration
+        if self.relieved:
+            expires_at = now
         with connection.transaction():
             before = read_lease(connection)
             epoch = take_lease(connection, self.holder, now, expires_at)

@@ -32,6 +32,7 @@ class LiveLane:
         whale_btc: float,
         chats: Chats,
         duration: timedelta | None = None,
+        relieved: bool = False,
     ) -> None:
         self.champion = Champion(registry)
         self._delivery = Delivery(lambda: chats.dispatcher(database_url)) if chats.ids else None
@@ -42,7 +43,7 @@ class LiveLane:
             self._delivery.wake if self._delivery else lambda: None,
         )
         self.worker = IngestWorker(
-            database_url, stream_url, holder, spool, duration, landed=scoring, spool_bytes=spool_bytes
+            database_url, stream_url, holder, spool, duration, relieved, landed=scoring, spool_bytes=spool_bytes
         )
 
     async def run(self, stop: asyncio.Event) -> Shift:
@@ -58,8 +59,11 @@ class LiveLane:
                 await asyncio.to_thread(self._delivery.stop, STOP_SECONDS)
 
 
-def live_lane(settings: Settings, holder: str) -> LiveLane:
-    """The live lane that the settings describe, without an end. Raises MissingSettingError without a database."""
+def live_lane(settings: Settings, holder: str, *, relieved: bool = False) -> LiveLane:
+    """The live lane that the settings describe, without an end, or `relieved` until another worker takes over.
+
+    Raises MissingSettingError without a database.
+    """
     database_url = settings.require_database_url()
     return LiveLane(
         database_url=database_url,
@@ -70,6 +74,7 @@ def live_lane(settings: Settings, holder: str) -> LiveLane:
         registry=ModelRegistry.of(settings.home, database_url, settings.mlflow_tracking_uri),
         whale_btc=settings.whale_btc,
         chats=Chats.of(settings),
+        relieved=relieved,
     )
 
 

@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
-
 from txwatch.settings import Settings
 from txwatch.store.cluster import embedded_postgres, embedded_postgres_shared
 from txwatch.system.environment import (
@@ -18,11 +16,16 @@ from txwatch.system.environment import (
     system_environment,
 )
 from txwatch.system.ports import require_free
-from txwatch.system.prepare import Preparation, prepare_database
-from txwatch.system.processes import bot_process, dagster_processes, pages_processes, supervise
-
-console = Console(stderr=True, highlight=False)
-"""For people. Standard output is kept for results."""
+from txwatch.system.prepare import prepare_database
+from txwatch.system.processes import (
+    beside,
+    bot_process,
+    dagster_processes,
+    first_worker_process,
+    pages_processes,
+    supervise,
+)
+from txwatch.system.watch import Watch, console
 
 
 @contextmanager
@@ -49,23 +52,19 @@ def launch(
     settings: Settings,
     database_url: str,
     *,
-    before: Callable[[], None] = lambda: None,
-    then: Callable[[], None] = lambda: None,
     extra: Mapping[str, list[str]] | None = None,
+    sensors_after: Path | None = None,
     watch: Callable[[threading.Event], None],
     **environment_settings: str,
 ) -> int:
-    """Prepare, then run Dagster and the `extra` processes until `watch` returns or a signal arrives.
+    """Run a worker, the `extra` processes, Dagster and the pages until `watch` returns or a signal arrives.
 
-    `before` runs beside the preparation of the libraries, `then` after it. Returns the exit status.
+    The worker is first: it follows the feed within seconds, and Dagster takes over from it once it is there. Dagster's
+    sensors begin once the file `sensors_after` is there, if one is named. Returns the exit status.
     """
     environment = system_environment(settings.home, database_url, **environment_settings)
     logs = Path(environment["TXWATCH_HOME"]) / "logs"
     prepare_database(settings.home, database_url)
-    preparation = Preparation(environment, logs)
-    before()
-    preparation.wait()
-    then()
     pages = pages_processes(mlflow=settings.mlflow_tracking_uri is None)
     console.print(
         f"Dashboard: http://127.0.0.1:{DASHBOARD_PORT}   Dagster: http://127.0.0.1:{DAGSTER_PORT}"
@@ -73,7 +72,9 @@ def launch(
         f"   logs: {settings.home / 'logs'}",
         soft_wrap=True,
     )
-    return supervise({**dict(extra or {}), **dagster_processes(), **pages}, environment, logs, watch)
+    commands = {**dict(extra or {}), **dagster_processes(daemon_after=sensors_after), **pages}
+    with beside(first_worker_process(), environment, logs / "worker.log"):
+        return supervise(commands, environment, logs, watch)
 
 
 def run_live(settings: Settings) -> int:
@@ -82,8 +83,4 @@ def run_live(settings: Settings) -> int:
     with database(settings) as url:
         console.print(f"Watching {settings.stream_url}. Ctrl-C ends.")
         extra = {"bot": bot_process()} if settings.telegram_chats else {}
-        return launch(settings, url, extra=extra, watch=_until_ended)
-
-
-def _until_ended(ended: threading.Event) -> None:
-    ended.wait()
+        return launch(settings, url, extra=extra, watch=Watch(settings, url))

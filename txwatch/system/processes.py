@@ -2,10 +2,11 @@
 
 import os
 import shlex
+import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -18,25 +19,25 @@ STOP_GRACE_SECONDS = 20
 SIGNALLED = {130, 143}
 
 
-def dagster_processes(code_port: int = CODE_PORT) -> dict[str, list[str]]:
-    """The commands of Dagster's processes by name: one code server, the web UI, and the daemon."""
+UI_NICENESS = 5
+PAGES_NICENESS = 10
+"""By how much the priority of what people look at is lowered: an alert must not wait for a page."""
+
+
+def dagster_processes(code_port: int = CODE_PORT, daemon_after: Path | None = None) -> dict[str, list[str]]:
+    """The commands of Dagster's processes by name: one code server, the web UI, and the daemon.
+
+    The code server makes Dagster's tables first; the others wait for it. The daemon, which runs the sensors, waits
+    until the file `daemon_after` is there as well, if one is named.
+    """
     workspace = str(project_file("workspace.yaml"))
+    port = ["-h", "127.0.0.1", "-p"]
+    ui = [*_module("dagster_webserver"), *port, str(DAGSTER_PORT), "-w", workspace]
+    after = [] if daemon_after is None else [f"--after-file={daemon_after}"]
     return {
-        "code": [
-            *_module("dagster"),
-            "api",
-            "grpc",
-            "-m",
-            "blockchain_assets.definitions",
-            "-h",
-            "127.0.0.1",
-            "-p",
-            str(code_port),
-            "--location-name",
-            "txwatch",
-        ],
-        "ui": [*_module("dagster_webserver"), "-h", "127.0.0.1", "-p", str(DAGSTER_PORT), "-w", workspace],
-        "daemon": [*_module("dagster._daemon"), "run", "-w", workspace],
+        "code": [*_module("blockchain_assets.code_server"), "--prepare", *port, str(code_port)],
+        "daemon": _begin(f"--after-port={code_port}", *after, *_module("dagster._daemon"), "run", "-w", workspace),
+        "ui": _begin(f"--after-port={code_port}", f"--nice={UI_NICENESS}", *ui),
     }
 
 
@@ -49,7 +50,12 @@ def pages_processes(*, mlflow: bool) -> dict[str, list[str]]:
     if mlflow:
         # The database is in the environment: a command line can be read by everybody on the machine.
         commands["mlflow"] = [*_module("mlflow"), "server", "--host=127.0.0.1", f"--port={MLFLOW_PORT}", "--workers=1"]
-    return commands
+    return {name: _begin(f"--nice={PAGES_NICENESS}", *command) for name, command in commands.items()}
+
+
+def first_worker_process() -> list[str]:
+    """The command of the worker that follows the feed until Dagster has a shift for it."""
+    return [*_module("txwatch"), "ingest", "--until-relieved"]
 
 
 def feed_process(port: int, options: Mapping[str, object]) -> list[str]:
@@ -68,8 +74,31 @@ def bot_process() -> list[str]:
     return [*_module("txwatch"), "bot"]
 
 
+def _begin(*arguments: str) -> list[str]:
+    return [*_module("txwatch.system.begin"), *arguments]
+
+
 def _module(name: str) -> list[str]:
     return [sys.executable, "-m", name]
+
+
+@contextmanager
+def beside(command: list[str], environment: Mapping[str, str], log: Path) -> Iterator[None]:
+    """Run a command for the block that may end before it, in a session of its own. Its output goes to `log`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own commands
+            command, env=dict(environment), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def supervise(

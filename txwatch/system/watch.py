@@ -1,22 +1,34 @@
-"""Watches a running demo: prints what is found unusual, shows a live status, and counts what the stages did."""
+"""What a person sees on the terminal while the system runs: how far it has come, and what is found unusual.
+
+Belongs here: looking and showing. It reads the database, and starts and changes nothing.
+"""
 
 import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
 import httpx
-from rich.live import Live
-from rich.table import Table
+import psutil
+import psycopg
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from txwatch.alerts.waiting import read_delivery_levels
 from txwatch.clock import utc_now
+from txwatch.detection.registry import ModelRegistry
+from txwatch.detection.training import MIN_ROWS
 from txwatch.queries.drift import list_drift
-from txwatch.queries.status import Status, read_status
+from txwatch.queries.status import read_status
+from txwatch.settings import Settings
 from txwatch.simulator.telegram_phone import LocalPhone
 from txwatch.store.database import Connection, connect
 from txwatch.store.sql import statement
 from txwatch.system.environment import DAGSTER_PORT
-from txwatch.system.launch import console
+from txwatch.system.history import SimulatedHistory
 
 POLL_SECONDS = 1.0
 STATUS_EVERY_SECONDS = 30.0
@@ -28,34 +40,65 @@ query ($keys: [AssetKeyInput!]) {
 }
 """
 
+console = Console(stderr=True, highlight=False)
+"""For people. Standard output is kept for results."""
 
-class DemoWatch:
-    """A callable for the supervisor: returns `seconds` after the first live transaction, or when all has ended."""
 
-    def __init__(self, database_url: str, seconds: float | None, local_telegram: str | None = None) -> None:
+@dataclass
+class Milestones:
+    """Seconds after the start of the command, None for what has not come yet."""
+
+    first_live_s: float | None = None
+    first_alert_s: float | None = None
+    first_model_s: float | None = None
+
+
+class Watch:
+    """A callable for the supervisor: shows, and returns `seconds` after the first live transaction, or at the end.
+
+    `history` is landed meanwhile, if there is one to land. The start is that of this process, if none is given.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        database_url: str,
+        *,
+        seconds: float | None = None,
+        local_telegram: str | None = None,
+        history: SimulatedHistory | None = None,
+        began_at: datetime | None = None,
+    ) -> None:
+        self.milestones = Milestones()
         self._database_url = database_url
+        self._registry = ModelRegistry.of(settings.home, database_url, settings.mlflow_tracking_uri)
         self._phone = local_telegram and LocalPhone(local_telegram)
         self._seconds = seconds
-        self._began_at = utc_now()
-        self._began = monotonic()
+        self._history = history
+        self._began_at = began_at or datetime.fromtimestamp(psutil.Process().create_time(), UTC)
         self._first_live: float | None = None
         self._windows = {"transactions": 0, "transaction_scores": 0}
         self._found_through = self._began_at
 
     def __call__(self, ended: threading.Event) -> None:
         """Watch until the time is over. A database that is away for a moment is asked again."""
-        next_line = monotonic()
-        with connect(self._database_url, application="txwatch demo") as connection, self._status_line() as live:
-            while not (ended.wait(POLL_SECONDS) or self._is_over()):
-                self._note_first_live(connection)
-                self._print_found(connection)
-                if self._phone:
-                    for message in self._phone.new():
-                        console.print(message)
-                if console.is_terminal or monotonic() >= next_line:
-                    next_line = monotonic() + STATUS_EVERY_SECONDS
-                    self._show(live, read_status(connection, utc_now(), self._began_at))
-            self._windows |= materialized_windows(list(self._windows))
+        next_line = monotonic() + STATUS_EVERY_SECONDS
+        with self._landing_of_history(), self._bars() as bars:
+            while not ended.wait(POLL_SECONDS) and not self._is_over():
+                try:
+                    with connect(self._database_url, application="txwatch watch") as connection:
+                        while not self._is_over():
+                            self._look(connection)
+                            bars.show(connection)
+                            if not console.is_terminal and monotonic() >= next_line:
+                                next_line = monotonic() + STATUS_EVERY_SECONDS
+                                console.print(self._line(connection), soft_wrap=True)
+                            if ended.wait(POLL_SECONDS):
+                                return
+                except psycopg.OperationalError:
+                    continue
+            if self._seconds is not None and not ended.is_set():
+                self._windows |= materialized_windows(list(self._windows))
 
     def result(self) -> dict[str, Any]:
         """What the run came to, once all processes have ended."""
@@ -76,6 +119,9 @@ class DemoWatch:
             "alert_latency_ms": {"p50": delivery.latency_ms_p50, "p99": delivery.latency_ms_p99},
             "model_version": status.model_version,
             "drift_share": drift[0].share if drift else None,
+            "first_live_s": self.milestones.first_live_s,
+            "first_alert_s": self.milestones.first_alert_s,
+            "first_model_s": self.milestones.first_model_s,
         }
 
     def every_stage_worked(self, result: dict[str, Any]) -> bool:
@@ -84,6 +130,9 @@ class DemoWatch:
         worked = self._first_live is not None and all(result[stage] > 0 for stage in stages)
         return worked and result["drift_share"] is not None
 
+    def _landing_of_history(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._history is None else self._history.landing()
+
     def _is_over(self) -> bool:
         return (
             self._seconds is not None
@@ -91,15 +140,38 @@ class DemoWatch:
             and monotonic() - self._first_live >= self._seconds
         )
 
-    def _note_first_live(self, connection: Connection) -> None:
-        if (
-            self._first_live is None
-            and connection.execute(
-                "SELECT 1 FROM transactions WHERE source = 'feed' AND seen_at >= %s LIMIT 1", [self._began_at]
+    def _look(self, connection: Connection) -> None:
+        self._note_milestones(connection)
+        self._print_found(connection)
+        if self._phone:
+            for message in self._phone.new():
+                console.print(message)
+
+    def _note_milestones(self, connection: Connection) -> None:
+        reached = self.milestones
+        if reached.first_live_s is None:
+            row = connection.execute(
+                "SELECT seen_at, landed_at FROM transactions WHERE source = 'feed' AND seen_at >= %s"
+                " ORDER BY seen_at LIMIT 1",
+                [self._began_at],
             ).fetchone()
-        ):
-            self._first_live = monotonic()
-            console.print(f"First live transaction {monotonic() - self._began:.0f} s after the start.")
+            if row is not None:
+                self._first_live = monotonic()
+                reached.first_live_s = self._since_the_start(row[1])
+                console.print(f"First live transaction {reached.first_live_s:.0f} s after the start.")
+                if self._history is not None:
+                    self._history.land_until(row[0])
+        if reached.first_alert_s is None:
+            row = connection.execute(statement(__file__, "first_alert"), {"since": self._began_at}).fetchone()
+            if row is not None and row[0] is not None:
+                reached.first_alert_s = self._since_the_start(row[0])
+                console.print(f"First alert {reached.first_alert_s:.0f} s after the start.")
+        if reached.first_model_s is None and (version := self._registry.champion_version()) is not None:
+            reached.first_model_s = self._since_the_start(utc_now())
+            console.print(f"Model version {version} scores, {reached.first_model_s:.0f} s after the start.")
+
+    def _since_the_start(self, at: datetime) -> float:
+        return round((at - self._began_at).total_seconds(), 1)
 
     def _print_found(self, connection: Connection) -> None:
         rows = connection.execute(
@@ -109,27 +181,63 @@ class DemoWatch:
             self._found_through = max(self._found_through, scored_at)
             console.print(f"[bold]unusual[/bold] {seen_at:%H:%M:%S} {txid[:16]}… {score:.3f}  {text}", soft_wrap=True)
 
-    def _status_line(self) -> Live:
-        return Live(console=console, refresh_per_second=4, auto_refresh=console.is_terminal, transient=True)
-
-    def _show(self, live: Live, status: Status) -> None:
+    def _line(self, connection: Connection) -> str:
+        status = read_status(connection, utc_now(), self._began_at)
+        p50, p99 = status.landing_latency_ms["p50"], status.landing_latency_ms["p99"]
         facts = {
             "transactions": f"{status.transactions:,}",
             "live": f"{status.live_transactions:,}",
-            "landing p50/p99": f"{status.landing_latency_ms['p50']}/{status.landing_latency_ms['p99']} ms",
-            "quarantined": str(status.quarantined),
-            "windows scored": str(status.windows_scored),
-            "unusual": str(status.anomalies),
-            "model": status.model_version or "not yet",
+            "landing p50/p99": None if p50 is None else f"{p50:.0f}/{p99:.0f} ms",
+            "quarantined": status.quarantined,
+            "windows scored": status.windows_scored,
+            "model": status.model_version,
             "ingest": status.ingest,
         }
-        if not console.is_terminal:
-            console.print("  ".join(f"{name} {value}" for name, value in facts.items()), soft_wrap=True)
+        return "  ".join(f"{name} {value}" for name, value in facts.items() if value)
+
+    @contextmanager
+    def _bars(self) -> Iterator["Bars"]:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+            yield Bars(progress, self._history, self.milestones, self._began_at)
+
+
+class Bars:
+    """What is being done, as bars below the messages: history, windows, model, live traffic. On a terminal only."""
+
+    def __init__(
+        self, progress: Progress, history: SimulatedHistory | None, milestones: Milestones, began_at: datetime
+    ) -> None:
+        self._progress, self._history, self._milestones, self._began_at = progress, history, milestones, began_at
+        self._tasks: dict[str, TaskID] = {
+            name: progress.add_task(name, total=1, text="waits")
+            for name in (*(() if history is None else ("history",)), "windows", "model", "live")
+        }
+
+    def show(self, connection: Connection) -> None:
+        """Look how far everything has come."""
+        if self._progress.disable:
             return
-        table = Table.grid(padding=(0, 2))
-        for name, value in facts.items():
-            table.add_row(f"[dim]{name}[/dim]", value)
-        live.update(table)
+        if self._history is not None:
+            landed, expected = self._history.landed, self._history.expected
+            self._set("history", landed, expected, f"{landed:,} transactions" if landed else "waits for the feed")
+        row = connection.execute(statement(__file__, "progress"), {"since": self._began_at}).fetchone()
+        rows, featured, sealed, live, lag = row or (0, 0, 0, 0, None)
+        self._set("windows", featured, sealed, f"{featured} of {sealed} have features")
+        if self._milestones.first_model_s is None:
+            self._set("model", min(rows, MIN_ROWS), MIN_ROWS, f"{rows:,} of {MIN_ROWS:,} transactions to learn from")
+        else:
+            self._set("model", 1, 1, f"since {self._milestones.first_model_s:.0f} s after the start")
+        if live:
+            self._set("live", 1, 1, f"{live:,} transactions" + (f", landed within {lag:.0f} ms" if lag else ""))
+
+    def _set(self, name: str, done: float, total: float, text: str) -> None:
+        self._progress.update(self._tasks[name], completed=done, total=max(total, 1), text=text)
 
 
 def materialized_windows(assets: list[str]) -> dict[str, int]:
