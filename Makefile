@@ -1,6 +1,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What it takes to run, and what it takes to work on it besides.
+RUNTIME := $(VENV)/installed-to-run
 INSTALLED := $(VENV)/installed
 
 .DEFAULT_GOAL := help
@@ -18,13 +20,13 @@ help:
 	@echo "make secrets  what docker-compose.yml reads"
 	@echo "make bench  all measurements      make clean  remove what was installed and stored"
 
-# Every package is pinned and checked against its hash, so dependencies need no resolving (--no-deps).
-$(INSTALLED): requirements.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "txwatch needs Python 3.11, 3.12 or 3.13; try: make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+$(RUNTIME): requirements.lock requirements-uv.lock pyproject.toml
+	@$(PYTHON) deploy/install.py $(VENV) requirements.lock
 	@touch $@
+
+$(INSTALLED): requirements-dev.lock requirements-uv.lock pyproject.toml
+	@$(PYTHON) deploy/install.py $(VENV) requirements-dev.lock
+	@touch $@ $(RUNTIME)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
@@ -52,7 +54,8 @@ lint: $(INSTALLED)
 
 # Tools whose own packages would get in the way of the product's, each in an environment of its own.
 TOOLS := .tools
-$(TOOLS)/uv: TOOL := uv==0.13.9
+UV := uv==0.13.9
+$(TOOLS)/uv: TOOL := $(UV)
 $(TOOLS)/pip-audit: TOOL := pip-audit==2.10.1
 $(TOOLS)/checkov: TOOL := checkov==3.3.30
 $(TOOLS)/detect-secrets: TOOL := detect-secrets==1.5.0
@@ -65,17 +68,20 @@ NOT_SECRETS := --exclude-lines 'postgresql://' --disable-plugin HexHighEntropySt
 	--disable-plugin Base64HighEntropyString --disable-plugin KeywordDetector
 
 security: $(TOOLS)/pip-audit $(TOOLS)/checkov $(TOOLS)/detect-secrets
-	$(TOOLS)/pip-audit/bin/pip-audit --no-deps --disable-pip -r requirements.lock
+	$(TOOLS)/pip-audit/bin/pip-audit --no-deps --disable-pip -r requirements-dev.lock
 	$(TOOLS)/checkov/bin/checkov --config-file deploy/checkov.yaml
 	git ls-files -z | xargs -0 $(TOOLS)/detect-secrets/bin/detect-secrets-hook $(NOT_SECRETS)
 
 # Names, versions and hashes, no addresses; what is pinned already stays, unless it must move. UPGRADE=1 moves all.
+# The lock for development holds all; the others take its versions.
 PIN = $(TOOLS)/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	--no-header --no-annotate --all-extras $(if $(UPGRADE),--upgrade) pyproject.toml
+	--no-header --no-annotate
 lock: $(TOOLS)/uv
-	$(PIN) --group dev --output-file requirements.lock
-	cp requirements.lock deploy/docker/requirements.lock
-	$(PIN:--upgrade=) --group build --output-file deploy/docker/requirements.lock
+	$(PIN) $(if $(UPGRADE),--upgrade) --all-extras --group dev --output-file requirements-dev.lock pyproject.toml
+	$(PIN) --upgrade -c requirements-dev.lock --group build --output-file requirements.lock pyproject.toml
+	$(PIN) --upgrade -c requirements-dev.lock --all-extras --group build \
+		--output-file deploy/docker/requirements.lock pyproject.toml
+	echo '$(UV)' | $(PIN) --output-file requirements-uv.lock -
 
 dist: $(INSTALLED)
 	rm -rf dist && mkdir dist
@@ -87,8 +93,8 @@ secrets:
 clean:
 	rm -rf $(VENV) $(TOOLS) dist .coverage* mutants .txwatch .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
-demo: $(INSTALLED)
+demo: $(RUNTIME)
 	@$(BIN)/txwatch demo $(if $(CAPTURE),--capture=$(CAPTURE)) $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(RATE),--rate=$(RATE))
 
-run: $(INSTALLED)
+run: $(RUNTIME)
 	@$(BIN)/txwatch run
