@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import pkgutil
+import signal
 import sys
 import tempfile
 from collections import defaultdict
@@ -23,13 +24,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", help="modules of this package; default all")
     parser.add_argument("--quick", action="store_true", help="a twentieth of the work, to see whether it runs")
+    parser.add_argument("--baseline-checkout", type=Path, help="another checkout, which at_rest compares with")
     options = parser.parse_args()
+    # A signal ends what was started, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     if unknown := set(options.names) - set(modules):
         parser.error(f"no measurement is called {', '.join(sorted(unknown))}")
     console = Console(stderr=True, highlight=False)
     measured: dict[str, list[Measurement]] = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="txwatch-bench-") as folder, embedded_postgres(Path(folder)) as url:
-        bench = Bench(url, Path(folder), options.quick)
+        bench = Bench(url, Path(folder), options.quick, options.baseline_checkout)
         for name, measurement in measure(bench, options.names or modules, console):
             measured[name].append(measurement)
             console.print(f"  {measurement.name}: {number(measurement.value)} {measurement.unit}")

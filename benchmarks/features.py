@@ -28,8 +28,6 @@ from txwatch.store.database import Connection, connect
 from txwatch.store.landing import land_transactions
 from txwatch.store.retention import drop_expired
 from txwatch.windows import WINDOW, window_range
-from txwatch.wire.messages import UnconfirmedTransaction, decode
-from txwatch.wire.transaction import Transaction, from_wire
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -48,7 +46,7 @@ DERIVED = "address_activity, address_windows, network_baseline, transaction_feat
 def land_simulated(database_url: str, hours: float) -> int:
     """Land simulated traffic from START on. Returns how many transactions it was."""
     simulated = Simulator("2024-03", seed=7, start=START, rate=RATE).until(START + timedelta(hours=hours))
-    transactions = (_parsed(tx.message, tx.at) for tx in simulated)
+    transactions = (tx.transaction("bulk") for tx in simulated)
     landed = 0
     with connect(database_url) as connection:
         while chunk := list(islice(transactions, 5_000)):
@@ -228,12 +226,6 @@ def _seconds(action: Callable[[], object]) -> float:
 def _milliseconds(action: Callable[[int], object]) -> list[float]:
     action(0)
     return [1_000 * _seconds(lambda i=i: action(i)) for i in range(LOOKUPS)]
-
-
-def _parsed(message: bytes, at: datetime) -> Transaction:
-    decoded = decode(message)
-    assert isinstance(decoded, UnconfirmedTransaction)
-    return from_wire(decoded.x, at, "bulk")
 
 
 def _result(value: float, unit: str, baseline: float | None = None, limit: float | None = None) -> dict[str, Any]:

@@ -19,8 +19,6 @@ from txwatch.simulator.traffic import Simulator
 from txwatch.store.database import Connection, connect
 from txwatch.store.landing import land_transactions
 from txwatch.windows import WINDOW, window_key, window_range
-from txwatch.wire.messages import UnconfirmedTransaction, decode
-from txwatch.wire.transaction import from_wire
 
 HOURS = 3
 SPAN = timedelta(hours=HOURS)
@@ -38,11 +36,8 @@ def history_start() -> datetime:
 @pytest.fixture
 def connection(installation: Installation) -> Iterator[Connection]:
     """Thin traffic."""
-    transactions = []
-    for tx in Simulator(seed=5, start=HISTORY_START, rate=0.05).until(HISTORY_START + SPAN):
-        message = decode(tx.message)
-        assert isinstance(message, UnconfirmedTransaction)
-        transactions.append(from_wire(message.x, tx.at, "bulk"))
+    simulated = Simulator(seed=5, start=HISTORY_START, rate=0.05).until(HISTORY_START + SPAN)
+    transactions = [tx.transaction("bulk") for tx in simulated]
     with connect(installation.database_url) as connection:
         with connection.transaction():
             land_transactions(connection, transactions)

@@ -26,8 +26,6 @@ from txwatch.simulator.traffic import Simulator
 from txwatch.store.database import Connection, connect
 from txwatch.store.landing import land_transactions
 from txwatch.windows import WINDOW, window_range
-from txwatch.wire.messages import UnconfirmedTransaction, decode
-from txwatch.wire.transaction import from_wire
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -38,11 +36,8 @@ END = T0 + timedelta(minutes=75)
 @pytest.fixture(scope="module")
 def connection(database_url: str) -> Iterator[Connection]:
     """An hour and a quarter of simulated traffic with its features."""
-    transactions = []
-    for tx in Simulator(seed=11, start=T0, rate=0.2).until(END):
-        message = decode(tx.message)
-        assert isinstance(message, UnconfirmedTransaction)
-        transactions.append(from_wire(message.x, tx.at, "bulk"))
+    simulated = Simulator(seed=11, start=T0, rate=0.2).until(END)
+    transactions = [tx.transaction("bulk") for tx in simulated]
     with connect(database_url) as connection:
         with connection.transaction():
             land_transactions(connection, transactions)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from txwatch.simulator.addresses import KINDS, PROGRAM_BYTES, locking_script, make_address, make_addresses
+from txwatch.simulator.addresses import KINDS, PROGRAM_BYTES, make_address, make_addresses
 from txwatch.wire.scripts import script_type
 
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
@@ -68,11 +68,9 @@ def test_a_block_of_addresses_is_the_addresses_one_by_one(kind: str) -> None:
     assert len({a.text for a in block}) == len(block)
 
 
-def test_a_hash_of_the_wrong_length_and_a_type_without_address_are_refused() -> None:
+def test_a_hash_of_the_wrong_length_is_refused() -> None:
     with pytest.raises(ValueError, match="p2tr takes 32 bytes, got 20"):
         make_address("p2tr", bytes(20))
-    with pytest.raises(ValueError, match="op_return has no address"):
-        locking_script("op_return", b"")
 
 
 def test_the_feeds_own_addresses_are_reproduced(shared_data: Path) -> None:

@@ -23,6 +23,7 @@ def test_the_same_seed_gives_the_same_messages_however_they_are_asked_for() -> N
     simulator = Simulator(seed=1, start=T0)
     in_steps = [tx for minute in range(1, 11) for tx in simulator.until(T0 + minute * MINUTE)]
     assert in_steps == simulated()
+    assert [tx.message for tx in in_steps] == [tx.message for tx in simulated()]
     assert list(simulator.until(T0 + 10 * MINUTE)) == [], "nothing is given twice"
 
 
@@ -34,12 +35,14 @@ def test_another_seed_or_start_gives_other_transactions() -> None:
 
 
 @pytest.mark.parametrize("regime", REGIMES)
-def test_every_message_decodes_to_the_fee_and_weight_that_the_simulator_says(regime: str) -> None:
-    traffic = simulated(60, regime)
+def test_every_message_decodes_to_the_transaction_that_the_simulator_gives(regime: str) -> None:
+    traffic = simulated(60, regime, replaced_share=0.5)
+    assert any(tx.replaces for tx in traffic)
     assert [tx.at for tx in traffic] == sorted(tx.at for tx in traffic)
     for tx in traffic:
         decoded = read_transaction(tx.message, tx.at)
         assert decoded is not None, tx.message
+        assert decoded == tx.transaction("feed")
         assert (decoded.txid, decoded.fee_sat, decoded.weight) == (tx.txid, tx.fee_sat, tx.weight)
         assert decoded.feed_time == tx.at.replace(microsecond=0)
         assert tx.fee_sat >= decoded.vsize, "nodes relay nothing below 1 sat/vB"

@@ -1,4 +1,4 @@
-"""Simulated history lands through the decoder of the live feed, and goes on where it was left."""
+"""Simulated history lands as the live feed would bring it, and goes on where it was left."""
 
 from datetime import timedelta
 from pathlib import Path

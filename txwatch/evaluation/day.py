@@ -28,8 +28,7 @@ from txwatch.evaluation.planted import SEED, START
 from txwatch.evaluation.replay import ReplayedWindow, replay, replayed_features
 from txwatch.simulator.plants import label
 from txwatch.simulator.traffic import Simulator
-from txwatch.wire.messages import UnconfirmedTransaction, decode
-from txwatch.wire.transaction import Transaction, from_wire
+from txwatch.wire.transaction import Transaction
 
 PLANTS_PER_HOUR: Mapping[str, float] = {
     "fee_accident": 2.0,
@@ -206,9 +205,7 @@ def _traffic(
     )
     last_storm: datetime | None = None
     for simulated in simulator.until(ends):
-        message = decode(simulated.message)
-        assert isinstance(message, UnconfirmedTransaction)  # noqa: S101 - the simulator sends nothing else
-        tx = from_wire(message.x, simulated.at, "feed")
+        tx = simulated.transaction("feed")
         if simulated.labels and simulated.at >= begins:
             (known,) = simulated.labels
             day.labels[tx.txid] = known

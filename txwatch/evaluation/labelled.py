@@ -72,8 +72,6 @@ def simulate(
     simulator = Simulator(regime, seed=seed, start=start, rate=rate, plants_per_hour=plants_per_hour)
     transactions, labels = [], []
     for simulated in simulator.until(start + duration):
-        message = decode(simulated.message)
-        assert isinstance(message, UnconfirmedTransaction)  # noqa: S101 - the simulator sends nothing else
-        transactions.append(from_wire(message.x, simulated.at, "bulk"))
+        transactions.append(simulated.transaction("bulk"))
         labels.append(simulated.labels[0] if simulated.labels else None)
     return Labelled(transactions, labels)

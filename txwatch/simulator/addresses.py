@@ -6,18 +6,26 @@ in blocks, because the simulator needs tens of thousands a second; one address i
 
 from functools import cache
 from hashlib import sha256
-from typing import NamedTuple
+from itertools import repeat
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 KINDS = ("p2pkh", "p2sh", "p2wpkh", "p2wsh", "p2tr")
 """The script types that have an address; names as in `txwatch.wire.scripts`."""
 PROGRAM_BYTES = {"p2pkh": 20, "p2sh": 20, "p2wpkh": 20, "p2wsh": 32, "p2tr": 32}
+_SCRIPT_AROUND = {
+    "p2pkh": ("76a914", "88ac"),
+    "p2sh": ("a914", "87"),
+    "p2wpkh": ("0014", ""),
+    "p2wsh": ("0020", ""),
+    "p2tr": ("5120", ""),
+}
+"""What stands before and after the program in a locking script, in hex."""
 
-_BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-_BASE58_PAIRS = [a + b for a in _BASE58 for b in _BASE58]
-_BASE58_VERSION = {"p2pkh": b"\x00", "p2sh": b"\x05"}
+_BASE58 = np.frombuffer(b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz", dtype=np.uint8)
+_BASE58_VERSION = {"p2pkh": 0, "p2sh": 5}
 _BECH32 = np.frombuffer(b"qpzry9x8gf2tvdw0s3jn54khce6mua7l", dtype=np.uint8)
 _GENERATORS = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 _CHECKSUM_GROUPS = 6
@@ -26,10 +34,10 @@ _BECH32M_CONSTANT = 0x2BC830A3
 _WITNESS_VERSION = {"p2wpkh": 0, "p2wsh": 0, "p2tr": 1}
 
 
-class Address(NamedTuple):
-    """An address, its locking script in hex, and its script type."""
+class Address(msgspec.Struct, frozen=True, gc=False):
+    """A locking script in hex, its type, and the address that stands for it: None for an OP_RETURN."""
 
-    text: str
+    text: str | None
     script: str
     kind: str
 
@@ -43,41 +51,44 @@ def make_address(kind: str, program: bytes) -> Address:
 
 def make_addresses(kind: str, programs: npt.NDArray[np.uint8]) -> list[Address]:
     """The addresses of a block of hashes or witness programs, shape (n, 20) or (n, 32) by kind."""
-    rows = [row.tobytes() for row in programs]
-    texts = _base58check(kind, rows) if kind in _BASE58_VERSION else _segwit(kind, programs)
-    return [Address(text, locking_script(kind, row), kind) for text, row in zip(texts, rows, strict=True)]
+    texts = _base58check(kind, programs) if kind in _BASE58_VERSION else _segwit(kind, programs)
+    before, after = _SCRIPT_AROUND[kind]
+    scripts = [before + program + after for program in _pieces(programs.tobytes().hex(), len(programs))]
+    return list(map(Address, texts, scripts, repeat(kind)))
 
 
-def locking_script(kind: str, program: bytes) -> str:
-    """The locking script (scriptPubKey) in hex."""
-    match kind:
-        case "p2pkh":
-            return f"76a914{program.hex()}88ac"
-        case "p2sh":
-            return f"a914{program.hex()}87"
-        case "p2wpkh":
-            return f"0014{program.hex()}"
-        case "p2wsh":
-            return f"0020{program.hex()}"
-        case "p2tr":
-            return f"5120{program.hex()}"
-    raise ValueError(f"{kind} has no address")
+def _pieces(text: str, n: int) -> list[str]:
+    """A text in n pieces of the same length."""
+    size = len(text) // n
+    return [text[i : i + size] for i in range(0, len(text), size)]
 
 
-def _base58check(kind: str, hashes: list[bytes]) -> list[str]:
-    version = _BASE58_VERSION[kind]
-    texts = []
-    for item in hashes:
-        payload = version + item
-        payload += sha256(sha256(payload).digest()).digest()[:4]
-        number = int.from_bytes(payload)
-        digits = []
-        while number:
-            number, pair = divmod(number, 58 * 58)
-            digits.append(_BASE58_PAIRS[pair])
-        leading_zeros = len(payload) - len(payload.lstrip(b"\0"))
-        texts.append("1" * leading_zeros + "".join(reversed(digits)).lstrip("1"))
-    return texts
+def _base58check(kind: str, hashes: npt.NDArray[np.uint8]) -> list[str]:
+    payloads = np.pad(hashes, ((0, 0), (1, 0)), constant_values=_BASE58_VERSION[kind])
+    checksums = [sha256(sha256(row.tobytes()).digest()).digest()[:4] for row in payloads]
+    numbers = np.hstack([payloads, np.frombuffer(b"".join(checksums), dtype=np.uint8).reshape(-1, 4)])
+    texts = _pieces(_BASE58[_base58_digits(numbers)].tobytes().decode("ascii"), len(numbers))
+    # Each leading zero byte is a "1" of its own; the checksum is taken not to be nothing but zeros.
+    zeros = (numbers != 0).argmax(axis=1).tolist()
+    return ["1" * n + text.lstrip("1") for n, text in zip(zeros, texts, strict=True)]
+
+
+def _base58_digits(numbers: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The digits of big-endian numbers of 25 bytes, the highest first: long division of all of them at once."""
+    limbs = np.pad(numbers, ((0, 0), (3, 0))).view(">u4").T.astype(np.uint64, order="C")
+    rests = np.zeros_like(limbs)
+    # 58**5 is nearly 2**32: each division leaves one limb less, and a remainder that is five digits.
+    for emptied, rest in enumerate(rests[::-1]):
+        for limb in limbs[emptied:]:
+            dividend = (rest << 32) + limb
+            limb[:] = dividend // 58**5
+            rest[:] = dividend - limb * 58**5
+    digits = np.empty((len(rests), 5, len(numbers)), dtype=np.uint8)
+    shorter = rests.astype(np.uint32)
+    for place in reversed(range(5)):
+        digits[:, place] = shorter - shorter // 58 * 58
+        shorter //= 58
+    return digits.reshape(-1, len(numbers)).T
 
 
 def _segwit(kind: str, programs: npt.NDArray[np.uint8]) -> list[str]:
@@ -87,17 +98,18 @@ def _segwit(kind: str, programs: npt.NDArray[np.uint8]) -> list[str]:
     checksums = constant ^ np.bitwise_xor.reduce(table[np.arange(groups.shape[1]), groups], axis=1)
     shifts = np.array([25, 20, 15, 10, 5, 0], dtype=np.uint32)
     tail = ((checksums[:, None] >> shifts) & 31).astype(np.uint8)
-    characters = np.ascontiguousarray(_BECH32[np.hstack([groups, tail])])
+    characters = _BECH32[np.hstack([groups, tail])].tobytes().decode("ascii")
     prefix = "bc1" + chr(_BECH32[version])
-    return [prefix + row.tobytes().decode("ascii") for row in characters]
+    return [prefix + text for text in _pieces(characters, len(programs))]
 
 
 def _five_bit_groups(programs: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Regroup bytes into 5-bit groups, the last one padded with zero bits."""
     bits = np.unpackbits(programs, axis=1)
-    bits = np.pad(bits, ((0, 0), (0, -bits.shape[1] % 5)))
-    weights = np.array([16, 8, 4, 2, 1], dtype=np.uint8)
-    groups: npt.NDArray[np.uint8] = bits.reshape(len(programs), -1, 5) @ weights
+    bits = np.pad(bits, ((0, 0), (0, -bits.shape[1] % 5))).reshape(len(programs), -1, 5)
+    groups: npt.NDArray[np.uint8] = bits[:, :, 0]
+    for place in range(1, 5):
+        groups = np.left_shift(groups, 1, dtype=np.uint8) | bits[:, :, place]
     return groups
 
 

@@ -1,31 +1,34 @@
-"""Random numbers one at a time, taken from numpy blocks: a call to a Generator for each costs ten times as much."""
+"""Random numbers one at a time, taken from numpy blocks: a call to a Generator for each costs ten times as much.
 
-from bisect import bisect
-from collections.abc import Mapping, Sequence
-from itertools import accumulate
-from math import log
-from typing import Generic, TypeVar
+Belongs here: what is drawn one by one. An iterator over blocks has no bytecode of its own, so that a draw costs no more
+than a call.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
-_BLOCK = 8192
+_BLOCK = 4096
+_HEX_BYTES = 16_384
 T = TypeVar("T")
 
 
+def one_by_one(block: Callable[[], list[T]]) -> Callable[[], T]:
+    """Gives the items of one block after the other, each call the next item."""
+    return chain.from_iterable(iter(block, None)).__next__
+
+
 class Draws:
-    """A seeded stream of random numbers."""
+    """A seeded stream of random numbers. `share()` is uniform in [0, 1)."""
 
     def __init__(self, generator: np.random.Generator) -> None:
         self.generator = generator
-        self._block: list[float] = []
+        self.share: Callable[[], float] = one_by_one(lambda: generator.random(_BLOCK).tolist())
         self._hex = ""
         self._hex_at = 0
-
-    def share(self) -> float:
-        """Uniform in [0, 1)."""
-        if not self._block:
-            self._block = self.generator.random(_BLOCK).tolist()
-        return self._block.pop()
 
     def below(self, n: int) -> int:
         """A whole number from 0 to n - 1."""
@@ -39,10 +42,6 @@ class Draws:
         """A number from low to high, each factor equally likely."""
         return float(low * (high / low) ** self.share())
 
-    def exponential(self) -> float:
-        """Exponential with mean 1."""
-        return -log(1.0 - self.share())
-
     def pick(self, items: Sequence[T]) -> T:
         """One of the items."""
         return items[int(self.share() * len(items))]
@@ -50,18 +49,18 @@ class Draws:
     def hex(self, n: int) -> str:
         """n random bytes in hex."""
         if self._hex_at + 2 * n > len(self._hex):
-            self._hex = self.generator.bytes(max(n, 65_536)).hex()
+            self._hex = self.generator.bytes(max(n, _HEX_BYTES)).hex()
             self._hex_at = 0
         start, self._hex_at = self._hex_at, self._hex_at + 2 * n
         return self._hex[start : self._hex_at]
 
+    def places(self, weights: Sequence[float], n: int) -> npt.NDArray[np.int64]:
+        """n times the place of one of the weights, drawn by weight."""
+        limits = np.cumsum(weights)
+        # The last limit is left out, so that rounding leads to no place past the last.
+        found: npt.NDArray[np.int64] = np.searchsorted(limits[:-1], self.generator.random(n) * limits[-1], side="right")
+        return found
 
-class Weighted(Generic[T]):
-    """Draws one of the items by weight."""
-
-    def __init__(self, weights: Mapping[T, float]) -> None:
-        self._items = list(weights)
-        self._limits = list(accumulate(weights.values()))
-
-    def draw(self, draws: Draws) -> T:
-        return self._items[bisect(self._limits, draws.share() * self._limits[-1], hi=len(self._items) - 1)]
+    def of(self, values: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]) -> Callable[[], float]:
+        """Gives one value a call: what the distribution has at uniform shares."""
+        return one_by_one(lambda: values(self.generator.random(_BLOCK)).tolist())

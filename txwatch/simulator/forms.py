@@ -7,12 +7,11 @@ against this form by the tests.
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-FINAL_SEQUENCE = 0xFFFFFFFF
-RBF_SEQUENCE = 0xFFFFFFFD
+from txwatch.simulator.spending import FINAL_SEQUENCE, RBF_SEQUENCE, Coin, Draft, input_scripts
 
 
 class FeedOutput(Struct, gc=False):
-    """An output, and the same object as `prev_out` when it is spent. `value` in satoshi; no `addr` for OP_RETURN."""
+    """An output, and with `spent` what an input spends. `value` in satoshi; no `addr` for OP_RETURN."""
 
     spent: bool
     tx_index: int
@@ -25,7 +24,7 @@ class FeedOutput(Struct, gc=False):
 
 class FeedInput(Struct, gc=False):
     sequence: int
-    prev_out: FeedOutput | None
+    prev_out: FeedOutput
     script: str
 
 
@@ -48,14 +47,31 @@ class FeedMessage(Struct, gc=False):
     x: FeedTransaction
 
 
-encode = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder().encode
 
 
-def created(addr: str | UnsetType, script: str, value: int, n: int = 0) -> FeedOutput:
-    """A new output, not yet spent."""
-    return FeedOutput(False, 0, 0, addr, value, n, script)
+def feed_message(draft: Draft, txid: str, time: int) -> bytes:
+    """The `utx` message of a transaction that the feed saw at this time, Unix seconds."""
+    sequence = RBF_SEQUENCE if draft.rbf else FINAL_SEQUENCE
+    scripts = input_scripts(draft.unlocking, len(draft.coins), txid)
+    transaction = FeedTransaction(
+        lock_time=0,
+        ver=draft.version,
+        size=draft.sizes.size,
+        inputs=[
+            FeedInput(sequence, spent, script)
+            for spent, script in zip(_outputs(draft.coins, spent=True), scripts, strict=True)
+        ],
+        time=time,
+        tx_index=0,
+        vin_sz=len(draft.coins),
+        hash=txid,
+        vout_sz=len(draft.outputs),
+        relayed_by="0.0.0.0",  # noqa: S104 - what the feed sends, no address to bind to
+        out=_outputs(draft.outputs, spent=False),
+    )
+    return _encode(FeedMessage("utx", transaction))
 
 
-def op_return(data_hex: str) -> FeedOutput:
-    """An OP_RETURN output that carries up to 75 bytes."""
-    return created(UNSET, f"6a{len(data_hex) // 2:02x}{data_hex}", 0)
+def _outputs(coins: list[Coin], *, spent: bool) -> list[FeedOutput]:
+    return [FeedOutput(spent, 0, 0, coin.owner.text or UNSET, coin.value, coin.n, coin.owner.script) for coin in coins]

@@ -1,39 +1,51 @@
 """Ordinary traffic: payments with change, sweeps, consolidations, batch payouts, inscriptions and runes.
 
-Belongs here: how one ordinary transaction is drawn from a regime. Unusual transactions are in `plants.py`, and none may
-come from here: no fee reaches MAX_FEE_SAT, and nobody moves BIG_SAT (a wallet that holds more pays out of it and
-keeps the change at its own address).
+Belongs here: how ordinary transactions are drawn from a regime, whole blocks of them at once. Unusual transactions are
+in `plants.py`, and none may come from here: no fee reaches MAX_FEE_SAT, and nobody moves BIG_SAT (a wallet that holds
+more pays out of it and keeps the change at its own address).
 """
 
 import numpy as np
+import numpy.typing as npt
 
-from txwatch.simulator.addresses import Address
-from txwatch.simulator.draws import Draws, Weighted
-from txwatch.simulator.forms import FeedOutput, created, op_return
-from txwatch.simulator.plans import INSCRIPTION, RUNE, Plan, plans
+from txwatch.simulator.addresses import KINDS, PROGRAM_BYTES, Address, make_address
+from txwatch.simulator.draws import Draws, one_by_one
+from txwatch.simulator.plans import Plans, draw_plans
 from txwatch.simulator.regimes import Regime, interpolate
-from txwatch.simulator.spending import DUST_SAT, UNLOCKING, Draft, Sizes, Unlocking, sizes, unlock
-from txwatch.simulator.wallets import AddressBook, CoinPool, older_coin
+from txwatch.simulator.spending import DUST_SAT, UNLOCKING, Coin, Draft, Sizes, sizes
+from txwatch.simulator.wallets import AddressBook, CoinPool, Flags, Numbers, Objects, by_code
 
 MAX_FEE_SAT = 990_000
 BIG_SAT = 40_000_000_000
 
+_BLOCK = 1024
 _CARRIER_SAT = {294: 0.12, 330: 0.24, 546: 0.5, 600: 0.06, 1_000: 0.04, 10_000: 0.04}
+_INSCRIBED_TO_TAPROOT, _INSCRIBED_FOR_OTHERS = 0.55, 0.1
 _RUNE_PAYLOAD_BYTES = (7, 24)
+_RUNE_KEPT, _RUNE_WITH_CHANGE = 0.7, 0.5
+_RUNE_CHANGE_SAT = (1_000, 300_000)
 _LEAST_PAYMENT_SAT = 1_000
 _CHAINED = 0.6
 _ONE_ADDRESS = 0.5
 _POOL_MAX_SAT = 10_000_000_000
 _CHAIN_MAX_SAT = 20_000_000_000
 _CHANGE_TO_SAME_ADDRESS = 0.28
-_ROUND_PAYMENT = 0.15
+_ROUND_PAYMENT, _ROUND_FROM_SAT, _ROUND_SAT = 0.15, 1_000_000, 100_000
+_PAID_BY_BIG_WALLET_SAT = (100_000, 4_000_000_000)
 _RBF = 0.51
 _VERSION_2 = 0.72
 _MANY = 5
 """From this many inputs or outputs on, a service is likely behind it."""
 _SERVICE_BATCH, _SERVICE_SWEEP = 0.6, 0.5
+_MULTISIG = 0.15
+"""Of the coins of P2SH; the rest are P2WPKH in P2SH."""
+_WAYS = [UNLOCKING[kind] for kind in KINDS] + [UNLOCKING["p2sh_multisig"]]
+"""By code of the script type; the last one is for codes of P2SH."""
+_SCRIPT_BYTES = np.array([way.script_bytes for way in _WAYS])
+_WITNESS_BYTES = np.array([way.witness_bytes for way in _WAYS])
+_P2SH, _P2WPKH, _P2TR = (KINDS.index(kind) for kind in ("p2sh", "p2wpkh", "p2tr"))
+_SCRIPT_DIGITS = np.array([len(make_address(kind, bytes(PROGRAM_BYTES[kind])).script) for kind in KINDS])
 _ECDSA_WITNESS = UNLOCKING["p2wpkh"].witness_bytes  # one byte more when the signature's R is high
-_SCRIPT_VARIANTS = {"p2sh": ("p2sh_multisig", 0.15)}
 
 
 class OrdinaryTraffic:
@@ -42,164 +54,230 @@ class OrdinaryTraffic:
     def __init__(self, regime: Regime, draws: Draws) -> None:
         self._regime = regime
         self._draws = draws
+        self._random = draws.generator
         self.book = AddressBook(draws, regime.payee_types)
         self._pool = CoinPool(draws)
-        self._script_types = Weighted(regime.script_types)
-        self._carriers = Weighted(_CARRIER_SAT)
-        self._plans = plans(regime, draws.generator)
-
-    def draft(self) -> Draft:
+        self._script_types = by_code(regime.script_types)
+        self.draft = one_by_one(self._block)
         """The next transaction."""
-        plan = next(self._plans)
-        if plan.carries == INSCRIPTION:
-            return self._inscription(plan)
-        if plan.carries == RUNE:
-            return self._rune(plan)
-        if plan.total_sat >= BIG_SAT:
-            return self._big_wallet(plan)
-        return self._payment(plan)
-
-    def fee_rate(self) -> float:
+        self.fee_rate = draws.of(lambda shares: interpolate(regime.fee_rate, shares))
         """A fee rate as others pay it now, sat/vB."""
-        return float(interpolate(self._regime.fee_rate, np.array([self._draws.share()]))[0])
 
-    def _inscription(self, plan: Plan) -> Draft:
-        """A reveal: a taproot coin with data in its witness pays one dust output, and often more than that in fee."""
-        draws = self._draws
-        kind = "p2tr" if draws.share() < 0.55 else "p2wpkh"
-        payee = self.book.payee() if draws.share() < 0.1 else self.book.new(kind)
-        output = created(payee.text, payee.script, self._carriers.draw(draws))
-        extra = int(plan.inscription_bytes) - UNLOCKING["p2tr"].witness_bytes
-        return self._carry(plan, self.book.new("p2tr"), payee, [output], extra)
+    def _block(self) -> list[Draft]:
+        plans = draw_plans(self._regime, self._random, _BLOCK)
+        drafts = np.empty(_BLOCK, dtype=object)
+        big = ~plans.inscription & ~plans.rune & (plans.total_sat >= BIG_SAT)
+        for chosen, draw in (
+            (plans.inscription, self._inscriptions),
+            (plans.rune, self._runes),
+            (big, self._big_wallets),
+            (~plans.inscription & ~plans.rune & ~big, self._payments),
+        ):
+            if chosen.any():
+                drafts[chosen] = draw(plans.where(chosen))
+        return drafts.tolist()
 
-    def _rune(self, plan: Plan) -> Draft:
-        """A mint or a transfer: an OP_RETURN message, and an output for the rune that may hold the change as well."""
-        draws = self._draws
-        sender = self.book.new("p2tr")
-        payee = sender if draws.share() < 0.7 else self.book.new("p2tr")
-        change = int(draws.log_between(1_000, 300_000)) if draws.share() < 0.5 else 0
-        message = op_return("5d" + draws.hex(draws.between(*_RUNE_PAYLOAD_BYTES)))
-        output = created(payee.text, payee.script, self._carriers.draw(draws) + change, 1)
-        return self._carry(plan, sender, payee, [message, output], 0)
+    def _inscriptions(self, plans: Plans) -> list[Draft]:
+        """Reveals: a taproot coin with data in its witness pays one dust output, and often more than that in fee."""
+        n = len(plans.inputs)
+        payees = self.book.new(np.where(self._chance(_INSCRIBED_TO_TAPROOT, n), _P2TR, _P2WPKH))
+        others = self._chance(_INSCRIBED_FOR_OTHERS, n)
+        payees[others] = self.book.payees(int(others.sum()))
+        outputs = list(map(Coin, payees.tolist(), self._carrier_sat(n).tolist()))
+        senders = self.book.new(np.full(n, _P2TR))
+        extra = plans.inscription_bytes - UNLOCKING["p2tr"].witness_bytes
+        return self._carriers(plans, senders, [[output] for output in outputs], extra)
 
-    def _carry(self, plan: Plan, sender: Address, payee: Address, outputs: list[FeedOutput], extra: int) -> Draft:
-        """A transaction of one taproot coin, made for what it carries; its last output can be spent later."""
-        size = sizes(UNLOCKING["p2tr"], 1, [o.script for o in outputs], extra)
-        value = sum(o.value for o in outputs) + _fee(plan.fee_rate, size)
-        coin = older_coin(self._draws, sender, value)
-        self._pool.add(payee.kind, outputs[-1])
-        return Draft(unlock(self._draws, [coin], UNLOCKING["p2tr"], rbf=True), outputs, size)
+    def _runes(self, plans: Plans) -> list[Draft]:
+        """Mints or transfers: an OP_RETURN message, and an output for the rune that may hold the change as well."""
+        n, draws = len(plans.inputs), self._draws
+        senders = self.book.new(np.full(n, _P2TR))
+        kept = self._chance(_RUNE_KEPT, n)
+        payees = senders.copy()
+        payees[~kept] = self.book.new(np.full(int((~kept).sum()), _P2TR))
+        change = self._log_between(*_RUNE_CHANGE_SAT, n) * self._chance(_RUNE_WITH_CHANGE, n)
+        messages = [Coin(op_return("5d" + draws.hex(draws.between(*_RUNE_PAYLOAD_BYTES))), 0) for _ in range(n)]
+        paid = map(Coin, payees.tolist(), (self._carrier_sat(n) + change).tolist(), [1] * n)
+        return self._carriers(plans, senders, list(map(list, zip(messages, paid, strict=True))), np.zeros(n, dtype=int))
 
-    def _big_wallet(self, plan: Plan) -> Draft:
+    def _carriers(self, plans: Plans, senders: Objects, outputs: list[list[Coin]], extra: Numbers) -> list[Draft]:
+        """Transactions of one taproot coin, made for what they carry; their last outputs can be spent later."""
+        way = UNLOCKING["p2tr"]
+        digits = np.array([sum([len(coin.owner.script) for coin in coins]) for coins in outputs])
+        base, witness = sizes(way.script_bytes, way.witness_bytes, plans.inputs, plans.outputs, digits, extra)
+        paid = np.array([sum([coin.value for coin in coins]) for coins in outputs])
+        coins = self._older(senders, paid + _fees(plans.fee_rate, base, witness))
+        self._pool.add([coins[-1] for coins in outputs])
+        all_sizes = map(Sizes, base.tolist(), witness.tolist())
+        return [
+            Draft([coin], way, True, made, size) for coin, made, size in zip(coins, outputs, all_sizes, strict=True)
+        ]
+
+    def _big_wallets(self, plans: Plans) -> list[Draft]:
         """A service pays a little out of much, and keeps the rest where it was."""
-        draws = self._draws
-        wallet = self.book.new(self._script_types.draw(draws))
-        payees = [self.book.payee() for _ in range(max(1, plan.outputs - 1))]
-        unlocking = self._unlocking(wallet.kind)
-        size = sizes(unlocking, plan.inputs, [p.script for p in payees] + [wallet.script])
-        fee = _fee(plan.fee_rate, size)
-        paid = [int(draws.log_between(100_000, 4_000_000_000 / len(payees))) for _ in payees]
-        parts = _split(draws, int(plan.total_sat) + fee, plan.inputs)
-        coins = [older_coin(draws, wallet, part) for part in parts]
-        outputs = [created(p.text, p.script, value, n) for n, (p, value) in enumerate(zip(payees, paid, strict=True))]
-        change = sum(parts) - fee - sum(paid)
-        outputs.append(created(wallet.text, wallet.script, change, len(outputs)))
-        return Draft(unlock(draws, coins, unlocking, self._rbf()), outputs, size)
+        return [self._big_wallet(plans.where(np.arange(len(plans.inputs)) == row)) for row in range(len(plans.inputs))]
 
-    def _payment(self, plan: Plan) -> Draft:
-        draws, n = self._draws, plan.outputs
-        service = self._service(plan)
-        kind = service.kind if service else self._script_types.draw(draws)
-        unlocking = self._unlocking(kind)
-        if n == 1:
-            receivers = [service or self.book.payee()]
-        else:
-            receivers = [self.book.payee() for _ in range(n - 1)]
-            receivers.append(service or self.book.new(kind))  # the change
-        grinding = draws.below(plan.inputs + 1) if unlocking.witness_bytes == _ECDSA_WITNESS else 0
-        size = sizes(unlocking, plan.inputs, [r.script for r in receivers], grinding)
-        fee = _fee(plan.fee_rate, size)
-        coins = self._coins(kind, plan, fee, service)
-        if service is None and n > 1 and draws.share() < _CHANGE_TO_SAME_ADDRESS:
-            receivers[-1] = Address(str(coins[0].addr), coins[0].script, kind)
-        values = self._values(sum(c.value for c in coins) - fee, n)
-        if n == 2 and draws.share() < 0.5:
-            receivers.reverse()
-            values.reverse()
-        outputs = []
-        for i, (receiver, value) in enumerate(zip(receivers, values, strict=True)):
-            output = created(receiver.text, receiver.script, value, i)
-            outputs.append(output)
-            if value < _POOL_MAX_SAT:
-                self._pool.add(receiver.kind, output)
-        version = 2 if draws.share() < _VERSION_2 else 1
-        return Draft(unlock(draws, coins, unlocking, self._rbf()), outputs, size, version)
+    def _big_wallet(self, plan: Plans) -> Draft:
+        codes = self._draws.places(self._script_types, 1)
+        (wallet,) = self.book.new(codes)
+        way = _WAYS[self._ways(codes)[0]]
+        receivers = [*self.book.payees(max(1, int(plan.outputs[0]) - 1)), wallet]
+        digits = sum([len(receiver.script) for receiver in receivers])
+        base, witness = sizes(way.script_bytes, way.witness_bytes, plan.inputs, np.array([len(receivers)]), digits)
+        fees = _fees(plan.fee_rate, base, witness)
+        low, high = _PAID_BY_BIG_WALLET_SAT
+        paid = self._log_between(low, high / (len(receivers) - 1), len(receivers) - 1)
+        values = [*paid.tolist(), int(plan.total_sat[0] - paid.sum())]
+        coins = self._older(np.full(plan.inputs[0], wallet), self._split(plan.total_sat + fees, plan.inputs))
+        outputs = list(map(Coin, receivers, values, range(len(values))))
+        return Draft(coins, way, bool(self._chance(_RBF, 1)[0]), outputs, Sizes(int(base[0]), int(witness[0])))
 
-    def _service(self, plan: Plan) -> Address | None:
-        """The service behind a batch payout or a consolidation, if there is one."""
-        if plan.outputs >= _MANY and self._draws.share() < _SERVICE_BATCH:
-            return self.book.service()
-        if plan.inputs >= _MANY and self._draws.share() < _SERVICE_SWEEP:
-            return self.book.service()
-        return None
+    def _payments(self, plans: Plans) -> list[Draft]:
+        """Payments, sweeps, consolidations and batches. Coins and outputs of all of them are each in one sequence."""
+        n, inputs, outputs = len(plans.inputs), plans.inputs, plans.outputs
+        service = (outputs >= _MANY) & self._chance(_SERVICE_BATCH, n)
+        service |= (inputs >= _MANY) & self._chance(_SERVICE_SWEEP, n)
+        owners = np.empty(n, dtype=object)
+        owners[service] = self.book.services(int(service.sum()))
+        codes = self._draws.places(self._script_types, n)
+        codes[service] = [KINDS.index(owner.kind) for owner in owners[service]]
+        ways = self._ways(codes)
 
-    def _coins(self, kind: str, plan: Plan, fee: int, owner: Address | None) -> list[FeedOutput]:
-        """Coins of one script type worth about the planned total and the fee: earlier outputs where there are any."""
-        draws = self._draws
-        least = 2 * _LEAST_PAYMENT_SAT * plan.outputs + fee
-        wanted = max(int(plan.total_sat) + fee, least, 2 * DUST_SAT * plan.inputs)
-        chained = owner is None and wanted < _CHAIN_MAX_SAT
-        if plan.inputs == 1:
-            coin = self._pool.take(kind, wanted) if chained and draws.share() < _CHAINED else None
-            if coin is not None and coin.value >= least:
-                return [coin]
-            return [older_coin(draws, owner or self.book.new(kind), wanted)]
-        if owner is None and draws.share() < _ONE_ADDRESS:
-            owner, chained = self.book.new(kind), False
-        parts = _split(draws, wanted, plan.inputs)
-        coins = []
-        for part in parts[1:]:
-            coin = self._pool.take(kind, part) if chained and draws.share() < _CHAINED else None
-            coins.append(coin or older_coin(draws, owner or self.book.new(kind), part))
-        # The last one makes up for earlier outputs that were smaller than what was wanted.
-        first = max(parts[0], least - sum(c.value for c in coins))
-        return [*coins, older_coin(draws, owner or self.book.new(kind), first)]
+        several = outputs > 1
+        last = np.cumsum(outputs) - 1
+        same = several & ~service & self._chance(_CHANGE_TO_SAME_ADDRESS, n)
+        own = several & ~service & ~same
+        paid = np.ones(outputs.sum(), dtype=bool)
+        paid[last[several | service]] = False
+        receivers = np.empty(len(paid), dtype=object)
+        receivers[paid] = self.book.payees(int(paid.sum()))
+        receivers[last[service]] = owners[service]
+        receivers[last[own]] = self.book.new(codes[own])
+        digits = np.zeros(len(paid), dtype=int)
+        digits[last[same]] = _SCRIPT_DIGITS[codes[same]]
+        known = receivers.nonzero()[0]
+        digits[known] = [len(receiver.script) for receiver in receivers[known]]
 
-    def _values(self, total: int, n: int) -> list[int]:
-        """Split what is paid out; the last value is the change."""
-        draws = self._draws
-        if n == 1:
-            return [total]
-        change = int((total - n * _LEAST_PAYMENT_SAT) * draws.share())
-        if n == 2:
-            payment = total - change - DUST_SAT
-            if payment > 1_000_000 and draws.share() < _ROUND_PAYMENT:
-                payment -= payment % 100_000
-            return [payment, total - payment]
-        paid = _split(draws, total - change - DUST_SAT, n - 1)
-        return [*paid, total - sum(paid)]
+        script_bytes, witness_bytes = _SCRIPT_BYTES[ways], _WITNESS_BYTES[ways]
+        grinding = np.where(witness_bytes == _ECDSA_WITNESS, self._random.integers(0, inputs + 1), 0)
+        total_digits = np.add.reduceat(digits, last - outputs + 1)
+        base, witness = sizes(script_bytes, witness_bytes, inputs, outputs, total_digits, grinding)
+        fees = _fees(plans.fee_rate, base, witness)
 
-    def _unlocking(self, kind: str) -> Unlocking:
-        variant = _SCRIPT_VARIANTS.get(kind)
-        if variant is not None and self._draws.share() < variant[1]:
-            return UNLOCKING[variant[0]]
-        return UNLOCKING[kind]
+        coins, spent = self._coins(plans, fees, codes, owners, service)
+        amounts = spent - fees
+        values = self._values(amounts, outputs)
+        firsts = np.cumsum(inputs) - inputs
+        receivers[last[same]] = [coins[place].owner for place in firsts[same].tolist()]
+        turned = last[(outputs == 2) & self._chance(0.5, n)]
+        for column in (receivers, values):
+            column[turned], column[turned - 1] = column[turned - 1], column[turned]
+        places = np.arange(len(paid)) - np.repeat(last - outputs + 1, outputs)
+        made = list(map(Coin, receivers.tolist(), values.tolist(), places.tolist()))
+        self._pool.add([coin for coin in made if coin.value < _POOL_MAX_SAT])
+        return [
+            Draft(coins[a:b], _WAYS[way], rbf, made[c:d], size, version)
+            for a, b, way, rbf, c, d, size, version in zip(
+                firsts.tolist(),
+                (firsts + inputs).tolist(),
+                ways.tolist(),
+                self._chance(_RBF, n).tolist(),
+                (last - outputs + 1).tolist(),
+                (last + 1).tolist(),
+                map(Sizes, base.tolist(), witness.tolist()),
+                (1 + self._chance(_VERSION_2, n)).tolist(),
+                strict=True,
+            )
+        ]
 
-    def _rbf(self) -> bool:
-        return self._draws.share() < _RBF
+    def _coins(
+        self, plans: Plans, fees: Numbers, codes: Numbers, owners: Objects, service: Flags
+    ) -> tuple[list[Coin], Numbers]:
+        """Coins worth about the planned totals and the fees: earlier outputs where there are any. And their sums."""
+        n, inputs = len(plans.inputs), plans.inputs
+        firsts = np.cumsum(inputs) - inputs
+        rows = np.repeat(np.arange(n), inputs)
+        least = 2 * _LEAST_PAYMENT_SAT * plans.outputs + fees
+        wanted = np.maximum.reduce([plans.total_sat + fees, least, 2 * DUST_SAT * inputs])
+        parts = self._split(wanted, inputs)
+        one_owner = service | ((inputs > 1) & self._chance(_ONE_ADDRESS, n))
+        owners[one_owner & ~service] = self.book.new(codes[one_owner & ~service])
+
+        chained = (~one_owner & (wanted < _CHAIN_MAX_SAT))[rows] & self._chance(_CHAINED, len(rows))
+        chained[firsts[inputs > 1]] = False
+        places = np.flatnonzero(chained)
+        enough = np.where(inputs == 1, least, 0)[rows[places]]
+        tried = zip(places.tolist(), codes[rows[places]].tolist(), parts[places].tolist(), enough.tolist(), strict=True)
+        taken = {}
+        for place, code, value, at_least in tried:
+            coin = self._pool.take(KINDS[code], value)
+            if coin is not None and coin.value >= at_least:
+                taken[place] = coin
+        coins = np.empty(len(rows), dtype=object)
+        coins[list(taken)] = list(taken.values())
+        parts[list(taken)] = [coin.value for coin in taken.values()]
+        # The first one makes up for earlier outputs that were smaller than what was wanted.
+        sums = np.add.reduceat(parts, firsts)
+        more = np.maximum(0, least - sums)
+        parts[firsts] += more
+        older = np.ones(len(rows), dtype=bool)
+        older[list(taken)] = False
+        fresh = older & ~one_owner[rows]
+        held = owners[rows]
+        held[fresh] = self.book.new(codes[rows[fresh]])
+        coins[older] = self._older(held[older], parts[older])
+        return coins.tolist(), sums + more
+
+    def _values(self, amounts: Numbers, outputs: Numbers) -> Numbers:
+        """Split what is paid out; the last of several values is the change."""
+        n, several = len(amounts), outputs > 1
+        change = ((amounts - outputs * _LEAST_PAYMENT_SAT) * self._random.random(n)).astype(int)
+        paid = np.where(several, amounts - change - DUST_SAT, amounts)
+        rounded = (outputs == 2) & (paid > _ROUND_FROM_SAT) & self._chance(_ROUND_PAYMENT, n)
+        paid[rounded] -= paid[rounded] % _ROUND_SAT
+        values = np.empty(outputs.sum(), dtype=int)
+        last = (np.cumsum(outputs) - 1)[several]
+        values[last] = (amounts - paid)[several]
+        values[np.delete(np.arange(len(values)), last)] = self._split(paid, outputs - several)
+        return values
+
+    def _split(self, amounts: Numbers, counts: Numbers) -> Numbers:
+        """Split each amount into so many unequal parts of at least DUST_SAT each, where the amount allows it."""
+        firsts = np.cumsum(counts) - counts
+        weights = self._random.standard_exponential(counts.sum())
+        scale = np.maximum(0, amounts - counts * DUST_SAT) / np.add.reduceat(weights, firsts)
+        parts: Numbers = DUST_SAT + (weights * np.repeat(scale, counts)).astype(int)
+        parts[firsts] += amounts - np.add.reduceat(parts, firsts)
+        return parts
+
+    def _older(self, owners: Objects, values: Numbers) -> list[Coin]:
+        """Coins from before the simulation began."""
+        return list(map(Coin, owners.tolist(), values.tolist(), self._random.integers(0, 3, len(values)).tolist()))
+
+    def _ways(self, codes: Numbers) -> Numbers:
+        """How coins of these script types are unlocked, as places in _WAYS."""
+        return np.where((codes == _P2SH) & self._chance(_MULTISIG, len(codes)), len(_WAYS) - 1, codes)
+
+    def _carrier_sat(self, n: int) -> Numbers:
+        values: Numbers = np.array(list(_CARRIER_SAT))[self._draws.places(list(_CARRIER_SAT.values()), n)]
+        return values
+
+    def _log_between(self, low: float, high: float, n: int) -> Numbers:
+        values: Numbers = (low * (high / low) ** self._random.random(n)).astype(int)
+        return values
+
+    def _chance(self, share: float, n: int) -> Flags:
+        """n times whether something that happens in this share of cases happens."""
+        return self._random.random(n) < share
 
 
-def _fee(rate: float, size: Sizes) -> int:
-    """Fee in satoshi at this rate: at least 1 sat/vB, and never so large that it would be an accident."""
-    return min(MAX_FEE_SAT, max(size.vsize, round(rate * size.vsize)))
+def op_return(data_hex: str) -> Address:
+    """What an output that carries up to 75 bytes pays: nobody."""
+    return Address(None, f"6a{len(data_hex) // 2:02x}{data_hex}", "op_return")
 
 
-def _split(draws: Draws, total: int, n: int) -> list[int]:
-    """Split an amount into n unequal parts of at least DUST_SAT each, where the amount allows it."""
-    if n == 1:
-        return [total]
-    weights = [draws.exponential() for _ in range(n)]
-    scale = max(0, total - n * DUST_SAT) / sum(weights)
-    parts = [DUST_SAT + int(weight * scale) for weight in weights]
-    parts[0] += total - sum(parts)
-    return parts
+def _fees(rates: npt.NDArray[np.float64], base: Numbers, witness: Numbers) -> Numbers:
+    """Fees in satoshi at these rates: at least 1 sat/vB, and never so large that it would be an accident."""
+    vsize = base - -witness // 4
+    fees: Numbers = np.minimum(MAX_FEE_SAT, np.maximum(vsize, np.rint(rates * vsize).astype(int)))
+    return fees

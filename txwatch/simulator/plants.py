@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from txwatch.simulator.addresses import Address
 from txwatch.simulator.draws import Draws
-from txwatch.simulator.forms import FeedOutput, created
 from txwatch.simulator.ordinary import MAX_FEE_SAT, OrdinaryTraffic
-from txwatch.simulator.spending import UNLOCKING, Draft, sizes, unlock
+from txwatch.simulator.spending import UNLOCKING, Coin, Draft, sizes_of, total
 from txwatch.simulator.wallets import older_coin
 
 COIN = 100_000_000
@@ -42,10 +41,11 @@ def fee_accident(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
     paid = int(draws.log_between(0.01 * COIN, 5 * COIN))
     change = int(draws.log_between(0.001 * COIN, 2 * COIN))
     book = traffic.book
-    outputs = _outputs((book.payee(), paid), (book.new("p2wpkh"), change))
-    size = sizes(UNLOCKING["p2wpkh"], 1, [o.script for o in outputs])
-    coin = older_coin(draws, book.new("p2wpkh"), paid + change + fee)
-    return Draft(unlock(draws, [coin], UNLOCKING["p2wpkh"], rbf=True), outputs, size)
+    (payee,) = book.payees(1)
+    outputs = _outputs((payee, paid), (book.one("p2wpkh"), change))
+    size = sizes_of(UNLOCKING["p2wpkh"], 1, outputs)
+    coin = older_coin(draws, book.one("p2wpkh"), paid + change + fee)
+    return Draft([coin], UNLOCKING["p2wpkh"], True, outputs, size)
 
 
 def whale(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
@@ -54,13 +54,13 @@ def whale(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
     change = int(draws.log_between(0.01 * COIN, 10 * COIN))
     kind = draws.pick(("p2wpkh", "p2wsh", "p2tr"))
     book, inputs = traffic.book, draws.between(2, 6)
-    outputs = _outputs((book.new(draws.pick(("p2wpkh", "p2wsh"))), moved), (book.new(kind), change))
-    size = sizes(UNLOCKING[kind], inputs, [o.script for o in outputs])
-    total = moved + change + _ordinary_fee(traffic, size.vsize)
-    share = total // inputs
-    values = [share] * (inputs - 1) + [total - share * (inputs - 1)]
-    coins = [older_coin(draws, book.new(kind), value) for value in values]
-    return Draft(unlock(draws, coins, UNLOCKING[kind], rbf=False), outputs, size)
+    outputs = _outputs((book.one(draws.pick(("p2wpkh", "p2wsh"))), moved), (book.one(kind), change))
+    size = sizes_of(UNLOCKING[kind], inputs, outputs)
+    needed = moved + change + _ordinary_fee(traffic, size.vsize)
+    share = needed // inputs
+    values = [share] * (inputs - 1) + [needed - share * (inputs - 1)]
+    coins = [older_coin(draws, book.one(kind), value) for value in values]
+    return Draft(coins, UNLOCKING[kind], False, outputs, size)
 
 
 def coinjoin(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
@@ -73,26 +73,26 @@ def coinjoin(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
     kind = draws.pick(("p2wpkh", "p2wpkh", "p2tr"))
     book = traffic.book
     changes = [int(denomination * draws.log_between(0.02, 3.0)) for _ in range(with_change)]
-    receivers = [(book.new(kind), denomination) for _ in range(people)]
-    receivers += [(book.new(kind), change) for change in changes]
+    receivers = [(book.one(kind), denomination) for _ in range(people)]
+    receivers += [(book.one(kind), change) for change in changes]
     outputs = _outputs(*sorted(receivers, key=lambda r: r[0].script))  # BIP 69 order within an amount hides who is who
-    size = sizes(UNLOCKING[kind], people, [o.script for o in outputs])
+    size = sizes_of(UNLOCKING[kind], people, outputs)
     fee_share = -(-_ordinary_fee(traffic, size.vsize) // people)
     values = [denomination + change + fee_share for change in changes]
     values += [denomination + fee_share] * (people - with_change)
-    coins = [older_coin(draws, book.new(kind), value) for value in values]
-    return Draft(unlock(draws, coins, UNLOCKING[kind], rbf=False), outputs, size)
+    coins = [older_coin(draws, book.one(kind), value) for value in values]
+    return Draft(coins, UNLOCKING[kind], False, outputs, size)
 
 
 def dust_payment(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
     """One transaction of a dust storm: the same dust to 20 to 120 addresses that never asked for it."""
     n, dust = draws.between(20, 120), draws.pick(_DUST_VALUES)
     book = traffic.book
-    sender = book.new("p2wpkh")
-    outputs = _outputs(*[(book.payee(), dust) for _ in range(n)], (sender, draws.between(10_000, 400_000)))
-    size = sizes(UNLOCKING["p2wpkh"], 1, [o.script for o in outputs])
-    value = sum(o.value for o in outputs) + _ordinary_fee(traffic, size.vsize)
-    return Draft(unlock(draws, [older_coin(draws, sender, value)], UNLOCKING["p2wpkh"], rbf=True), outputs, size)
+    sender = book.one("p2wpkh")
+    outputs = _outputs(*[(payee, dust) for payee in book.payees(n)], (sender, draws.between(10_000, 400_000)))
+    size = sizes_of(UNLOCKING["p2wpkh"], 1, outputs)
+    value = total(outputs) + _ordinary_fee(traffic, size.vsize)
+    return Draft([older_coin(draws, sender, value)], UNLOCKING["p2wpkh"], True, outputs, size)
 
 
 def dormant_round_move(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
@@ -100,13 +100,13 @@ def dormant_round_move(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
     amount = draws.pick(_ROUND_BTC) * COIN
     book, inputs = traffic.book, draws.between(1, 4)
     unlocking = UNLOCKING["p2pkh_uncompressed"]
-    outputs = _outputs((book.new("p2wpkh"), amount), (book.new("p2pkh"), draws.between(1_000_000, 2 * COIN)))
-    size = sizes(unlocking, inputs, [o.script for o in outputs])
+    outputs = _outputs((book.one("p2wpkh"), amount), (book.one("p2pkh"), draws.between(1_000_000, 2 * COIN)))
+    size = sizes_of(unlocking, inputs, outputs)
     fee = _ordinary_fee(traffic, size.vsize)
     values = [amount // inputs // COIN * COIN] * (inputs - 1)
-    values.append(sum(o.value for o in outputs) + fee - sum(values))
-    coins = [older_coin(draws, book.new("p2pkh"), value) for value in values]
-    return Draft(unlock(draws, coins, unlocking, rbf=False), outputs, size, version=1)
+    values.append(total(outputs) + fee - sum(values))
+    coins = [older_coin(draws, book.one("p2pkh"), value) for value in values]
+    return Draft(coins, unlocking, False, outputs, size, version=1)
 
 
 BUILDERS: Mapping[str, Builder] = {
@@ -150,8 +150,8 @@ def schedule(draws: Draws, per_hour: Mapping[str, float]) -> Iterator[tuple[floa
         heapq.heappush(due, (nominal[kind] + interval * _JITTER * (2 * draws.share() - 1), kind, True))
 
 
-def _outputs(*receivers: tuple[Address, int]) -> list[FeedOutput]:
-    return [created(address.text, address.script, value, n) for n, (address, value) in enumerate(receivers)]
+def _outputs(*receivers: tuple[Address, int]) -> list[Coin]:
+    return [Coin(address, value, n) for n, (address, value) in enumerate(receivers)]
 
 
 def _ordinary_fee(traffic: OrdinaryTraffic, vsize: int) -> int:

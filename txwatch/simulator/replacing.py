@@ -5,14 +5,12 @@ could not be mined either.
 """
 
 import heapq
-from dataclasses import replace
 from math import inf
 from typing import NamedTuple
 
-import msgspec
+from msgspec.structs import replace
 
 from txwatch.simulator.draws import Draws
-from txwatch.simulator.forms import RBF_SEQUENCE
 from txwatch.simulator.spending import Draft
 
 REPLACED_KINDS = frozenset({"whale"})
@@ -63,9 +61,4 @@ def bumped(draft: Draft, factor: float) -> Draft:
     """
     more = max(int(draft.fee_sat * (factor - 1)), draft.sizes.vsize)
     *paid, change = draft.outputs
-    less = msgspec.structs.replace(change, value=change.value - more)
-    return replace(
-        draft,
-        inputs=[msgspec.structs.replace(spent, sequence=RBF_SEQUENCE) for spent in draft.inputs],
-        outputs=[*paid, less],
-    )
+    return replace(draft, rbf=True, outputs=[*paid, replace(change, value=change.value - more)])

@@ -4,13 +4,20 @@ Belongs here: the serialization's arithmetic for transactions that are made, not
 derives the same figures from the message alone; the tests hold one against the other.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from hashlib import shake_128
+from typing import Any
 
-from txwatch.simulator.draws import Draws
-from txwatch.simulator.forms import FINAL_SEQUENCE, RBF_SEQUENCE, FeedInput, FeedOutput
+from msgspec import Struct
 
+from txwatch.simulator.addresses import Address
+
+Counts = Any
+"""A whole number, or an array of them: one a transaction."""
 DUST_SAT = 330
 """Below this the simulator makes no ordinary output."""
+FINAL_SEQUENCE = 0xFFFFFFFF
+RBF_SEQUENCE = 0xFFFFFFFD
 
 _SIGNATURE = "48304502"
 _SIGNATURE_PUSH = 73
@@ -37,8 +44,15 @@ UNLOCKING = {
 """By script type; a suffix names the rarer way."""
 
 
-@dataclass(slots=True)
-class Sizes:
+class Coin(Struct, frozen=True, gc=False):
+    """An output: who can spend it, satoshi, and its place among the outputs of its transaction."""
+
+    owner: Address
+    value: int
+    n: int = 0
+
+
+class Sizes(Struct, frozen=True, gc=False):
     """Bytes without witness and of the witness."""
 
     base: int
@@ -55,57 +69,74 @@ class Sizes:
 
     @property
     def vsize(self) -> int:
-        return -(-self.weight // 4)
+        return self.base - -self.witness // 4
 
 
-@dataclass(slots=True)
-class Draft:
-    """A transaction before it has a time and a txid. Amounts in satoshi."""
+def sizes_of(unlocking: Unlocking, inputs: int, outputs: list[Coin]) -> Sizes:
+    """The sizes of one transaction whose inputs are all unlocked in one way."""
+    digits = sum([len(coin.owner.script) for coin in outputs])
+    return Sizes(*sizes(unlocking.script_bytes, unlocking.witness_bytes, inputs, len(outputs), digits))
 
-    inputs: list[FeedInput]
-    outputs: list[FeedOutput]
+
+class Draft(Struct, frozen=True, gc=False):
+    """A transaction before it has a time and a txid: the coins that it spends, all unlocked in one way, and makes."""
+
+    coins: list[Coin]
+    unlocking: Unlocking
+    rbf: bool
+    outputs: list[Coin]
     sizes: Sizes
     version: int = 2
-    lock_time: int = 0
-    labels: tuple[str, ...] = field(default=())
 
     @property
     def fee_sat(self) -> int:
-        spent = sum(i.prev_out.value for i in self.inputs if i.prev_out is not None)
-        return spent - sum(o.value for o in self.outputs)
+        return total(self.coins) - total(self.outputs)
 
 
-def sizes(unlocking: Unlocking, inputs: int, output_scripts: list[str], extra_witness: int = 0) -> Sizes:
-    """The sizes of a transaction whose inputs are all unlocked in one way (true of 98 % of the real ones)."""
-    base = 8 + _count_bytes(inputs) + _count_bytes(len(output_scripts))
-    base += inputs * (40 + _count_bytes(unlocking.script_bytes) + unlocking.script_bytes)
-    for script in output_scripts:
-        n = len(script) // 2
-        base += 8 + _count_bytes(n) + n
-    witness = inputs * unlocking.witness_bytes + extra_witness
-    return Sizes(base, witness + _SEGWIT_MARKER if witness else 0)
+def total(coins: list[Coin]) -> int:
+    """What they are worth, satoshi."""
+    return sum([coin.value for coin in coins])
 
 
-def unlock(draws: Draws, coins: list[FeedOutput], unlocking: Unlocking, rbf: bool) -> list[FeedInput]:
-    """Inputs that spend these coins."""
-    sequence = RBF_SEQUENCE if rbf else FINAL_SEQUENCE
-    if not unlocking.script_bytes:
-        return [FeedInput(sequence, coin, "") for coin in coins]
-    return [FeedInput(sequence, coin, _input_script(draws, unlocking)) for coin in coins]
+def sizes(
+    script_bytes: Counts,
+    witness_bytes: Counts,
+    inputs: Counts,
+    outputs: Counts,
+    output_digits: Counts,
+    extra_witness: Counts = 0,
+) -> tuple[Counts, Counts]:
+    """Bytes without witness and of the witness, of transactions whose inputs are all unlocked in one way.
+
+    That is true of 98 % of the real ones. `output_digits` are those of all output scripts in hex, each of which is
+    shorter than 253 bytes: its length takes one byte.
+    """
+    base = 8 + _count_bytes(inputs) + _count_bytes(outputs) + 9 * outputs + output_digits // 2
+    base = base + inputs * (40 + _count_bytes(script_bytes) + script_bytes)
+    witness = inputs * witness_bytes + extra_witness
+    return base, witness + _SEGWIT_MARKER * (witness > 0)
 
 
-def _input_script(draws: Draws, unlocking: Unlocking) -> str:
+def input_scripts(unlocking: Unlocking, inputs: int, txid: str) -> list[str]:
+    """What unlocks each coin, in hex: signatures and keys, whose random bytes follow from the txid."""
+    n = unlocking.script_bytes
+    if not n:
+        return [""] * inputs
+    digits = shake_128(txid.encode()).hexdigest(inputs * n)
+    return [_input_script(unlocking, digits[i : i + 2 * n]) for i in range(0, len(digits), 2 * n)]
+
+
+def _input_script(unlocking: Unlocking, digits: str) -> str:
+    """These random digits, with those that are fixed in their places."""
     n = unlocking.script_bytes
     if unlocking.witness_bytes:
-        return "160014" + draws.hex(n - 3)
+        return "160014" + digits[6:]
     if n > UNLOCKING["p2pkh_uncompressed"].script_bytes:
-        return "00" + _SIGNATURE + draws.hex(n - 5)
+        return "00" + _SIGNATURE + digits[10:]
     key = n - _SIGNATURE_PUSH - 1
-    return f"{_SIGNATURE}{draws.hex(_SIGNATURE_PUSH - 5)}01{key:02x}{draws.hex(key)}"
+    return f"{_SIGNATURE}{digits[8 : 2 * _SIGNATURE_PUSH - 2]}01{key:02x}{digits[2 * _SIGNATURE_PUSH + 2 :]}"
 
 
-def _count_bytes(n: int) -> int:
+def _count_bytes(n: Counts) -> Counts:
     """Bytes of Bitcoin's CompactSize encoding of n."""
-    if n < 0xFD:
-        return 1
-    return 3 if n <= 0xFFFF else 5
+    return 1 + 2 * (n >= 0xFD) + 2 * (n > 0xFFFF)

@@ -7,35 +7,71 @@ Belongs here: when transactions arrive and how they become messages. What they l
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import NamedTuple
 
 import numpy as np
+from msgspec import Struct
 
 from txwatch.simulator.draws import Draws
-from txwatch.simulator.forms import FeedMessage, FeedTransaction, encode
+from txwatch.simulator.forms import feed_message
 from txwatch.simulator.ordinary import OrdinaryTraffic
 from txwatch.simulator.plants import BUILDERS, PLANTS_PER_HOUR, label, schedule
 from txwatch.simulator.regimes import regime_named
 from txwatch.simulator.replacing import REPLACED_KINDS, Replacements
-from txwatch.simulator.spending import Draft
+from txwatch.simulator.spending import Draft, total
+from txwatch.wire.transaction import CreatedOutput, Source, SpentOutput, Transaction
 
 _SECONDS_A_BLOCK = 64
 _ORDINARY = ""
 
 
-class SimulatedTransaction(NamedTuple):
-    """One transaction: `message` is a `utx` message as the feed sends it, `at` its arrival (UTC).
+class SimulatedTransaction(Struct, frozen=True, gc=False):
+    """One transaction and its arrival `at` (UTC), in two forms: as the feed sends it, and as the program reads that.
 
     `replaces` is the txid of an earlier one whose coins it spends, for a higher fee: only one of the two can be mined.
     """
 
     at: datetime
-    message: bytes
-    labels: tuple[str, ...]
     txid: str
-    fee_sat: int
-    weight: int
+    draft: Draft
+    labels: tuple[str, ...]
     replaces: str | None = None
+
+    @property
+    def fee_sat(self) -> int:
+        return self.draft.fee_sat
+
+    @property
+    def weight(self) -> int:
+        return self.draft.sizes.weight
+
+    @property
+    def message(self) -> bytes:
+        """A `utx` message as the feed sends it."""
+        return feed_message(self.draft, self.txid, int(self.at.timestamp()))
+
+    def transaction(self, source: Source) -> Transaction:
+        """What decoding the message gives, without the message: that would take twice as long as all the rest."""
+        draft = self.draft
+        input_sat, value_sat = total(draft.coins), total(draft.outputs)
+        return Transaction(
+            txid=self.txid,
+            seen_at=self.at,
+            feed_time=self.at.replace(microsecond=0),
+            value_sat=value_sat,
+            input_sat=input_sat,
+            fee_sat=input_sat - value_sat,
+            vsize=draft.sizes.vsize,
+            weight=draft.sizes.weight,
+            size=draft.sizes.size,
+            input_count=len(draft.coins),
+            output_count=len(draft.outputs),
+            rbf=draft.rbf,
+            version=draft.version,
+            lock_time=0,
+            inputs=[SpentOutput(coin.owner.text, coin.value, coin.owner.kind, coin.n) for coin in draft.coins],
+            outputs=[CreatedOutput(coin.owner.text, coin.value, coin.owner.kind, coin.n) for coin in draft.outputs],
+            source=source,
+        )
 
 
 class Simulator:
@@ -82,11 +118,14 @@ class Simulator:
     def until(self, end: datetime) -> Iterator[SimulatedTransaction]:
         """Everything that arrives before `end` and has not been given yet, in order of arrival."""
         limit = (end - self.start).total_seconds()
-        while min(self._next[0], self._replacements.next_at) < limit:
-            if self._replacements.next_at < self._next[0]:
+        while True:
+            seconds, kind = self._next
+            replaced_at = self._replacements.next_at
+            if min(seconds, replaced_at) >= limit:
+                return
+            if replaced_at < seconds:
                 yield self._replacement()
             else:
-                seconds, kind = self._next
                 self._next = next(self._due)
                 yield self._transaction(seconds, kind)
 
@@ -110,23 +149,7 @@ class Simulator:
         self._count += 1
         digest = self._txids.copy()
         digest.update(self._count.to_bytes(8))
-        txid = digest.hexdigest()
-        sizes = draft.sizes
-        transaction = FeedTransaction(
-            draft.lock_time,
-            draft.version,
-            sizes.size,
-            draft.inputs,
-            int(at.timestamp()),
-            0,
-            len(draft.inputs),
-            txid,
-            len(draft.outputs),
-            "0.0.0.0",  # noqa: S104 - what the feed sends, no address to bind to
-            draft.outputs,
-        )
-        message = encode(FeedMessage("utx", transaction))
-        return SimulatedTransaction(at, message, labels, txid, draft.fee_sat, sizes.weight, replaces)
+        return SimulatedTransaction(at, digest.hexdigest(), draft, labels, replaces)
 
 
 def arrival_seconds(generator: np.random.Generator, rate: float, dispersion: float) -> Iterator[float]:

@@ -1,58 +1,88 @@
 """Who is paid and what can be spent: addresses that recur as on the real network, and a pool of unspent coins."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from functools import partial
+from itertools import chain, islice
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from txwatch.simulator.addresses import PROGRAM_BYTES, Address, make_addresses
-from txwatch.simulator.draws import Draws, Weighted
-from txwatch.simulator.forms import FeedOutput, created
+from txwatch.simulator.addresses import KINDS, PROGRAM_BYTES, Address, make_addresses
+from txwatch.simulator.draws import Draws
+from txwatch.simulator.spending import Coin
 
-_BLOCK = 512
+Objects = npt.NDArray[Any]
+"""One Python object an entry, so that they are chosen and put in place by masks."""
+Flags = npt.NDArray[np.bool_]
+Numbers = npt.NDArray[np.int64]
+
+_BLOCK = 1024
 _RECENT = 4096
 _HOT = 40
 _FRESH_SHARE, _RECENT_SHARE = 0.72, 0.14
 _COINS_A_BUCKET = 400
 
 
+def by_code(shares: Mapping[str, float]) -> list[float]:
+    """Shares of script types, in the order of KINDS."""
+    return [shares.get(kind, 0.0) for kind in KINDS]
+
+
 class AddressBook:
-    """New addresses, and payees: mostly new, some seen recently, some of a few busy services."""
+    """New addresses, and payees: mostly new, some seen recently, some of a few busy services.
+
+    `codes` are places in KINDS.
+    """
 
     def __init__(self, draws: Draws, payee_types: Mapping[str, float]) -> None:
         self._draws = draws
-        self._payee_types = Weighted(payee_types)
-        self._new: dict[str, list[Address]] = {kind: [] for kind in PROGRAM_BYTES}
-        self._recent: list[Address] = []
-        self._services = Weighted({self.new(self._payee_types.draw(draws)): 1 / (i + 2) for i in range(_HOT)})
+        self._payee_types = by_code(payee_types)
+        self._new = {kind: chain.from_iterable(iter(partial(self._make, kind), None)) for kind in KINDS}
+        self._services = self.new(draws.places(self._payee_types, _HOT))
+        self._busy = [1 / (i + 2) for i in range(_HOT)]
+        self._recent = np.empty(_RECENT, dtype=object)
+        self._recent[:_HOT], self._known = self._services, _HOT
 
-    def new(self, kind: str) -> Address:
+    def new(self, codes: Numbers) -> Objects:
+        """An address never seen before for each code."""
+        found = np.empty(len(codes), dtype=object)
+        for code, kind in enumerate(KINDS):
+            places = np.flatnonzero(codes == code)
+            found[places] = list(islice(self._new[kind], len(places)))
+        return found
+
+    def one(self, kind: str) -> Address:
         """An address never seen before."""
-        stock = self._new[kind]
-        if not stock:
-            programs = self._draws.generator.integers(0, 256, (_BLOCK, PROGRAM_BYTES[kind]), dtype=np.uint8)
-            stock.extend(make_addresses(kind, programs))
-        return stock.pop()
+        return next(self._new[kind])
 
-    def service(self) -> Address:
-        """The busy address of an exchange or a payment processor."""
-        return self._services.draw(self._draws)
+    def services(self, n: int) -> Objects:
+        """Busy addresses of exchanges and payment processors."""
+        return self._services[self._draws.places(self._busy, n)]
 
-    def payee(self) -> Address:
-        """Somebody to pay."""
-        share = self._draws.share()
-        if share < _FRESH_SHARE or not self._recent:
-            address = self.new(self._payee_types.draw(self._draws))
-            self._remember(address)
-            return address
-        if share < _FRESH_SHARE + _RECENT_SHARE:
-            return self._draws.pick(self._recent)
-        return self.service()
+    def payees(self, n: int) -> Objects:
+        """n times somebody to pay."""
+        random = self._draws.generator
+        share = random.random(n)
+        fresh, service = share < _FRESH_SHARE, share >= _FRESH_SHARE + _RECENT_SHARE
+        paid = self._recent[random.integers(0, self._known, n)]
+        paid[service] = self.services(int(service.sum()))
+        paid[fresh] = self.new(self._draws.places(self._payee_types, int(fresh.sum())))
+        self._remember(paid[fresh])
+        return paid
 
-    def _remember(self, address: Address) -> None:
-        if len(self._recent) < _RECENT:
-            self._recent.append(address)
-        else:
-            self._recent[self._draws.below(_RECENT)] = address
+    def _remember(self, fresh: Objects) -> None:
+        """In the places that are free, and from then on each in that of another."""
+        places = np.arange(self._known, self._known + len(fresh))
+        taken = places >= _RECENT
+        places[taken] = self._draws.generator.integers(0, _RECENT, int(taken.sum()))
+        self._recent[places] = fresh
+        self._known = min(_RECENT, self._known + len(fresh))
+
+    def _make(self, kind: str) -> list[Address]:
+        programs = self._draws.generator.integers(0, 256, (_BLOCK, PROGRAM_BYTES[kind]), dtype=np.uint8)
+        return make_addresses(kind, programs)
 
 
 class CoinPool:
@@ -60,30 +90,27 @@ class CoinPool:
 
     def __init__(self, draws: Draws) -> None:
         self._draws = draws
-        self._buckets: dict[tuple[str, int], list[FeedOutput]] = {}
+        self._buckets: defaultdict[tuple[str, int], list[Coin]] = defaultdict(list)
 
-    def add(self, kind: str, coin: FeedOutput) -> None:
-        """Keep a coin to be spent later. A full bucket forgets one of its coins: it is simply never spent."""
-        bucket = self._buckets.setdefault((kind, coin.value.bit_length()), [])
-        if len(bucket) < _COINS_A_BUCKET:
-            bucket.append(coin)
-        else:
-            bucket[self._draws.below(_COINS_A_BUCKET)] = coin
+    def add(self, coins: Iterable[Coin]) -> None:
+        """Keep coins to be spent later. A full bucket forgets one of its coins: it is simply never spent."""
+        for coin in coins:
+            bucket = self._buckets[coin.owner.kind, coin.value.bit_length()]
+            if len(bucket) < _COINS_A_BUCKET:
+                bucket.append(coin)
+            else:
+                bucket[int(self._draws.share() * _COINS_A_BUCKET)] = coin
 
-    def take(self, kind: str, value: int) -> FeedOutput | None:
+    def take(self, kind: str, value: int) -> Coin | None:
         """A coin of about this value (same power of two), which leaves the pool; None if there is none."""
         bucket = self._buckets.get((kind, value.bit_length()))
         if not bucket:
             return None
-        i = self._draws.below(len(bucket))
+        i = int(self._draws.share() * len(bucket))
         bucket[i], bucket[-1] = bucket[-1], bucket[i]
-        coin = bucket.pop()
-        coin.spent = True
-        return coin
+        return bucket.pop()
 
 
-def older_coin(draws: Draws, address: Address, value: int) -> FeedOutput:
-    """A coin from before the simulation began, as an input spends it."""
-    coin = created(address.text, address.script, value, draws.below(3))
-    coin.spent = True
-    return coin
+def older_coin(draws: Draws, owner: Address, value: int) -> Coin:
+    """A coin from before the simulation began."""
+    return Coin(owner, value, int(draws.share() * 3))

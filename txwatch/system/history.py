@@ -7,12 +7,10 @@ from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
-from txwatch.simulator.traffic import SimulatedTransaction, Simulator
+from txwatch.simulator.traffic import Simulator
 from txwatch.store.database import connect
 from txwatch.store.landing import land_transactions
 from txwatch.windows import window_start
-from txwatch.wire.messages import UnconfirmedTransaction, decode
-from txwatch.wire.transaction import Transaction, from_wire
 
 BATCH = 5_000
 SEED = 1
@@ -67,22 +65,15 @@ class SimulatedHistory:
 
 
 def land_history(database_url: str, simulator: Simulator, end: datetime) -> int:
-    """Land the simulator's traffic up to `end` through the same decoder as the live feed's. Returns the rows."""
+    """Land the simulator's traffic up to `end` as the live feed's would be. Returns the rows."""
     return sum(land_batches(database_url, simulator, end))
 
 
 def land_batches(database_url: str, simulator: Simulator, end: datetime) -> Iterator[int]:
     """The same in steps: gives the rows of each batch once it is committed."""
     with connect(database_url, application="txwatch history") as connection:
-        traffic = _decoded(simulator.until(end))
+        traffic = (simulated.transaction("bulk") for simulated in simulator.until(end))
         while batch := list(islice(traffic, BATCH)):
             with connection.transaction():
                 landed = len(land_transactions(connection, batch))
             yield landed
-
-
-def _decoded(traffic: Iterator[SimulatedTransaction]) -> Iterator[Transaction]:
-    for simulated in traffic:
-        message = decode(simulated.message)
-        if isinstance(message, UnconfirmedTransaction):
-            yield from_wire(message.x, simulated.at, "bulk")
