@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 from psycopg import sql
 
 from txwatch.store.database import Connection
+from txwatch.store.locks import Lock, wait_for
 
 _DAY = timedelta(days=1)
-_LOCK = 7_842_002  # any constant: two writers at once would both make the day
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def ensure_days(connection: Connection, table: str, start: datetime, end: dateti
         if _exists(connection, name):
             continue
         with connection.transaction():
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+            wait_for(connection, Lock.DAYS)
             if _exists(connection, name):
                 continue
             parent, child = sql.Identifier(table), sql.Identifier(name)

@@ -7,18 +7,17 @@ from alembic import command
 from alembic.config import Config
 
 from txwatch.store.database import connect
+from txwatch.store.locks import Lock, wait_for
 from txwatch.store.urls import sqlalchemy_url
 
 LIBRARY_SCHEMAS = ("dagster", "feast", "mlflow")
 """Each library keeps its tables in a schema of its own beside ours, which is `public`."""
 
-_LOCK = 7_842_001  # any constant: two migrations at once would both try to create the tables
-
 
 def migrate(database_url: str) -> None:
     """Create the schemas of the libraries, and upgrade ours to head, under a lock that makes others wait."""
     with connect(database_url, application="txwatch migrate") as connection, connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        wait_for(connection, Lock.MIGRATION)
         for schema in LIBRARY_SCHEMAS:
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
         command.upgrade(alembic_config(database_url), "head")
