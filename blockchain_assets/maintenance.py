@@ -19,6 +19,11 @@ def maintenance_job(retention_days: int) -> dg.JobDefinition:
             for expired in drop_expired(connection, before):
                 rows += expired.rows
                 context.log.info(f"{expired.table}: {expired.rows} rows, {expired.days} days dropped.")
+                if expired.in_use:
+                    context.log.warning(
+                        f"{expired.table}: {expired.in_use} days are being read, perhaps by a backup, and are left for"
+                        " the next time."
+                    )
                 lines.append(f"| {expired.table} | {expired.rows} | {expired.days} | {expired.seconds:.2f} |")
         context.add_output_metadata(
             {

@@ -8,7 +8,8 @@ each batch a short transaction, so that landing never waits.
 What was alerted, sent, labelled or answered stays: it is the record of what the program did.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import perf_counter
@@ -44,12 +45,16 @@ _OLD_CONFIRMATIONS: LiteralString = (
 
 @dataclass(frozen=True)
 class Expired:
-    """What was dropped from one table. `days` are partitions; rows of these are as many as the planner knew of."""
+    """What was dropped from one table. `days` are partitions; rows of these are as many as the planner knew of.
+
+    `in_use` are the partitions that somebody read all the time, such as a backup: they are left for the next time.
+    """
 
     table: str
     rows: int
     days: int
     seconds: float
+    in_use: int = 0
 
 
 def expiry(now: datetime, retention_days: int) -> datetime:
@@ -57,12 +62,16 @@ def expiry(now: datetime, retention_days: int) -> datetime:
     return (now - timedelta(days=retention_days)).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def drop_expired(connection: Connection, before: datetime, batch: int = BATCH) -> Iterator[Expired]:
+def drop_expired(
+    connection: Connection, before: datetime, batch: int = BATCH, wait: Callable[[float], None] = time.sleep
+) -> Iterator[Expired]:
     """Drop all that is older than a midnight, table by table. Safe to repeat and to interrupt."""
     for table in BY_DAY:
         began = perf_counter()
-        dropped = drop_days(connection, table, before)
-        yield Expired(table, sum(day.rows for day in dropped), len(dropped), perf_counter() - began)
+        days = drop_days(connection, table, before, wait)
+        dropped = [day.rows for day in days if day.dropped]
+        seconds = perf_counter() - began
+        yield Expired(table, sum(dropped), len(dropped), seconds, in_use=len(days) - len(dropped))
     began = perf_counter()
     # Before the blocks that say how old they are.
     confirmations = sql.SQL(_OLD_CONFIRMATIONS).format(before=sql.Literal(before), batch=sql.Literal(batch))
