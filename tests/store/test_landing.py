@@ -74,3 +74,17 @@ def test_the_highest_epoch_holds_the_lease(database_url: str) -> None:
     assert lease.committed_through == T0, "a watermark never goes back"
     assert not lease.is_stale(T0 + STALE_AFTER)
     assert lease.is_stale(T0 + STALE_AFTER + timedelta(seconds=2))
+    assert lease.is_stale(T0 - timedelta(hours=1)), "a heartbeat in the future is from before the clock was set back"
+
+
+def test_what_a_worker_said_whose_clock_was_ahead_is_taken_back_by_the_next(database_url: str) -> None:
+    with connect(database_url) as connection, connection.transaction(force_rollback=True):
+        first = take_lease(connection, "an hour ahead", T0, None)
+        renew_lease(connection, first, T0, T0 + timedelta(hours=1))
+        before = read_lease(connection)
+        assert before is not None
+        assert before.watermark == T0, "it has heard nothing that was sent since"
+        take_lease(connection, "on time", T0 + timedelta(seconds=9), None)
+        after = read_lease(connection)
+    assert after is not None
+    assert after.committed_through == T0

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -39,6 +40,15 @@ def connect(database_url: str, *, application: str = "txwatch") -> Iterator[Conn
     """The same, closed at the end of the block."""
     with open_connection(database_url, application=application) as connection:
         yield connection
+
+
+def database_now(connection: Connection) -> datetime:
+    """The present moment by the database's clock, UTC: the one clock that all machines share."""
+    row = connection.execute("SELECT clock_timestamp()").fetchone()
+    if row is None:
+        raise LookupError("the database gave no time")
+    moment: datetime = row[0]
+    return moment
 
 
 def commit_without_waiting(connection: Connection) -> None:

@@ -24,7 +24,7 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class ExpiredDay:
-    """A partition that was to be dropped, with the number of rows that the planner knew of. It stays if it is in use."""
+    """A partition to drop, with the number of rows that the planner knew of. One that is in use stays."""
 
     name: str
     rows: int
