@@ -54,7 +54,7 @@ def test_migrate_makes_the_schema_and_keeps_the_first_day(server_url: str, tmp_p
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
     with connect(url) as connection:
         assert connection.execute("SELECT count(*) FROM transactions").fetchone() == (0,)
-    assert (tmp_path / "home/history_start").exists()
+        assert connection.execute("SELECT count(*) FROM history_start").fetchone() == (1,)
 
 
 @pytest.mark.parametrize("arguments", [["migrate"], ["ingest"], ["status"], ["status", "--json"]])

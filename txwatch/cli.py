@@ -38,7 +38,7 @@ def migrate() -> None:
     from txwatch.system.prepare import prepare_database
 
     settings = Settings()
-    prepare_database(settings.home, settings.require_database_url())
+    prepare_database(settings.home, settings.require_database_url(), settings.history_start)
 
 
 @app.command()

@@ -1,12 +1,16 @@
 """The libraries' preparations: their tables are there afterwards, and a failure names the log to read."""
 
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Installation
+from tests.builders import T0
+from tests.conftest import Installation, copied_database
+from txwatch.clock import utc_now
 from txwatch.store.database import connect
+from txwatch.store.history_start import read_history_start
 from txwatch.system.prepare import Preparation, PreparationError, prepare_database
 
 
@@ -31,11 +35,29 @@ def test_each_library_has_its_tables_in_its_own_schema(installation: Installatio
     assert "runs" not in schemas["public"]
 
 
-def test_preparing_the_database_again_keeps_the_day_it_began(database_url: str, tmp_path: Path) -> None:
-    prepare_database(tmp_path, database_url)
-    began = (tmp_path / "history_start").read_text()
-    prepare_database(tmp_path, database_url)
-    assert (tmp_path / "history_start").read_text() == began
+def test_preparing_the_database_again_keeps_the_start_unless_another_is_wanted(
+    database_url: str, tmp_path: Path
+) -> None:
+    def start(wanted: datetime | None = None) -> datetime | None:
+        prepare_database(tmp_path, database_url, wanted)
+        with connect(database_url) as connection:
+            return read_history_start(connection)
+
+    first, today = start(), utc_now().replace(hour=0, minute=0, second=0, microsecond=0)
+    assert first in (today, today - timedelta(days=1))
+    assert start() == first
+    later = T0 + timedelta(days=1, seconds=7)
+    assert start(later) == T0 + timedelta(days=1), "a window's start"
+    assert start() == T0 + timedelta(days=1), "a machine without the setting takes nothing back"
+    assert start(T0.replace(tzinfo=None)) == T0
+
+
+def test_a_start_that_an_older_version_kept_in_a_file_stays(server_url: str, tmp_path: Path) -> None:
+    url = copied_database(server_url, "template_txwatch")
+    (tmp_path / "history_start").write_text("2026-03-01T00:00:00+00:00\n")
+    prepare_database(tmp_path, url, None)
+    with connect(url) as connection:
+        assert read_history_start(connection) == datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def test_a_preparation_that_fails_names_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """Brings the database to the newest schema. `txwatch migrate` runs this; it is safe to run at any time."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 from alembic import command
@@ -29,12 +28,3 @@ def alembic_config(database_url: str) -> Config:
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
     config.attributes["url"] = sqlalchemy_url(database_url)
     return config
-
-
-def record_history_start(home: Path, now: datetime | None = None) -> None:
-    """Keep the day of the first migration: it is the first partition, which must not move with the calendar."""
-    record = home / "history_start"
-    if not record.exists():
-        home.mkdir(parents=True, exist_ok=True)
-        midnight = (now or datetime.now(UTC)).replace(hour=0, minute=0, second=0, microsecond=0)
-        record.write_text(midnight.isoformat() + "\n")

@@ -1,4 +1,4 @@
-"""A backup is one file: the whole database, the day this installation began, and MLflow's files if they are local.
+"""A backup is one file: the whole database, and MLflow's files if they are local.
 
 The database is dumped by PostgreSQL's own pg_dump in one snapshot, so that a system that runs can be backed up. Files
 are copied after it: a model that the snapshot knows is there.

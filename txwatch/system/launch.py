@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -61,7 +62,8 @@ def launch(
     """
     environment = system_environment(settings.home, database_url, **environment_settings)
     logs = Path(environment["TXWATCH_HOME"]) / "logs"
-    prepare_database(settings.home, database_url)
+    start = environment_settings.get("TXWATCH_HISTORY_START")
+    prepare_database(settings.home, database_url, datetime.fromisoformat(start) if start else settings.history_start)
     preparation = Preparation(environment, logs)
     before()
     preparation.wait()

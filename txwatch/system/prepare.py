@@ -6,11 +6,14 @@
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
 from txwatch.errors import UserError
 from txwatch.settings import Settings
-from txwatch.store.migrate import migrate, record_history_start
+from txwatch.store.database import connect
+from txwatch.store.history_start import read_history_start, record_history_start
+from txwatch.store.migrate import migrate
 from txwatch.system.environment import system_environment
 
 PREPARATIONS = {
@@ -49,14 +52,23 @@ def _start(arguments: list[str], environment: Mapping[str, str], log: Path) -> s
         )
 
 
-def prepare_database(home: Path, database_url: str) -> None:
-    """Bring our own schema to head, and keep the day on which this installation began."""
+def prepare_database(home: Path, database_url: str, history_start: datetime | None) -> None:
+    """Bring our own schema to head, and keep the start of the history: the given one, else that of the first time."""
     migrate(database_url)
-    record_history_start(home)
+    with connect(database_url, application="txwatch migrate") as connection:
+        if history_start is None and read_history_start(connection) is None:
+            history_start = _start_in(home)
+        record_history_start(connection, history_start)
+
+
+def _start_in(home: Path) -> datetime | None:
+    """The start as older versions kept it: in a file."""
+    file = home / "history_start"
+    return datetime.fromisoformat(file.read_text().strip()) if file.exists() else None
 
 
 if __name__ == "__main__":
     settings = Settings()
     url = settings.require_database_url()
-    prepare_database(settings.home, url)
+    prepare_database(settings.home, url, settings.history_start)
     Preparation(system_environment(settings.home, url), settings.home / "logs").wait()
