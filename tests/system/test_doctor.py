@@ -72,6 +72,10 @@ def test_a_database_without_migrations_is_told_from_a_migrated_one(server_url: s
     assert not texts(after, Level.wrong)
     assert texts(after, Level.note) == ["ingest: no worker ever ran on this database"]
     with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        [newer] = [one for one in database.look_at_database(settings) if one.level is Level.wrong]
+        assert newer.text.startswith("the schema is 9999, which this program does not know")
+        assert "Install that version" in newer.remedy
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
     assert any(
         "the schema is 0001, this program's is" in text

@@ -7,12 +7,13 @@ import psycopg
 from alembic.script import ScriptDirectory
 
 from txwatch.clock import Clock, utc_now
+from txwatch.detection.registry import table_migrations
 from txwatch.errors import UserError
 from txwatch.settings import Settings
 from txwatch.store.cluster import running_url, server_program
 from txwatch.store.database import connect, database_now
 from txwatch.store.lease import read_lease
-from txwatch.store.migrate import LIBRARY_SCHEMAS, alembic_config
+from txwatch.store.migrate import LIBRARY_SCHEMAS, NEWER, alembic_config, known_revisions, read_revision
 from txwatch.system.doctor.findings import Finding, first_line, good, note, place_of, wrong
 
 OLDEST_POSTGRES = 15
@@ -44,14 +45,11 @@ def look_at_server(database_url: str, clock: Clock = utc_now) -> Iterator[Findin
         with connect(database_url, application="txwatch doctor") as connection:
             asked, now, answered = clock(), database_now(connection), clock()
             version = connection.info.server_version // 10000
-            rows = connection.execute(
-                "SELECT to_regclass('public.alembic_version') IS NOT NULL,"
-                " ARRAY(SELECT nspname::text FROM pg_namespace WHERE nspname = ANY(%s))",
-                [list(LIBRARY_SCHEMAS)],
-            ).fetchone()
-            migrated, schemas = rows or (False, [])
-            current = connection.execute("SELECT version_num FROM alembic_version").fetchone() if migrated else None
-            lease = read_lease(connection) if migrated else None
+            schemas = connection.execute(
+                "SELECT nspname FROM pg_namespace WHERE nspname = ANY(%s)", [list(LIBRARY_SCHEMAS)]
+            ).fetchall()
+            current, of_mlflow = read_revision(connection), read_revision(connection, "mlflow")
+            lease = read_lease(connection) if current else None
     except ValueError as error:
         yield wrong("database", str(error), "correct DATABASE_URL")
         return
@@ -63,14 +61,14 @@ def look_at_server(database_url: str, clock: Clock = utc_now) -> Iterator[Findin
     else:
         yield good("database", f"{where} answers, PostgreSQL {version}")
     yield compare_clocks(asked, now, answered)
-    head = ScriptDirectory.from_config(alembic_config(database_url)).get_current_head()
-    if not current:
+    if current is None:
         yield wrong("migrations", "the database has no tables of txwatch's", "run txwatch migrate")
-    elif current[0] != head:
-        yield wrong("migrations", f"the schema is {current[0]}, this program's is {head}", "run txwatch migrate")
     else:
-        yield good("migrations", f"the schema is the newest, {head}")
-    if lost := set(LIBRARY_SCHEMAS) - set(schemas):
+        scripts = ScriptDirectory.from_config(alembic_config(database_url))
+        yield _revision("the schema", current, scripts)
+    if of_mlflow is not None:
+        yield _revision("MLflow's schema", of_mlflow, table_migrations())
+    if lost := set(LIBRARY_SCHEMAS) - {schema for (schema,) in schemas}:
         yield wrong("migrations", f"the schemas {', '.join(sorted(lost))} are missing", "run txwatch migrate")
     if lease is None:
         yield note("ingest", "no worker ever ran on this database", "txwatch run starts one")
@@ -78,6 +76,16 @@ def look_at_server(database_url: str, clock: Clock = utc_now) -> Iterator[Findin
         yield note("ingest", f"nobody follows the feed; {lease.holder} did last", "txwatch run starts a worker")
     else:
         yield good("ingest", f"{lease.holder} follows the feed")
+
+
+def _revision(whose: str, current: str, scripts: ScriptDirectory) -> Finding:
+    """How a schema is to the migrations that this program has."""
+    head = scripts.get_current_head()
+    if current == head:
+        return good("migrations", f"{whose} is the newest, {head}")
+    if current in known_revisions(scripts):
+        return wrong("migrations", f"{whose} is {current}, this program's is {head}", "run txwatch migrate")
+    return wrong("migrations", f"{whose} is {current}, which this program does not know, its own is {head}", NEWER)
 
 
 def compare_clocks(asked: datetime, now: datetime, answered: datetime) -> Finding:
