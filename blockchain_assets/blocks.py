@@ -1,5 +1,7 @@
 """`blocks`: what was mined, and how much of it the feed had brought before. Gaps in the feed are recovered from it."""
 
+from functools import partial
+
 import dagster as dg
 
 from blockchain_assets.windows import OWNERS, RETRIES
@@ -9,6 +11,7 @@ from txwatch.alerts.updates import insert_chain_news
 from txwatch.clock import utc_now
 from txwatch.ingest.recovery import Recovery, read_chain
 from txwatch.store.blocks import BlockSummary
+from txwatch.store.database import database_now
 
 KEY = dg.AssetKey("blocks")
 POOL = "rest"
@@ -36,7 +39,7 @@ def blocks(
     context: dg.AssetExecutionContext, database: DatabaseResource, ingestion: IngestionResource
 ) -> dg.MaterializeResult:
     with database.connect() as connection, ingestion.blocks() as source:
-        recovery = read_chain(connection, source, utc_now)
+        recovery = read_chain(connection, source, partial(database_now, connection))
         with connection.transaction():
             news = insert_chain_news(connection, utc_now())
     if recovery.busy:

@@ -14,7 +14,7 @@ from blockchain_assets.drift_report import drift_job, drift_report_asset
 from blockchain_assets.jobs import deliver_alerts_job, ingest_shift_job, raise_alerts_job, score_windows_job
 from blockchain_assets.maintenance import maintenance_job
 from blockchain_assets.network_baseline import network_baseline_asset
-from blockchain_assets.partitions import window_partitions
+from blockchain_assets.partitions import first_window, window_partitions
 from blockchain_assets.schedules import daily_maintenance, daily_training, hourly_drift_report
 from blockchain_assets.transaction_features import transaction_features_asset
 from blockchain_assets.transaction_scores import transaction_scores_asset
@@ -79,7 +79,8 @@ def default_resources(settings: Settings) -> dict[str, Any]:
 
 def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
     """The definitions under these settings. `resources` replaces some by name, so that a test need not patch."""
-    windows = window_partitions(settings.first_window)
+    start = first_window(settings)
+    windows = window_partitions(start)
     return dg.Definitions(
         assets=[
             transactions_asset(windows),
@@ -106,10 +107,10 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
         schedules=[daily_training, hourly_drift_report, daily_maintenance],
         sensors=[
             keeper_sensor,
-            landing_sensor(settings.first_window),
+            landing_sensor(start),
             recovery_sensor,
-            scoring_sensor,
-            alert_sensor,
+            scoring_sensor(start),
+            alert_sensor(start),
             delivery_sensor,
             first_training_sensor,
             promotion_sensor,

@@ -9,7 +9,25 @@ from datetime import datetime
 
 import dagster as dg
 
+from txwatch.errors import UserError
+from txwatch.settings import Settings
+from txwatch.store.database import connect
+from txwatch.store.history_start import as_window, read_history_start
 from txwatch.windows import KEY_FORMAT
+
+
+def first_window(settings: Settings) -> datetime:
+    """Start of the first partition: TXWATCH_HISTORY_START, else what the database keeps, the same on all machines.
+
+    Raises psycopg.OperationalError when the database is away.
+    """
+    if settings.history_start is not None:
+        return as_window(settings.history_start)
+    with connect(settings.require_database_url(), application="txwatch definitions") as connection:
+        recorded = read_history_start(connection)
+    if recorded is None:
+        raise UserError("The database does not say when the history starts: run txwatch migrate.")
+    return recorded
 
 
 def window_partitions(first_window: datetime) -> dg.TimeWindowPartitionsDefinition:

@@ -4,15 +4,17 @@ The worker writes the rows, not Dagster: the landing sensor reports a materializ
 Materializing windows by hand recovers from blocks the gaps that touch them, and reports what they hold now.
 """
 
+from functools import partial
+
 import dagster as dg
 
 from blockchain_assets.windows import window_asset, window_span
 from resources.database import DatabaseResource
 from resources.ingestion import IngestionResource
-from txwatch.clock import utc_now
 from txwatch.ingest.recovery import read_chain
 from txwatch.ingest.rest import RestError
 from txwatch.ingest.sealing import WindowSummary, summarize_windows
+from txwatch.store.database import database_now
 from txwatch.store.gaps import unrecovered_gaps
 from txwatch.windows import window_key, window_range
 
@@ -41,10 +43,11 @@ def transactions_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsD
         start, end = window_span(context)
         recovered = 0
         with database.connect() as connection:
+            clock = partial(database_now, connection)
             if any(gap.ended_at is not None and gap.touches(start, end) for gap in unrecovered_gaps(connection)):
                 try:
                     with ingestion.blocks() as source:
-                        recovered = read_chain(connection, source, utc_now, start=start, end=end).landed
+                        recovered = read_chain(connection, source, clock, start=start, end=end).landed
                 except RestError as error:
                     # What the windows hold can be said all the same; the check says that a gap is left.
                     context.log.warning(f"The gaps of these windows could not be recovered: {error}")

@@ -1,13 +1,14 @@
 """Asks for the runs that raise alerts from scores that came alone, and for those that deliver what still waits."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import dagster as dg
 
 from resources.database import DatabaseResource
 from resources.telegram import TelegramResource
 from sensors.events import events_after
-from sensors.scoring import ALERTS, SCORED, range_requests
+from sensors.scoring import ALERTS, SCORED, range_requests, since
 from txwatch.alerts.waiting import delivery_needed
 from txwatch.clock import utc_now
 from txwatch.windows import parse_window_key
@@ -15,22 +16,29 @@ from txwatch.windows import parse_window_key
 DELIVERY_BUCKET_SECONDS = 30
 
 
-@dg.sensor(
-    job_name="raise_alerts",
-    minimum_interval_seconds=15,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Drains fresh transaction_scores whose run raised no alerts itself (a backfill, a choice by hand, a run"
-    " that failed in between) and asks for one run for each contiguous range of windows, which does. The cursor is the"
-    " last event drained.",
-)
-def alert_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    before = int(context.cursor or 0)
-    windows, cursor = scored_without_alerts(context.instance, events_after(context.instance, SCORED, before), before)
-    if not windows:
-        context.update_cursor(str(cursor))
-        return dg.SkipReason("No window was scored since the last tick whose run raises no alerts.")
-    requests = range_requests(map(parse_window_key, windows), [ALERTS])
-    return dg.SensorResult(run_requests=requests, cursor=str(cursor))
+def alert_sensor(first_window: datetime) -> dg.SensorDefinition:
+    """The sensor for partitions that begin at `first_window`."""
+
+    @dg.sensor(
+        name="alert_sensor",
+        job_name="raise_alerts",
+        minimum_interval_seconds=15,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Drains fresh transaction_scores whose run raised no alerts itself (a backfill, a choice by hand, a"
+        " run that failed in between) and asks for one run for each contiguous range of windows, which does. The"
+        " cursor is the last event drained.",
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        before = int(context.cursor or 0)
+        scored = events_after(context.instance, SCORED, before)
+        keys, cursor = scored_without_alerts(context.instance, scored, before)
+        windows = since(first_window, map(parse_window_key, keys))
+        if not windows:
+            context.update_cursor(str(cursor))
+            return dg.SkipReason("No window was scored since the last tick whose run raises no alerts.")
+        return dg.SensorResult(run_requests=range_requests(windows, [ALERTS]), cursor=str(cursor))
+
+    return sensor
 
 
 def scored_without_alerts(

@@ -21,11 +21,12 @@ from txwatch.alerts.health import (
 from txwatch.alerts.health_record import record_health
 from txwatch.alerts.store import insert_alerts
 from txwatch.alerts.system import Condition, read_raised, system_alerts
-from txwatch.clock import Clock, utc_now
+from txwatch.clock import Clock
+from txwatch.store.database import database_now
 
 
-def health_sensor(home: Path, clock: Clock = utc_now) -> dg.SensorDefinition:
-    """The sensor for an installation whose state is kept in `home`."""
+def health_sensor(home: Path, clock: Clock | None = None) -> dg.SensorDefinition:
+    """The sensor for an installation whose state is kept in `home`; by the database's clock, unless one is given."""
 
     @dg.sensor(
         name="health_sensor",
@@ -38,8 +39,8 @@ def health_sensor(home: Path, clock: Clock = utc_now) -> dg.SensorDefinition:
     def sensor(
         context: dg.SensorEvaluationContext, database: DatabaseResource, telegram: TelegramResource
     ) -> dg.SkipReason:
-        now = clock()
         with database.connect() as connection:
+            now = clock() if clock else database_now(connection)
             raised = read_raised(connection)
             found = [
                 *conditions(read_health(connection, home, now), now),

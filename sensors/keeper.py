@@ -7,8 +7,8 @@ import msgspec
 
 from resources.database import DatabaseResource
 from sensors.events import NOT_FINISHED
-from txwatch.clock import utc_now
 from txwatch.ingest.keeping import shift_needed
+from txwatch.store.database import database_now
 from txwatch.store.lease import read_lease
 
 ASK_AGAIN = timedelta(seconds=30)
@@ -32,9 +32,8 @@ class Asked(msgspec.Struct):
     " Decides on the heartbeat of the lease, not on the status of runs.",
 )
 def keeper_sensor(context: dg.SensorEvaluationContext, database: DatabaseResource) -> dg.SensorResult | dg.SkipReason:
-    now = utc_now()
     with database.connect() as connection:
-        lease = read_lease(connection)
+        lease, now = read_lease(connection), database_now(connection)
     need = shift_needed(lease, now)
     if need is None:
         return dg.SkipReason("The feed is being followed.")

@@ -9,9 +9,8 @@ import dagster as dg
 
 from blockchain_assets.transactions import sealed_events
 from resources.database import DatabaseResource
-from txwatch.clock import utc_now
 from txwatch.ingest.sealing import WindowSummary, sealable_windows, sealed_through, summarize_windows
-from txwatch.store.database import Connection
+from txwatch.store.database import Connection, database_now
 from txwatch.store.late_windows import LateWindow, forget_late_windows, read_late_windows
 from txwatch.store.lease import read_lease
 from txwatch.windows import WINDOW, contiguous, parse_window_key, window_key, window_range
@@ -65,7 +64,7 @@ def landing_sensor(first_window: datetime) -> dg.SensorDefinition:
         with database.connect() as connection:
             forget_late_windows(connection, sorted(cursor.reported))
             late = read_late_windows(connection, WINDOWS_PER_TICK)
-            through = sealed_through(read_lease(connection), utc_now())
+            through = sealed_through(read_lease(connection), database_now(connection))
             sealed = sealable_windows(cursor.next_window, through, WINDOWS_PER_TICK)
             if not sealed and not late:
                 return dg.SkipReason(f"The window {window_key(cursor.next_window)} is still open.")

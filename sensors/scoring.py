@@ -20,6 +20,7 @@ FEATURED = dg.AssetKey("transaction_features")
 SCORED = dg.AssetKey("transaction_scores")
 ALERTS = dg.AssetKey("alerts")
 BEFORE_SCORES = [dg.AssetKey("network_baseline"), dg.AssetKey("address_activity"), FEATURED]
+SCORES = [SCORED, ALERTS]
 WINDOWS_PER_RUN = 288
 
 Range = tuple[datetime, datetime]
@@ -33,27 +34,40 @@ class Cursor(msgspec.Struct):
     unscored: list[Range] = []
 
 
-@dg.sensor(
-    job_name="score_windows",
-    minimum_interval_seconds=1,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Drains sealed windows and asks for one run for each contiguous range of them: baseline, activity,"
-    " features, scores and alerts. Windows that were sealed before there was a champion are scored once there is one.",
-)
-def scoring_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    cursor = msgspec.json.decode(context.cursor, type=Cursor) if context.cursor else Cursor()
-    keys, cursor.sealed = drain(context.instance, SEALED, cursor.sealed)
-    sealed = [parse_window_key(key) for key in keys]
-    if not was_materialized(context.instance, CHAMPION):
-        cursor.unscored = contiguous([*sealed, *_windows(cursor.unscored)])
-        requests = range_requests(sealed, BEFORE_SCORES)
-    else:
-        featured = context.instance.get_materialized_partitions(FEATURED) if cursor.unscored else set()
-        ready, cursor.unscored = split_ready(cursor.unscored, featured)
-        requests = range_requests(sealed, [*BEFORE_SCORES, SCORED, ALERTS]) + range_requests(ready, [SCORED, ALERTS])
-    if not requests:
-        return dg.SkipReason("No window was sealed since the last tick.")
-    return dg.SensorResult(run_requests=requests, cursor=msgspec.json.encode(cursor).decode())
+def scoring_sensor(first_window: datetime) -> dg.SensorDefinition:
+    """The sensor for partitions that begin at `first_window`."""
+
+    @dg.sensor(
+        name="scoring_sensor",
+        job_name="score_windows",
+        minimum_interval_seconds=1,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Drains sealed windows and asks for one run for each contiguous range of them: baseline, activity,"
+        " features, scores and alerts. Windows that were sealed before there was a champion are scored once there is"
+        " one.",
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        cursor = msgspec.json.decode(context.cursor, type=Cursor) if context.cursor else Cursor()
+        keys, cursor.sealed = drain(context.instance, SEALED, cursor.sealed)
+        sealed = since(first_window, map(parse_window_key, keys))
+        waiting = contiguous(since(first_window, _windows(cursor.unscored)))
+        if not was_materialized(context.instance, CHAMPION):
+            cursor.unscored = contiguous([*sealed, *_windows(waiting)])
+            requests = range_requests(sealed, BEFORE_SCORES)
+        else:
+            featured = context.instance.get_materialized_partitions(FEATURED) if waiting else set()
+            ready, cursor.unscored = split_ready(waiting, featured)
+            requests = range_requests(sealed, [*BEFORE_SCORES, *SCORES]) + range_requests(ready, SCORES)
+        if not requests and not keys:
+            return dg.SkipReason("No window was sealed since the last tick.")
+        return dg.SensorResult(run_requests=requests, cursor=msgspec.json.encode(cursor).decode())
+
+    return sensor
+
+
+def since(first_window: datetime, windows: Iterable[datetime]) -> list[datetime]:
+    """Those of the windows that are partitions: of a range that begins before the first one Dagster runs nothing."""
+    return [window for window in windows if window >= first_window]
 
 
 def split_ready(waiting: Iterable[Range], featured: Collection[str]) -> tuple[list[datetime], list[Range]]:

@@ -54,7 +54,17 @@ def test_migrate_makes_the_schema_and_keeps_the_first_day(server_url: str, tmp_p
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
     with connect(url) as connection:
         assert connection.execute("SELECT count(*) FROM transactions").fetchone() == (0,)
-    assert (tmp_path / "home/history_start").exists()
+        assert connection.execute("SELECT count(*) FROM history_start").fetchone() == (1,)
+
+
+def test_migrate_says_in_one_line_that_a_newer_program_made_the_schema(server_url: str, tmp_path: Path) -> None:
+    url = copied_database(server_url, "template_txwatch")
+    with connect(url) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    done = txwatch("migrate", folder=tmp_path, DATABASE_URL=url)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("txwatch: the database's schema is 9999, which this program does not know")
 
 
 @pytest.mark.parametrize("arguments", [["migrate"], ["ingest"], ["status"], ["status", "--json"]])

@@ -34,11 +34,13 @@ def main() -> None:
 
 @app.command()
 def migrate() -> None:
-    """Bring the database of DATABASE_URL to the newest schema."""
-    from txwatch.system.prepare import prepare_database
+    """Bring the database of DATABASE_URL to the newest schema, and the tables that MLflow has in it."""
+    from txwatch.system.prepare import prepare_database, upgrade_mlflow
 
     settings = Settings()
-    prepare_database(settings.home, settings.require_database_url())
+    url = settings.require_database_url()
+    prepare_database(settings.home, url, settings.history_start)
+    upgrade_mlflow(url)
 
 
 @app.command()

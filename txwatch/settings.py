@@ -1,7 +1,6 @@
 """Every setting, from the environment or `.env`. Defaults run the whole product on one machine without any."""
 
-from datetime import UTC, datetime
-from functools import cached_property
+from datetime import datetime
 from pathlib import Path
 
 from pydantic import Field, SecretStr
@@ -10,7 +9,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from txwatch.errors import UserError
 from txwatch.places import place
 from txwatch.store.drift_pages import DriftPages
-from txwatch.windows import window_start
 
 
 class MissingSettingError(UserError):
@@ -53,7 +51,7 @@ class Settings(BaseSettings):
     history_start: datetime | None = Field(
         None,
         validation_alias="TXWATCH_HISTORY_START",
-        description="First window, UTC. Unset: the day of the first `txwatch migrate`.",
+        description="First window, UTC, kept in the database. Unset: the day of the first `txwatch migrate`.",
     )
     backfill_windows: int | None = Field(
         None,
@@ -155,16 +153,3 @@ class Settings(BaseSettings):
         """The pages of drift reports. Raises ObjectStoreError if TXWATCH_REPORTS names no bucket."""
         where = place(self.reports) if self.reports else self.home / "reports"
         return DriftPages(where.resolve() if isinstance(where, Path) else where)
-
-    @cached_property
-    def first_window(self) -> datetime:
-        """Start of the first partition. Partitions before it do not exist, so it must never move forward."""
-        recorded = self.home / "history_start"
-        if self.history_start is not None:
-            start = self.history_start
-            start = start.replace(tzinfo=UTC) if start.tzinfo is None else start.astimezone(UTC)
-        elif recorded.exists():
-            start = datetime.fromisoformat(recorded.read_text().strip())
-        else:
-            start = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        return window_start(start)

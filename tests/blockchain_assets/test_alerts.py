@@ -139,12 +139,15 @@ def test_fresh_scores_are_asked_for_once(dagster_instance: dg.DagsterInstance) -
     for n in (1, 0, 5):
         key = window_key(start + n * WINDOW)
         dagster_instance.report_runless_asset_event(dg.AssetMaterialization("transaction_scores", partition=key))
-    result = alert_sensor(dg.build_sensor_context(instance=dagster_instance))
+    sensor = alert_sensor(start)
+    before = window_key(start - WINDOW)  # from when the history began earlier
+    dagster_instance.report_runless_asset_event(dg.AssetMaterialization("transaction_scores", partition=before))
+    result = sensor(dg.build_sensor_context(instance=dagster_instance))
     assert isinstance(result, dg.SensorResult)
     spans = [
         (r.tags["dagster/asset_partition_range_start"], r.tags["dagster/asset_partition_range_end"])
         for r in result.run_requests or []
     ]
     assert spans == [(window_key(start), window_key(start + WINDOW)), (window_key(start + 5 * WINDOW),) * 2]
-    again = alert_sensor(dg.build_sensor_context(instance=dagster_instance, cursor=result.cursor))
+    again = sensor(dg.build_sensor_context(instance=dagster_instance, cursor=result.cursor))
     assert isinstance(again, dg.SkipReason)

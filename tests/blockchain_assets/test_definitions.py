@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -11,9 +12,12 @@ import pytest
 from dagster._core.remote_representation.external_data import RepositorySnap
 
 from blockchain_assets.definitions import build_defs
+from blockchain_assets.partitions import first_window
 from tests.conftest import HISTORY_START
+from txwatch.errors import UserError
 from txwatch.settings import Settings
 from txwatch.system.environment import PROJECT
+from txwatch.system.prepare import prepare_database
 from txwatch.windows import WINDOW
 
 GRAPH = Path(__file__).with_name("graph.txt")
@@ -22,7 +26,7 @@ HEAVY = ("mlflow", "feast", "evidently", "sklearn")
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing is there: definitions load without a database, without a network, and without any file."""
+    """Nothing is there: with a start of the history definitions load without a database, a network, or any file."""
     monkeypatch.setenv("TXWATCH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TXWATCH_HISTORY_START", HISTORY_START.isoformat())
     monkeypatch.setenv("DATABASE_URL", "postgresql://somebody:sesame-open@127.0.0.1:1/nowhere")
@@ -106,3 +110,17 @@ def test_partitions_are_five_minutes_from_the_first_window_on() -> None:
     first = partitions.get_first_partition_window()
     assert first is not None
     assert (first.start, first.end) == (HISTORY_START, HISTORY_START + WINDOW)
+
+
+def test_machines_with_homes_of_their_own_agree_on_the_first_window(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TXWATCH_HISTORY_START")
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    with pytest.raises(UserError, match="run txwatch migrate"):
+        first_window(Settings())
+    prepare_database(tmp_path / "one", database_url, HISTORY_START + timedelta(seconds=7))
+    for home in "one", "other":
+        monkeypatch.setenv("TXWATCH_HOME", str(tmp_path / home))
+        assert first_window(Settings()) == HISTORY_START

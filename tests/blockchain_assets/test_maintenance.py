@@ -1,16 +1,27 @@
 """The daily maintenance drops what is older than the retention, and says what it dropped."""
 
+import os
 from datetime import timedelta
+from pathlib import Path
 
 import dagster as dg
+import pytest
 
 from blockchain_assets.definitions import build_defs
+from blockchain_assets.maintenance import drop_compute_logs
 from tests.builders import transaction
 from tests.conftest import Installation
 from txwatch.clock import utc_now
 from txwatch.settings import Settings
 from txwatch.store.database import connect
 from txwatch.store.landing import land_transactions
+from txwatch.store.retention import drop_run_records
+
+
+@pytest.fixture(scope="module")
+def template(prepared: str) -> str:
+    """Dagster has its tables."""
+    return prepared
 
 
 def test_it_reports_what_it_dropped(installation: Installation, dagster_instance: dg.DagsterInstance) -> None:
@@ -30,3 +41,58 @@ def test_it_reports_what_it_dropped(installation: Installation, dagster_instance
     metadata = {name: value.value for name, value in output.event_specific_data.metadata.items()}
     assert metadata["rows"] == 1
     assert "| transactions | 1 | 0 |" in str(metadata["dropped"])
+
+
+def test_runs_their_events_and_what_they_printed_go_and_what_came_last_of_each_asset_stays(
+    database_url: str, dagster_instance: dg.DagsterInstance
+) -> None:
+    @dg.asset
+    def promoted() -> None:
+        print("printed")
+
+    @dg.op
+    def other() -> None:
+        print("printed")
+
+    @dg.job(executor_def=dg.in_process_executor)
+    def plain() -> None:
+        other()
+
+    asset_job = dg.Definitions(assets=[promoted], jobs=[dg.define_asset_job("promote", [promoted])])
+    runs = {
+        name: job.execute_in_process(instance=dagster_instance).run_id
+        for name, job in [
+            ("first", asset_job.resolve_job_def("promote")),
+            ("last", asset_job.resolve_job_def("promote")),
+            ("plain", plain),
+            ("recent", plain),
+        ]
+    }
+    started = dagster_instance.create_run_for_job(plain, status=dg.DagsterRunStatus.STARTED).run_id
+    moment = utc_now()
+    old = moment - timedelta(days=100)
+    printed = Path(dagster_instance.storage_directory())
+    assert all((printed / run).exists() for run in runs.values())
+    with connect(database_url) as connection:
+        for run in (runs["first"], runs["last"], runs["plain"], started):
+            naive = old.replace(tzinfo=None)
+            connection.execute("UPDATE dagster.event_logs SET timestamp = %s WHERE run_id = %s", [naive, run])
+            connection.execute("UPDATE dagster.runs SET update_timestamp = %s WHERE run_id = %s", [naive, run])
+            for path in [printed / run, *(printed / run).rglob("*")] if run != started else []:
+                os.utime(path, (old.timestamp(), old.timestamp()))
+        dropped = list(drop_run_records(connection, moment - timedelta(days=90), moment - timedelta(days=14), batch=3))
+    left = {run for run in runs.values() if dagster_instance.has_run(run)}
+    assert left == {runs["last"], runs["recent"]}
+    assert dagster_instance.has_run(started), "a run that has not ended"
+    newest = dagster_instance.get_latest_materialization_event(dg.AssetKey("promoted"))
+    assert newest is not None
+    assert newest.run_id == runs["last"]
+    assert len(dagster_instance.fetch_materializations(dg.AssetKey("promoted"), limit=9).records) == 1
+    assert dagster_instance.all_logs(runs["recent"])
+    types = {event.dagster_event.event_type for event in dagster_instance.all_logs(runs["last"]) if event.dagster_event}
+    assert dg.DagsterEventType.ASSET_MATERIALIZATION in types
+    assert dg.DagsterEventType.RUN_SUCCESS not in types
+    assert sum(expired.rows for expired in dropped) > 0
+
+    assert drop_compute_logs(dagster_instance, moment - timedelta(days=14)) == 3
+    assert [run for run in runs.values() if (printed / run).exists()] == [runs["recent"]]

@@ -13,8 +13,10 @@ from txwatch.detection.detectors import CurrentDetectors
 from txwatch.detection.model import Model
 from txwatch.detection.recent_scores import HOLDS, SPAN, publish_recent_scores, read_recent_scores
 from txwatch.detection.scoring import score_windows
-from txwatch.detection.threshold import RecentScores
+from txwatch.detection.threshold import RecentScores, arrivals_per_hour
 from txwatch.evaluation.labelled import simulate
+from txwatch.features.network_store import publish_network_baseline
+from txwatch.features.store import write_features
 from txwatch.live.scoring import LiveScoring
 from txwatch.queries.overview import read_overview
 from txwatch.store.database import Connection, connect
@@ -104,6 +106,52 @@ def test_both_lanes_follow_the_same_scores_whenever_they_score(connection: Conne
     assert threshold == result.threshold
     trained_for = trained.threshold_at(12 * len(traffic.transactions) / 7)
     assert threshold > trained_for
+
+
+def test_a_window_is_judged_in_the_context_of_its_features_whatever_was_published_since(
+    connection: Connection, trained: Model
+) -> None:
+    """Recovered traffic makes a second version of a context, and only features that are computed again are of it."""
+    end = START + 4 * WINDOW
+    window = end - WINDOW
+    traffic = simulate("2024-03", seed=3, start=START, duration=end - START).transactions
+    with connection.transaction():
+        land_transactions(connection, [tx for n, tx in enumerate(traffic) if tx.seen_at >= window or n % 4 == 0])
+    materialize(connection, START, end)
+    [before] = score_windows(connection, [window], trained, whale_btc=500)
+    with connection.transaction():
+        land_transactions(connection, traffic)
+    *_, second = publish_network_baseline(connection, START, window - WINDOW)
+    assert (second.as_of, second.version) == (window - 2 * WINDOW, 2)
+
+    [again] = score_windows(connection, [window], trained, whale_btc=500, lane="shadow")
+    assert (again.threshold, again.written) == (before.threshold, 0), "its features are of the first version"
+
+    for _ in write_features(connection, window, end):
+        pass
+    [anew] = score_windows(connection, [window], trained, whale_btc=500)
+    assert (anew.written, anew.threshold) == (before.scored, trained.threshold_at(arrivals_per_hour(second)))
+    assert anew.threshold != before.threshold
+    assert connection.execute(
+        "SELECT context_version, array_agg(DISTINCT threshold) FROM transaction_scores GROUP BY 1 ORDER BY 1"
+    ).fetchall() == [(1, [before.threshold]), (2, [anew.threshold])]
+
+
+def test_features_from_before_there_was_a_context_are_judged_without_one(
+    connection: Connection, trained: Model
+) -> None:
+    end = START + 3 * WINDOW
+    window = end - WINDOW
+    traffic = simulate("2024-03", seed=3, start=START, duration=end - START).transactions
+    with connection.transaction():
+        # A quarter of the traffic would lower the threshold.
+        land_transactions(connection, [tx for n, tx in enumerate(traffic) if tx.seen_at >= window or n % 4 == 0])
+    for _ in write_features(connection, window, end):
+        pass
+    materialize(connection, START, window)
+    [scored] = score_windows(connection, [window], trained, whale_btc=500)
+    assert scored.threshold == trained.threshold_at(None)
+    assert connection.execute("SELECT DISTINCT context_version FROM transaction_scores").fetchall() == [(0,)]
 
 
 def _follow(connection: Connection, as_of: datetime, scores: list[float]) -> None:

@@ -40,6 +40,10 @@ def lease(**changes: object) -> Lease:
         (lease(heartbeat_at=T0 - STALE_AFTER - SECOND, committed_through=T0 - WINDOW), T0 - 60 * SECOND),
         (lease(released_at=T0, committed_through=T0 - SECOND), T0 - SECOND),
         (None, T0 - 60 * SECOND),
+        # A worker whose clock is an hour ahead has not heard what is to come.
+        (lease(committed_through=T0 + 12 * WINDOW), T0),
+        # The database's clock was set back by an hour, and the worker is dead since.
+        (lease(heartbeat_at=T0 + 12 * WINDOW, committed_through=T0 - WINDOW), T0 - 60 * SECOND),
     ],
 )
 def test_windows_are_sealed_by_the_watermark_and_without_a_worker_after_a_minute(
@@ -61,6 +65,10 @@ def test_only_whole_windows_from_the_next_one_on_are_sealed() -> None:
         (None, "no worker has run yet"),
         (lease(released_at=T0), "run 1234 has left"),
         (lease(heartbeat_at=T0 - timedelta(minutes=2)), "run 1234 was not heard for 120 s"),
+        (
+            lease(heartbeat_at=T0 + 12 * WINDOW),
+            "run 1234 was heard 3600 s in the future: the database's clock was set back",
+        ),
         (lease(expires_at=T0 + HANDOVER_LEAD - SECOND), "the shift of run 1234 ends in 59 s"),
         (lease(expires_at=T0 - 90 * SECOND), "the shift of run 1234 is over since 90 s"),
         (lease(), None),
@@ -86,3 +94,5 @@ def test_a_window_that_may_have_been_sealed_before_a_transaction_landed_is_late(
     assert late_windows(seen, lease(committed_through=T0 - SECOND), now) == {T0 - 3 * WINDOW}
     assert late_windows(seen, lease(committed_through=T0), now) == {T0 - 3 * WINDOW, T0 - WINDOW}
     assert late_windows(seen[2:], lease(committed_through=T0), now) == set()
+    ahead = lease(committed_through=T0 + 12 * WINDOW)
+    assert late_windows(seen[2:], ahead, now) == set(), "a clock that is ahead has sealed nothing ahead"

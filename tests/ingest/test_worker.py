@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,9 +13,11 @@ import pytest
 from tests.builders import numbered_utx, pay, spend
 from tests.feeds import CapturedFeed
 from tests.waiting import eventually
-from txwatch.clock import utc_now
+from txwatch.clock import MonotoneClock, utc_now
+from txwatch.ingest.keeping import shift_needed
+from txwatch.ingest.sealing import sealed_through
 from txwatch.ingest.worker import IngestWorker, Shift
-from txwatch.store.database import connect
+from txwatch.store.database import connect, database_now
 from txwatch.store.lease import read_lease, take_lease
 
 pytestmark = pytest.mark.anyio
@@ -156,6 +159,28 @@ async def test_what_came_while_it_lost_the_lease_still_lands(database_url: str, 
                 await eventually(lambda: worker._batch.received == 1, "the worker has heard it")
             assert (await task).reason == "superseded"
     assert landed(database_url) == [1]
+
+
+@pytest.mark.parametrize("seconds", [-12, 3_600])
+async def test_a_worker_whose_clock_is_wrong_is_taken_for_alive_and_seals_nothing_ahead(
+    database_url: str, tmp_path: Path, seconds: int
+) -> None:
+    wrong = MonotoneClock(lambda: utc_now() + timedelta(seconds=seconds))
+    feed = CapturedFeed(tmp_path, [numbered_utx(1)])
+    async with feed.serve() as server:
+        worker = IngestWorker(
+            database_url, server.stream_url, "test", tmp_path / "spool", duration=timedelta(hours=2), clock=wrong
+        )
+        async with working(worker):
+            await subscribed(database_url, 1)
+            feed.play(1)
+            await eventually(lambda: landed(database_url) == [1], "it has landed")
+            with connect(database_url) as connection:
+                lease, now = read_lease(connection), database_now(connection)
+    assert lease is not None
+    assert shift_needed(lease, now) is None
+    assert sealed_through(lease, now) <= now
+    assert shift_needed(lease, now - timedelta(hours=1)) is not None, "the database's clock was set back"
 
 
 async def test_a_gap_without_any_worker_is_recorded_by_the_next(database_url: str, tmp_path: Path) -> None:

@@ -86,6 +86,31 @@ def test_the_category_of_a_csv_is_given_or_follows_from_its_name(
         ("a.csv", "address,entity,source,colour\n", "line 1: no column is named 'colour'"),
         ("a.csv", f"address,entity,source\n\n{GENESIS},Acme\n", "line 3: 2 cells, where 3 columns"),
         ("a.csv", f"address,entity,source\n{GENESIS},,book\n", "line 2: entity is empty"),
+        ("a.csv", f"address,entity,source\n{GENESIS},A\0cme,book\n", "line 2: "),
+        ("a.csv", f"address,entity,source\n{GENESIS},{'x' * 9_000},book\n", "line 2: its entity has 9,000 characters"),
+        ("a.csv", f"address,entity,source\n{GENESIS},{'x' * 131_073},book\n", "line 2: no CSV: field larger"),
+        ("a.csv", f"address,entity,source\n{GENESIS},Acme,{'x' * 3_000}\n", "line 2: its source has 3,000 characters"),
+        (
+            "a.yaml",
+            f"label: x\nsource: s\ntags:\n- address: {GENESIS}\n  x: \0\n",
+            "line 5: it holds the character NUL",
+        ),
+        (
+            "a.yaml",
+            f'label: "x\\0"\nsource: s\ntags:\n- address: {GENESIS}\n',
+            "line 4, tag 1: its entity holds the character NUL",
+        ),
+        (
+            "a.yaml",
+            f"label: {'x' * 9_000}\nsource: s\ntags:\n- address: {GENESIS}\n",
+            "line 4, tag 1: its entity has 9,000 characters",
+        ),
+        ("a.yaml", f"source: s\ntags: {'[' * 100_000}", "line 2: it is nested more than 20 deep"),
+        ("a.yaml", f"source: s\ntags:\n{'- ' * 100_000}x\n", "line 3: it is nested more than 20 deep"),
+        ("a.yaml", "source: s\ntags: *unknown\n", "line 2: no YAML: nothing before is named 'unknown'"),
+        ("a.yaml", "source: s\n[a, b]: c\n", "line 2: the name of a field is a list"),
+        ("a.yaml", "source: s\ntags: []\n---\nx: y\n", "line 3: a second document begins"),
+        ("a.yaml", "source: s\nx: \x07\n", "line 2: no YAML"),
         ("a.yaml", "tags: [", "no YAML"),
         ("a.yaml", "title: x\n", "has a list named tags"),
         ("a.yaml", "source: s\ntags:\n- just text\n", "tag 1: it is no mapping"),
@@ -108,7 +133,7 @@ def test_a_place_without_a_bitcoin_address_is_left_out_and_named(tmp_path: Path)
     pack = read_labels(
         written(tmp_path, "a.yaml", f"label: x\nsource: s\ntags:\n- address: TUCsT\n- address: {GENESIS}\n")
     )
-    for read, place in ((csv, "a.csv, line 2: '0xbe0e'"), (pack, "a.yaml, tag 1: 'TUCsT'")):
+    for read, place in ((csv, "a.csv, line 2: '0xbe0e'"), (pack, "a.yaml, line 4, tag 1: 'TUCsT'")):
         assert [label.address for label in read.labels] == [GENESIS]
         assert [place in strange for strange in read.strange] == [True]
 
@@ -116,9 +141,10 @@ def test_a_place_without_a_bitcoin_address_is_left_out_and_named(tmp_path: Path)
 def test_a_file_that_is_not_there_or_no_text_says_so(tmp_path: Path) -> None:
     with pytest.raises(LabelFileError, match="no such file"):
         read_labels(tmp_path / "missing.csv")
-    (tmp_path / "binary.csv").write_bytes(b"address\xff")
-    with pytest.raises(LabelFileError, match="no UTF-8"):
-        read_labels(tmp_path / "binary.csv")
+    for name in "binary.csv", "binary.yaml":
+        (tmp_path / name).write_bytes(b"# fine\naddress\xff")
+        with pytest.raises(LabelFileError, match=f"{name}, line 2: it is no UTF-8"):
+            read_labels(tmp_path / name)
 
 
 def test_the_collected_label_files_are_read_in_full(shared_data: Path) -> None:

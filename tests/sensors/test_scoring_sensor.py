@@ -38,13 +38,14 @@ def promote(instance: dg.DagsterInstance) -> None:
 class Sensor:
     """The sensor from tick to tick, as the daemon keeps its cursor."""
 
-    def __init__(self, instance: dg.DagsterInstance) -> None:
+    def __init__(self, instance: dg.DagsterInstance, first: int = 0) -> None:
         self.instance = instance
+        self.sensor = scoring_sensor(HISTORY_START + first * WINDOW)
         self.cursor: str | None = None
 
     def tick(self) -> list[tuple[int, int, set[str]]]:
         """What it asks for: the numbers of the first and the last window, and the assets."""
-        result = scoring_sensor(dg.build_sensor_context(instance=self.instance, cursor=self.cursor))
+        result = self.sensor(dg.build_sensor_context(instance=self.instance, cursor=self.cursor))
         if isinstance(result, dg.SkipReason):
             return []
         assert isinstance(result, dg.SensorResult)
@@ -90,6 +91,24 @@ def test_before_there_is_a_champion_windows_get_features_and_wait_for_their_scor
     report(instance, "transaction_features", 4)
     assert sensor.tick() == [(4, 4, {"transaction_scores"})]
     assert sensor.tick() == []
+
+
+def test_after_the_start_was_moved_later_the_rest_of_a_range_is_asked_for(instance: dg.DagsterInstance) -> None:
+    report(instance, "transactions", 0, 1, 2, 3)
+    before = Sensor(instance)
+    assert before.tick() == [(0, 3, BEFORE_SCORES)]
+    report(instance, "transaction_features", 0, 1, 2, 3)
+    promote(instance)
+    report(instance, "transactions", 1, 2, 4)
+
+    moved = Sensor(instance, first=2)
+    moved.cursor = before.cursor
+    everything = BEFORE_SCORES | {"transaction_scores"}
+    assert moved.tick() == [(2, 2, everything), (4, 4, everything), (2, 3, {"transaction_scores"})]
+    report(instance, "transactions", 0, 1)
+    drained = moved.cursor
+    assert moved.tick() == []
+    assert moved.cursor != drained, "what is left out is not read again at each tick"
 
 
 def test_only_windows_with_features_are_ready() -> None:

@@ -217,7 +217,7 @@ class Home:
             **{name: command for name, command in dagster_processes(code_port).items() if name != "ui"},
             "deliverer": [sys.executable, "-m", "tests.soak.second_deliverer"],
         }
-        prepare_database(self.path, self.database_url)
+        prepare_database(self.path, self.database_url, start)
         preparation = Preparation(self.environment, self.logs)
         land_history(self.database_url, Simulator("2024-03", seed=11, start=start), end)
         preparation.wait()

@@ -6,7 +6,13 @@ import pytest
 
 from tests.builders import T0, transaction
 from txwatch.store.database import connect
-from txwatch.store.landing import MAX_QUARANTINED_BYTES, QuarantinedMessage, land_transactions, quarantine
+from txwatch.store.landing import (
+    MAX_QUARANTINED_BYTES,
+    MAX_REASON,
+    QuarantinedMessage,
+    land_transactions,
+    quarantine,
+)
 from txwatch.store.lease import (
     STALE_AFTER,
     LeaseLostError,
@@ -74,3 +80,36 @@ def test_the_highest_epoch_holds_the_lease(database_url: str) -> None:
     assert lease.committed_through == T0, "a watermark never goes back"
     assert not lease.is_stale(T0 + STALE_AFTER)
     assert lease.is_stale(T0 + STALE_AFTER + timedelta(seconds=2))
+    assert lease.is_stale(T0 - timedelta(hours=1)), "a heartbeat in the future is from before the clock was set back"
+
+
+def test_what_a_worker_said_whose_clock_was_ahead_is_taken_back_by_the_next(database_url: str) -> None:
+    with connect(database_url) as connection, connection.transaction(force_rollback=True):
+        first = take_lease(connection, "an hour ahead", T0, None)
+        renew_lease(connection, first, T0, T0 + timedelta(hours=1))
+        before = read_lease(connection)
+        assert before is not None
+        assert before.watermark == T0, "it has heard nothing that was sent since"
+        take_lease(connection, "on time", T0 + timedelta(seconds=9), None)
+        after = read_lease(connection)
+    assert after is not None
+    assert after.committed_through == T0
+
+
+def test_the_quarantine_keeps_the_newest_messages_within_its_bounds(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("txwatch.store.landing.QUARANTINE_MESSAGES", 5)
+    monkeypatch.setattr("txwatch.store.landing.QUARANTINE_BYTES", 300_000)
+
+    def kept(bodies: list[bytes], reason: str = "odd") -> list[int]:
+        with connect(database_url) as connection, connection.transaction(force_rollback=True):
+            for n, body in enumerate(bodies):
+                quarantine(connection, [QuarantinedMessage(T0 + timedelta(seconds=n), reason, body)])
+            rows = connection.execute("SELECT received_at, reason FROM quarantined_messages ORDER BY id").fetchall()
+        assert all(len(text) <= MAX_REASON for _, text in rows)
+        return [(at - T0).seconds for at, _ in rows]
+
+    assert kept([b"x"] * 9) == [4, 5, 6, 7, 8]
+    assert kept([b"x" * MAX_QUARANTINED_BYTES] * 9) == [5, 6, 7, 8]
+    assert kept([b"x" * 10 * MAX_QUARANTINED_BYTES], "why " * 10_000) == [0]

@@ -1,11 +1,13 @@
 """Migrations and table definitions say the same, forwards and back."""
 
+import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from txwatch.store.migrate import alembic_config, migrate
+from txwatch.store.database import connect
+from txwatch.store.migrate import SchemaTooNewError, alembic_config, migrate, read_revision
 from txwatch.store.schema import metadata
 from txwatch.store.urls import sqlalchemy_url
 
@@ -29,3 +31,12 @@ def test_migrating_again_changes_nothing_and_down_removes_all(database_url: str)
         assert sa.inspect(connection).get_table_names() == ["alembic_version"]
     migrate(database_url)
     assert differences(database_url) == []
+
+
+def test_a_schema_of_a_newer_program_is_left_alone_in_plain_words(database_url: str) -> None:
+    with connect(database_url) as connection:
+        row = connection.execute("UPDATE alembic_version SET version_num = '9999' RETURNING 1").fetchone()
+        assert row
+        with pytest.raises(SchemaTooNewError, match=r"schema is 9999, which this program does not know: .* Install"):
+            migrate(database_url)
+        assert read_revision(connection) == "9999"

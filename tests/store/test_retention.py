@@ -8,6 +8,7 @@ from psycopg import sql
 from tests.builders import transaction
 from tests.features.window_lane import materialize
 from txwatch.store.database import Connection, connect
+from txwatch.store.days import ATTEMPTS, PAUSE_SECONDS, drop_days, ensure_days, partition_name
 from txwatch.store.gaps import FeedGap, record_gaps
 from txwatch.store.landing import QuarantinedMessage, land_transactions, quarantine
 from txwatch.store.retention import BY_DAY, BY_ROW, Expired, drop_expired, expiry
@@ -73,3 +74,47 @@ def test_what_is_old_goes_and_what_is_recent_stays(database_url: str) -> None:
         assert all(expired.rows == expired.days == 0 for expired in drop_expired(connection, MIDNIGHT))
 
         materialize(connection, MIDNIGHT - timedelta(minutes=5), MIDNIGHT)  # a day that was dropped can come back
+
+
+def test_a_backup_that_reads_an_old_day_is_not_disturbed_and_holds_nobody_up(database_url: str) -> None:
+    table = "address_activity"
+    days = [datetime(2020, 1, day, tzinfo=UTC) for day in (1, 2)]
+    waits: list[float] = []
+
+    def read_meanwhile(seconds: float) -> None:
+        waits.append(seconds)
+        with connect(database_url) as reader:
+            reader.execute("SET lock_timeout = '1ms'")
+            reader.execute("SELECT FROM address_activity WHERE address = 'any'")
+
+    with connect(database_url) as connection, connect(database_url) as backup:
+        ensure_days(connection, table, days[0], days[-1] + timedelta(days=1))
+        names = [partition_name(table, day) for day in days]
+        with backup.transaction():
+            backup.execute("SELECT FROM address_activity")
+            left = drop_days(connection, table, days[-1] + timedelta(days=1), read_meanwhile)
+        assert [(day.name, day.dropped) for day in left] == [(name, False) for name in names]
+        assert waits == [PAUSE_SECONDS] * (ATTEMPTS - 1), "the days behind it are not waited for as well"
+
+        def end_the_backup(_: float) -> None:
+            backup.execute("COMMIT")
+
+        backup.execute("BEGIN; SELECT FROM address_activity")
+        dropped = drop_days(connection, table, days[-1] + timedelta(days=1), end_the_backup)
+        assert [(day.name, day.dropped) for day in dropped] == [(name, True) for name in names]
+
+
+def test_a_day_in_use_is_reported_and_goes_the_next_time(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("txwatch.store.days.ATTEMPTS", 1)
+    day = datetime(2020, 1, 1, tzinfo=UTC)
+    with connect(database_url) as connection, connect(database_url) as backup:
+        ensure_days(connection, "address_activity", day, day + timedelta(days=1))
+        with backup.transaction():
+            backup.execute("SELECT FROM address_activity")
+            expired = {one.table: one for one in drop_expired(connection, MIDNIGHT, wait=lambda _: None)}
+        left = expired["address_activity"]
+        assert left.days == 0
+        assert left.in_use > 0
+        assert expired["transaction_features"].in_use == 0
+        again = next(one for one in drop_expired(connection, MIDNIGHT) if one.table == "address_activity")
+        assert (again.days, again.in_use) == (left.in_use, 0)

@@ -12,7 +12,7 @@ from alembic import command
 from tests.conftest import database_named
 from txwatch.simulator.traffic import Simulator
 from txwatch.store.cluster import embedded_postgres
-from txwatch.store.migrate import alembic_config, migrate, record_history_start
+from txwatch.store.migrate import alembic_config, migrate
 from txwatch.system.backup import BackupError, backup, read_card, restore
 from txwatch.system.history import land_history
 
@@ -57,8 +57,8 @@ def filled(database_url: str) -> str:
 def home(tmp_path: Path) -> Path:
     """A home with the state that a backup keeps, and a log, which it does not."""
     home = tmp_path / "home"
-    record_history_start(home, NOW)
-    (home / "logs").mkdir()
+    (home / "logs").mkdir(parents=True)
+    (home / "demo_history_start").write_text(NOW.isoformat())
     (home / "logs" / "code.log").write_text("noise")
     return home
 
@@ -74,7 +74,7 @@ def test_every_row_comes_back_in_an_empty_server(filled: str, home: Path, tmp_pa
         assert contents(other) == before
 
     restored = {path.name: path.read_text() for path in (tmp_path / "new-home").iterdir()}
-    assert restored == {"history_start": "2026-03-01T00:00:00+00:00\n"}
+    assert restored == {"demo_history_start": NOW.isoformat()}
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -107,7 +107,7 @@ def test_a_home_with_state_is_left_alone(server_url: str, filled: str, home: Pat
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE backup_untouched")
     empty = database_named(server_url, "backup_untouched")
-    with pytest.raises(BackupError, match="holds history_start already"):
+    with pytest.raises(BackupError, match="holds demo_history_start already"):
         restore(empty, home, tmp_path / "today.tar")
     assert contents(empty) == {"sequences": []}
 

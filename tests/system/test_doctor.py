@@ -1,6 +1,7 @@
 """`txwatch doctor` finds what is missing, says it in plain words, and shows no secret."""
 
 import socket
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.buckets import environment_of, s3_server, using_s3
+from tests.builders import T0
 from tests.conftest import database_named
 from txwatch.cli import app
+from txwatch.clock import Clock, utc_now
 from txwatch.settings import Settings
 from txwatch.simulator.telegram import LocalTelegram
 from txwatch.simulator.telegram_server import TelegramServer
@@ -69,11 +72,38 @@ def test_a_database_without_migrations_is_told_from_a_migrated_one(server_url: s
     assert not texts(after, Level.wrong)
     assert texts(after, Level.note) == ["ingest: no worker ever ran on this database"]
     with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        [newer] = [one for one in database.look_at_database(settings) if one.level is Level.wrong]
+        assert newer.text.startswith("the schema is 9999, which this program does not know")
+        assert "Install that version" in newer.remedy
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
     assert any(
         "the schema is 0001, this program's is" in text
         for text in texts(list(database.look_at_database(settings)), Level.wrong)
     )
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "level", "said"),
+    [
+        (0, 0, Level.good, "this machine's and the database's agree"),
+        (-30, 30, Level.good, "this machine's and the database's agree"),  # the answer took a minute
+        (12, 13, Level.note, "this machine's is 12 s ahead of the database's"),
+        (-13, -12, Level.note, "this machine's is 12 s behind the database's"),
+        (3_600, 3_601, Level.wrong, "this machine's is 3600 s ahead of the database's"),
+    ],
+)
+def test_the_difference_between_two_clocks_is_measured(asked: int, answered: int, level: Level, said: str) -> None:
+    finding = database.compare_clocks(T0 + timedelta(seconds=asked), T0, T0 + timedelta(seconds=answered))
+    assert (finding.level, finding.text) == (level, said)
+
+
+def test_the_clock_of_this_machine_is_compared_with_the_databases(database_url: str) -> None:
+    def found(clock: Clock) -> list[Level]:
+        return [finding.level for finding in database.look_at_server(database_url, clock) if finding.what == "clocks"]
+
+    assert found(utc_now) == [Level.good]
+    assert found(lambda: utc_now() - timedelta(hours=1)) == [Level.wrong]
 
 
 def test_a_database_that_is_away_is_wrong_and_its_password_is_not_shown(settings_of: Any) -> None:

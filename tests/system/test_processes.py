@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tests.waiting import wait_until
+from txwatch.system.processes import LOG_BYTES, bound_logs
 
 SUPERVISOR = """
 import json, os, sys
@@ -101,3 +102,24 @@ def test_the_first_that_fails_ends_all_with_its_status(tmp_path: Path) -> None:
     with supervisor(commands, tmp_path) as process:
         assert ended(process, tmp_path) == 3
     assert (tmp_path / "failing.log").read_text() == "why\n"
+
+
+def test_a_log_that_is_large_begins_again_while_its_process_writes_on(tmp_path: Path) -> None:
+    log = tmp_path / "code.log"
+    with log.open("a") as writing:
+        for line in range(4):
+            writing.write(f"line {line}\n")
+            writing.flush()
+            bound_logs(tmp_path, most=13)
+    assert (tmp_path / "code.log.1").read_text() == "line 2\nline 3\n"
+    assert log.read_text() == ""
+    assert not list(tmp_path.glob("*.1.1"))
+
+
+def test_a_log_that_is_large_at_the_start_begins_again(tmp_path: Path) -> None:
+    with (tmp_path / "one.log").open("wb") as log:
+        log.truncate(LOG_BYTES + 1)
+    with supervisor({"one": "print('here')"}, tmp_path) as process:
+        assert ended(process, tmp_path) == 0
+    assert (tmp_path / "one.log").read_text() == "here\n"
+    assert (tmp_path / "one.log.1").stat().st_size == LOG_BYTES + 1

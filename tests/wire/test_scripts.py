@@ -1,5 +1,7 @@
 """Locking scripts are of the type that Bitcoin Core's `Solver` says, and near misses are of none."""
 
+import tracemalloc
+
 import pytest
 
 from txwatch.wire.scripts import SCRIPT_TYPES, script_type
@@ -71,3 +73,14 @@ def test_the_standard_types(script: str, expected: str) -> None:
 )
 def test_what_is_nearly_of_a_type_is_of_none(script: str) -> None:
     assert script_type(script) == "other"
+
+
+def test_long_scripts_do_not_stay_in_memory() -> None:
+    tracemalloc.start()
+    try:
+        for n in range(100):
+            assert script_type(f"6a{n:08x}" + "00" * 50_000) == "op_return"
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1_000_000, "one of them is 100 kB"

@@ -15,7 +15,7 @@ from txwatch.alerts.store import decode_reasons, read_alerts
 from txwatch.alerts.waiting import read_delivery_levels
 from txwatch.detection.reasons import btc
 from txwatch.labels.flows import FlowClass
-from txwatch.store.database import Connection
+from txwatch.store.database import Connection, database_now
 from txwatch.store.lease import read_lease
 from txwatch.store.sql import statement
 from txwatch.whales.history import flow_totals
@@ -60,7 +60,7 @@ def _help(_connection: Connection, _chat_id: str, _argument: str, _now: datetime
 
 def _status(connection: Connection, chat_id: str, _argument: str, now: datetime) -> list[Line]:
     lease, levels = read_lease(connection), read_delivery_levels(connection, now - DAY)
-    if lease is None or lease.is_stale(now):
+    if lease is None or lease.is_stale(database_now(connection)):
         feed = "⚠️ nobody follows the feed"
     else:
         behind = None if lease.committed_through is None else (now - lease.committed_through).total_seconds()

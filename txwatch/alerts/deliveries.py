@@ -23,12 +23,11 @@ from txwatch.alerts.pacing import SECOND, Limits, backoff, chat_free_at
 from txwatch.alerts.planning import ChatState, PendingAlert, Request, SendAlert, SendDigest, SentAlone, Wait
 from txwatch.alerts.quiet import QuietHours
 from txwatch.store.database import Connection
+from txwatch.store.locks import Lock, if_free, wait_for
 from txwatch.store.sql import statement
 
 Purpose = Literal["alert", "digest", "edit", "reply"]
 
-_CHAT_LOCKS = 7_842_002
-_OVERALL_LOCK = 7_842_003
 _MAX_REQUEST = timedelta(minutes=1)
 """No request takes longer; one that never ended belongs to a process that is gone."""
 _KEEP_REQUESTS = timedelta(hours=1)
@@ -46,13 +45,8 @@ class Claim:
 @contextmanager
 def chat_lock(connection: Connection, chat_id: str) -> Iterator[bool]:
     """Hold the chat's lock for the block, if it is free. Gives whether it is held."""
-    row = connection.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", [_CHAT_LOCKS, chat_id]).fetchone()
-    held = bool(row and row[0])
-    try:
+    with if_free(connection, Lock.CHAT, of=chat_id) as held:
         yield held
-    finally:
-        if held and not connection.closed:
-            connection.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", [_CHAT_LOCKS, chat_id])
 
 
 def settle(connection: Connection, chat_id: str, now: datetime) -> int:
@@ -142,7 +136,7 @@ def claim_reply(connection: Connection, chat_id: str, limits: Limits, now: datet
 
 def start_request(connection: Connection, chat_id: str, purpose: Purpose, limits: Limits, now: datetime) -> int | None:
     """Enter a request, in the caller's transaction. None when all processes together would make too many a second."""
-    connection.execute("SELECT pg_advisory_xact_lock(%s)", [_OVERALL_LOCK])
+    wait_for(connection, Lock.REQUESTS)
     row = connection.execute(
         "SELECT count(*) FROM telegram_requests WHERE started_at > %s AND (ended_at IS NULL OR ended_at > %s)",
         [now - _MAX_REQUEST, now - SECOND],

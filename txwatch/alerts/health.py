@@ -115,7 +115,7 @@ def _worker(lease: Lease | None, now: datetime) -> Condition:
     if lease is None:
         return Condition("lease_stale", State.unknown)
     since = lease.released_at or lease.heartbeat_at
-    if lease.is_stale(now) and now - since > WORKER_ABSENT:
+    if lease.is_stale(now) and abs(now - since) > WORKER_ABSENT:
         text = f"Nobody follows the feed: {lease.holder} was last heard at {since:%H:%M:%S} UTC"
         return Condition("lease_stale", State.wrong, text, since)
     if lease.is_stale(now):

@@ -4,6 +4,7 @@ A model is stored as skops, which holds no code, and is read back here with a fi
 a type that the stored file itself names is ever loaded. MLflow's import takes seconds, so it happens in the functions.
 """
 
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,10 +16,13 @@ from txwatch.detection.model import ContractMismatchError, Model, ModelCard
 from txwatch.errors import UserError
 from txwatch.settings import Settings
 from txwatch.store.database import process_pool
+from txwatch.store.locks import Lock, wait_for
+from txwatch.store.migrate import SchemaTooNewError, known_revisions
 from txwatch.store.urls import sqlalchemy_url, with_schema
 
 if TYPE_CHECKING:
     import pandas as pd
+    from alembic.script import ScriptDirectory
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
@@ -28,7 +32,6 @@ CHALLENGER, CHAMPION = "challenger", "champion"
 TRUSTED_TYPES = ["numpy.dtype", "sklearn.tree._tree.Tree"]
 """What skops does not trust by itself and an Isolation Forest needs: arrays of numbers, and trees of them."""
 
-_PREPARING = 7_842_010  # any constant: the lock under which MLflow's tables are made
 _MODEL, _CARD, _REFERENCE = "model", "card.json", "reference.parquet"
 
 
@@ -51,7 +54,7 @@ class ModelRegistry:
         )
 
     def prepare(self) -> None:
-        """Make MLflow's tables and the experiment. Safe to repeat."""
+        """Make or upgrade MLflow's tables, and make the experiment. Safe to repeat. Raises SchemaTooNewError."""
         if not self.tracking_uri.startswith("postgresql"):
             if self._client().get_experiment_by_name(EXPERIMENT) is None:
                 self._client().create_experiment(EXPERIMENT)
@@ -59,7 +62,8 @@ class ModelRegistry:
         pool = process_pool(self.tracking_uri, application="txwatch registry")
         with pool.connection() as connection, connection.transaction():
             # Two processes at once would both try to create the tables.
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_PREPARING])
+            wait_for(connection, Lock.REGISTRY)
+            upgrade_tables(self.tracking_uri)
             if self._client().get_experiment_by_name(EXPERIMENT) is None:
                 self.artifacts.mkdir(parents=True, exist_ok=True)
                 location = self.artifacts.resolve().as_uri()
@@ -215,6 +219,36 @@ def _alias_in_tables(tracking_uri: str, alias: str) -> str | None:
     return None if row is None else str(row[0])
 
 
+def upgrade_tables(tables: str) -> None:
+    """Bring MLflow's tables, by their SQLAlchemy URL, to the version of MLflow that is installed.
+
+    Does nothing where there are none. Raises SchemaTooNewError.
+    """
+    import sqlalchemy as sa
+    from alembic.migration import MigrationContext
+
+    engine = sa.create_engine(tables, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+    if current is None:
+        return
+    scripts = table_migrations()
+    if current not in known_revisions(scripts):
+        raise SchemaTooNewError("MLflow's", current)
+    if current != scripts.get_current_head():
+        from mlflow.store.db.utils import _upgrade_db
+
+        _upgrade_db(engine)
+
+
+def table_migrations() -> "ScriptDirectory":
+    """The migrations of MLflow's tables, as MLflow brings them."""
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.utils import _get_alembic_config
+
+    return ScriptDirectory.from_config(_get_alembic_config(""))
+
+
 @lru_cache(maxsize=4)
 def _client_of(tracking_uri: str) -> "MlflowClient":
     # A new client takes as long as its question.
@@ -234,4 +268,7 @@ def comparable_champion(registry: ModelRegistry) -> Model | None:
 
 if __name__ == "__main__":
     settings = Settings()
-    ModelRegistry.of(settings.home, settings.require_database_url(), settings.mlflow_tracking_uri).prepare()
+    try:
+        ModelRegistry.of(settings.home, settings.require_database_url(), settings.mlflow_tracking_uri).prepare()
+    except UserError as error:
+        sys.exit(str(error))

@@ -12,7 +12,6 @@ from txwatch.detection.model import Model
 from txwatch.detection.recent_scores import read_recent_scores
 from txwatch.detection.score import Score, score_features
 from txwatch.features.batch import TransactionBatch
-from txwatch.features.network_store import read_network_contexts
 from txwatch.features.store import read_features
 from txwatch.store.database import Connection
 from txwatch.store.sql import statement
@@ -61,16 +60,15 @@ def score_windows(
     In the lane `shadow` a model that is not the champion shows what it would say; alerts leave those scores alone.
     """
     detectors = CurrentDetectors(whale_btc)(connection)
-    networks = read_network_contexts(connection, [context_window(window) for window in windows])
     scored = []
     for window in windows:
         stored = read_features(connection, window)
-        network = networks.get(context_window(window), stored.context.network)
+        network = stored.context.network
         batch = TransactionBatch.of(stored.transactions)
         recent = read_recent_scores(connection, model.version, context_window(window))
         scores = score_features(stored.transactions, batch, stored.features, network, model, detectors, recent)
         with connection.transaction():
-            written = insert_scores(connection, scores, model.version, stored.context.network.version, lane=lane)
+            written = insert_scores(connection, scores, model.version, network.version, lane=lane)
             compared, differing = _compare_with_live(connection)
             if lane != "shadow":
                 connection.execute(_SCORED, {"window": window, "model": model.version})

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txwatch.features.context import NetworkContext
-from txwatch.features.network_store import read_network_contexts
 from txwatch.features.store import read_features
 from txwatch.store.database import Connection
-from txwatch.windows import context_window, window_range
+from txwatch.windows import window_range
 from txwatch.wire.transaction import Transaction
 
 
@@ -26,12 +25,8 @@ class HeldOutWindow:
 
 def read_held_out(connection: Connection, start: datetime, end: datetime) -> list[HeldOutWindow]:
     """The windows in [start, end) that have features."""
-    windows = window_range(start, end)
-    networks = read_network_contexts(connection, [context_window(window) for window in windows])
-    held_out = []
-    for window in windows:
-        stored = read_features(connection, window)
-        if stored.transactions:
-            network = networks.get(context_window(window), stored.context.network)
-            held_out.append(HeldOutWindow(stored.transactions, stored.features, network))
-    return held_out
+    return [
+        HeldOutWindow(stored.transactions, stored.features, stored.context.network)
+        for stored in (read_features(connection, window) for window in window_range(start, end))
+        if stored.transactions
+    ]

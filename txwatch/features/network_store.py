@@ -53,9 +53,11 @@ def publish_network_baseline(connection: Connection, start: datetime, end: datet
     return contexts
 
 
-def read_network_contexts(connection: Connection, as_of: list[datetime]) -> dict[datetime, NetworkContext]:
-    """The newest version of the context as of each of these windows, for those that are published."""
-    rows = connection.execute(statement(__file__, "select_network_contexts"), {"as_of": as_of})
+def read_network_contexts(
+    connection: Connection, as_of: list[datetime], version: int | None = None
+) -> dict[datetime, NetworkContext]:
+    """The newest version of the context as of each of these windows, or this one, for those that are published."""
+    rows = connection.execute(statement(__file__, "select_network_contexts"), {"as_of": as_of, "version": version})
     return {row[0]: _context(*row) for row in rows}
 
 

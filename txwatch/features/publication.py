@@ -5,8 +5,7 @@ recovered data rewrite a bucket later.
 """
 
 from txwatch.store.database import Connection
-
-_LOCK = 7_842_003  # any constant
+from txwatch.store.locks import Lock, wait_for
 
 
 def next_publication(connection: Connection) -> int:
@@ -14,6 +13,6 @@ def next_publication(connection: Connection) -> int:
 
     Without the wait a context could be published that sums buckets of a lower number which are not committed yet.
     """
-    connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+    wait_for(connection, Lock.PUBLICATION)
     row = connection.execute("SELECT nextval('context_publications')").fetchone()
     return int(row[0]) if row else 0

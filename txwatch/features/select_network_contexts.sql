@@ -5,5 +5,5 @@ SELECT DISTINCT ON (window_start)
     p90_value_sat_24h, p99_value_sat_24h, p10_fee_rate_24h, median_fee_rate_24h, p90_fee_rate_24h,
     p99_fee_rate_24h
 FROM network_baseline
-WHERE window_start = ANY(%(as_of)s)
+WHERE window_start = ANY(%(as_of)s) AND (%(version)s::bigint IS NULL OR context_version = %(version)s)
 ORDER BY window_start, context_version DESC

@@ -64,7 +64,10 @@ def write_features(connection: Connection, start: datetime, end: datetime) -> It
 
 
 def read_features(connection: Connection, window: datetime) -> WindowFeatures:
-    """The stored features of a window. Transactions that landed after they were computed are left out."""
+    """The stored features of a window, and the network that they were computed with, whatever was published since.
+
+    Transactions that landed after they were computed are left out.
+    """
     rows = connection.execute(
         sql.SQL(
             "SELECT txid, context_version, {} FROM transaction_features WHERE seen_at >= %s AND seen_at < %s"
@@ -76,8 +79,9 @@ def read_features(connection: Connection, window: datetime) -> WindowFeatures:
     features = np.array([row[2:] for row in rows], np.float64).reshape(len(rows), len(FEATURE_NAMES))
     known = {row[0] for row in rows}
     transactions = [tx for tx in read_transactions(connection, window, window + WINDOW) if tx.txid in known]
-    version = rows[0][1] if rows else 0
-    return WindowFeatures(window, transactions, features, Context(NetworkContext(context_window(window), version)))
+    as_of, version = context_window(window), rows[0][1] if rows else 0
+    network = read_network_contexts(connection, [as_of], version).get(as_of) or NetworkContext(as_of, version)
+    return WindowFeatures(window, transactions, features, Context(network))
 
 
 def read_recent_features(connection: Connection, since: datetime) -> NDArray[np.float64]:

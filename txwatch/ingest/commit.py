@@ -46,7 +46,7 @@ def commit(
     landed: Landed | None = None,
     live: bool = True,
 ) -> Committed:
-    """Land a batch and renew the lease of this epoch; with None, land it alone.
+    """Land a batch and renew the lease of this epoch; with None, land it alone. `now` is by the database's clock.
 
     What is not `live` did not come by the feed: it is landed, and changes neither counts nor gaps.
     Deadlocks and serialization failures are retried. Raises psycopg.Error when the database cannot take the batch.

@@ -18,10 +18,10 @@ import structlog
 
 from txwatch.clock import Clock
 from txwatch.ingest.batch import Batch
-from txwatch.ingest.commit import Landed, commit
+from txwatch.ingest.commit import Committed, Landed, commit
 from txwatch.ingest.connection import Delays
 from txwatch.ingest.spool import Spool, SpoolFullError, UnreadableBatchError
-from txwatch.store.database import Connection, open_connection
+from txwatch.store.database import Connection, database_now, open_connection
 from txwatch.store.gaps import FeedGap
 from txwatch.store.landing import is_caused_by_rows
 from txwatch.store.lease import release_lease
@@ -153,7 +153,7 @@ class Lander:
         """Say in the lease that the worker of this epoch has left, if the database answers."""
         if self._connection is not None and epoch:
             with suppress(psycopg.Error):
-                await self._in_time(self._connection, partial(release_lease, self._connection, epoch, self._clock()))
+                await self._in_time(self._connection, partial(_release, self._connection, epoch))
 
     async def close(self) -> None:
         """Let go of the database and of the spool."""
@@ -185,7 +185,10 @@ class Lander:
 
     async def _commit(self, connection: Connection, batch: Batch) -> _Outcome:
         """Land a batch, or give up the connection: it is gone, or in an unknown state."""
-        work = partial(commit, connection, batch, epoch=self._epoch, now=self._clock(), landed=self._landed)
+
+        def work() -> Committed:
+            return commit(connection, batch, epoch=self._epoch, now=database_now(connection), landed=self._landed)
+
         try:
             done = await self._in_time(connection, work)
         except Exception as error:
@@ -238,6 +241,10 @@ class Lander:
         # A worker that stops in the middle of a transaction must not keep its locks from the one that follows.
         connection.execute("SET idle_in_transaction_session_timeout = '15s'")
         return None if self.superseded else self._on_connected(connection)
+
+
+def _release(connection: Connection, epoch: int) -> None:
+    release_lease(connection, epoch, database_now(connection))
 
 
 def _cut(connection: Connection) -> None:

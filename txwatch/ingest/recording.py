@@ -21,7 +21,7 @@ from txwatch.ingest.commit import commit
 from txwatch.ingest.connection import Disconnected, Received, listen
 from txwatch.ingest.recent import RecentTxids
 from txwatch.places import ObjectStoreError, Place, S3Object
-from txwatch.store.database import Connection
+from txwatch.store.database import Connection, database_now
 
 FLUSH_EVERY = timedelta(seconds=1)
 REPLAY_COUNT = 2_000
@@ -162,7 +162,10 @@ def replay(connection: Connection, path: Place) -> int:
     The rows are those of the recording, however fast it is read. Messages of which no moment is known get that of the
     one before. Raises CaptureError.
     """
-    return sum(commit(connection, batch, epoch=None, now=datetime.now(UTC), live=False).new for batch in _batches(path))
+    landed = 0
+    for batch in _batches(path):
+        landed += commit(connection, batch, epoch=None, now=database_now(connection), live=False).new
+    return landed
 
 
 def _batches(path: Place) -> Iterable[Batch]:

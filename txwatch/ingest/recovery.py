@@ -23,6 +23,7 @@ from txwatch.store.gaps import Gap, count_recovered, note_searched, searched, se
 from txwatch.store.landing import QuarantinedMessage, land_what_is_sound, quarantine
 from txwatch.store.late_windows import note_late_windows
 from txwatch.store.lease import lock_lease
+from txwatch.store.locks import Lock, if_free
 from txwatch.windows import WINDOW, window_range, window_start
 from txwatch.wire.blocks import ListedBlock, WholeBlock, decode_block_transaction, is_coinbase
 from txwatch.wire.messages import MalformedMessageError
@@ -32,7 +33,6 @@ log = structlog.get_logger(__name__)
 
 BLOCKS_AFTER = 6
 """What was broadcast in a gap is in a block by then, unless its fee was too low for the time."""
-_LOCK = 7_842_002  # any constant: two recoveries at once would both ask the API, which answers one
 
 
 @dataclass
@@ -68,13 +68,8 @@ def read_chain(
     With `start` and `end`, only for the gaps that touch that stretch. Each block is one database transaction, so that
     what was done is kept if the service gives up. Raises RestError or MalformedMessageError.
     """
-    row = connection.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK]).fetchone()
-    if row is None or not row[0]:
-        return Recovery(busy=True)
-    try:
-        return _read_chain(connection, source, clock, start, end)
-    finally:
-        connection.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
+    with if_free(connection, Lock.RECOVERY) as held:
+        return _read_chain(connection, source, clock, start, end) if held else Recovery(busy=True)
 
 
 def _read_chain(

@@ -35,8 +35,11 @@ class WindowSummary:
 
 
 def sealed_through(lease: Lease | None, now: datetime) -> datetime:
-    """The moment before which nothing can land any more: the watermark, or with no worker alive, a minute ago."""
-    watermark = (lease.committed_through if lease else None) or datetime.min.replace(tzinfo=UTC)
+    """The moment before which nothing can land any more: the watermark, or with no worker alive, a minute ago.
+
+    `now` is by the database's clock, here and below.
+    """
+    watermark = (lease.watermark if lease else None) or datetime.min.replace(tzinfo=UTC)
     if lease is None or lease.is_stale(now):
         return max(watermark, now - DEAD_WORKER_GRACE)
     return watermark
@@ -53,8 +56,8 @@ def late_windows(transactions: Iterable[Transaction], lease: Lease | None, now: 
     The lease must be locked until they have landed, and none of its watermarks can pass them meanwhile.
     """
     sealed = now - DEAD_WORKER_GRACE + _LATE_MARGIN
-    if lease is not None and lease.committed_through is not None:
-        sealed = max(sealed, lease.committed_through)
+    if lease is not None and lease.watermark is not None:
+        sealed = max(sealed, lease.watermark)
     open_from = window_start(sealed)
     return {window_start(tx.seen_at) for tx in transactions if tx.seen_at < open_from}
 

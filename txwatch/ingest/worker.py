@@ -30,7 +30,7 @@ from txwatch.ingest.connection import (
 from txwatch.ingest.lander import Lander
 from txwatch.ingest.recent import RecentTxids
 from txwatch.ingest.spool import MAX_BYTES, Spool, spooled_through
-from txwatch.store.database import Connection
+from txwatch.store.database import Connection, database_now
 from txwatch.store.gaps import NO_WORKER, FeedGap, close_open_gaps, record_gaps
 from txwatch.store.lease import HEARTBEAT, Lease, read_lease, take_lease
 
@@ -194,8 +194,8 @@ class IngestWorker:
         return self._epoch
 
     def _take_lease(self, connection: Connection) -> int:
-        now = self.clock()
-        hearing_since = self._hearing_since or now
+        now = database_now(connection)
+        hearing_since = self._hearing_since or self.clock()
         expires_at = None if self.duration is None else now + self.duration
         if self.relieved:
             expires_at = now
@@ -214,9 +214,9 @@ class IngestWorker:
 
 def _heard_until(before: Lease | None, spooled: datetime | None) -> datetime | None:
     """Until when, as far as is known, the feed was heard by workers before this one; None if there were none."""
-    if before is None or before.committed_through is None:
+    if before is None or before.watermark is None:
         return None
-    return before.committed_through if spooled is None else max(before.committed_through, spooled)
+    return before.watermark if spooled is None else max(before.watermark, spooled)
 
 
 async def _first(*events: asyncio.Event, at_most: float | None = None) -> None:

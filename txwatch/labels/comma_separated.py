@@ -24,7 +24,11 @@ def read_csv(path: Path, category: str | None = None) -> LabelFile:
     columns: list[str] | None = None
     for number, line in numbered_lines(path):
         where = f"{path}, line {number}"
-        cells = [cell.strip() for cell in next(csv.reader([line]))]
+        try:
+            cells = [cell.strip() for cell in next(csv.reader([line]))]
+        except csv.Error as error:
+            # A NUL, or a cell of more than csv.field_size_limit() characters.
+            raise LabelFileError(f"{where}: no CSV: {error}.") from error
         if columns is None:
             columns = [cell.lower() for cell in cells]
             if missing := [name for name in REQUIRED if name not in columns]:

@@ -30,6 +30,16 @@ class LabelFileError(UserError):
     """A file that does not hold labels, with the line or tag at fault."""
 
 
+MOST_CHARACTERS: Mapping[str, int] = {
+    "source": 500,
+    "entity": 200,
+    "category": 100,
+    "confidence": 100,
+    "note": 1_000,
+}
+"""Of a label's texts. The database's indexes take no longer source or entity."""
+
+
 @dataclass
 class LabelFile:
     """What a file holds. `skipped` labels are of other currencies; `strange` says where no Bitcoin address stands.
@@ -43,7 +53,14 @@ class LabelFile:
     strange: list[str] = field(default_factory=list)
 
     def add(self, label: Label, place: str) -> None:
-        """Add a label, if it is of a Bitcoin address. `place` is its line or tag."""
+        """Add a label, if it is of a Bitcoin address. `place` is its line. Raises LabelFileError."""
+        for name, most in MOST_CHARACTERS.items():
+            text = getattr(label, name)
+            if len(text) > most:
+                said = f"its {name} has {len(text):,} characters, more than {most:,}"
+                raise LabelFileError(f"{self.path}, {place}: {said}.")
+            if "\0" in text:
+                raise LabelFileError(f"{self.path}, {place}: its {name} holds the character NUL.")
         address = bitcoin_address(label.address)
         if address is None:
             self.strange.append(f"{self.path}, {place}: {label.address[:100]!r} is no Bitcoin address")
@@ -68,7 +85,7 @@ def read_labels(path: Path, category: str | None = None) -> LabelFile:
     try:
         return reader(path, category)
     except UnicodeDecodeError as error:
-        raise LabelFileError(f"{path}: byte {error.start} is no UTF-8.") from error
+        raise LabelFileError(f"{path}, line {_line_without_utf8(path)}: it is no UTF-8.") from error
 
 
 def bitcoin_address(text: str) -> str | None:
@@ -82,6 +99,11 @@ def bitcoin_address(text: str) -> str | None:
 def category_of(path: Path) -> str | None:
     """What the file's name says of its category."""
     return next((c for begin, c in CATEGORY_OF_FILE.items() if path.stem.lower().startswith(begin)), None)
+
+
+def _line_without_utf8(path: Path) -> int:
+    with path.open("rb") as file:
+        return next(n for n, line in enumerate(file, start=1) if "\ufffd" in line.decode(errors="replace"))
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from psycopg.rows import class_row
 
-from txwatch.store.database import Connection
+from txwatch.store.database import Connection, database_now
 from txwatch.store.lease import Lease, read_lease
 from txwatch.store.sql import statement
 
@@ -44,6 +44,8 @@ class Overview:
 
     at: datetime
     lease: Lease | None
+    is_followed: bool
+    """Whether a worker follows the feed."""
     levels: Levels
 
     @property
@@ -52,11 +54,6 @@ class Overview:
         through = self.lease.committed_through if self.lease else None
         return None if through is None else max(0.0, (self.at - through).total_seconds())
 
-    @property
-    def is_followed(self) -> bool:
-        """Whether a worker follows the feed."""
-        return self.lease is not None and not self.lease.is_stale(self.at)
-
 
 def read_overview(connection: Connection, now: datetime) -> Overview:
     """How the system stands now."""
@@ -64,4 +61,5 @@ def read_overview(connection: Connection, now: datetime) -> Overview:
         levels = cursor.execute(statement(__file__, "levels"), {"now": now}).fetchone()
     if levels is None:
         raise LookupError("the levels gave no row")
-    return Overview(now, read_lease(connection), levels)
+    lease = read_lease(connection)
+    return Overview(now, lease, lease is not None and not lease.is_stale(database_now(connection)), levels)

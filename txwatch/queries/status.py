@@ -6,7 +6,7 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
-from txwatch.store.database import Connection
+from txwatch.store.database import Connection, database_now
 from txwatch.store.lease import Lease, read_lease
 from txwatch.store.sql import statement
 
@@ -69,7 +69,7 @@ def read_status(connection: Connection, now: datetime, since: datetime | None = 
         scoring_latency_ms=_percentiles(row["scoring_ms"]),
         alerts=row["alerts"],
         model_version=row["model_version"],
-        ingest=_ingest(lease, now),
+        ingest=_ingest(lease, database_now(connection)),
         feed_lag_seconds=(now - lease.committed_through).total_seconds() if lease and lease.committed_through else None,
     )
 

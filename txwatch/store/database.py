@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -113,6 +114,15 @@ def _close_pools() -> None:
 def _leave_as_opened(connection: Connection) -> None:
     # Not DISCARD ALL: it also drops the statements that psycopg has prepared, and believes to be there.
     connection.execute("DISCARD TEMP; RESET ALL; SELECT pg_advisory_unlock_all()")
+
+
+def database_now(connection: Connection) -> datetime:
+    """The present moment by the database's clock, UTC: the one clock that all machines share."""
+    row = connection.execute("SELECT clock_timestamp()").fetchone()
+    if row is None:
+        raise LookupError("the database gave no time")
+    moment: datetime = row[0]
+    return moment
 
 
 def commit_without_waiting(connection: Connection) -> None:

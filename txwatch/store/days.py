@@ -4,23 +4,31 @@ A day's partition is made when the first row of it is written: captures and bulk
 can say beforehand which days will be needed.
 """
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from psycopg import sql
+from psycopg.errors import LockNotAvailable
 
 from txwatch.store.database import Connection
+from txwatch.store.locks import Lock, wait_for
 
+LOCK_MS = 500
+"""A drop holds up all readers of the table for no longer."""
+ATTEMPTS = 6
+PAUSE_SECONDS = 10.0
 _DAY = timedelta(days=1)
-_LOCK = 7_842_002  # any constant: two writers at once would both make the day
 
 
 @dataclass(frozen=True)
-class DroppedDay:
-    """A partition that was dropped, with the number of rows that the planner knew of."""
+class ExpiredDay:
+    """A partition to drop, with the number of rows that the planner knew of. One that is in use stays."""
 
     name: str
     rows: int
+    dropped: bool
 
 
 def ensure_days(connection: Connection, table: str, start: datetime, end: datetime) -> None:
@@ -30,7 +38,7 @@ def ensure_days(connection: Connection, table: str, start: datetime, end: dateti
         if _exists(connection, name):
             continue
         with connection.transaction():
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+            wait_for(connection, Lock.DAYS)
             if _exists(connection, name):
                 continue
             parent, child = sql.Identifier(table), sql.Identifier(name)
@@ -43,14 +51,35 @@ def ensure_days(connection: Connection, table: str, start: datetime, end: dateti
             )
 
 
-def drop_days(connection: Connection, table: str, before: datetime) -> list[DroppedDay]:
-    """Drop the partitions of days that end by a moment, oldest first."""
-    dropped = []
+def drop_days(
+    connection: Connection, table: str, before: datetime, wait: Callable[[float], None] = time.sleep
+) -> list[ExpiredDay]:
+    """Drop the partitions of days that end by a moment, oldest first, up to the first that is in use all the time.
+
+    A drop waits for whoever reads the table, such as a backup, and all who come after it wait behind it. So it waits
+    for LOCK_MS only, and is tried ATTEMPTS times, PAUSE_SECONDS apart; `wait` sleeps.
+    """
+    days: list[ExpiredDay] = []
     for name, rows in _partitions(connection, table):
         if partition_day(name) + _DAY <= before:
-            connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))
-            dropped.append(DroppedDay(name, rows))
-    return dropped
+            in_use = bool(days) and not days[-1].dropped
+            days.append(ExpiredDay(name, rows, not in_use and _drop(connection, name, wait)))
+    return days
+
+
+def _drop(connection: Connection, name: str, wait: Callable[[float], None]) -> bool:
+    """Whether the partition could be dropped."""
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            wait(PAUSE_SECONDS)
+        try:
+            with connection.transaction():
+                connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(f"{LOCK_MS}ms"))
+                connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))
+        except LockNotAvailable:
+            continue
+        return True
+    return False
 
 
 def partition_name(table: str, day: datetime) -> str:

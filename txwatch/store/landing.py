@@ -18,6 +18,11 @@ from txwatch.wire.messages import WireBlock
 from txwatch.wire.transaction import CreatedOutput, SpentOutput, Transaction
 
 MAX_QUARANTINED_BYTES = 65_536
+MAX_REASON = 1_000
+"""Characters: an error can quote the value that caused it."""
+QUARANTINE_MESSAGES = 10_000
+QUARANTINE_BYTES = 64 << 20
+"""Of the messages that were refused the newest are kept, in both bounds."""
 _COPY = (
     "COPY staged_transactions (txid, seen_at, feed_time, value_sat, input_sat, fee_sat, vsize, weight, size,"
     " input_count, output_count, rbf, version, lock_time, inputs, outputs, source) FROM STDIN"
@@ -119,18 +124,23 @@ def land_blocks(connection: Connection, blocks: Sequence[WireBlock], seen_at: da
 
 
 def quarantine(connection: Connection, messages: Sequence[QuarantinedMessage]) -> None:
-    """Keep refused messages with their reasons."""
+    """Keep refused messages with their reasons. Older ones make room for them."""
+    if not messages:
+        return
     with connection.cursor() as cursor:
         cursor.executemany(
             statement(__file__, "quarantine"),
             [
                 {
                     "received_at": m.received_at,
-                    # An error can quote the value that caused it, and a text column holds no U+0000.
-                    "reason": m.reason.replace("\0", "\ufffd"),
+                    # A text column holds no U+0000.
+                    "reason": m.reason[:MAX_REASON].replace("\0", "\ufffd"),
                     "size": max(m.size, len(m.body)),
                     "body": m.body[:MAX_QUARANTINED_BYTES],
                 }
                 for m in messages
             ],
         )
+    connection.execute(
+        statement(__file__, "trim_quarantine"), {"messages": QUARANTINE_MESSAGES, "bytes": QUARANTINE_BYTES}
+    )

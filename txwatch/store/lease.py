@@ -2,6 +2,8 @@
 
 The holder with the highest epoch is the one that lands. Everyone may take the lease; the holder before learns of it
 at its next heartbeat and leaves. Landing is idempotent, so the moment in which both land does no harm.
+
+Every `now` here is by the database's clock (`database_now`): machines' own clocks differ, and are set back at times.
 """
 
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ class LeaseLostError(Exception):
 
 @dataclass(frozen=True)
 class Lease:
-    """The lease row. Everything seen before `committed_through` is committed; times UTC."""
+    """The lease row; times UTC. Everything seen before `committed_through`, by the worker's clock, is committed."""
 
     epoch: int
     holder: str
@@ -37,8 +39,19 @@ class Lease:
     ignored: int
 
     def is_stale(self, now: datetime) -> bool:
-        """Whether nobody is landing: the holder left, or was not heard for STALE_AFTER."""
-        return self.released_at is not None or now - self.heartbeat_at > STALE_AFTER
+        """Whether nobody is landing: the holder left, or was not heard for STALE_AFTER.
+
+        A heartbeat in the future is from before the clock was set back: a holder at work would have renewed it.
+        """
+        return self.released_at is not None or abs(now - self.heartbeat_at) > STALE_AFTER
+
+    @property
+    def watermark(self) -> datetime | None:
+        """The moment before which all is committed that the feed had sent, None if no holder has said so yet.
+
+        A worker whose clock is ahead would say more than can be: no later than it was heard.
+        """
+        return None if self.committed_through is None else min(self.committed_through, self.heartbeat_at)
 
 
 _SELECT: LiteralString = (
@@ -60,12 +73,13 @@ def lock_lease(connection: Connection) -> Lease | None:
 
 
 def take_lease(connection: Connection, holder: str, now: datetime, expires_at: datetime | None) -> int:
-    """Take the lease with the next epoch, and return that."""
+    """Take the lease with the next epoch, and return that. What the holder before said too much is taken back."""
     row = connection.execute(
         "INSERT INTO ingest_lease AS lease (id, epoch, holder, acquired_at, heartbeat_at, expires_at)"
         " VALUES (1, 1, %(holder)s, %(now)s, %(now)s, %(expires_at)s)"
         " ON CONFLICT (id) DO UPDATE SET epoch = lease.epoch + 1, holder = excluded.holder,"
         " acquired_at = excluded.acquired_at, heartbeat_at = excluded.heartbeat_at,"
+        " committed_through = least(lease.committed_through, lease.heartbeat_at),"
         " expires_at = excluded.expires_at, released_at = NULL RETURNING epoch",
         {"holder": holder, "now": now, "expires_at": expires_at},
     ).fetchone()

@@ -1,27 +1,61 @@
 """Brings the database to the newest schema. `txwatch migrate` runs this; it is safe to run at any time."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
+from psycopg import sql
 
-from txwatch.store.database import connect
+from txwatch.errors import UserError
+from txwatch.store.database import Connection, connect
+from txwatch.store.locks import Lock, wait_for
 from txwatch.store.urls import sqlalchemy_url
 
 LIBRARY_SCHEMAS = ("dagster", "feast", "mlflow")
 """Each library keeps its tables in a schema of its own beside ours, which is `public`."""
 
-_LOCK = 7_842_001  # any constant: two migrations at once would both try to create the tables
+
+class SchemaTooNewError(UserError):
+    """A newer program has made the tables."""
+
+    def __init__(self, whose: str, revision: str) -> None:
+        super().__init__(f"{whose} schema is {revision}, which this program does not know: {NEWER}")
+
+
+NEWER = "a newer txwatch made it. Install that version, or restore a backup from before it with this one."
 
 
 def migrate(database_url: str) -> None:
-    """Create the schemas of the libraries, and upgrade ours to head, under a lock that makes others wait."""
+    """Create the schemas of the libraries, and upgrade ours to head, under a lock that makes others wait.
+
+    Raises SchemaTooNewError.
+    """
     with connect(database_url, application="txwatch migrate") as connection, connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        wait_for(connection, Lock.MIGRATION)
+        config = alembic_config(database_url)
+        current = read_revision(connection)
+        if current is not None and current not in known_revisions(ScriptDirectory.from_config(config)):
+            raise SchemaTooNewError("the database's", current)
         for schema in LIBRARY_SCHEMAS:
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-        command.upgrade(alembic_config(database_url), "head")
+        command.upgrade(config, "head")
+
+
+def read_revision(connection: Connection, schema: str = "public") -> str | None:
+    """The revision of the tables in a schema, None if there are none."""
+    table = f"{schema}.alembic_version"
+    row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [table]).fetchone()
+    if row is None or not row[0]:
+        return None
+    of_schema = sql.SQL("SELECT version_num FROM {}.alembic_version").format(sql.Identifier(schema))
+    row = connection.execute(of_schema).fetchone()
+    return None if row is None else str(row[0])
+
+
+def known_revisions(scripts: ScriptDirectory) -> set[str]:
+    """The revisions that a program has migrations of."""
+    return {script.revision for script in scripts.walk_revisions()}
 
 
 def alembic_config(database_url: str) -> Config:
@@ -30,12 +64,3 @@ def alembic_config(database_url: str) -> Config:
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
     config.attributes["url"] = sqlalchemy_url(database_url)
     return config
-
-
-def record_history_start(home: Path, now: datetime | None = None) -> None:
-    """Keep the day of the first migration: it is the first partition, which must not move with the calendar."""
-    record = home / "history_start"
-    if not record.exists():
-        home.mkdir(parents=True, exist_ok=True)
-        midnight = (now or datetime.now(UTC)).replace(hour=0, minute=0, second=0, microsecond=0)
-        record.write_text(midnight.isoformat() + "\n")

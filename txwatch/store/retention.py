@@ -8,7 +8,8 @@ each batch a short transaction, so that landing never waits.
 What was alerted, sent, labelled or answered stays: it is the record of what the program did.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import perf_counter
@@ -34,22 +35,41 @@ BY_ROW = {
 """The other tables that grow, and the column that says how old a row is. What was derived goes first."""
 ONLINE = ("feast.txwatch_network_context", "feast.txwatch_transaction_features")
 """Feast's online tables in Postgres, by `event_ts`. In Redis, keys expire by themselves."""
+DETAILS_DAYS = 14
+"""What Dagster's runs logged is kept for so long; the runs, and what they materialized, as long as the data."""
 BATCH = 20_000
 _OLD_CONFIRMATIONS: LiteralString = (
     "DELETE FROM confirmations WHERE (txid, block_hash) IN ("
     "SELECT txid, block_hash FROM confirmations JOIN blocks ON hash = block_hash"
     " WHERE blocks.seen_at < {before} LIMIT {batch})"
 )
+_DETAIL: LiteralString = "asset_key IS NULL"
+_OUTDATED_EVENT: LiteralString = (
+    "id NOT IN (SELECT max(id) FROM dagster.event_logs WHERE asset_key IS NOT NULL"
+    " GROUP BY asset_key, dagster_event_type)"
+)
+_OUTDATED_TAG: LiteralString = "event_id NOT IN (SELECT id FROM dagster.event_logs WHERE asset_key IS NOT NULL)"
+_OUTDATED_CHECK: LiteralString = (
+    "id NOT IN (SELECT max(id) FROM dagster.asset_check_executions GROUP BY asset_key, check_name)"
+)
+_EMPTY_RUN: LiteralString = (
+    "status IN ('SUCCESS', 'FAILURE', 'CANCELED')"
+    " AND run_id NOT IN (SELECT run_id FROM dagster.event_logs WHERE run_id IS NOT NULL)"
+)
 
 
 @dataclass(frozen=True)
 class Expired:
-    """What was dropped from one table. `days` are partitions; rows of these are as many as the planner knew of."""
+    """What was dropped from one table. `days` are partitions; rows of these are as many as the planner knew of.
+
+    `in_use` are the partitions that somebody read all the time, such as a backup: they are left for the next time.
+    """
 
     table: str
     rows: int
     days: int
     seconds: float
+    in_use: int = 0
 
 
 def expiry(now: datetime, retention_days: int) -> datetime:
@@ -57,12 +77,16 @@ def expiry(now: datetime, retention_days: int) -> datetime:
     return (now - timedelta(days=retention_days)).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def drop_expired(connection: Connection, before: datetime, batch: int = BATCH) -> Iterator[Expired]:
+def drop_expired(
+    connection: Connection, before: datetime, batch: int = BATCH, wait: Callable[[float], None] = time.sleep
+) -> Iterator[Expired]:
     """Drop all that is older than a midnight, table by table. Safe to repeat and to interrupt."""
     for table in BY_DAY:
         began = perf_counter()
-        dropped = drop_days(connection, table, before)
-        yield Expired(table, sum(day.rows for day in dropped), len(dropped), perf_counter() - began)
+        days = drop_days(connection, table, before, wait)
+        dropped = [day.rows for day in days if day.dropped]
+        seconds = perf_counter() - began
+        yield Expired(table, sum(dropped), len(dropped), seconds, in_use=len(days) - len(dropped))
     began = perf_counter()
     # Before the blocks that say how old they are.
     confirmations = sql.SQL(_OLD_CONFIRMATIONS).format(before=sql.Literal(before), batch=sql.Literal(batch))
@@ -79,15 +103,47 @@ def drop_expired(connection: Connection, before: datetime, batch: int = BATCH) -
             yield Expired(online, rows, 0, perf_counter() - began)
 
 
-def _delete(connection: Connection, table: tuple[str, ...], column: str, before: datetime, batch: int) -> int:
+def drop_run_records(
+    connection: Connection, before: datetime, details_before: datetime, batch: int = BATCH
+) -> Iterator[Expired]:
+    """Drop what Dagster recorded of runs before these moments, in batches. Does nothing without Dagster's tables.
+
+    What each asset and each check came to last stays whatever its age, and so does the run that made it: sensors ask
+    whether there is a champion. Runs that have not ended stay.
+    """
+    for table, column, condition, moment in (
+        ("event_logs", "timestamp", _DETAIL, details_before),
+        ("event_logs", "timestamp", _OUTDATED_EVENT, before),
+        ("asset_event_tags", "event_timestamp", _OUTDATED_TAG, before),
+        ("asset_check_executions", "create_timestamp", _OUTDATED_CHECK, before),
+        ("runs", "update_timestamp", _EMPTY_RUN, before),
+    ):
+        began = perf_counter()
+        row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [f"dagster.{table}"]).fetchone()
+        if row and row[0]:
+            # Dagster keeps its times without a zone, in UTC.
+            naive = moment.replace(tzinfo=None)
+            rows = _delete(connection, ("dagster", table), column, naive, batch, condition)
+            yield Expired(f"dagster.{table}", rows, 0, perf_counter() - began)
+
+
+def _delete(
+    connection: Connection,
+    table: tuple[str, ...],
+    column: str,
+    before: datetime,
+    batch: int,
+    condition: LiteralString = "true",
+) -> int:
     statement = sql.SQL(
         "DELETE FROM {table} WHERE ctid = ANY(ARRAY("
-        "SELECT ctid FROM {table} WHERE {column} < {before} ORDER BY {column} LIMIT {batch}))"
+        "SELECT ctid FROM {table} WHERE {column} < {before} AND {condition} ORDER BY {column} LIMIT {batch}))"
     ).format(
         table=sql.Identifier(*table),
         column=sql.Identifier(column),
         before=sql.Literal(before),
         batch=sql.Literal(batch),
+        condition=sql.SQL(condition),
     )
     return _repeat(connection, statement, batch)
 

@@ -110,6 +110,14 @@ ingest_lease = sa.Table(
     sa.CheckConstraint("id = 1", name="one_row"),
 )
 
+history_start = sa.Table(
+    "history_start",
+    metadata,
+    sa.Column("id", sa.SmallInteger, primary_key=True, server_default="1"),
+    sa.Column("first_window", _time, nullable=False),
+    sa.CheckConstraint("id = 1", name="one_row"),
+)
+
 quarantined_messages = sa.Table(
     "quarantined_messages",
     metadata,

@@ -1,4 +1,4 @@
-"""A backup is one file: the whole database, the day this installation began, and MLflow's files if they are local.
+"""A backup is one file: the whole database, and MLflow's files if they are local.
 
 The database is dumped by PostgreSQL's own pg_dump in one snapshot, so that a system that runs can be backed up. Files
 are copied after it: a model that the snapshot knows is there.
@@ -15,14 +15,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from alembic.script import ScriptDirectory
 from psycopg.conninfo import conninfo_to_dict
 
 from txwatch.errors import UserError
 from txwatch.store.cluster import server_program
-from txwatch.store.database import Connection, connect
-from txwatch.store.migrate import LIBRARY_SCHEMAS, alembic_config, migrate
+from txwatch.store.database import connect
+from txwatch.store.migrate import LIBRARY_SCHEMAS, alembic_config, known_revisions, migrate, read_revision
 from txwatch.store.urls import libpq_url
 
 DUMP, CARD = "database.dump", "backup.json"
@@ -58,7 +57,7 @@ def backup(database_url: str, home: Path, file: Path, now: datetime) -> BackupCa
         raise BackupError(f"{file} exists; a backup overwrites nothing")
     home = home.resolve()
     with connect(database_url, application="txwatch backup") as connection:
-        revision = _revision(connection)
+        revision = read_revision(connection)
     if revision is None:
         raise BackupError("the database has no tables of txwatch's: there is nothing to back up")
     card = BackupCard(now.isoformat(), revision, str(home))
@@ -82,7 +81,7 @@ def restore(database_url: str, home: Path, file: Path) -> BackupCard:
     """Restore into an empty database and a home without state, then bring the schema to head. Raises BackupError."""
     home = home.resolve()
     card = read_card(file)
-    if card.revision not in _known_revisions(database_url):
+    if card.revision not in known_revisions(ScriptDirectory.from_config(alembic_config(database_url))):
         raise BackupError(
             f"the backup's schema {card.revision} is newer than this program: restore it with a newer one"
         )
@@ -121,18 +120,6 @@ def read_card(file: Path) -> BackupCard:
         return BackupCard(**values)
     except (OSError, tarfile.TarError, KeyError, TypeError, ValueError) as error:
         raise BackupError(f"{file} is no backup of txwatch's: {error}") from None
-
-
-def _revision(connection: Connection) -> str | None:
-    try:
-        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    except psycopg.errors.UndefinedTable:
-        return None
-    return None if row is None else str(row[0])
-
-
-def _known_revisions(database_url: str) -> set[str]:
-    return {script.revision for script in ScriptDirectory.from_config(alembic_config(database_url)).walk_revisions()}
 
 
 def _run(program: str, database_url: str, *arguments: str) -> None:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from txwatch.settings import Settings
@@ -64,7 +65,8 @@ def launch(
     """
     environment = system_environment(settings.home, database_url, **environment_settings)
     logs = Path(environment["TXWATCH_HOME"]) / "logs"
-    prepare_database(settings.home, database_url)
+    start = environment_settings.get("TXWATCH_HISTORY_START")
+    prepare_database(settings.home, database_url, datetime.fromisoformat(start) if start else settings.history_start)
     pages = pages_processes(mlflow=settings.mlflow_tracking_uri is None)
     console.print(
         f"Dashboard: http://127.0.0.1:{DASHBOARD_PORT}   Dagster: http://127.0.0.1:{DAGSTER_PORT}"

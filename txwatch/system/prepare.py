@@ -6,11 +6,17 @@
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
+from txwatch.detection.registry import upgrade_tables
 from txwatch.errors import UserError
 from txwatch.settings import Settings
-from txwatch.store.migrate import migrate, record_history_start
+from txwatch.store.database import connect
+from txwatch.store.history_start import read_history_start, record_history_start
+from txwatch.store.locks import Lock, wait_for
+from txwatch.store.migrate import migrate, read_revision
+from txwatch.store.urls import sqlalchemy_url, with_schema
 from txwatch.system.environment import system_environment
 
 PREPARATIONS = {
@@ -39,7 +45,9 @@ class Preparation:
         """Return when all are done. Raises PreparationError, which names the log to read."""
         failed = [name for name, process in self._processes.items() if process.wait() != 0]
         if failed:
-            raise PreparationError(f"{failed[0]} could not be prepared; see {self._logs[failed[0]]}")
+            log = self._logs[failed[0]]
+            last = (log.read_text(errors="replace").strip().splitlines() or ["it says nothing"])[-1]
+            raise PreparationError(f"{failed[0]} could not be prepared; see {log}: {last}")
 
 
 def _start(arguments: list[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
@@ -49,14 +57,32 @@ def _start(arguments: list[str], environment: Mapping[str, str], log: Path) -> s
         )
 
 
-def prepare_database(home: Path, database_url: str) -> None:
-    """Bring our own schema to head, and keep the day on which this installation began."""
+def prepare_database(home: Path, database_url: str, history_start: datetime | None) -> None:
+    """Bring our own schema to head, and keep the start of the history: the given one, else that of the first time."""
     migrate(database_url)
-    record_history_start(home)
+    with connect(database_url, application="txwatch migrate") as connection:
+        if history_start is None and read_history_start(connection) is None:
+            history_start = _start_in(home)
+        record_history_start(connection, history_start)
+
+
+def upgrade_mlflow(database_url: str) -> None:
+    """Bring the tables that MLflow has in our database to its version, under the lock of migrations."""
+    with connect(database_url, application="txwatch migrate") as connection, connection.transaction():
+        wait_for(connection, Lock.MIGRATION)
+        if read_revision(connection, "mlflow") is not None:
+            upgrade_tables(with_schema(sqlalchemy_url(database_url), "mlflow"))
+
+
+def _start_in(home: Path) -> datetime | None:
+    """The start as older versions kept it: in a file."""
+    file = home / "history_start"
+    return datetime.fromisoformat(file.read_text().strip()) if file.exists() else None
 
 
 if __name__ == "__main__":
     settings = Settings()
     url = settings.require_database_url()
-    prepare_database(settings.home, url)
+    prepare_database(settings.home, url, settings.history_start)
+    upgrade_mlflow(url)
     Preparation(system_environment(settings.home, url), settings.home / "logs").wait()

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,6 +17,9 @@ from honcho.printer import Printer
 from txwatch.system.environment import API_PORT, CODE_PORT, DAGSTER_PORT, DASHBOARD_PORT, MLFLOW_PORT, project_file
 
 STOP_GRACE_SECONDS = 20
+LOG_BYTES = 32 << 20
+"""A larger log begins again, and the one before is kept: a process has twice as much, and a minute's lines."""
+LOOK_AT_LOGS_SECONDS = 60.0
 SIGNALLED = {130, 143}
 
 
@@ -109,10 +113,11 @@ def supervise(
 ) -> int:
     """Run the commands until one of them ends, a signal arrives, or `watch` returns, which runs beside them.
 
-    The output of each goes to `logs/<name>.log`. Returns 0, or the number of the signal plus 128, or the exit status of
-    the first process that ended by itself. No process is left behind.
+    The output of each goes to `logs/<name>.log`, within the bounds of `bound_logs`. Returns 0, or the number of the
+    signal plus 128, or the exit status of the first process that ended by itself. No process is left behind.
     """
     logs.mkdir(parents=True, exist_ok=True)
+    bound_logs(logs)
     manager = Manager(printer=Printer(output=(logs / "supervisor.log").open("a"), colour=False))
     for name, command in commands.items():
         # The process writes its log itself: through honcho's pipe, a run that outlives it would hold the pipe open.
@@ -131,8 +136,13 @@ def supervise(
             watched.set()
             manager.terminate()
 
+    def look_at_logs() -> None:
+        while not ended.wait(LOOK_AT_LOGS_SECONDS):
+            bound_logs(logs)
+
     watcher = threading.Thread(target=watch_then_stop, name="watch")
     watcher.start()
+    threading.Thread(target=look_at_logs, name="logs", daemon=True).start()
     try:
         manager.loop()
     finally:
@@ -140,6 +150,17 @@ def supervise(
         watcher.join()
         _end_sessions({process["pid"] for process in manager._processes.values() if "pid" in process})
     return 0 if watched.is_set() and manager.returncode not in SIGNALLED else int(manager.returncode or 0)
+
+
+def bound_logs(folder: Path, most: int = LOG_BYTES) -> None:
+    """Move what logs of more than `most` bytes hold to `<name>.log.1`, in place of what was there.
+
+    Processes write on into the same file, to which they append; what one writes in this moment may be lost.
+    """
+    for log in folder.glob("*.log"):
+        if log.stat().st_size > most:
+            shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+            os.truncate(log, 0)
 
 
 def _end_sessions(sessions: set[int]) -> None:

@@ -6,9 +6,16 @@ SCRIPT_TYPES = ("p2pk", "p2pkh", "p2sh", "p2wpkh", "p2wsh", "p2tr", "multisig", 
 """The standard output types of Bitcoin Core's `Solver`, and "other". The order is the code in columnar form."""
 
 
-@lru_cache(maxsize=65_536)
+LONGEST_KEPT = 256
+"""Hex digits: longer than every script that is made again and again. With them the memory is about 25 MB at most."""
+
+
 def script_type(script: str) -> str:
     """The type of a locking script given in hex, one of SCRIPT_TYPES."""
+    return _kept_type(script) if len(script) <= LONGEST_KEPT else _type(script)
+
+
+def _type(script: str) -> str:
     n = len(script)
     if n == 44 and script.startswith("0014"):
         return "p2wpkh"
@@ -27,3 +34,6 @@ def script_type(script: str) -> str:
     if script.endswith("ae") and script[:2] in {"51", "52", "53"}:
         return "multisig"
     return "other"
+
+
+_kept_type = lru_cache(maxsize=65_536)(_type)

@@ -1,0 +1,49 @@
+"""Every advisory lock of the database. Nothing else takes one, so that no two purposes can share a number.
+
+A lock ends with its transaction or its connection, and so can never be left behind.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum, unique
+
+from txwatch.store.database import Connection
+
+
+@unique
+class Lock(IntEnum):
+    """What may be done by one at a time. A number is never used again for something else: an older program may run."""
+
+    MIGRATION = 7_842_001
+    """Two migrations at once would both try to create the tables."""
+    CHAT = 7_842_002
+    """Of each chat: its holder makes the requests to it."""
+    PUBLICATION = 7_842_003
+    """A context must not sum buckets of a lower publication that are not committed yet."""
+    RECOVERY = 7_842_004
+    """Two recoveries at once would both ask the API, which answers one."""
+    DAYS = 7_842_005
+    """Two writers at once would both make the day's partition."""
+    REQUESTS = 7_842_006
+    """The requests to Telegram of all processes are counted together."""
+    REGISTRY = 7_842_007
+    """Two processes at once would both try to create MLflow's tables."""
+
+
+def wait_for(connection: Connection, lock: Lock) -> None:
+    """Hold a lock until the end of the caller's transaction, once no other has it."""
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", [int(lock)])
+
+
+@contextmanager
+def if_free(connection: Connection, lock: Lock, of: str | None = None) -> Iterator[bool]:
+    """Hold a lock for the block, if it is free. Gives whether it is held. `of` names one of many, such as a chat."""
+    # Locks of one number and locks of two numbers never meet.
+    key, values = ("%s", [int(lock)]) if of is None else ("%s, hashtext(%s)", [int(lock), of])
+    row = connection.execute(f"SELECT pg_try_advisory_lock({key})", values).fetchone()
+    held = bool(row and row[0])
+    try:
+        yield held
+    finally:
+        if held and not connection.closed:
+            connection.execute(f"SELECT pg_advisory_unlock({key})", values)
