@@ -109,11 +109,12 @@ def _json(items: Sequence[SpentOutput | CreatedOutput]) -> str:
 
 
 def land_blocks(connection: Connection, blocks: Sequence[WireBlock], seen_at: datetime) -> None:
-    """Record block announcements, keyed by hash."""
+    """Record block announcements, keyed by hash. The first one counts, also of a block that was found without one."""
     with connection.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO blocks (hash, height, block_time, seen_at, tx_count)"
-            " VALUES (%s, %s, to_timestamp(%s), %s, %s) ON CONFLICT DO NOTHING",
+            " VALUES (%s, %s, to_timestamp(%s), %s, %s)"
+            " ON CONFLICT (hash) DO UPDATE SET seen_at = excluded.seen_at, announced = true WHERE NOT blocks.announced",
             [(block.hash, block.height, block.time, seen_at, block.n_tx) for block in blocks],
         )
 
