@@ -128,7 +128,7 @@ network_baseline = sa.Table(
     sa.Column("context_version", BIGINT, primary_key=True),
     sa.Column("publication", BIGINT, nullable=False, comment="address buckets written later are no part of it"),
     sa.Column("tx_count", sa.Integer, nullable=False, comment="of the window itself"),
-    sa.Column("value_sat", sa.Numeric(20, 0), nullable=False, comment="of the window itself"),
+    sa.Column("value_sat", sa.Numeric, nullable=False, comment="of the window itself"),
     sa.Column("kind_counts", ARRAY(sa.Integer), nullable=False, comment="of the window itself, by kinds.KINDS"),
     sa.Column(
         "value_histogram",
