@@ -32,7 +32,7 @@ class LabelFileError(UserError):
 class LabelFile:
     """What a file holds. `skipped` labels are of other currencies; `strange` says where no Bitcoin address stands.
 
-    Such a place does not make a file unreadable: official lists have them, and others were copied with slips of the pen.
+    Such a place does not make a file unreadable: official lists have them, and some were copied wrongly.
     """
 
     path: Path
