@@ -6,7 +6,13 @@ import pytest
 
 from tests.builders import T0, transaction
 from txwatch.store.database import connect
-from txwatch.store.landing import MAX_QUARANTINED_BYTES, QuarantinedMessage, land_transactions, quarantine
+from txwatch.store.landing import (
+    MAX_QUARANTINED_BYTES,
+    QuarantinedMessage,
+    land_blocks,
+    land_transactions,
+    quarantine,
+)
 from txwatch.store.lease import (
     STALE_AFTER,
     LeaseLostError,
@@ -17,6 +23,7 @@ from txwatch.store.lease import (
     take_lease,
 )
 from txwatch.store.reading import read_transactions
+from txwatch.wire.messages import WireBlock
 from txwatch.wire.transaction import SpentOutput, Transaction
 
 
@@ -74,3 +81,17 @@ def test_the_highest_epoch_holds_the_lease(database_url: str) -> None:
     assert lease.committed_through == T0, "a watermark never goes back"
     assert not lease.is_stale(T0 + STALE_AFTER)
     assert lease.is_stale(T0 + STALE_AFTER + timedelta(seconds=2))
+
+
+def test_a_block_that_was_found_without_an_announcement_is_announced_later(database_url: str) -> None:
+    later = T0 + timedelta(minutes=9)
+    with connect(database_url) as connection, connection.transaction(force_rollback=True):
+        connection.execute(
+            "INSERT INTO blocks (hash, height, block_time, seen_at, announced, tx_count)"
+            " VALUES (repeat('a', 64), 7, %(at)s, %(at)s, false, 1)",
+            {"at": T0},
+        )
+        for at in (later, later + timedelta(minutes=1)):
+            land_blocks(connection, [WireBlock("a" * 64, 9, 1), WireBlock("b" * 64, 10, 1)], at)
+        rows = connection.execute("SELECT height, seen_at, announced FROM blocks ORDER BY height").fetchall()
+    assert rows == [(7, later, True), (10, later, True)]

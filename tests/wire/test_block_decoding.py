@@ -41,6 +41,7 @@ def test_a_block_is_read_and_each_of_its_transactions_by_itself() -> None:
         (decode_listing, b"[", "no listing of blocks: .*truncated"),
         (decode_listing, b'[{"hash":"0a"}]', "no listing of blocks: .*hash"),
         (decode_listing, json.dumps([LISTED | {"height": -1}]).encode(), "no listing of blocks: .*height"),
+        (decode_listing, json.dumps([LISTED | {"hash": "0a" * 32 + "\n"}]).encode(), "no listing of blocks: .*hash"),
         (decode_listing, NO_UTF8, "no listing of blocks: "),
         (decode_listing, TOO_DEEP, "no listing of blocks: "),
         (decode_block, b"", "no block: .*truncated"),

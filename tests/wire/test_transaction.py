@@ -99,6 +99,7 @@ def test_null_time_and_missing_address_are_accepted() -> None:
         (b'{"x":{}}', "op"),
         (utx(hash="zz"), "hash"),
         (utx(hash="AB" * 32), "hash"),
+        (utx(hash="ab" * 32 + "\n"), "hash"),
         (utx(size=...), "size"),
         (utx(size=0), "size"),
         (utx(size="192"), "size"),

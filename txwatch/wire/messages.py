@@ -14,7 +14,7 @@ MAX_SUPPLY_SAT = 21_000_000 * 100_000_000
 Amount = Annotated[int, Meta(ge=0, le=MAX_SUPPLY_SAT)]
 """Satoshi."""
 Count = Annotated[int, Meta(ge=0, lt=2**32)]
-Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]  # `$` lets a line break pass
 HexScript = str
 
 # `gc=False`: these hold no cycles, and the collector would walk each of them again and again.
