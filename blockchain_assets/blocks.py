@@ -44,6 +44,8 @@ def blocks(
             news = insert_chain_news(connection, utc_now())
     if recovery.busy:
         context.log.info("Another run is reading the chain.")
+    for failure in recovery.failures:
+        context.log.warning(f"Left for the next reading: {failure}")
     mined, seen_before = (sum(getattr(block, name) for block in recovery.blocks) for name in ("mined", "seen_before"))
     return dg.MaterializeResult(
         metadata=recovery_metadata(recovery) | {"news_of_alerts": dg.MetadataValue.int(news)},
@@ -65,6 +67,7 @@ def recovery_metadata(recovery: Recovery) -> dict[str, dg.MetadataValue]:
         "recovered": dg.MetadataValue.int(recovery.landed),
         "gaps_closed": dg.MetadataValue.int(recovery.gaps_closed),
         "gaps_waiting": dg.MetadataValue.int(recovery.gaps_waiting),
+        "not_read": dg.MetadataValue.int(len(recovery.failures)),
     }
     by_height = sorted(recovery.blocks, key=lambda block: block.height)
     if by_height:

@@ -5,7 +5,7 @@ Belongs here: the file format only. What a message means is in `txwatch.wire`.
 
 import gzip
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +14,12 @@ import msgspec
 
 from txwatch.errors import UserError
 from txwatch.places import ObjectStoreError, Place
+
+MAX_LINE_BYTES = 17 << 20
+"""A message of the feed has at most 16 MiB. A line that a small gzip file unfolds to could fill the memory."""
+_FIRST_MOMENT = datetime(2009, 1, 3, tzinfo=UTC)
+_LAST_MOMENT = datetime(2100, 1, 1, tzinfo=UTC)
+"""From the first block until what can only be a broken clock: other moments are in no window."""
 
 
 class CaptureError(UserError, ValueError):
@@ -61,14 +67,17 @@ def existing_capture(place: Place) -> Place:
 def read_capture(path: Place) -> Iterator[CapturedMessage]:
     """The messages of a capture, in the order of the file, as a stream; empty lines are skipped.
 
-    Raises CaptureError for a line that is no JSON object or whose `meta` cannot be understood and for what S3 does not
-    give, OSError if a local file cannot be read.
+    Raises CaptureError for a line that is no JSON object, is longer than MAX_LINE_BYTES or whose `meta` cannot be
+    understood, for a gzip file that is cut (after its last whole line), and for what S3 does not give; OSError if a
+    local file cannot be read.
     """
     number = 1
     try:
         with path.open("rb") as stored:
-            lines: Iterable[bytes] = gzip.GzipFile(fileobj=stored) if path.suffix == ".gz" else stored
-            for line in lines:
+            file = gzip.GzipFile(fileobj=stored) if path.suffix == ".gz" else stored
+            while line := file.readline(MAX_LINE_BYTES + 1):
+                if len(line) > MAX_LINE_BYTES:
+                    raise ValueError(f"longer than {MAX_LINE_BYTES >> 20} MiB, which no message is")
                 if stripped := line.strip():
                     yield parse_line(stripped)
                 number += 1
@@ -98,16 +107,21 @@ def parse_line(line: bytes) -> CapturedMessage:
 def _feed_time(line: bytes) -> datetime | None:
     try:
         body = _times.decode(line).x
-        return None if body is None or body.time is None else datetime.fromtimestamp(body.time, UTC)
+        return None if body is None or body.time is None else _moment(body.time)
     except (msgspec.ValidationError, ValueError, OverflowError):
         return None  # a malformed message is the quarantine's business, not the capture's
 
 
 def _moment(value: object) -> datetime:
-    """An ISO 8601 text (UTC unless it says otherwise) or Unix seconds."""
+    """An ISO 8601 text (UTC unless it says otherwise) or Unix seconds. Raises ValueError or OverflowError."""
     if isinstance(value, str):
         moment = datetime.fromisoformat(value)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return datetime.fromtimestamp(value, UTC)
-    raise ValueError(f"meta.received_at is neither a time nor a number: {value!r}")
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        if _FIRST_MOMENT <= moment < _LAST_MOMENT:
+            return moment
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        if _FIRST_MOMENT.timestamp() <= value < _LAST_MOMENT.timestamp():
+            return datetime.fromtimestamp(value, UTC)
+    else:
+        raise ValueError(f"meta.received_at is neither a time nor a number: {value!r}")
+    raise ValueError(f"meta.received_at is {value!r}: no message was received then")

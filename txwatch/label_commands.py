@@ -76,12 +76,13 @@ def show(address: Address) -> None:
 def watch(address: Address, note: Annotated[str, typer.Option(help="Shown in the alert.")] = "") -> None:
     """Alert on every transaction that spends from an address or pays to it. In effect within a second."""
     from txwatch.clock import utc_now
-    from txwatch.labels.files import bitcoin_address
     from txwatch.labels.watch_list import watch as put_on_list
+    from txwatch.wire.addresses import AddressError, bitcoin_address
 
-    wanted = bitcoin_address(address)
-    if wanted is None:
-        raise UserError(f"{address[:100]!r} is no Bitcoin address.")
+    try:
+        wanted = bitcoin_address(address)
+    except AddressError as error:
+        raise UserError(f"{error}.") from error
     with _connected() as connection, connection.transaction():
         put_on_list(connection, wanted, note or "watched", utc_now())
     console.print(f"{wanted} is watched.", soft_wrap=True)

@@ -124,12 +124,12 @@ def coins(n: int) -> list[SpentOutput]:
     return [SpentOutput(f"address {n}", 10_740, "p2wpkh", 0)]
 
 
-def mine(connection: Connection, block_hash: str, *txids: str) -> None:
+def mine(connection: Connection, block_hash: str, *txids: str, height: int = 840_000) -> None:
     """Record a block of these transactions, as reading the chain does."""
     connection.execute(
-        "INSERT INTO blocks (hash, height, block_time, seen_at, tx_count, fetched_at)"
-        " VALUES (%s, 840000, %s, %s, %s, %s)",
-        [block_hash, MINED_AT, MINED_AT, len(txids), MINED_AT],
+        "INSERT INTO blocks (hash, prev_hash, height, block_time, seen_at, tx_count, fetched_at)"
+        " VALUES (%s, 'f', %s, %s, %s, %s, %s)",
+        [block_hash, height, MINED_AT, MINED_AT, len(txids), MINED_AT],
     )
     connection.execute(
         "INSERT INTO confirmations (txid, block_hash) SELECT txid, %s FROM unnest(%s::text[]) AS t (txid)",
@@ -386,7 +386,7 @@ def test_what_becomes_known_is_written_into_the_message_that_was_sent(telegram: 
     with connect(telegram.database_url) as connection, connection.transaction():
         land_transactions(connection, [transaction(txid=key(n), seen_at=ORIGIN, inputs=coins(n)) for n in (1, 2, 3)])
         # It spends what transaction 2 spends, and more.
-        bump = transaction(txid=key(7), seen_at=ORIGIN, inputs=[*coins(8), *coins(2)])
+        bump = transaction(txid=key(7), seen_at=ORIGIN, fee_sat=2_000, inputs=[*coins(8), *coins(2)])
         land_transactions(connection, [bump])
     telegram.raise_alerts(alert(1), alert(2), alert(3, late=True))
     telegram.deliver()
@@ -395,6 +395,7 @@ def test_what_becomes_known_is_written_into_the_message_that_was_sent(telegram: 
     with connect(telegram.database_url) as connection, connection.transaction():
         assert insert_updates(connection, later_kinds(again)) == 1, "a whale was named before"
         mine(connection, "f0", key(1), key(3), key(7))
+        mine(connection, "f2", height=840_002)
         assert insert_chain_news(connection, MINED_AT) == 3
         assert insert_chain_news(connection, MINED_AT) == 0
     telegram.local.faults.append(Fault.server_error)
@@ -412,7 +413,7 @@ def test_what_becomes_known_is_written_into_the_message_that_was_sent(telegram: 
     assert "sent 12 min later" not in first.text, "the time at which it was sent stays"
     assert first.buttons == before[first.message_id].buttons != ()
     (second,) = telegram.naming(key(2))
-    assert "❌ replaced: 00000000… was confirmed in block 840,000 instead" in second.text
+    assert "❌ possibly replaced: 00000000… was confirmed in block 840,000 and seems" in second.text
     assert telegram.local.flood_control.exceeded == {}
 
     with connect(telegram.database_url) as connection, connection.transaction():

@@ -10,6 +10,7 @@ EXPECTED = {
     "whale": "high",
     "dormant_round_move": "high",
     "watch_listed": "high",
+    "package_fee": "medium",
     "dust_storm": "medium",
     "forest": "medium",
     "huge_consolidation": "low",

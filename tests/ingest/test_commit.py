@@ -1,6 +1,7 @@
 """A commit is all or nothing, is tried again when databases quarrel, and is told apart when it comes twice."""
 
 import threading
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,10 +10,11 @@ from tests.builders import transaction
 from tests.ingest.following import query
 from txwatch.ingest.batch import Batch
 from txwatch.ingest.commit import commit
-from txwatch.store.database import connect
+from txwatch.store.database import Connection, connect
 from txwatch.store.gaps import NO_WORKER, FeedGap, record_gaps
 from txwatch.store.landing import QuarantinedMessage, land_transactions
 from txwatch.store.lease import take_lease
+from txwatch.wire.transaction import Transaction
 
 T0 = datetime(2024, 3, 14, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -34,6 +36,41 @@ def test_a_batch_whose_commit_was_not_answered_counts_once(fresh: str) -> None:
     assert query(fresh, "SELECT received, duplicates FROM ingest_lease") == [(2, 3)]
     for table in ("feed_gaps", "quarantined_messages"):
         assert query(fresh, f"SELECT count(*) FROM {table}") == [(1,)]  # noqa: S608
+
+
+@pytest.mark.parametrize("count", [1, 7, 2_000])
+def test_a_transaction_that_cannot_be_scored_is_alone_in_that(fresh: str, count: int) -> None:
+    scored: list[str] = []
+    committed: list[int] = []
+
+    def score(connection: Connection, transactions: Sequence[Transaction]) -> Callable[[], None]:
+        connection.execute("CREATE TABLE IF NOT EXISTS scored (txid text)")
+        for tx in transactions:
+            connection.execute("INSERT INTO scored VALUES (%s)", [tx.txid])
+        if any(int(tx.txid, 16) == count // 2 for tx in transactions):
+            raise OverflowError("no number of this kind")
+        scored.extend(tx.txid for tx in transactions)
+        return lambda: committed.append(len(transactions))
+
+    with connect(fresh) as connection:
+        commit(connection, batch(*range(count)), epoch=None, now=T0, landed=score)
+    assert len(scored) == sum(committed) == count - 1
+    assert query(fresh, "SELECT count(*) FROM transactions") == [(count,)]
+    if count > 1:
+        assert query(fresh, "SELECT count(*), count(DISTINCT txid) FROM scored") == [(count - 1, count - 1)]
+
+
+def test_scoring_that_fails_for_all_is_given_up_after_some_tries(fresh: str) -> None:
+    tries: list[int] = []
+
+    def fail(_connection: Connection, transactions: Sequence[Transaction]) -> None:
+        tries.append(len(transactions))
+        raise ValueError("another contract")
+
+    with connect(fresh) as connection:
+        commit(connection, batch(*range(1_000)), epoch=None, now=T0, landed=fail)
+    assert len(tries) < 30
+    assert query(fresh, "SELECT count(*) FROM transactions") == [(1_000,)]
 
 
 def test_a_deadlock_is_tried_again(fresh: str) -> None:

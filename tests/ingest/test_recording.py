@@ -2,7 +2,11 @@
 
 import asyncio
 import gzip
+import json
+import tracemalloc
+import zlib
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,7 @@ from msgspec import structs
 from tests.builders import utx
 from tests.ingest.feed_server import Stage, scripted_feed
 from tests.ingest.following import following, has_landed, landed, query, until, utxs
-from txwatch.captures import read_capture
+from txwatch.captures import CaptureError, read_capture
 from txwatch.ingest.connection import Received
 from txwatch.ingest.recording import RecordingError, capture_line, record, replay
 from txwatch.store.database import connect
@@ -89,3 +93,82 @@ async def test_a_replay_gives_the_rows_of_the_feed_at_any_speed(fresh: str, tmp_
 )
 def test_a_line_is_the_message_and_when_it_came(body: bytes, line: bytes | None) -> None:
     assert capture_line(Received(T0, body)) == line
+
+
+def captured(count: int) -> bytes:
+    lines = (capture_line(Received(T0 + n * timedelta(seconds=1), m)) for n, m in enumerate(utxs(0, count)))
+    return b"".join(line or b"" for line in lines)
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.9, 0.999])
+def test_of_a_cut_capture_the_whole_lines_are_landed_and_its_end_is_named(
+    fresh: str, tmp_path: Path, kept: float
+) -> None:
+    whole = gzip.compress(captured(3_000))
+    path = tmp_path / "cut.jsonl.gz"
+    path.write_bytes(whole[: int(kept * len(whole))])
+    unfolded = zlib.decompressobj(wbits=31).decompress(path.read_bytes())
+    lines = unfolded.count(b"\n")
+    assert lines > 0
+    with connect(fresh) as connection, pytest.raises(CaptureError) as told:
+        replay(connection, path)
+    assert f"cut.jsonl.gz, line {lines + 1}: the gzip file is broken" in str(told.value)
+    assert f"{lines} new transactions" in str(told.value)
+    assert query(fresh, "SELECT count(*), max(txid) FROM transactions") == [(lines, f"{lines - 1:064x}")]
+
+
+def test_a_line_that_cannot_be_read_costs_no_line_before_it(fresh: str, tmp_path: Path) -> None:
+    path = tmp_path / "broken.jsonl"
+    path.write_bytes(captured(7) + b"{no JSON}\n" + captured(9))
+    with connect(fresh) as connection, pytest.raises(CaptureError, match=r"line 8: .*7 new transactions"):
+        replay(connection, path)
+    assert query(fresh, "SELECT count(*) FROM transactions") == [(7,)]
+
+
+def test_what_a_line_unfolds_to_is_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.jsonl.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(captured(2) + b'{"op":"')
+        for _ in range(400):
+            file.write(b"x" * (1 << 20))
+        file.write(b'"}\n')
+    lines = read_capture(path)
+    tracemalloc.start()
+    assert len(list(islice(lines, 2))) == 2
+    with pytest.raises(CaptureError, match="line 3: longer than 17 MiB"):
+        next(lines)
+    used = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert used < 100 << 20
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "9999-12-31T23:59:59",
+        "0001-01-01T00:00:00+14:00",
+        "2100-01-01",
+        "1970-01-01",
+        4e18,
+        -1,
+        10**400,
+        float("inf"),
+        float("nan"),
+        True,
+        [],
+        "now",
+    ],
+    ids=repr,
+)
+def test_a_moment_of_no_window_is_refused(tmp_path: Path, moment: object) -> None:
+    path = tmp_path / "moment.jsonl"
+    path.write_text(json.dumps({"op": "utx", "meta": {"received_at": moment}}))
+    with pytest.raises(CaptureError, match="line 1: "):
+        list(read_capture(path))
+
+
+@pytest.mark.parametrize("time", [-1, 0, 2**32, 253_402_300_799, 10**18, 10**400])
+def test_a_time_of_no_window_is_no_moment_of_receipt(tmp_path: Path, time: int) -> None:
+    path = tmp_path / "time.jsonl"
+    path.write_bytes(utx(time=time))
+    assert [message.received_at for message in read_capture(path)] == [None]

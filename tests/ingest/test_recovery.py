@@ -1,10 +1,12 @@
 """Recovery from blocks: an hour of the engine with three outages, chain splits, and an API that refuses."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import httpx
 import pytest
@@ -15,15 +17,16 @@ from tests.ingest.following import landed, query
 from txwatch.ingest.batch import Batch
 from txwatch.ingest.commit import commit
 from txwatch.ingest.connection import Received
+from txwatch.ingest.gap_blocks import blocks_needed
 from txwatch.ingest.recent import RecentTxids
-from txwatch.ingest.recovery import blocks_needed, read_chain, take_in
+from txwatch.ingest.recovery import read_chain, take_in
 from txwatch.ingest.rest import BlockSource, RestError
 from txwatch.queries.status import read_status
 from txwatch.simulator.chain import Chain
 from txwatch.simulator.rest import RestApi
 from txwatch.simulator.traffic import Simulator
 from txwatch.store.blocks import mark_stale_branches, recent_blocks
-from txwatch.store.database import connect
+from txwatch.store.database import Connection, connect
 from txwatch.store.gaps import FeedGap, Gap, record_gaps, unrecovered_gaps
 from txwatch.store.landing import land_blocks
 from txwatch.store.lease import take_lease
@@ -64,7 +67,7 @@ class World:
 
 
 def served_by(answer: Callable[[httpx.Request], httpx.Response], world: World) -> BlockSource:
-    client = httpx.Client(base_url="http://api", transport=httpx.MockTransport(answer))
+    client = httpx.Client(base_url="http://api", transport=httpx.MockTransport(answer), follow_redirects=True)
     return BlockSource(client, sleep=world.sleep, monotonic=lambda: world.now.timestamp())
 
 
@@ -167,11 +170,13 @@ def test_an_hour_with_three_outages_is_completed_from_blocks(fresh: str) -> None
 def test_a_gap_waits_for_six_blocks_after_its_end() -> None:
     gap = Gap(1, T0, T0 + MINUTE)
     listed = [ListedBlock(f"{n:064x}", 100 + n, int((T0 + n * 5 * MINUTE).timestamp())) for n in range(-3, 7)]
-    complete = blocks_needed(gap, listed, T0 + 60 * MINUTE)
+    complete = blocks_needed(gap, listed, set(), T0 + 60 * MINUTE)
     assert complete.complete
-    assert [b.height for b in complete.blocks] == list(range(99, 107)), "one before it too: block times are skewed"
-    assert not blocks_needed(gap, listed[:-1], T0 + 60 * MINUTE).complete
-    assert not blocks_needed(gap, [], T0 + 60 * MINUTE).complete
+    assert [b.height for b in complete.blocks] == list(range(97, 107)), "those before it too: block times are skewed"
+    announced = {block.hash for block in listed[:2]}
+    assert [b.height for b in blocks_needed(gap, listed, announced, T0 + 60 * MINUTE).blocks] == list(range(99, 107))
+    assert not blocks_needed(gap, listed[:-1], set(), T0 + 60 * MINUTE).complete
+    assert not blocks_needed(gap, [], set(), T0 + 60 * MINUTE).complete
 
 
 def test_blocks_that_the_service_has_lost_leave_a_gap_that_says_so(fresh: str) -> None:
@@ -192,11 +197,11 @@ def test_blocks_that_the_service_has_lost_leave_a_gap_that_says_so(fresh: str) -
     assert states == ["lost", "recovered", "recovered"]
 
 
-def raw_block(name: str, height: int, parent: str, *txids: int, time: datetime = T0) -> bytes:
+def raw_block(name: str, height: int, parent: str, *txids: int, time: datetime = T0, count: int | None = None) -> bytes:
     coinbase = {"hash": name * 64, "size": 200, "inputs": [spend(None)], "out": [pay()], "time": None}
     bodies = [coinbase] + [json.loads(utx(hash=f"{n:064x}", time=int(time.timestamp())))["x"] for n in txids]
     header = {"hash": name * 64, "prev_block": parent * 64, "height": height, "time": int(time.timestamp())}
-    return json.dumps(header | {"n_tx": len(bodies), "main_chain": True, "tx": bodies}).encode()
+    return json.dumps(header | {"n_tx": count or len(bodies), "main_chain": True, "tx": bodies}).encode()
 
 
 def test_of_a_chain_split_the_branch_that_ends_is_stale(fresh: str) -> None:
@@ -237,23 +242,258 @@ def test_a_branch_that_was_never_announced_is_found_from_its_end(fresh: str) -> 
     assert [block.height for block in done.blocks] == [100, 102, 101]
 
 
+Answer = Callable[[], httpx.Response]
+NAMES = "abcdef123456789"
+
+
+@dataclass
+class Service:
+    """A service with blocks a minute apart, `ahead` of them before T0, named a, b, c, ...; height 100 is the first.
+
+    `contents` are the transactions of blocks, `times` and `unlisted` what is unusual of them, `faults` what it answers
+    instead to a path that ends so.
+    """
+
+    world: World
+    count: int
+    ahead: int = 0
+    contents: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    times: dict[str, datetime] = field(default_factory=dict)
+    unlisted: str = ""
+    faults: dict[str, Answer] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        path = request.url.path
+        self.asked.append(path[-1])
+        for end, fault in self.faults.items():
+            if path.endswith(end):
+                return fault()
+        if path[-1] in self.raw and "rawblock" in path:
+            return httpx.Response(200, content=self.raw[path[-1]])
+        if "rawblock" in path:
+            return httpx.Response(404, json={"error": "not-found-or-invalid-arg"})
+        listed = [{"hash": n * 64, "height": 100 + i, "time": self._time(n)} for i, n in enumerate(self._names)]
+        return httpx.Response(200, json=[block for block in listed if block["hash"][0] not in self.unlisted])  # type: ignore[index]
+
+    @property
+    def source(self) -> BlockSource:
+        self.world.now = T0 + 30 * MINUTE
+        return served_by(self.answer, self.world)
+
+    @property
+    def raw(self) -> dict[str, bytes]:
+        return {name: self.block(name) for name in self._names}
+
+    def block(self, name: str) -> bytes:
+        place = NAMES.index(name)
+        parent = NAMES[place - 1] if place else "0"
+        time = datetime.fromtimestamp(self._time(name), UTC)
+        return raw_block(name, 100 + place, parent, *self.contents.get(name, ()), time=time)
+
+    @property
+    def _names(self) -> str:
+        return NAMES[: self.count]
+
+    def _time(self, name: str) -> int:
+        usual = T0 + (NAMES.index(name) - self.ahead) * MINUTE + 30 * SECOND
+        return int(self.times.get(name, usual).timestamp())
+
+
+def announce(
+    connection: Connection, names: str, *, at: datetime = T0 + 20 * MINUTE, heights: int | None = None
+) -> None:
+    """The feed announces blocks, by default with their own heights."""
+    for name in names:
+        height = 100 + NAMES.index(name) if heights is None else heights
+        land_blocks(connection, [WireBlock(name * 64, height, int(T0.timestamp()))], at)
+
+
+def ended_gap(connection: Connection, minutes: int = 1) -> None:
+    record_gaps(connection, [FeedGap(T0, T0 + minutes * MINUTE, "connection closed", "heard again")])
+
+
+def gap_states(database_url: str) -> list[str]:
+    return [state for (state,) in query(database_url, "SELECT state FROM feed_gaps ORDER BY started_at")]
+
+
 def one_block_and_six_after(world: World, *txids: int) -> BlockSource:
     """A service whose first block holds these transactions, half a minute after T0; the others are empty."""
-    names = "abcdef1"
-    times = [T0 + 30 * SECOND, *(T0 + n * MINUTE for n in range(2, 8))]
-    bodies = {
-        name: raw_block(name, 100 + n, names[n - 1] if n else "0", *(txids if n == 0 else ()), time=times[n])
-        for n, name in enumerate(names)
-    }
-    listed = [{"hash": name * 64, "height": 100 + n, "time": int(times[n].timestamp())} for n, name in enumerate(names)]
+    return Service(world, 7, contents={"a": txids}).source
+
+
+def answering(status: int, **options: Any) -> Answer:
+    return partial(httpx.Response, status, **options)
+
+
+WRONG_ANSWERS = {
+    "cut": answering(200, content=raw_block("b", 101, "a", 1)[:-9]),
+    "a page": answering(200, html="<!DOCTYPE html><html>Please log in</html>"),
+    "a page with 404": answering(404, html="<html>no such page</html>"),
+    "forbidden": answering(403),
+    "broken": answering(500),
+    "moved for ever": answering(302, headers={"Location": f"http://api/rawblock/{'b' * 64}"}),
+    "broken gzip": partial(
+        httpx.Response, 200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(b"no gzip")
+    ),
+    "another block": answering(200, content=raw_block("c", 102, "b")),
+    "less than it says": answering(200, content=raw_block("b", 101, "a", 1, count=3_001)),
+    "one transaction twice": answering(200, content=raw_block("b", 101, "a", 1, 1)),
+    "null": answering(200, content=b"null"),
+    "nothing": answering(200),
+    "deep": answering(200, content=b"[" * 1_000_000),
+    "no UTF-8": answering(200, content=b'{"hash":"\xff"}'),
+    "a height too large": answering(200, content=raw_block("b", 2**40, "a", 1)),
+    "a time too large": partial(
+        httpx.Response, 200, content=raw_block("b", 101, "a").replace(b'"time": 1', b'"time": 99999999')
+    ),
+}
+
+
+@pytest.mark.parametrize("answer", WRONG_ANSWERS.values(), ids=WRONG_ANSWERS)
+def test_a_block_that_cannot_be_read_holds_up_no_other_and_its_gap_waits(fresh: str, answer: Answer) -> None:
+    service = Service(World(), 7, contents={"a": (1,), "b": (2,)}, faults={"b" * 64: answer})
+    with connect(fresh) as connection:
+        ended_gap(connection)
+        announce(connection, "b8")
+        service.faults["8" * 64] = answering(200, content=raw_block("8", 114, "7"))
+        done = read_chain(connection, service.source, service.world.clock)
+        assert {block.hash[0] for block in done.blocks} == set("acdef18")
+        assert (done.landed, done.gaps_closed, done.gaps_waiting) == (1, 0, 1)
+        assert [failure[:8] for failure in done.failures] == ["block bb"]
+        del service.faults["b" * 64]
+        done = read_chain(connection, service.source, service.world.clock)
+    assert (done.landed, done.gaps_closed, done.failures) == (1, 1, [])
+    assert gap_states(fresh) == ["recovered"]
+
+
+def test_a_listing_that_cannot_be_read_holds_up_no_announced_block(fresh: str) -> None:
+    page = answering(200, html="<!DOCTYPE html>")
+    service = Service(World(), 7, faults={f"/blocks/{int(T0.timestamp()) * 1000}": page})
+    with connect(fresh) as connection:
+        ended_gap(connection)
+        announce(connection, "ab")
+        done = read_chain(connection, service.source, service.world.clock)
+    assert [block.height for block in done.blocks] == [100, 101]
+    assert (done.gaps_waiting, [failure.split(":")[0] for failure in done.failures]) == (
+        1,
+        ["the blocks of 2024-03-14"],
+    )
+
+
+def test_a_service_that_answers_nothing_is_named_and_asked_once_for_each_block(fresh: str) -> None:
+    asked: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        if "rawblock" in request.url.path:
-            return httpx.Response(200, content=bodies[request.url.path[-1]])
-        return httpx.Response(200, json=listed)
+        asked.append(request.url.path[-1])
+        return httpx.Response(500)
 
-    world.now = T0 + 10 * MINUTE
-    return served_by(answer, world)
+    world = World()
+    with connect(fresh) as connection:
+        announce(connection, "abc")
+        with pytest.raises(RestError, match="block aaaa"):
+            read_chain(connection, served_by(answer, world), world.clock)
+    assert asked == ["a"] * 4 + ["b", "c"]
+
+
+def test_blocks_of_a_gap_whose_times_are_before_it_are_searched(fresh: str) -> None:
+    """Miners' clocks run behind: by the chain they are of the gap all the same."""
+    early = {"c": T0 - 30 * MINUTE, "d": T0 - 20 * MINUTE}
+    for announced in ("", "ab"):
+        with connect(fresh) as connection:
+            connection.execute("TRUNCATE blocks, feed_gaps, transactions, confirmations CASCADE")
+            service = Service(World(), 12, ahead=2, contents={"c": (1,), "d": (2,), "e": (3,)}, times=early)
+            announce(connection, announced, at=T0 - MINUTE)
+            ended_gap(connection, minutes=4)
+            done = read_chain(connection, service.source, service.world.clock)
+        assert (done.landed, done.gaps_closed) == (3, 1)
+        assert "b" in {block.hash[0] for block in done.blocks}, "announced, and not read yet"
+
+
+def test_blocks_after_a_gap_are_not_told_by_one_clock_that_runs_ahead(fresh: str) -> None:
+    ahead = dict.fromkeys("bcd", T0 + 90 * MINUTE)
+    service = Service(World(), 8, contents={"1": (7,)}, times=ahead)
+    with connect(fresh) as connection:
+        ended_gap(connection, minutes=4)
+        done = read_chain(connection, service.source, service.world.clock)
+        assert done.gaps_waiting == 0
+        assert "1" in {block.hash[0] for block in done.blocks}, "six blocks after it, by most of their clocks"
+
+
+@pytest.mark.parametrize("unlisted", ["b", "bcd", "abcdef"])
+def test_a_block_that_the_listing_lacks_is_found_by_its_successor(fresh: str, unlisted: str) -> None:
+    service = Service(World(), 12, ahead=3, contents={"d": (1,), "e": (2,), "f": (3,)}, unlisted=unlisted)
+    with connect(fresh) as connection:
+        announce(connection, "c", at=T0 - SECOND)
+        ended_gap(connection, minutes=3)
+        done = read_chain(connection, service.source, service.world.clock)
+    assert (done.landed, done.gaps_closed) == (3, 1)
+    assert gap_states(fresh) == ["recovered"]
+
+
+def test_a_gap_with_a_block_missing_in_the_chain_is_not_recovered(fresh: str) -> None:
+    service = Service(World(), 10, contents={"b": (1,)}, unlisted="b", faults={"b" * 64: answering(403)})
+    with connect(fresh) as connection:
+        ended_gap(connection, minutes=2)
+        assert read_chain(connection, service.source, service.world.clock).gaps_waiting == 1
+        service.faults["b" * 64] = answering(404)
+        assert read_chain(connection, service.source, service.world.clock).gaps_closed == 1
+    assert gap_states(fresh) == ["lost"]
+
+
+def test_blocks_that_name_each_other_as_predecessors_end(fresh: str) -> None:
+    service = Service(World(), 8)
+    loop = {name: raw_block(name, 100 + NAMES.index(name), after) for name, after in (("b", "c"), ("c", "c"))}
+    service.faults |= {name * 64: answering(200, content=body) for name, body in loop.items()}
+    with connect(fresh) as connection:
+        ended_gap(connection)
+        done = read_chain(connection, service.source, service.world.clock)
+    assert done.gaps_waiting == 1
+
+
+@pytest.mark.parametrize("height", [0, 2_000_000_000, 2**31 - 1])
+def test_an_announcement_of_any_height_does_not_end_the_marking_of_stale_blocks(fresh: str, height: int) -> None:
+    service = Service(World(), 4)
+    with connect(fresh) as connection:
+        announce(connection, "9", heights=height)
+        announce(connection, "abcd")
+        read_chain(connection, service.source, service.world.clock)
+        for name, parent in (("5", "b"), ("6", "5"), ("7", "6")):
+            announce(connection, name)
+            body = raw_block(name, 102 + "567".index(name), parent)
+            service.faults[name * 64] = answering(200, content=body)
+        read_chain(connection, service.source, service.world.clock)
+    assert {block_hash[0] for (block_hash,) in query(fresh, "SELECT hash FROM blocks WHERE stale")} == {"c", "d"}
+    assert query(fresh, "SELECT height FROM blocks WHERE left(hash, 1) = '7'") == [(104,)], "as the block itself says"
+
+
+def test_an_old_block_that_is_announced_again_leads_no_reading_down_the_chain(fresh: str) -> None:
+    service = Service(World(), 4)
+    service.faults["9" * 64] = partial(
+        httpx.Response, 200, content=raw_block("9", 3, "8", time=T0 - timedelta(days=5_000))
+    )
+    with connect(fresh) as connection:
+        announce(connection, "9", heights=104)
+        announce(connection, "d")
+        done = read_chain(connection, service.source, service.world.clock)
+    assert [block.height for block in done.blocks] == [103, 3]
+
+
+def test_an_answer_without_an_end_is_given_up() -> None:
+    world = World()
+
+    def trickle() -> Iterator[bytes]:
+        while True:
+            world.now += 20 * SECOND
+            yield b" "
+
+    class Trickling(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            return trickle()
+
+    source = served_by(lambda _request: httpx.Response(200, stream=Trickling()), world)
+    with pytest.raises(RestError, match="no end after"):
+        source.block("a" * 64)
 
 
 @pytest.mark.parametrize("known", [False, True])

@@ -152,5 +152,7 @@ def test_the_collected_label_files_are_read_in_full(shared_data: Path) -> None:
     read = [read_labels(path) for path in files]
     assert len(read) >= 14
     assert sum(len(file.labels) for file in read) > 1_500
-    assert sum(len(file.strange) for file in read) < 10
+    strange = [place for file in read for place in file.strange]
+    assert len(strange) < 50, "copied with slips of the pen, or of another currency"
+    assert all("checksum is wrong" in place or "is no Bitcoin address" in place for place in strange)
     assert all(label.category != "unknown" for file in read for label in file.labels)

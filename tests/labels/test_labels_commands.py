@@ -65,3 +65,5 @@ def test_an_address_is_watched_and_no_longer() -> None:
         labels("unwatch", OTHER)
     with pytest.raises(UserError, match="no Bitcoin address"):
         labels("watch", "0x1")
+    with pytest.raises(UserError, match="its checksum is wrong"):
+        labels("watch", OTHER[:-1] + "p")

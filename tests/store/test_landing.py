@@ -10,6 +10,7 @@ from txwatch.store.landing import (
     MAX_QUARANTINED_BYTES,
     MAX_REASON,
     QuarantinedMessage,
+    land_blocks,
     land_transactions,
     quarantine,
 )
@@ -23,6 +24,7 @@ from txwatch.store.lease import (
     take_lease,
 )
 from txwatch.store.reading import read_transactions
+from txwatch.wire.messages import WireBlock
 from txwatch.wire.transaction import SpentOutput, Transaction
 
 
@@ -113,3 +115,17 @@ def test_the_quarantine_keeps_the_newest_messages_within_its_bounds(
     assert kept([b"x"] * 9) == [4, 5, 6, 7, 8]
     assert kept([b"x" * MAX_QUARANTINED_BYTES] * 9) == [5, 6, 7, 8]
     assert kept([b"x" * 10 * MAX_QUARANTINED_BYTES], "why " * 10_000) == [0]
+
+
+def test_a_block_that_was_found_without_an_announcement_is_announced_later(database_url: str) -> None:
+    later = T0 + timedelta(minutes=9)
+    with connect(database_url) as connection, connection.transaction(force_rollback=True):
+        connection.execute(
+            "INSERT INTO blocks (hash, height, block_time, seen_at, announced, tx_count)"
+            " VALUES (repeat('a', 64), 7, %(at)s, %(at)s, false, 1)",
+            {"at": T0},
+        )
+        for at in (later, later + timedelta(minutes=1)):
+            land_blocks(connection, [WireBlock("a" * 64, 9, 1), WireBlock("b" * 64, 10, 1)], at)
+        rows = connection.execute("SELECT height, seen_at, announced FROM blocks ORDER BY height").fetchall()
+    assert rows == [(7, later, True), (10, later, True)]

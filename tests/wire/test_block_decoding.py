@@ -41,6 +41,7 @@ def test_a_block_is_read_and_each_of_its_transactions_by_itself() -> None:
         (decode_listing, b"[", "no listing of blocks: .*truncated"),
         (decode_listing, b'[{"hash":"0a"}]', "no listing of blocks: .*hash"),
         (decode_listing, json.dumps([LISTED | {"height": -1}]).encode(), "no listing of blocks: .*height"),
+        (decode_listing, json.dumps([LISTED | {"hash": "0a" * 32 + "\n"}]).encode(), "no listing of blocks: .*hash"),
         (decode_listing, NO_UTF8, "no listing of blocks: "),
         (decode_listing, TOO_DEEP, "no listing of blocks: "),
         (decode_block, b"", "no block: .*truncated"),
@@ -62,15 +63,15 @@ def test_what_is_no_block_is_refused_with_its_reason(
 @pytest.mark.parametrize(
     ("inputs", "coinbase"),
     [
-        ([WireInput(None)], True),
-        ([WireInput(WirePrevout(0, n=0xFFFFFFFF))], True),
-        ([WireInput(WirePrevout(10_740, n=0))], False),
-        ([WireInput(None), WireInput(None)], False),
+        ([WireInput("", 0)], True),
+        ([WireInput("", 0, WirePrevout(0, "", 0xFFFFFFFF))], True),
+        ([WireInput("", 0, WirePrevout(10_740, "", 0))], False),
+        ([WireInput("", 0), WireInput("", 0)], False),
         ([], False),
     ],
 )
 def test_a_coinbase_spends_no_output(inputs: list[WireInput], coinbase: bool) -> None:
-    assert is_coinbase(WireTransaction("23" * 32, 192, inputs, [])) is coinbase
+    assert is_coinbase(WireTransaction("23" * 32, 192, inputs, [], 1, 0)) is coinbase
 
 
 def test_a_coinbase_is_known_in_the_form_of_the_feed() -> None:

@@ -24,6 +24,10 @@ NOW = datetime(2024, 3, 14, 12, 0, 1, tzinfo=UTC)
 DATA = Path(__file__).parents[3] / "shared/data"
 
 
+def without(name: str, part: dict) -> dict:
+    return {key: value for key, value in part.items() if key != name}
+
+
 def parse(body: bytes) -> Transaction:
     message = decode(body)
     assert isinstance(message, UnconfirmedTransaction)
@@ -79,9 +83,10 @@ def test_all_bitcoin_that_can_exist_is_a_valid_amount() -> None:
 
 
 def test_null_time_and_missing_address_are_accepted() -> None:
-    tx = parse(utx(time=None, out=[{"value": 9_520, "script": "6a0548656c6c6f"}], size=200))
+    tx = parse(utx(time=None, out=[{"value": 9_520, "n": 0, "script": "6a0548656c6c6f"}], size=200))
     assert tx.feed_time is None
     assert (tx.outputs[0].addr, tx.outputs[0].type) == (None, "op_return")
+    assert parse(utx(out=[pay() | {"addr": ""}])).outputs[0].addr is None
 
 
 @pytest.mark.parametrize(
@@ -94,6 +99,7 @@ def test_null_time_and_missing_address_are_accepted() -> None:
         (b'{"x":{}}', "op"),
         (utx(hash="zz"), "hash"),
         (utx(hash="AB" * 32), "hash"),
+        (utx(hash="ab" * 32 + "\n"), "hash"),
         (utx(size=...), "size"),
         (utx(size=0), "size"),
         (utx(size="192"), "size"),
@@ -113,6 +119,21 @@ def test_null_time_and_missing_address_are_accepted() -> None:
         (utx(out=[pay(script="6a0")]), "half a byte"),
         (utx(time=4_102_444_800), "2100"),
         (utx(lock_time=2**32), "lock_time"),
+        (utx(lock_time=...), "lock_time"),
+        (utx(ver=...), "ver"),
+        (utx(inputs=[without("script", spend())]), r"`script` - at `\$\.x\.inputs\[0\]`"),
+        (utx(inputs=[without("sequence", spend())]), "sequence"),
+        (utx(inputs=[spend() | {"script": None}]), "script"),
+        (utx(inputs=[spend() | {"prev_out": without("script", spend()["prev_out"])}]), r"prev_out`"),
+        (utx(inputs=[spend() | {"prev_out": without("n", spend()["prev_out"])}]), "`n`"),
+        (utx(out=[without("script", pay())]), r"`script` - at `\$\.x\.out\[0\]`"),
+        (utx(out=[without("n", pay())]), "`n`"),
+        (utx(out=[pay() | {"addr": "1a\0b"}]), r"addr '1a\\x00b'"),
+        (utx(out=[pay() | {"addr": "1" * 10_000}]), "of 10000 characters"),
+        (utx(out=[pay() | {"addr": "1\u00e4"}]), "no address's form"),
+        (utx(out=[pay() | {"addr": "1 2"}]), "no address's form"),
+        (utx(inputs=[spend() | {"prev_out": spend()["prev_out"] | {"addr": "\udc80"}}]), "not JSON"),
+        (utx(inputs=[spend() | {"prev_out": spend()["prev_out"] | {"addr": "x" * 91}}]), "of 91 characters"),
     ],
 )
 def test_what_breaks_the_protocol_is_refused_with_its_reason(body: bytes, reason: str) -> None:

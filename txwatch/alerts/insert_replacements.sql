@@ -1,35 +1,34 @@
--- Each step is materialized, so that coins are hashed: the planner expects one alert, and would look for the coins of
--- each of them among all transactions.
-WITH alerted AS MATERIALIZED (
-    SELECT txid AS alert_key, inputs, inputs -> 0 AS coin
-    FROM alerts
-    JOIN transactions ON txid = alert_key
-    WHERE
-        created_at > %(now)s - interval '14 days'
-        -- A coin without an address is not told apart from others like it.
-        AND NOT inputs @> '[{"addr": null}]'
-        AND NOT EXISTS (SELECT 1 FROM confirmations WHERE confirmations.txid = alert_key)
+-- A coin that was made twice or spent twice is one of several that look alike, and says nothing of any of them.
+WITH conflicts AS MATERIALIZED (
+    SELECT alert_key, txid, height, coin
+    FROM jsonb_to_recordset(%(conflicts)s::jsonb) AS given (alert_key text, txid text, height integer, coin jsonb)
 ),
-spent AS MATERIALIZED (
-    SELECT txid, height, coin
-    FROM blocks
-    JOIN confirmations ON block_hash = hash
-    JOIN transactions USING (txid)
-    CROSS JOIN jsonb_array_elements(inputs) AS coin
-    WHERE NOT stale AND fetched_at > %(now)s - interval '3 hours'
-),
-conflicts AS MATERIALIZED (
-    SELECT alert_key, alerted.inputs AS coins, txid, height
-    FROM alerted
-    JOIN spent USING (coin)
+alike AS MATERIALIZED (
+    SELECT coin, count(*) FILTER (WHERE made) AS made, count(*) FILTER (WHERE NOT made) AS spent
+    FROM (
+        SELECT coin, true AS made
+        FROM transactions
+        CROSS JOIN jsonb_array_elements(outputs) AS coin
+        WHERE seen_at >= %(since)s AND coin IN (SELECT coin FROM conflicts)
+        UNION ALL
+        SELECT coin, false
+        FROM transactions
+        CROSS JOIN jsonb_array_elements(inputs) AS coin
+        WHERE seen_at >= %(since)s AND coin IN (SELECT coin FROM conflicts) AND EXISTS (
+            SELECT FROM confirmations
+            JOIN blocks ON hash = block_hash
+            WHERE confirmations.txid = transactions.txid AND NOT stale
+        )
+    ) AS uses
+    GROUP BY coin
 )
 INSERT INTO alert_updates (alert_key, update_key, text, created_at)
 SELECT DISTINCT ON (alert_key)
     alert_key, 'replaced:' || txid,
-    '❌ replaced: ' || left(txid, 8) || '… was confirmed in block ' || to_char(height, 'FM999,999,999')
-    || ' instead', %(now)s
+    '❌ possibly replaced: ' || left(txid, 8) || '… was confirmed in block ' || to_char(height, 'FM999,999,999')
+    || ' and seems to spend the same coin', %(now)s
 FROM conflicts
-JOIN transactions USING (txid)
-WHERE inputs @> coins
+JOIN alike USING (coin)
+WHERE made <= 1 AND spent <= 1
 ORDER BY alert_key, height
 ON CONFLICT DO NOTHING

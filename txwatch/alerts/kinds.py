@@ -39,6 +39,7 @@ _LOOKS: Mapping[str, tuple[str, str, int]] = {
     "watch_listed": ("Watch-listed address", "👁", 60),
     "whale": ("Whale", "🐋", 40),
     "dormant_round_move": ("Dormant coins move", "🗝", 30),
+    "package_fee": ("Very high fee", "🔥", 30),
     "dust_storm": ("Dust storm", "🌫", 6),
     "forest": ("Unusual transaction", "❓", 24),
     "huge_consolidation": ("Huge consolidation", "🧹", 12),

@@ -92,7 +92,7 @@ def _title(alert: Alert, *more: Piece) -> Line:
 
 def _headline(alert: Alert, transaction: Transaction) -> str:
     """The one amount that matters: the fee of a fee accident, otherwise what likely moved."""
-    if alert.kinds[0] == "fee_accident" and transaction.fee_sat is not None:
+    if alert.kinds[0] in {"fee_accident", "package_fee"} and transaction.fee_sat is not None:
         return f"fee {btc(transaction.fee_sat)}"
     for reason in alert.reasons:
         if reason.feature == "moved_sat" and reason.value is not None:

@@ -5,7 +5,7 @@ Insert-only like the alerts themselves. The dispatcher writes it into the messag
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -13,6 +13,11 @@ from txwatch.alerts.kinds import kind_named
 from txwatch.alerts.raising import Alert
 from txwatch.store.database import Connection
 from txwatch.store.sql import statement
+
+BURIED = 2
+"""Blocks after that of what may have replaced a transaction: it could still have been mined in them."""
+MADE_WITHIN = timedelta(days=1)
+"""So long before a coin is spent, others that look alike are looked for: to the beginning would take minutes."""
 
 
 class AlertUpdate(msgspec.Struct, frozen=True):
@@ -60,21 +65,39 @@ def insert_updates(connection: Connection, updates: Iterable[AlertUpdate]) -> in
 def insert_chain_news(connection: Connection, now: datetime) -> int:
     """Insert what the recorded blocks say of alerts, in the caller's transaction. Returns how many news there were.
 
-    A transaction was confirmed; or the block that confirmed it lost a chain split; or another one that spends all of
-    its coins was confirmed instead. The feed names coins by address, value and position only, and so does the last.
+    A transaction was confirmed; or the block that confirmed it lost a chain split; or another one was confirmed that
+    seems to spend its coin. The feed does not say which transaction made a coin, and many look alike. So this is said
+    only of a coin of which no other is known, BURIED blocks later, and never for certain.
     """
-    confirmed, replaced = statement(__file__, "insert_confirmations"), statement(__file__, "insert_replacements")
-    return sum(connection.execute(news, {"now": now}).rowcount for news in (confirmed, replaced))
+    confirmed = connection.execute(statement(__file__, "insert_confirmations"), {"now": now}).rowcount
+    select = connection.execute(statement(__file__, "select_conflicts"), {"now": now, "buried": BURIED})
+    conflicts = [_Conflict(key, txid, height, msgspec.Raw(coin.encode()), at) for key, txid, height, coin, at in select]
+    if not conflicts:
+        return confirmed
+    replaced = connection.execute(
+        statement(__file__, "insert_replacements"),
+        {
+            "now": now,
+            "since": min(conflict.seen_at for conflict in conflicts) - MADE_WITHIN,
+            "conflicts": msgspec.json.encode(conflicts).decode(),
+        },
+    ).rowcount
+    return confirmed + replaced
+
+
+class _Conflict(msgspec.Struct):
+    """A coin that an alerted and a confirmed transaction seem to spend; `seen_at` is that of the first of them."""
+
+    alert_key: str
+    txid: str
+    height: int
+    coin: msgspec.Raw
+    seen_at: datetime
 
 
 def read_edition(connection: Connection, chat_id: str, alert_key: str) -> Edition:
-    """The message about an alert in a chat, with all news about it."""
-    row = connection.execute(
-        "SELECT message_id, sent_at, array_agg(text ORDER BY created_at, update_key), max(created_at)"
-        " FROM alert_deliveries JOIN alert_updates USING (alert_key) WHERE chat_id = %s AND alert_key = %s"
-        " GROUP BY message_id, sent_at",
-        [chat_id, alert_key],
-    ).fetchone()
+    """The message about an alert in a chat, with the news about it that hold by now."""
+    row = connection.execute(statement(__file__, "select_edition"), [chat_id, alert_key]).fetchone()
     if row is None:
         raise LookupError(f"no message about {alert_key} in chat {chat_id}")
     return Edition(alert_key, *row)

@@ -7,10 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txwatch.detection.findings import Finding, column
+from txwatch.detection.packages import ParentsOf, no_parents
 from txwatch.detection.reasons import SAT, Reason, btc, times
 from txwatch.features.batch import TransactionBatch
 from txwatch.features.groups import count_where, max_by, member_of_same
 from txwatch.wire.scripts import SCRIPT_TYPES
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -25,18 +28,35 @@ class FeeAccident:
     min_times_median: float = 20.0
     min_fee_rate: float = 500.0
     """sat/vB; counts while no median is known."""
+    parents_of: ParentsOf = no_parents
 
     def find(self, batch: TransactionBatch, features: NDArray[np.float64]) -> Iterator[Finding]:
-        """See `Detector.find`."""
+        """See `Detector.find`. A fee that pays for unconfirmed parents too is judged with them."""
         fee, rate = column(features, "fee_sat"), column(features, "fee_rate")
         ratio = column(features, "fee_rate_over_median_1h")
-        absurd = np.where(np.isnan(ratio), rate >= self.min_fee_rate, ratio >= self.min_times_median)
-        for row in np.flatnonzero((fee >= self.min_fee_sat) & absurd):
+        rows = np.flatnonzero((fee >= self.min_fee_sat) & self._is_absurd(rate, ratio)).tolist()
+        parents_of = self.parents_of(batch, rows)
+        for row in rows:
             share = fee[row] / (fee[row] + batch.value_sat[row])
             text = f"fee of {btc(fee[row])}, {share:.0%} of what was spent, at {rate[row]:,.0f} sat/vB"
             if not np.isnan(ratio[row]):
                 text += f", {times(ratio[row])} the median of the last hour"
-            yield int(row), Reason("fee_accident", text, "fee_sat", float(fee[row]))
+            kind = "fee_accident"
+            if (parents := parents_of.get(row)) is not None:
+                package = (fee[row] + parents.fee_sat) / (batch.vsize[row] + parents.vsize)
+                if not parents.known:
+                    kind = "package_fee"
+                    text += "; it may pay for unconfirmed parents as well, which cannot be told for certain"
+                elif not self._is_absurd(package, ratio[row] * package / rate[row]):
+                    continue
+                else:
+                    of = "parent" if parents.count == 1 else f"{parents.count:,} parents"
+                    text += f"; {package:,.0f} sat/vB together with its unconfirmed {of}"
+            yield row, Reason(kind, text, "fee_sat", float(fee[row]))
+
+    def _is_absurd(self, rate: Floats, ratio: Floats) -> NDArray[np.bool_]:
+        """Of fee rates in sat/vB and as multiples of the median, NaN for none."""
+        return np.where(np.isnan(ratio), rate >= self.min_fee_rate, ratio >= self.min_times_median)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from txwatch.detection.amounts import DormantRoundMove, FeeAccident, Whale
 from txwatch.detection.findings import Finding
 from txwatch.detection.flows import LabelledFlow
+from txwatch.detection.packages import ParentsOf, no_parents, stored_parents
 from txwatch.detection.reasons import SAT, Reason
 from txwatch.detection.shapes import BatchPayout, Coinjoin, Consolidation, DustStorm
 from txwatch.detection.watch_list import WatchListed
@@ -44,16 +45,19 @@ def find_all(
     return reasons
 
 
-def default_detectors(*, whale_btc: float, known: KnownAddresses = NOTHING_KNOWN) -> list[Detector]:
+def default_detectors(
+    *, whale_btc: float, known: KnownAddresses = NOTHING_KNOWN, parents_of: ParentsOf = no_parents
+) -> list[Detector]:
     """The detectors of the product, in the order in which their reasons are given: the most severe first.
 
-    `known` is what is known of addresses; `CurrentDetectors` takes it from the database.
+    `known` is what is known of addresses, and `parents_of` gives the unconfirmed parents of transactions;
+    `CurrentDetectors` takes both from the database.
     """
     whale = Whale(whale_btc * SAT)
     dormant = DormantRoundMove()
     consolidation = Consolidation()
     return [
-        FeeAccident(),
+        FeeAccident(parents_of=parents_of),
         whale,
         dormant,
         WatchListed(known.watched),
@@ -80,5 +84,6 @@ class CurrentDetectors:
         version = read_version(connection)  # before the list: what changes in between is read again the next time
         if self._built is None or self._built[0] is not connection or self._built[1] != version:
             known = StoredAddresses.on(connection)
-            self._built = (connection, version, default_detectors(whale_btc=self.whale_btc, known=known))
+            detectors = default_detectors(whale_btc=self.whale_btc, known=known, parents_of=stored_parents(connection))
+            self._built = (connection, version, detectors)
         return self._built[2]

@@ -56,6 +56,7 @@ _MANY_OUTPUTS = (
     "same_script_type",
 )
 _AMOUNT = ("value_sat", "moved_low_sat", "moved_sat", "moved_high_sat", "value_over_median_24h", "value_over_p99_24h")
+_FEE = ("fee_sat", "fee_rate", "fee_share", "fee_rate_over_median_1h", "fee_rate_over_median_24h")
 _BUSY_ADDRESSES = tuple(feature.name for feature in FEATURES if feature.name.startswith("input_address_"))
 
 
@@ -67,7 +68,7 @@ KINDS: Mapping[str, Kind] = {
             "critical",
             alerts=True,
             claim="A fee that nobody pays on purpose: large in itself, and far above what space costs.",
-            accounts_for=("fee_sat", "fee_rate", "fee_share", "fee_rate_over_median_1h", "fee_rate_over_median_24h"),
+            accounts_for=_FEE,
         ),
         Kind(
             "whale",
@@ -84,6 +85,13 @@ KINDS: Mapping[str, Kind] = {
             accounts_for=(*_AMOUNT, "round_outputs", "input_legacy_share", "output_legacy_share"),
         ),
         Kind("watch_listed", "high", alerts=True, claim="An address of the watch list is spent from or paid to."),
+        Kind(
+            "package_fee",
+            "medium",
+            alerts=True,
+            claim="A fee far above what space costs, which may pay for unconfirmed parents that cannot be told.",
+            accounts_for=_FEE,
+        ),
         Kind(
             "dust_storm",
             "medium",

@@ -1,11 +1,12 @@
 -- One bucket for each address and window in [start, end): how often the address took part, and with how much.
 -- An address on both sides of a transaction, or twice on one, counts once for it.
+-- Nothing keeps a stranger from sending what sums to more than a BIGINT holds; no real address comes near its end.
 SELECT
     address,
     window_start,
     count(DISTINCT txid)::integer AS tx_count,
-    sum(received_sat)::bigint AS received_sat,
-    sum(spent_sat)::bigint AS spent_sat,
+    least(sum(received_sat), 9223372036854775807)::bigint AS received_sat,
+    least(sum(spent_sat), 9223372036854775807)::bigint AS spent_sat,
     min(seen_at) AS first_seen_at,
     max(seen_at) AS last_seen_at
 FROM (

@@ -5,8 +5,8 @@ FROM unnest(%(addresses)b::text[]) AS wanted (address)
 CROSS JOIN LATERAL (
     SELECT
         sum(tx_count)::bigint AS tx_count,
-        sum(received_sat)::bigint AS received_sat,
-        sum(spent_sat)::bigint AS spent_sat,
+        least(sum(received_sat), 9223372036854775807)::bigint AS received_sat,
+        least(sum(spent_sat), 9223372036854775807)::bigint AS spent_sat,
         min(first_seen_at) AS first_seen_at,
         max(last_seen_at) AS last_seen_at
     FROM address_activity AS bucket

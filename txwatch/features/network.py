@@ -62,7 +62,7 @@ def network_buckets(columns: NetworkColumns, windows: Sequence[datetime]) -> lis
         NetworkBucket(
             window,
             tx_count=end - start,
-            value_sat=int(columns.value_sat[start:end].sum()),
+            value_sat=sum(columns.value_sat[start:end].tolist()),  # of hostile amounts, more than an int64 holds
             kind_counts=np.bincount(kinds[start:end], minlength=len(KINDS)),
             value_histogram=np.bincount(value_bins[start:end], minlength=_size(VALUE_OCTAVES)),
             fee_rate_histogram=np.bincount(

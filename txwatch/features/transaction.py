@@ -23,9 +23,8 @@ _TIME_LOCKS_FROM = 500_000_000
 """A lock time from here on is a moment in Unix seconds, below it a block height (BIP 113, script.h)."""
 _HOUR, _DAY = timedelta(hours=1), timedelta(hours=24)
 _MIN_SPAN_H = WINDOW / _HOUR
-DUST_SAT = np.array(
-    [{"p2wpkh": 294, "p2wsh": 330, "p2tr": 330, "p2sh": 540, "op_return": 0}.get(t, 546) for t in SCRIPT_TYPES]
-)
+_WITNESS_DUST = {"p2a": 240, "p2wpkh": 294, "p2wsh": 330, "p2tr": 330, "witness_unknown": 330}
+DUST_SAT = np.array([(_WITNESS_DUST | {"p2sh": 540, "op_return": 0}).get(t, 546) for t in SCRIPT_TYPES])
 """Bitcoin Core's dust limit at its default of 3 sat/vB, by script type code (policy.cpp, GetDustThreshold)."""
 
 

@@ -22,10 +22,13 @@ from txwatch.wire.transaction import Transaction
 log = structlog.get_logger(__name__)
 
 _ATTEMPTS = 6
+_FAILURES = 12
+"""Enough to find one of 2,000. When all fail, the cause is not in the rows, and the landing must not wait for it."""
 
 Landed = Callable[[Connection, Sequence[Transaction]], Callable[[], None] | None]
 """What else is to be written of transactions that are new, such as scores and alerts, in the transaction that lands
-them. It runs in a savepoint: if it fails, they are landed without. It gives what is to be done once all is committed.
+them. It runs in a savepoint: those for which it fails are landed without. It gives what is to be done once all is
+committed.
 """
 
 
@@ -105,11 +108,30 @@ def _those(transactions: Sequence[Transaction], txids: Sequence[str]) -> Sequenc
 
 
 def _tell(landed: Landed, connection: Connection, new: Sequence[Transaction]) -> Callable[[], None] | None:
-    try:
-        with connection.transaction():
-            return landed(connection, new)
-    except psycopg.OperationalError:
-        raise  # the connection is at fault, and the whole batch is tried again
-    except Exception:
-        log.exception("landed_without_scores", transactions=len(new))
-        return None
+    """Tell `landed` of them, in halves where it fails, until what makes it fail stands alone: the others are scored."""
+    parts, then = [new], list[Callable[[], None]]()
+    failures, untold, cause = 0, 0, None
+    while parts:
+        part = parts.pop()
+        try:
+            with connection.transaction():
+                told = landed(connection, part)
+        except psycopg.OperationalError:
+            raise  # the connection is at fault, and the whole batch is tried again
+        except Exception as error:
+            failures, cause = failures + 1, error
+            if len(part) == 1 or failures > _FAILURES:
+                untold += len(part)
+            else:
+                parts += [part[len(part) // 2 :], part[: len(part) // 2]]
+        else:
+            if told is not None:
+                then.append(told)
+    if untold:
+        log.error("landed_without_scores", transactions=untold, exc_info=cause)
+
+    def tell() -> None:
+        for call in then:
+            call()
+
+    return tell if then else None

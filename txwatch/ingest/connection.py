@@ -5,11 +5,12 @@ import random
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
 from datetime import datetime
+from typing import Any
 
 import msgspec
 import structlog
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidURI
+from websockets.exceptions import ConnectionClosed
 
 from txwatch.clock import Clock
 from txwatch.wire.messages import PING, SUBSCRIBE_BLOCKS, SUBSCRIBE_TRANSACTIONS
@@ -68,17 +69,19 @@ def reconnect_delays() -> Generator[float]:
 async def listen(
     url: str, clock: Clock, *, silence_seconds: float = SILENCE_SECONDS, delays: Delays = reconnect_delays
 ) -> AsyncGenerator[FeedEvent]:
-    """Follow the feed for ever. Everything but an address that is no WebSocket URL is retried."""
+    """Follow the feed for ever. Whatever a server does is retried. Raises InvalidURI if `url` is no WebSocket URL."""
     loop = asyncio.get_running_loop()
     restless = delays()
-    async for websocket in connect(
+    async for websocket in _Connecting(
         url,
         max_size=MAX_MESSAGE_BYTES,
         compression=None,  # inflating costs more than the bytes that it saves
         ping_interval=20,
         ping_timeout=20,
         close_timeout=2,
-        process_exception=_fatal,
+        process_exception=lambda _: (
+            None
+        ),  # a redirect to what is no WebSocket raises InvalidURI, and passes like others
         reconnect_delays=delays,
     ):
         connected_at = loop.time()
@@ -109,8 +112,19 @@ async def listen(
         await asyncio.sleep(next(restless))
 
 
-def _fatal(error: Exception) -> Exception | None:
-    return error if isinstance(error, InvalidURI) else None
+class _Connecting(connect):
+    """Begins each attempt at the address that it was given.
+
+    The library stays with the address that a redirect once led to, which may be a login page of the network's.
+    """
+
+    def __init__(self, uri: str, **options: Any) -> None:
+        super().__init__(uri, **options)
+        self._given = self.uri, self.ws_uri
+
+    def __await__(self) -> Generator[Any, None, ClientConnection]:
+        self.uri, self.ws_uri = self._given
+        return super().__await__()
 
 
 class _Watchdog:

@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from txwatch.captures import read_capture
+from txwatch.captures import CaptureError, read_capture
 from txwatch.clock import Clock, MonotoneClock
 from txwatch.errors import UserError
 from txwatch.ingest.batch import Batch
@@ -24,7 +24,9 @@ from txwatch.places import ObjectStoreError, Place, S3Object
 from txwatch.store.database import Connection, database_now
 
 FLUSH_EVERY = timedelta(seconds=1)
-REPLAY_COUNT = 2_000
+BATCH_COUNT = 2_000
+BATCH_BYTES = 16 << 20
+"""Of a replay: what is in memory at once."""
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -160,27 +162,36 @@ def replay(connection: Connection, path: Place) -> int:
     """Land a capture as bulk, each message at the moment at which it was received. Returns the new rows.
 
     The rows are those of the recording, however fast it is read. Messages of which no moment is known get that of the
-    one before. Raises CaptureError.
+    one before. Raises CaptureError where the capture ends before its end; what is before is landed, and it says so.
     """
     landed = 0
-    for batch in _batches(path):
-        landed += commit(connection, batch, epoch=None, now=database_now(connection), live=False).new
+    try:
+        for batch in _batches(path):
+            landed += commit(connection, batch, epoch=None, now=database_now(connection), live=False).new
+    except CaptureError as error:
+        raise CaptureError(f"{error}. What is before it is landed: {landed} new transactions.") from error
     return landed
 
 
-def _batches(path: Place) -> Iterable[Batch]:
+def _batches(path: Place) -> Iterator[Batch]:
+    """The capture in batches. Raises CaptureError after the last whole message."""
     recent = RecentTxids()
     moment = datetime.fromtimestamp(0, UTC)
     batch: Batch | None = None
-    for captured in read_capture(path):
-        moment = captured.received_at or moment
-        if batch is None:
-            batch = Batch(moment, moment)
-        batch.add(Received(moment, captured.message), recent, "bulk")
-        if batch.received >= REPLAY_COUNT:
-            batch.seen_through = moment
-            yield batch
-            batch = None
+    broken: CaptureError | None = None
+    try:
+        for captured in read_capture(path):
+            moment = captured.received_at or moment
+            batch = batch or Batch(moment, moment)
+            batch.add(Received(moment, captured.message), recent, "bulk")
+            if batch.received >= BATCH_COUNT or batch.bytes >= BATCH_BYTES:
+                batch.seen_through = moment
+                yield batch
+                batch = None
+    except CaptureError as error:
+        broken = error
     if batch is not None:
         batch.seen_through = moment
         yield batch
+    if broken is not None:
+        raise broken

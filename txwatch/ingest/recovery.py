@@ -4,17 +4,22 @@ The contents of every block are fetched once, and once more for each gap that ne
 transactions that are stored, and show the share of them that the feed had brought before. For a gap in the feed, the
 blocks from its start until six blocks after its end are fetched after it has ended, and what is missing is landed with
 `source` "block". What was never mined cannot be recovered.
+
+A gap is recovered once all blocks between its ends were searched: each names the one before it, so that none is missed.
+A block that cannot be had now is left for the next time, and holds up no other.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
 import structlog
 from msgspec import structs
 
 from txwatch.clock import Clock
-from txwatch.ingest.rest import BlockSource
+from txwatch.ingest.gap_blocks import GapBlocks, blocks_needed, days_listed, missing_link
+from txwatch.ingest.rest import BlockSource, RestError
 from txwatch.ingest.sealing import late_windows
 from txwatch.store import blocks as store
 from txwatch.store.blocks import BlockContents, BlockSummary, KnownTransaction
@@ -31,28 +36,21 @@ from txwatch.wire.transaction import Transaction, from_wire
 
 log = structlog.get_logger(__name__)
 
-BLOCKS_AFTER = 6
-"""What was broadcast in a gap is in a block by then, unless its fee was too low for the time."""
 
 
 @dataclass
 class Recovery:
-    """What one reading of the chain has done. `busy`: another one was at it, and nothing was done."""
+    """What one reading of the chain has done. `busy`: another one was at it, and nothing was done.
+
+    `failures` are the listings and blocks that could not be had, each with its reason.
+    """
 
     blocks: list[BlockSummary] = field(default_factory=list)
     landed: int = 0
     gaps_closed: int = 0
     gaps_waiting: int = 0
+    failures: list[str] = field(default_factory=list)
     busy: bool = False
-
-
-@dataclass(frozen=True)
-class GapBlocks:
-    """The blocks that a gap needs, by height, the lowest first. Not `complete` while the last are not mined yet."""
-
-    gap: Gap
-    blocks: list[ListedBlock]
-    complete: bool
 
 
 def read_chain(
@@ -66,80 +64,123 @@ def read_chain(
     """Fetch the contents of blocks that are new or that a gap needs, and close the gaps that they complete.
 
     With `start` and `end`, only for the gaps that touch that stretch. Each block is one database transaction, so that
-    what was done is kept if the service gives up. Raises RestError or MalformedMessageError.
+    what was done is kept. Raises RestError if the service gave nothing of what it was asked for.
     """
     with if_free(connection, Lock.RECOVERY) as held:
-        return _read_chain(connection, source, clock, start, end) if held else Recovery(busy=True)
+        return _Reading(connection, source, clock).read(start, end) if held else Recovery(busy=True)
 
 
-def _read_chain(
-    connection: Connection, source: BlockSource, clock: Clock, start: datetime | None, end: datetime | None
-) -> Recovery:
-    gaps = unrecovered_gaps(connection)
-    chosen = [gap for gap in gaps if gap.ended_at is not None and gap.touches(start, end)]
-    needs = gap_blocks(source, chosen, clock())
-    wanted = dict.fromkeys(block.hash for need in needs for block in needed_now(connection, need))
-    if start is None and end is None:
-        wanted |= dict.fromkeys(store.unfetched_blocks(connection, clock()))
-    done = Recovery()
-    unobtainable: set[str] = set()
-    queue = list(wanted)
-    while queue:
-        block = source.block(block_hash := queue.pop(0))
-        if block is None:
-            log.warning("block_unobtainable", hash=block_hash)
-            store.record_unobtainable(connection, block_hash, clock())
-            unobtainable.add(block_hash)
-            continue
-        at_height = [need.gap for need in needs if any(b.height == block.height for b in need.blocks)]
-        summary, landed = take_in(connection, block, at_height, gaps, clock)
-        done.blocks.append(summary)
-        done.landed += landed
-        if block.prev_block not in wanted and store.is_missing_ancestor(connection, block):
-            # A branch that was not announced is found from its end.
-            wanted[block.prev_block] = None
-            queue.append(block.prev_block)
-    store.mark_stale_branches(connection)
-    for need in needs:
-        left = {block.hash for block in needed_now(connection, need)}
-        if need.complete and left <= unobtainable:
-            with connection.transaction():
-                settle_gap(connection, need.gap.id, "lost" if left else "recovered")
-                note_late_windows(connection, windows_of(need.gap), "gap settled")
-            done.gaps_closed += 1
-    done.gaps_waiting = len(chosen) - done.gaps_closed
-    return done
+class _Reading:
+    """One reading of the chain, and what became of the blocks that it asked for."""
 
+    def __init__(self, connection: Connection, source: BlockSource, clock: Clock) -> None:
+        self._connection = connection
+        self._source = source
+        self._clock = clock
+        self._gaps = unrecovered_gaps(connection)
+        self._done = Recovery()
+        self._answers = 0
+        self._unobtainable: set[str] = set()
+        self._failed: set[str] = set()
 
-def gap_blocks(source: BlockSource, gaps: Sequence[Gap], now: datetime) -> list[GapBlocks]:
-    """Which blocks each gap needs, from the service's listings of the days that they lie in."""
-    listings: dict[date, list[ListedBlock]] = {}
-    needs = []
-    for gap in gaps:
-        listed: list[ListedBlock] = []
-        # Six blocks are an hour, and have taken three: into the next day, if it has begun.
-        for day in days(gap.started_at - timedelta(hours=1), min(now, gap.ended_at_or(now) + timedelta(days=1))):
-            if day not in listings:
-                listings[day] = source.blocks_of(day)
-            listed += listings[day]
-        needs.append(blocks_needed(gap, listed, now))
-    return needs
+    def read(self, start: datetime | None, end: datetime | None) -> Recovery:
+        """Read what is needed, and settle the gaps that are complete."""
+        chosen = [gap for gap in self._gaps if gap.ended_at is not None and gap.touches(start, end)]
+        needs = self._gap_blocks(chosen)
+        wanted: dict[str, list[Gap]] = {}
+        for need in needs:
+            for listed in needed_now(self._connection, need):
+                wanted.setdefault(listed.hash, []).append(need.gap)
+        if start is None and end is None:
+            for block_hash in store.unfetched_blocks(self._connection, self._clock()):
+                wanted.setdefault(block_hash, [])
+        queue = deque(wanted)
+        while queue:
+            block_hash = queue.popleft()
+            block = self._read_block(block_hash, wanted[block_hash])
+            if block and block.prev_block not in wanted and store.is_missing_ancestor(self._connection, block):
+                # A branch that was not announced is found from its end.
+                wanted[block.prev_block] = []
+                queue.append(block.prev_block)
+        store.mark_stale_branches(self._connection)
+        for need in needs:
+            self._settle(need)
+        self._done.gaps_waiting = len(chosen) - self._done.gaps_closed
+        if self._done.failures and not self._answers:
+            raise RestError(self._done.failures[0])
+        return self._done
 
+    def _gap_blocks(self, gaps: Sequence[Gap]) -> list[GapBlocks]:
+        """Which blocks each gap needs, from the service's listings of the days that they lie in."""
+        now = self._clock()
+        listings: dict[date, list[ListedBlock]] = {}
+        needs = []
+        for gap in gaps:
+            listed: list[ListedBlock] = []
+            for day in days_listed(gap, now):
+                if day not in listings:
+                    listings[day] = self._listing(day)
+                listed += listings[day]
+            needs.append(blocks_needed(gap, listed, store.announced_before(self._connection, gap.started_at), now))
+        return needs
 
-def blocks_needed(gap: Gap, listed: Sequence[ListedBlock], now: datetime) -> GapBlocks:
-    """The blocks from a gap's start until BLOCKS_AFTER after its end.
+    def _listing(self, day: date) -> list[ListedBlock]:
+        try:
+            listing = self._source.blocks_of(day)
+        except (RestError, MalformedMessageError) as error:
+            self._fail(f"the blocks of {day}", error)
+            return []
+        self._answers += 1
+        return listing
 
-    A block's time is set by its miner and can run behind, so the block before the first one is needed as well.
-    """
-    ended_at = gap.ended_at_or(now)
-    by_height = sorted(listed, key=lambda block: block.height)
-    after = sorted({b.height for b in by_height if _moment(b.time) >= ended_at})[:BLOCKS_AFTER]
-    within = [b.height for b in by_height if _moment(b.time) >= gap.started_at.replace(microsecond=0)]
-    if not within:
-        return GapBlocks(gap, [], complete=False)
-    first, last = min(within) - 1, after[-1] if after else max(within)
-    blocks = [b for b in by_height if first <= b.height <= last]
-    return GapBlocks(gap, blocks, complete=len(after) == BLOCKS_AFTER)
+    def _read_block(self, block_hash: str, gaps: Sequence[Gap]) -> WholeBlock | None:
+        """Fetch a block and take it in; None if that cannot be done now, or never."""
+        if block_hash in self._unobtainable | self._failed:
+            return None
+        try:
+            block = self._source.block(block_hash)
+            self._answers += 1
+            if block is None:
+                log.warning("block_unobtainable", hash=block_hash)
+                store.record_unobtainable(self._connection, block_hash, self._clock())
+                self._unobtainable.add(block_hash)
+                return None
+            summary, landed = take_in(self._connection, block, gaps, self._gaps, self._clock)
+        except (RestError, MalformedMessageError) as error:
+            self._fail(f"block {block_hash}", error)
+            self._failed.add(block_hash)
+            return None
+        self._done.blocks.append(summary)
+        self._done.landed += landed
+        return block
+
+    def _fail(self, what: str, error: Exception) -> None:
+        log.warning("chain_not_read", what=what, cause=str(error))
+        self._done.failures.append(f"{what}: {error}")
+
+    def _settle(self, need: GapBlocks) -> None:
+        """Search what the chain holds besides the listed blocks, and settle the gap if nothing is left of it."""
+        if not need.complete:
+            return
+        before = store.announced_before(self._connection, need.gap.started_at)
+        asked: set[str] = set()
+        while True:
+            links = store.links(self._connection, need.heights)
+            done = searched(self._connection, need.gap.id)
+            missing = missing_link(need, links, done, before)
+            if missing is None or missing.hash in asked or not self._read_block(missing.hash, [need.gap]):
+                break
+            asked.add(missing.hash)
+        left = {block.hash for block in need.blocks if block.hash not in done}
+        # Below all that it lists, a service may have nothing.
+        if missing and not (missing.hash in self._unobtainable and missing.height < need.blocks[0].height):
+            left.add(missing.hash)
+        if not left <= self._unobtainable:
+            return
+        with self._connection.transaction():
+            settle_gap(self._connection, need.gap.id, "lost" if left else "recovered")
+            note_late_windows(self._connection, windows_of(need.gap), "gap settled")
+        self._done.gaps_closed += 1
 
 
 def needed_now(connection: Connection, need: GapBlocks) -> list[ListedBlock]:
@@ -151,12 +192,15 @@ def needed_now(connection: Connection, need: GapBlocks) -> list[ListedBlock]:
 def take_in(
     connection: Connection, block: WholeBlock, gaps: Sequence[Gap], all_gaps: Sequence[Gap], clock: Clock
 ) -> tuple[BlockSummary, int]:
-    """Record what a block holds, and land what is missing of it into the gaps that need it. Returns the rows landed."""
+    """Record what a block holds, and land what is missing of it into the gaps that need it. Returns the rows landed.
+
+    Raises MalformedMessageError for a block that holds a transaction twice.
+    """
     now = clock()
     transactions, malformed = block_transactions(block, now)
     with connection.transaction():
         known = store.known_transactions(connection, [tx.txid for tx in transactions])
-        announced = store.announced_at(connection, block.hash) or _moment(block.time)
+        announced = store.announced_at(connection, block.hash) or min(_moment(block.time), now)
         contents = completeness(transactions, known, store.followed_since(connection), announced)
         landed = _land_missing(connection, [tx for tx in transactions if tx.txid not in known], gaps, all_gaps, now)
         quarantine(connection, malformed)
@@ -177,7 +221,8 @@ def take_in(
 def block_transactions(block: WholeBlock, now: datetime) -> tuple[list[Transaction], list[QuarantinedMessage]]:
     """A block's transactions without its coinbase, and those that are malformed.
 
-    `seen_at` is when the service first saw a transaction, or the block's time if it does not say.
+    `seen_at` is when the service first saw a transaction, or the block's time if it does not say. Raises
+    MalformedMessageError for one that is there twice: another may be missing.
     """
     transactions, malformed = [], []
     for index, body in enumerate(block.tx):
@@ -190,6 +235,8 @@ def block_transactions(block: WholeBlock, now: datetime) -> tuple[list[Transacti
         except MalformedMessageError as error:
             reason = f"in block {block.hash}: {error}"
             malformed.append(QuarantinedMessage(now, reason, bytes(body)))
+    if len({tx.txid for tx in transactions}) < len(transactions):
+        raise MalformedMessageError("no block: a transaction is in it twice")
     return transactions, malformed
 
 
@@ -222,12 +269,6 @@ def windows_of(gap: Gap) -> list[datetime]:
     if gap.ended_at is None:
         return []
     return window_range(window_start(gap.started_at), window_start(gap.ended_at) + WINDOW)
-
-
-def days(start: datetime, end: datetime) -> list[date]:
-    """The days, UTC, from the one that holds `start` through the one that holds `end`."""
-    first = start.astimezone(UTC).date()
-    return [first + timedelta(days=n) for n in range((end.astimezone(UTC).date() - first).days + 1)]
 
 
 def _land_missing(

@@ -11,13 +11,17 @@ import httpx
 import structlog
 
 from txwatch.wire.blocks import ListedBlock, WholeBlock, decode_block, decode_listing
+from txwatch.wire.messages import MalformedMessageError
 
 log = structlog.get_logger(__name__)
 
 INTERVAL_SECONDS = 10.0
 """The public service answers about one request per 10 s and address; above that, 429."""
 TIMEOUT_SECONDS = 60.0
-"""A block with all its transactions is some megabytes."""
+ANSWER_SECONDS = 300.0
+"""For a whole answer. One that trickles would hold up all others."""
+MAX_BYTES = 256 << 20
+"""A block with all its transactions is some megabytes, and some dozens with as many small ones as it holds."""
 ATTEMPTS = 4
 MAX_WAIT_SECONDS = 300.0
 
@@ -27,7 +31,10 @@ class RestError(Exception):
 
 
 class BlockSource:
-    """Blocks over REST. `sleep` and `monotonic` can be injected, so that a test need not wait."""
+    """Blocks over REST. `sleep` and `monotonic` can be injected, so that a test need not wait.
+
+    While the service refuses everything it is asked once for each block, and ATTEMPTS times again when it has answered.
+    """
 
     def __init__(
         self,
@@ -42,6 +49,7 @@ class BlockSource:
         self._sleep = sleep
         self._monotonic = monotonic
         self._next_at = monotonic()
+        self._refuses = False
 
     def blocks_of(self, day: date) -> list[ListedBlock]:
         """The blocks of a day, UTC. Raises RestError or MalformedMessageError."""
@@ -52,22 +60,30 @@ class BlockSource:
     def block(self, block_hash: str) -> WholeBlock | None:
         """A whole block, or None if the service has none of this hash. Raises RestError or MalformedMessageError."""
         body = self._get(f"/rawblock/{block_hash}")
-        return None if body is None else decode_block(body)
+        if body is None:
+            return None
+        block = decode_block(body)
+        if block.hash != block_hash:
+            raise MalformedMessageError(f"asked for, and got block {block.hash}")
+        return block
 
     def _get(self, path: str) -> bytes | None:
         failure = ""
-        for attempt in range(ATTEMPTS):
+        for attempt in range(1 if self._refuses else ATTEMPTS):
             self._wait_for_turn()
             wait = self._interval * 2**attempt
             try:
-                response = self._client.get(path)
-            except httpx.TransportError as error:
+                response, body = self._answer(path)
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
                 failure = f"{type(error).__name__}: {error}"
             else:
                 if response.status_code == HTTPStatus.OK:
-                    return response.content
-                if response.status_code == HTTPStatus.NOT_FOUND:
+                    self._refuses = False
+                    return body
+                if response.status_code == HTTPStatus.NOT_FOUND and not body.lstrip().startswith(b"<"):
+                    self._refuses = False
                     return None
+                # A page instead of the API's own answer is a proxy's, and says nothing of the block.
                 failure = f"status {response.status_code}"
                 if response.status_code != HTTPStatus.TOO_MANY_REQUESTS and response.status_code < 500:
                     break
@@ -75,7 +91,18 @@ class BlockSource:
             log.info("rest_retried", path=path, cause=failure, attempt=attempt + 1)
             jitter = random.uniform(1.0, 1.2)  # noqa: S311 - jitter, no secret
             self._next_at = self._monotonic() + min(wait * jitter, MAX_WAIT_SECONDS)
+        self._refuses = True
         raise RestError(f"{self._client.base_url}{path}: {failure}")
+
+    def _answer(self, path: str) -> tuple[httpx.Response, bytes]:
+        until = self._monotonic() + ANSWER_SECONDS
+        body = bytearray()
+        with self._client.stream("GET", path) as response:
+            for part in response.iter_bytes():
+                body += part
+                if len(body) > MAX_BYTES or self._monotonic() > until:
+                    raise httpx.ReadError(f"no end after {len(body)} bytes")
+        return response, bytes(body)
 
     def _wait_for_turn(self) -> None:
         if (wait := self._next_at - self._monotonic()) > 0:

@@ -3,7 +3,6 @@
 Belongs here: what is the same for both. Nothing is imported of a file that cannot be read in full.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +11,7 @@ import msgspec
 
 from txwatch.errors import UserError
 from txwatch.labels.label import Label
-
-_ADDRESS = re.compile(r"[13][1-9A-HJ-NP-Za-km-z]{25,34}|(bc1|BC1)[0-9A-Za-z]{6,87}")
+from txwatch.wire.addresses import AddressError, bitcoin_address
 
 CATEGORY_OF_FILE: Mapping[str, str] = {
     "exchange": "exchange",
@@ -44,7 +42,7 @@ MOST_CHARACTERS: Mapping[str, int] = {
 class LabelFile:
     """What a file holds. `skipped` labels are of other currencies; `strange` says where no Bitcoin address stands.
 
-    Such a place does not make a file unreadable: official lists have them.
+    Such a place does not make a file unreadable: official lists have them, and some were copied wrongly.
     """
 
     path: Path
@@ -61,11 +59,10 @@ class LabelFile:
                 raise LabelFileError(f"{self.path}, {place}: {said}.")
             if "\0" in text:
                 raise LabelFileError(f"{self.path}, {place}: its {name} holds the character NUL.")
-        address = bitcoin_address(label.address)
-        if address is None:
-            self.strange.append(f"{self.path}, {place}: {label.address[:100]!r} is no Bitcoin address")
-        else:
-            self.labels.append(msgspec.structs.replace(label, address=address))
+        try:
+            self.labels.append(msgspec.structs.replace(label, address=bitcoin_address(label.address)))
+        except AddressError as error:
+            self.strange.append(f"{self.path}, {place}: {error}")
 
 
 def read_labels(path: Path, category: str | None = None) -> LabelFile:
@@ -86,14 +83,6 @@ def read_labels(path: Path, category: str | None = None) -> LabelFile:
         return reader(path, category)
     except UnicodeDecodeError as error:
         raise LabelFileError(f"{path}, line {_line_without_utf8(path)}: it is no UTF-8.") from error
-
-
-def bitcoin_address(text: str) -> str | None:
-    """The address as transactions name it, None for what has not the form of one."""
-    if not _ADDRESS.fullmatch(text):
-        return None
-    # Bech32 may be written in capitals, for QR codes; nobody else's case may be changed.
-    return text.lower() if text.startswith("BC1") else text
 
 
 def category_of(path: Path) -> str | None:

@@ -7,7 +7,7 @@ landed AS (
         date_bin(%(span)s, seen_at, %(start)s) AS since,
         count(*) FILTER (WHERE source <> 'block') AS transactions,
         count(*) FILTER (WHERE source = 'block') AS recovered,
-        sum(value_sat)::bigint AS value_sat,
+        least(sum(value_sat), 9223372036854775807)::bigint AS value_sat,
         percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM landed_at - seen_at)::float8 * 1000)
             FILTER (WHERE source = 'feed') AS lags_ms
     FROM transactions

@@ -12,6 +12,8 @@ from txwatch.wire.blocks import WholeBlock
 
 ASKED_FOR = timedelta(days=1)
 """A block that was announced longer ago is not asked for any more."""
+LONGEST_SPLIT = 144
+"""Blocks. Nobody has seen a split of more."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,16 @@ class BlockSummary:
         return self.seen_before / self.mined if self.mined else None
 
 
+@dataclass(frozen=True)
+class Link:
+    """A block whose contents were fetched, with the one before it. `block_time` is the miner's."""
+
+    hash: str
+    prev_hash: str
+    height: int
+    block_time: datetime
+
+
 def unfetched_blocks(connection: Connection, now: datetime) -> list[str]:
     """Hashes of announced blocks whose contents are still to be fetched, the lowest first."""
     rows = connection.execute(
@@ -61,16 +73,36 @@ def unfetched_blocks(connection: Connection, now: datetime) -> list[str]:
 
 def announced_at(connection: Connection, block_hash: str) -> datetime | None:
     """When the feed announced this block, or None if it did not."""
-    row = connection.execute("SELECT seen_at FROM blocks WHERE hash = %s", [block_hash]).fetchone()
+    row = connection.execute("SELECT seen_at FROM blocks WHERE hash = %s AND announced", [block_hash]).fetchone()
     return row[0] if row else None
 
 
+def announced_before(connection: Connection, moment: datetime) -> set[str]:
+    """The hashes of the blocks that the feed announced until a moment, and in the two weeks before it."""
+    rows = connection.execute(
+        "SELECT hash FROM blocks WHERE announced AND seen_at <= %s AND seen_at > %s",
+        [moment, moment - timedelta(days=14)],
+    )
+    return {block_hash for (block_hash,) in rows}
+
+
+def links(connection: Connection, heights: range) -> dict[str, Link]:
+    """The blocks of these heights whose contents were fetched, by hash."""
+    with connection.cursor(row_factory=class_row(Link)) as cursor:
+        rows = cursor.execute(
+            "SELECT hash, prev_hash, height, block_time FROM blocks"
+            " WHERE prev_hash IS NOT NULL AND height BETWEEN %s AND %s",
+            [heights.start, heights.stop - 1],
+        ).fetchall()
+    return {link.hash: link for link in rows}
+
+
 def is_missing_ancestor(connection: Connection, block: WholeBlock) -> bool:
-    """Whether the block before this one was never heard of, though the chain has been followed since before it."""
+    """Whether the block before this one was never heard of, though the chain was followed not long before it."""
     row = connection.execute(
-        "SELECT coalesce(min(height) < %(height)s, false)"
-        " AND NOT EXISTS (SELECT FROM blocks WHERE hash = %(parent)s) FROM blocks",
-        {"height": block.height, "parent": block.prev_block},
+        "SELECT NOT EXISTS (SELECT FROM blocks WHERE hash = %(parent)s) AND EXISTS (SELECT FROM blocks"
+        " WHERE prev_hash IS NOT NULL AND height < %(height)s AND height >= %(height)s - %(longest)s)",
+        {"height": block.height, "parent": block.prev_block, "longest": LONGEST_SPLIT},
     ).fetchone()
     return bool(row and row[0])
 
@@ -122,9 +154,10 @@ def record_unobtainable(connection: Connection, block_hash: str, now: datetime) 
 def mark_stale_branches(connection: Connection) -> None:
     """Mark the blocks that lost a chain split, by following the highest block back through its ancestors.
 
+    A height counts only if the block was fetched and follows on another: an announcement may say any.
     While two branches are equally high, none has lost: of the two tips none is marked.
     """
-    connection.execute(statement(__file__, "mark_stale_branches"))
+    connection.execute(statement(__file__, "mark_stale_branches"), {"longest": LONGEST_SPLIT})
 
 
 def recent_blocks(connection: Connection, limit: int) -> list[BlockSummary]:

@@ -114,12 +114,19 @@ def _json(items: Sequence[SpentOutput | CreatedOutput]) -> str:
 
 
 def land_blocks(connection: Connection, blocks: Sequence[WireBlock], seen_at: datetime) -> None:
-    """Record block announcements, keyed by hash."""
+    """Record block announcements, keyed by hash. The first one counts, also of a block that was found without one."""
+    if not blocks:
+        return
     with connection.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO blocks (hash, height, block_time, seen_at, tx_count)"
             " VALUES (%s, %s, to_timestamp(%s), %s, %s) ON CONFLICT DO NOTHING",
             [(block.hash, block.height, block.time, seen_at, block.n_tx) for block in blocks],
+        )
+        # By itself: an upsert would wait for each row that a reading of the chain holds.
+        cursor.execute(
+            "UPDATE blocks SET seen_at = %s, announced = true WHERE hash = ANY(%s) AND NOT announced",
+            [seen_at, [block.hash for block in blocks]],
         )
 
 

@@ -1,14 +1,17 @@
 WITH RECURSIVE tip AS (
-    SELECT hash, prev_hash, height FROM blocks ORDER BY height DESC, seen_at LIMIT 1
+    SELECT child.hash, child.prev_hash, child.height
+    FROM blocks AS child
+    JOIN blocks AS parent ON parent.hash = child.prev_hash AND parent.height = child.height - 1
+    ORDER BY child.height DESC, child.seen_at
+    LIMIT 1
 ),
 best AS (
     SELECT hash, prev_hash, height FROM tip
     UNION ALL
     SELECT parent.hash, parent.prev_hash, parent.height
     FROM best
-    JOIN blocks AS parent ON parent.hash = best.prev_hash
-    -- Nobody has seen a split of more blocks than this.
-    WHERE parent.height > (SELECT height FROM tip) - 144
+    JOIN blocks AS parent ON parent.hash = best.prev_hash AND parent.height = best.height - 1
+    WHERE parent.height > (SELECT height FROM tip) - %(longest)s
 )
 UPDATE blocks
 SET stale = judged.stale

@@ -45,7 +45,8 @@ blocks = sa.Table(
     sa.Column("hash", sa.Text, primary_key=True, comment="the key, for a chain split has two blocks of one height"),
     sa.Column("height", sa.Integer, nullable=False, index=True),
     sa.Column("block_time", _time, nullable=False),
-    sa.Column("seen_at", _time, nullable=False),
+    sa.Column("seen_at", _time, nullable=False, comment="when it was announced, else its own time"),
+    sa.Column("announced", sa.Boolean, nullable=False, server_default=sa.true(), comment="by the feed"),
     sa.Column("tx_count", sa.Integer, nullable=False),
     sa.Column("prev_hash", sa.Text, comment="NULL until its contents were fetched"),
     sa.Column("stale", sa.Boolean, nullable=False, server_default=sa.false(), comment="lost a chain split"),
@@ -135,7 +136,7 @@ network_baseline = sa.Table(
     sa.Column("context_version", BIGINT, primary_key=True),
     sa.Column("publication", BIGINT, nullable=False, comment="address buckets written later are no part of it"),
     sa.Column("tx_count", sa.Integer, nullable=False, comment="of the window itself"),
-    sa.Column("value_sat", sa.Numeric(20, 0), nullable=False, comment="of the window itself"),
+    sa.Column("value_sat", sa.Numeric, nullable=False, comment="of the window itself"),
     sa.Column("kind_counts", ARRAY(sa.Integer), nullable=False, comment="of the window itself, by kinds.KINDS"),
     sa.Column(
         "value_histogram",

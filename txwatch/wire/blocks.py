@@ -48,11 +48,14 @@ def decode_listing(body: bytes) -> list[ListedBlock]:
 
 
 def decode_block(body: bytes) -> WholeBlock:
-    """A whole block. Raises MalformedMessageError."""
+    """A whole block. Raises MalformedMessageError, also if it holds less or more than it says."""
     try:
-        return _block.decode(body)
+        block = _block.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise MalformedMessageError(f"no block: {error}") from None
+    if block.n_tx != len(block.tx):
+        raise MalformedMessageError(f"no block: n_tx says {block.n_tx}, transactions are {len(block.tx)}")
+    return block
 
 
 def decode_block_transaction(body: msgspec.Raw) -> WireTransaction:

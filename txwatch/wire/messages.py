@@ -14,32 +14,35 @@ MAX_SUPPLY_SAT = 21_000_000 * 100_000_000
 Amount = Annotated[int, Meta(ge=0, le=MAX_SUPPLY_SAT)]
 """Satoshi."""
 Count = Annotated[int, Meta(ge=0, lt=2**32)]
-Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]  # `$` lets a line break pass
 HexScript = str
 
 # `gc=False`: these hold no cycles, and the collector would walk each of them again and again.
+
+
+# What sizes, types and replaceability follow from has no default: a script that is absent is not an empty one.
 
 
 class WirePrevout(Struct, gc=False):
     """The output that an input spends. The feed resolves it, but does not say which transaction made it."""
 
     value: Amount
-    script: HexScript = ""
+    script: HexScript
+    n: Count
     addr: str | None = None
-    n: Count = 0
 
 
 class WireInput(Struct, gc=False):
+    script: HexScript
+    sequence: Count
     prev_out: WirePrevout | None = None
-    script: HexScript = ""
-    sequence: Count = 0xFFFFFFFF
 
 
 class WireOutput(Struct, gc=False):
     value: Amount
-    script: HexScript = ""
+    script: HexScript
+    n: Count
     addr: str | None = None
-    n: Count = 0
 
 
 class WireTransaction(Struct):
@@ -49,8 +52,8 @@ class WireTransaction(Struct):
     size: Annotated[int, Meta(gt=0, le=4_000_000)]
     inputs: list[WireInput]
     out: list[WireOutput]
-    ver: Annotated[int, Meta(ge=-(2**31), lt=2**32)] = 1
-    lock_time: Count = 0
+    ver: Annotated[int, Meta(ge=-(2**31), lt=2**32)]
+    lock_time: Count
     time: Count | None = None
     vin_sz: Count | None = None
     vout_sz: Count | None = None

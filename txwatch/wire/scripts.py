@@ -1,18 +1,38 @@
 """Which kind of output a locking script (scriptPubKey) makes, from its hex form."""
 
+import re
 from functools import lru_cache
 
-SCRIPT_TYPES = ("p2pk", "p2pkh", "p2sh", "p2wpkh", "p2wsh", "p2tr", "multisig", "op_return", "other")
-"""The standard output types of Bitcoin Core's `Solver`, and "other". The order is the code in columnar form."""
+SCRIPT_TYPES = (
+    "p2pk",
+    "p2pkh",
+    "p2sh",
+    "p2wpkh",
+    "p2wsh",
+    "p2tr",
+    "p2a",
+    "witness_unknown",
+    "multisig",
+    "op_return",
+    "other",
+)
+"""The output types of Bitcoin Core's `Solver`, and "other". The order is the code in columnar form."""
 
-
-LONGEST_KEPT = 256
-"""Hex digits: longer than every script that is made again and again. With them the memory is about 25 MB at most."""
+_P2A = "51024e73"
+_KEY = "(?:21(?:02|03)[0-9a-f]{64}|41(?:04|06|07)[0-9a-f]{128})"
+_P2PK = re.compile(_KEY + "ac")
+_NUMBERS = {f"{0x50 + n:02x}": n for n in range(1, 17)} | {f"01{n:02x}": n for n in range(17, 21)}
+"""How a script says how many keys there are: OP_1 to OP_16, and above that a byte that is pushed."""
+_MULTISIG = re.compile(f"({'|'.join(_NUMBERS)})({_KEY}{{1,20}})({'|'.join(_NUMBERS)})ae")
+_LONGEST_MULTISIG = 2 * (2 + 20 * 66 + 2 + 1)
+_WITNESS_VERSIONS = frozenset(f"{0x50 + n:02x}" for n in range(1, 17))
+_REMEMBERED = 256
 
 
 def script_type(script: str) -> str:
     """The type of a locking script given in hex, one of SCRIPT_TYPES."""
-    return _kept_type(script) if len(script) <= LONGEST_KEPT else _type(script)
+    # Longer ones are data of one output, which no other repeats: the memory would be theirs.
+    return _remembered_type(script) if len(script) <= _REMEMBERED else _type(script)
 
 
 def _type(script: str) -> str:
@@ -29,11 +49,28 @@ def _type(script: str) -> str:
         return "p2wsh"
     if script.startswith("6a"):
         return "op_return"
-    if (n == 70 and script.startswith("21")) or (n == 134 and script.startswith("41")):
-        return "p2pk" if script.endswith("ac") else "other"
-    if script.endswith("ae") and script[:2] in {"51", "52", "53"}:
-        return "multisig"
-    return "other"
+    if script == _P2A:
+        return "p2a"
+    if _is_unknown_witness(script):
+        return "witness_unknown"
+    if _P2PK.fullmatch(script):
+        return "p2pk"
+    return "multisig" if _is_multisig(script) else "other"
 
 
-_kept_type = lru_cache(maxsize=65_536)(_type)
+_remembered_type = lru_cache(maxsize=65_536)(_type)
+
+
+def _is_unknown_witness(script: str) -> bool:
+    """A later version and one push of 2 to 40 bytes, which is all there is (BIP 141)."""
+    if not 8 <= len(script) <= 84 or script[:2] not in _WITNESS_VERSIONS:
+        return False
+    return script[2:4] == f"{len(script) // 2 - 2:02x}"
+
+
+def _is_multisig(script: str) -> bool:
+    """As many keys as it says, and no more of them wanted than there are."""
+    if len(script) > _LONGEST_MULTISIG or not (match := _MULTISIG.fullmatch(script)):
+        return False
+    wanted, keys, given = match.groups()
+    return _NUMBERS[wanted] <= _NUMBERS[given] == len(re.findall(_KEY, keys))

@@ -13,6 +13,7 @@ Source = Literal["feed", "bulk", "block"]
 """How a transaction came: from the live feed, by bulk load of a capture or simulation, or out of a block."""
 
 _FINAL_SEQUENCES = 0xFFFFFFFE
+_LONGEST_ADDRESS = 90  # characters, of Bech32 (BIP 173)
 _MAX_TIME = 4_102_444_800  # 2100-01-01: a later time is a broken clock, and would escape every window
 
 
@@ -117,10 +118,10 @@ def from_wire(tx: WireTransaction, seen_at: datetime, source: Source = "feed") -
         inputs=[
             SpentOutput(None, None, "other", 0)
             if i.prev_out is None
-            else SpentOutput(i.prev_out.addr, i.prev_out.value, script_type(i.prev_out.script), i.prev_out.n)
+            else SpentOutput(_address(i.prev_out.addr), i.prev_out.value, script_type(i.prev_out.script), i.prev_out.n)
             for i in tx.inputs
         ],
-        outputs=[CreatedOutput(o.addr, o.value, script_type(o.script), o.n) for o in tx.out],
+        outputs=[CreatedOutput(_address(o.addr), o.value, script_type(o.script), o.n) for o in tx.out],
         source=source,
     )
 
@@ -153,6 +154,15 @@ def _input_sat(inputs: list[WireInput]) -> int | None:
     if total > MAX_SUPPLY_SAT:
         raise MalformedMessageError(f"inputs of {total} sat exceed the 21 million BTC that can exist")
     return total
+
+
+def _address(text: str | None) -> str | None:
+    """The address as the feed names it, which is letters and digits; None for none."""
+    if not text:
+        return None
+    if len(text) > _LONGEST_ADDRESS or not (text.isascii() and text.isalnum()):
+        raise MalformedMessageError(f"addr {text[:_LONGEST_ADDRESS]!r} of {len(text)} characters has no address's form")
+    return text
 
 
 def _varint_size(n: int) -> int:

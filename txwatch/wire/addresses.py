@@ -1,0 +1,75 @@
+"""Which texts are Bitcoin addresses of the main network: their form, and the checksum that a slip of the pen breaks.
+
+Base58Check (P2PKH, P2SH), Bech32 (BIP 173, witness version 0) and Bech32m (BIP 350, later ones).
+"""
+
+from hashlib import sha256
+
+_BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_BASE58_VERSIONS = frozenset({0x00, 0x05})
+_BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+_GENERATORS = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
+_BECH32_CONSTANT, _BECH32M_CONSTANT = 1, 0x2BC830A3
+_HUMAN_PART = (3, 3, 0, 2, 3)
+"""`bc`, expanded."""
+_LONGEST = 90
+
+
+class AddressError(ValueError):
+    """A text that is no address; the text of the error says why."""
+
+
+def bitcoin_address(text: str) -> str:
+    """The address as transactions name it. Raises AddressError.
+
+    Bech32 may be written in capitals, for QR codes; nobody else's case may be changed.
+    """
+    if len(text) <= _LONGEST and text[:3].lower() == "bc1" and text in (text.lower(), text.upper()):
+        _check_segwit(text.lower())
+        return text.lower()
+    if 25 <= len(text) <= 35 and text[0] in "13" and all(c in _BASE58 for c in text):
+        _check_base58(text)
+        return text
+    raise AddressError(f"{text[:100]!r} is no Bitcoin address")
+
+
+def _check_base58(text: str) -> None:
+    number = 0
+    for character in text:
+        number = number * 58 + _BASE58.index(character)
+    zeros = len(text) - len(text.lstrip("1"))
+    raw = bytes(zeros) + number.to_bytes((number.bit_length() + 7) // 8)
+    if sha256(sha256(raw[:-4]).digest()).digest()[:4] != raw[-4:]:
+        raise AddressError(_wrong_checksum(text))
+    if len(raw) != 25 or raw[0] not in _BASE58_VERSIONS:
+        raise AddressError(f"{text!r} is no address of Bitcoin's main network")
+
+
+def _check_segwit(text: str) -> None:
+    places = [_BECH32.find(character) for character in text[3:]]
+    if -1 in places or len(places) < 8:
+        raise AddressError(f"{text!r} is no Bitcoin address")
+    version = places[0]
+    if _residue([*_HUMAN_PART, *places]) != (_BECH32M_CONSTANT if version else _BECH32_CONSTANT):
+        raise AddressError(_wrong_checksum(text))
+    size, padding = divmod(5 * (len(places) - 7), 8)
+    unused = places[-7] & ((1 << padding) - 1)
+    known = size in (20, 32) if version == 0 else 2 <= size <= 40
+    if version > 16 or not known or padding > 4 or unused:
+        raise AddressError(f"{text!r} is no address of a witness program")
+
+
+def _residue(values: list[int]) -> int:
+    """BIP 173's polymod."""
+    residue = 1
+    for value in values:
+        top = residue >> 25
+        residue = (residue & 0x1FFFFFF) << 5 ^ value
+        for bit, generator in enumerate(_GENERATORS):
+            if top >> bit & 1:
+                residue ^= generator
+    return residue
+
+
+def _wrong_checksum(text: str) -> str:
+    return f"{text!r} is no Bitcoin address: its checksum is wrong, a character is missing or another one"
