@@ -102,7 +102,7 @@ class Settings(BaseSettings):
     )
     mlflow_tracking_uri: str | None = Field(
         None,
-        repr=False,  # it may hold a password
+        repr=False,  # it may hold a password, which logs leave out
         validation_alias="MLFLOW_TRACKING_URI",
         description="MLflow server. Unset: the same Postgres, artifacts under TXWATCH_HOME.",
     )

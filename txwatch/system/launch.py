@@ -9,6 +9,7 @@ from rich.console import Console
 
 from txwatch.settings import Settings
 from txwatch.store.cluster import embedded_postgres, embedded_postgres_shared
+from txwatch.system.doctor.findings import place_of
 from txwatch.system.environment import (
     API_PORT,
     DAGSTER_PORT,
@@ -67,9 +68,10 @@ def launch(
     preparation.wait()
     then()
     pages = pages_processes(mlflow=settings.mlflow_tracking_uri is None)
+    mlflow = place_of(settings.mlflow_tracking_uri or f"http://127.0.0.1:{MLFLOW_PORT}")
     console.print(
         f"Dashboard: http://127.0.0.1:{DASHBOARD_PORT}   Dagster: http://127.0.0.1:{DAGSTER_PORT}"
-        f"   API: http://127.0.0.1:{API_PORT}   MLflow: {settings.mlflow_tracking_uri or f'http://127.0.0.1:{MLFLOW_PORT}'}"
+        f"   API: http://127.0.0.1:{API_PORT}   MLflow: {mlflow}"
         f"   logs: {settings.home / 'logs'}",
         soft_wrap=True,
     )
