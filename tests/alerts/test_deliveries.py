@@ -21,7 +21,7 @@ from txwatch.alerts.deliveries import (
     start_request,
 )
 from txwatch.alerts.kinds import Severity
-from txwatch.alerts.outcomes import NotSent, Outcome, Refused, Sent, Unknown
+from txwatch.alerts.outcomes import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
 from txwatch.alerts.pacing import Limits
 from txwatch.alerts.planning import EditAlert, PendingAlert, Request, SendAlert, SendDigest, SentAlone, Wait
 from txwatch.alerts.raising import Alert
@@ -132,7 +132,8 @@ def test_a_claim_takes_nothing_that_does_not_wait(chats: Chats) -> None:
         (SendDigest(["a"], []), Sent(7), "digested", 7, None),
         (SendAlert("a"), NotSent("away"), "pending", None, "away"),
         (SendDigest(["a"], []), NotSent("away"), "pending", None, "away"),
-        (SendAlert("a"), Refused("blocked"), "dead", None, "blocked"),
+        (SendAlert("a"), ChatRefused("blocked"), "pending", None, "blocked"),
+        (SendAlert("a"), Refused("no such tag"), "dead", None, "no such tag"),
         (SendAlert("a"), Unknown("cut off"), "uncertain", None, "cut off"),
     ],
 )
@@ -250,7 +251,42 @@ def test_failures_in_a_row_delay_the_chat_ever_longer_and_a_success_ends_that(ch
     assert ended(NotSent("slow down", retry_after=timedelta(0))) == (5, T0, None)
     assert ended(Unknown("cut off")) == (0, None, None)
     assert ended(NotSent("away")) == (1, T0 + SECOND, None)
-    assert ended(Refused("blocked")) == (0, None, None)
+    assert ended(Refused("no such tag")) == (0, None, None)
+
+
+def test_a_chat_that_takes_no_messages_is_tried_with_growing_pauses_until_it_takes_one(chats: Chats) -> None:
+    def refusal() -> tuple[Any, ...] | None:
+        query = "SELECT refused_since, refusal, retry_at FROM telegram_chats WHERE chat_id = %s"
+        return chats.connection.execute(query, [CHAT]).fetchone()
+
+    now, pauses = T0, []
+    for n in range(7):
+        made = chats.claimed(SendDigest(["a", "b"], []), now)
+        record(chats.connection, CHAT, made, ChatRefused(f"blocked {n}"), now)
+        since, why, retry_at = refusal() or (None, None, None)
+        assert (since, why) == (T0, f"blocked {n}"), "since the first one, for the reason of the last"
+        pauses.append((retry_at - now) / MINUTE)
+        now = retry_at
+    assert pauses == [1, 2, 4, 8, 15, 15, 15]
+    assert [chats.delivery(key)["state"] for key in "ab"] == ["pending", "pending"]
+    assert read_chat(chats.connection, CHAT, LIMITS, now).refused_since == T0
+    assert read_chat(chats.connection, OTHER, LIMITS, now).refused_since is None
+    record(chats.connection, CHAT, chats.claimed(SendAlert("a"), now), NotSent("away", retry_after=HOUR), now)
+    assert refusal() == (T0, "blocked 6", now + HOUR), "what Telegram asks for counts, and says nothing of the chat"
+    record(chats.connection, CHAT, chats.claimed(SendAlert("a"), now), Sent(7), now)
+    assert refusal() == (None, None, None)
+    record(chats.connection, CHAT, chats.claimed(SendAlert("b"), now), ChatRefused("again"), now)
+    record_edit(chats.connection, CHAT, chats.claimed(EditAlert("a"), now), "a", now, Sent(7), now)
+    assert refusal() == (now, "again", None), "a chat may allow an edit that takes no messages"
+
+
+def test_what_can_never_be_sent_is_named_in_a_digest_once(chats: Chats) -> None:
+    record(chats.connection, CHAT, chats.claimed(), Refused("no such tag"), T0)
+    assert read_chat(chats.connection, CHAT, LIMITS, T0).unlisted == ["a"]
+    made = chats.claimed(SendDigest([], ["a"]), T0 + MINUTE)
+    record(chats.connection, CHAT, made, Sent(8), T0 + MINUTE)
+    assert read_chat(chats.connection, CHAT, LIMITS, T0).unlisted == []
+    assert chats.delivery("a")["state"] == "dead"
 
 
 def test_a_chat_that_moved_is_written_to_where_it_is(chats: Chats) -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -13,12 +14,14 @@ from tests.waiting import eventually
 from txwatch.alerts.deliveries import chat_lock
 from txwatch.alerts.dispatcher import RECONNECT_SECONDS, Dispatcher
 from txwatch.alerts.feedback import BUTTONS
+from txwatch.alerts.health import conditions, read_health
 from txwatch.alerts.kinds import Severity
 from txwatch.alerts.outcomes import NotSent, Sent
 from txwatch.alerts.pacing import Limits
 from txwatch.alerts.raising import Alert
 from txwatch.alerts.sender import TelegramSender
 from txwatch.alerts.store import insert_alerts
+from txwatch.alerts.system import Condition, State, system_alerts
 from txwatch.alerts.updates import AlertUpdate, insert_updates
 from txwatch.detection.reasons import Reason
 from txwatch.labels.label import Label
@@ -174,11 +177,58 @@ def test_too_many_requests_of_all_processes_are_waited_for(delivery: Delivery) -
 
 def test_each_outcome_is_counted_and_decides_what_comes_next(delivery: Delivery) -> None:
     delivery.raise_alerts(*(alert(n, seen_at=T0 - n * SECOND) for n in (4, 3, 2, 1)))
-    delivery.local.faults.extend([Fault.server_error, Fault.server_error, Fault.forbidden, Fault.accept_then_garbage])
+    delivery.local.faults.extend([Fault.server_error, Fault.server_error, Fault.unreadable, Fault.accept_then_garbage])
     assert delivery.drain() == Counter(notsent=2, refused=1, unknown=1, sent=3)
     assert delivery.waited.seconds[:4] == [1.0, 2.0, 1.0, 1.0], "the second failure in a row doubles the wait"
     assert [delivery.states()[alert(n).alert_key] for n in (4, 3, 2, 1)] == ["dead", "uncertain", "sent", "sent"]
-    assert delivery.local.received[-1].text.startswith("⚠️ 1 alert may not have reached you")
+    assert delivery.local.received[-1].text.startswith("⚠️ 2 alerts may not have reached you")
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        (400, "Bad Request: not enough rights to send text messages to the chat"),
+        (400, "Bad Request: TOPIC_CLOSED"),
+        (400, "Bad Request: chat not found"),
+        (403, "Forbidden: bot was kicked from the supergroup chat"),
+        (403, "<html>the proxy does not like this</html>"),
+    ],
+)
+def test_a_chat_that_refuses_for_a_while_loses_nothing_and_another_one_is_told(
+    delivery: Delivery, refusal: tuple[int, str]
+) -> None:
+    delivery.local.refusals[CHAT] = refusal
+    delivery.raise_alerts(*(alert(n) for n in range(4)))
+    assert delivery.drain(10 * MINUTE) == Counter(chatrefused=4)
+    assert delivery.waited.seconds == [60.0, 120.0, 240.0]
+    assert Counter(delivery.states().values()) == Counter(pending=4)
+
+    def conditions_now() -> dict[str, Condition]:
+        health = read_health(delivery.connection, Path.cwd(), delivery.waited.now, (CHAT, OTHER))
+        return {condition.name: condition for condition in conditions(health, delivery.waited.now)}
+
+    found = conditions_now()
+    assert found[f"chat_refuses:{OTHER}"].state is State.well
+    wrong = found[f"chat_refuses:{CHAT}"]
+    assert (wrong.state, wrong.since) == (State.wrong, T0)
+    told = system_alerts([wrong], {}, delivery.waited.now)
+    delivery.raise_alerts(*told, chats=(CHAT, OTHER))
+    assert delivery.drain(SECOND, OTHER) == Counter(sent=1)
+    assert f"Chat {CHAT} takes no messages since 14 Mar 12:00 UTC: " in delivery.local.received[0].text
+
+    del delivery.local.refusals[CHAT]
+    assert delivery.drain() == Counter(sent=1)
+    digest = delivery.local.received[-1]
+    first, *lines = digest.text.splitlines()
+    assert first == "⏸ This chat took no messages since 14 Mar 12:00 UTC"
+    assert lines[0].startswith("🗂 5 alerts in one message")
+    assert sum("reason" in line for line in lines) == 4
+    assert not digest.silent
+    waiting = "SELECT count(*) FROM alert_deliveries WHERE state NOT IN ('sent', 'digested')"
+    assert delivery.connection.execute(waiting).fetchone() == (0,)
+    assert conditions_now()[f"chat_refuses:{CHAT}"].state is State.well
+    delivery.raise_alerts(alert(9, seen_at=delivery.waited.now))
+    assert delivery.drain() == Counter(sent=1), "and alerts go out as before"
 
 
 def test_a_message_says_what_is_known_of_its_transaction(delivery: Delivery) -> None:

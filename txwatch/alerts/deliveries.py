@@ -1,11 +1,13 @@
 """The deliveries of a chat and their states. Never doubled, never silently lost:
 
-- `pending`: no request was made, or the last one certainly did not arrive. Goes to `sending` only.
+- `pending`: no request was made, or the last one certainly did not arrive. Goes to `sending` only. A chat that takes no
+  messages is held: all of its deliveries stay pending.
 - `sending`: committed before the request starts. Only the holder of the chat's lock makes requests and records what
   became of them, so to whoever holds the lock a delivery in this state belongs to a process that is gone.
 - `uncertain`: a request was made and nobody knows whether it arrived. It is never made again; the next digest names
   the alert. Only the process that made the request can still say `sent`, if it turns up after all.
-- `sent`, `digested`, `dead`: final. A dead one has a reason. A sent one's message may be edited, which changes nothing
+- `sent`, `digested`, `dead`: final. A dead one has a reason and can never be sent, so the next digest names its alert
+  too. A sent one's message may be edited, which changes nothing
   when it is done twice, and so needs no state: `shown_through` says what the message shows.
 
 The lock is a session's advisory lock, so it ends with its process or its connection, and can never be left behind.
@@ -18,8 +20,8 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from txwatch.alerts.kinds import Severity
-from txwatch.alerts.outcomes import NotSent, Outcome, Refused, Sent, Unknown
-from txwatch.alerts.pacing import SECOND, Limits, backoff, chat_free_at
+from txwatch.alerts.outcomes import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
+from txwatch.alerts.pacing import SECOND, Limits, backoff, chat_free_at, hold
 from txwatch.alerts.planning import ChatState, PendingAlert, Request, SendAlert, SendDigest, SentAlone, Wait
 from txwatch.alerts.quiet import QuietHours
 from txwatch.store.database import Connection
@@ -73,9 +75,9 @@ def settle(connection: Connection, chat_id: str, now: datetime) -> int:
 def read_chat(connection: Connection, chat_id: str, limits: Limits, now: datetime) -> ChatState:
     """The chat as the decision about its next step now needs it."""
     chat = connection.execute(
-        "SELECT retry_at, held_until, quiet_hours FROM telegram_chats WHERE chat_id = %s", [chat_id]
+        "SELECT retry_at, held_until, quiet_hours, refused_since FROM telegram_chats WHERE chat_id = %s", [chat_id]
     ).fetchone()
-    retry_at, muted_until, quiet_hours = chat or (None, None, None)
+    retry_at, muted_until, quiet_hours, refused_since = chat or (None, None, None, None)
     quiet_until = None if quiet_hours is None else QuietHours.parse(quiet_hours).until(now)
     requests = connection.execute(
         "SELECT purpose, ended_at FROM telegram_requests WHERE chat_id = %s AND ended_at IS NOT NULL"
@@ -84,8 +86,8 @@ def read_chat(connection: Connection, chat_id: str, limits: Limits, now: datetim
     ).fetchall()
     pending = connection.execute(statement(__file__, "select_pending"), {"chat_id": chat_id})
     unlisted = connection.execute(
-        "SELECT alert_key FROM alert_deliveries WHERE chat_id = %s AND state = 'uncertain' AND listed_in IS NULL"
-        " ORDER BY alert_key",
+        "SELECT alert_key FROM alert_deliveries WHERE chat_id = %s AND state IN ('uncertain', 'dead')"
+        " AND listed_in IS NULL ORDER BY alert_key",
         [chat_id],
     )
     outdated = connection.execute(statement(__file__, "select_outdated"), {"chat_id": chat_id, "now": now})
@@ -99,6 +101,7 @@ def read_chat(connection: Connection, chat_id: str, limits: Limits, now: datetim
         held_until=max(filter(None, (muted_until, quiet_until)), default=None),
         sent_alone=[SentAlone(at, kind, Severity[severity]) for at, kind, severity in sent_alone],
         last_digest=next((ended_at for purpose, ended_at in requests if purpose == "digest"), None),
+        refused_since=refused_since,
     )
 
 
@@ -168,7 +171,7 @@ def record(connection: Connection, chat_id: str, made: Claim, outcome: Outcome, 
                     " WHERE request_id = %s AND state IN ('sending', 'uncertain')",
                     ["digested" if made.purpose == "digest" else "sent", now, message_id, made.request_id],
                 )
-            case NotSent(reason):
+            case NotSent(reason) | ChatRefused(reason):
                 _move(connection, made.request_id, "pending", reason)
                 connection.execute(
                     "UPDATE alert_deliveries SET listed_in = NULL WHERE listed_in = %s", [made.request_id]
@@ -194,19 +197,35 @@ def record_edit(
 
 def end_request(connection: Connection, chat_id: str, request_id: int, outcome: Outcome, now: datetime) -> None:
     """Note the end of a request and, for all processes, when the next one to the chat may be made."""
-    connection.execute("UPDATE telegram_requests SET ended_at = %s WHERE id = %s", [now, request_id])
-    if not isinstance(outcome, NotSent):
+    ended = connection.execute(
+        "UPDATE telegram_requests SET ended_at = %s WHERE id = %s RETURNING purpose", [now, request_id]
+    ).fetchone()
+    if isinstance(outcome, Sent) and ended != ("edit",):
+        # An edit proves nothing: a chat may allow it that takes no messages.
+        connection.execute(
+            "UPDATE telegram_chats SET refused_since = NULL, refusal = NULL WHERE chat_id = %s", [chat_id]
+        )
+    if not isinstance(outcome, NotSent | ChatRefused):
         connection.execute(
             "UPDATE telegram_chats SET failures = 0, retry_at = NULL WHERE chat_id = %s AND failures > 0", [chat_id]
         )
         return
     row = connection.execute(
-        "UPDATE telegram_chats SET failures = failures + 1, moved_to = coalesce(%s, moved_to) WHERE chat_id = %s"
-        " RETURNING failures",
-        [outcome.moved_to, chat_id],
+        "UPDATE telegram_chats SET failures = failures + 1 WHERE chat_id = %s RETURNING failures", [chat_id]
     ).fetchone()
-    delay = outcome.retry_after if outcome.retry_after is not None else backoff(int(row[0]) if row else 1)
-    connection.execute("UPDATE telegram_chats SET retry_at = %s WHERE chat_id = %s", [now + delay, chat_id])
+    failures = int(row[0]) if row else 1
+    if isinstance(outcome, ChatRefused):
+        connection.execute(
+            "UPDATE telegram_chats SET retry_at = %s, refusal = %s, refused_since = coalesce(refused_since, %s)"
+            " WHERE chat_id = %s",
+            [now + hold(failures), outcome.reason, now, chat_id],
+        )
+        return
+    delay = outcome.retry_after if outcome.retry_after is not None else backoff(failures)
+    connection.execute(
+        "UPDATE telegram_chats SET retry_at = %s, moved_to = coalesce(%s, moved_to) WHERE chat_id = %s",
+        [now + delay, outcome.moved_to, chat_id],
+    )
 
 
 def _send_to(connection: Connection, chat_id: str) -> str:

@@ -26,7 +26,7 @@ from txwatch.alerts.deliveries import (
 )
 from txwatch.alerts.feedback import BUTTONS
 from txwatch.alerts.messages import DigestLine, alert_message, digest_message, is_silent
-from txwatch.alerts.outcomes import Outcome
+from txwatch.alerts.outcomes import Outcome, Sent
 from txwatch.alerts.pacing import Limits
 from txwatch.alerts.planning import EditAlert, Idle, SendAlert, SendDigest, Step, Wait, next_step
 from txwatch.alerts.raising import SYSTEM_PREFIX, Alert
@@ -151,14 +151,16 @@ class Dispatcher:
             await asyncio.to_thread(self._record, connection, chat_id, message, outcome)
             name = type(outcome).__name__.lower()
             self.delivered[name] += 1
-            log.info("telegram_request", chat=chat_id, purpose=message.claim.purpose, outcome=name)
+            why = {} if isinstance(outcome, Sent) else {"reason": outcome.reason}
+            log.info("telegram_request", chat=chat_id, purpose=message.claim.purpose, outcome=name, **why)
             return step
 
     def _prepare(self, connection: Connection, chat_id: str) -> tuple[Step, _Message | None]:
         """Decide, write the message, and commit the claim: whatever fails before the commit has sent nothing."""
         now = self.clock()
         settle(connection, chat_id, now)
-        step = next_step(read_chat(connection, chat_id, self.limits, now), now)
+        chat = read_chat(connection, chat_id, self.limits, now)
+        step = next_step(chat, now)
         match step:
             case SendAlert(key):
                 (alert,) = read_alerts(connection, [key])
@@ -166,7 +168,7 @@ class Dispatcher:
                 silent, buttons, edition = is_silent([alert]), _buttons(alert), None
             case SendDigest(keys, uncertain):
                 lines = read_digest(connection, keys)
-                html = digest_message(lines, uncertain, now)
+                html = digest_message(lines, uncertain, now, chat.refused_since)
                 silent, buttons, edition = is_silent([line.alert for line in lines]), (), None
             case EditAlert(key):
                 (alert,) = read_alerts(connection, [key])

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -21,6 +21,7 @@ WINDOW_UNSCORED = timedelta(minutes=15)
 DISK_FREE_SHARE = 0.05
 MAX_CAUSE = 500
 RUN_FAILED = "run_failed"
+CHAT_REFUSES = "chat_refuses"
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,20 @@ class Health:
     """Deliveries that Telegram refused in the last hour."""
     dead_reason: str | None
     disk_free_share: float
+    chats: Mapping[str, tuple[datetime, str] | None] = field(default_factory=dict)
+    """The chats that get the alerts, each with since when it takes none and why, or None."""
 
 
-def read_health(connection: Connection, home: Path, now: datetime) -> Health:
-    """Look at the database and at the disk that holds the state."""
+def read_health(connection: Connection, home: Path, now: datetime, chats: Sequence[str] = ()) -> Health:
+    """Look at the database, at the disk that holds the state, and at what became of messages to these chats."""
     row = connection.execute(statement(__file__, "health"), {"now": now}).fetchone()
     last_seen_at, lag_seconds, dead, reason = row or (None, None, 0, None)
+    refusing = connection.execute(
+        "SELECT chat_id, refused_since, refusal FROM telegram_chats"
+        " WHERE chat_id = ANY(%s) AND refused_since IS NOT NULL",
+        [list(chats)],
+    )
+    refusals = {chat_id: (since, str(why)) for chat_id, since, why in refusing}
     disk = shutil.disk_usage(home if home.exists() else Path.cwd())
     return Health(
         lease=read_lease(connection),
@@ -50,12 +59,14 @@ def read_health(connection: Connection, home: Path, now: datetime) -> Health:
         dead_letters=dead,
         dead_reason=reason,
         disk_free_share=disk.free / disk.total,
+        chats={chat_id: refusals.get(chat_id) for chat_id in chats},
     )
 
 
 def conditions(health: Health, now: datetime) -> list[Condition]:
     """What is wrong and what is well, from what was found."""
-    return [_worker(health.lease, now), _feed(health, now), _landing(health), _dead_letters(health), _disk(health)]
+    system = [_worker(health.lease, now), _feed(health, now), _landing(health), _dead_letters(health), _disk(health)]
+    return [*system, *(_chat(chat_id, refusal) for chat_id, refusal in health.chats.items())]
 
 
 def windows_condition(unscored: Iterable[str], now: datetime) -> Condition:
@@ -146,9 +157,18 @@ def _landing(health: Health) -> Condition:
 
 def _dead_letters(health: Health) -> Condition:
     if health.dead_letters:
-        text = f"Telegram refused {health.dead_letters} alerts in the last hour: {health.dead_reason}"
+        text = f"{health.dead_letters} alerts of the last hour can never be sent: {health.dead_reason}"
         return Condition("dead_letters", State.wrong, text)
-    return Condition("dead_letters", State.well, "Telegram refused nothing in the last hour")
+    return Condition("dead_letters", State.well, "For an hour no alert was one that can never be sent")
+
+
+def _chat(chat_id: str, refusal: tuple[datetime, str] | None) -> Condition:
+    name = f"{CHAT_REFUSES}:{chat_id}"
+    if refusal is None:
+        return Condition(name, State.well, f"Chat {chat_id} takes messages again")
+    since, why = refusal
+    text = f"Chat {chat_id} takes no messages since {since:%d %b %H:%M} UTC: {why[:MAX_CAUSE]}. Its alerts wait"
+    return Condition(name, State.wrong, text, since)
 
 
 def _disk(health: Health) -> Condition:

@@ -22,12 +22,31 @@ from telegram.error import (
 )
 from telegram.request import HTTPXRequest
 
-from txwatch.alerts.outcomes import NotSent, Outcome, Refused, Sent, Unknown
+from txwatch.alerts.outcomes import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 15.0
 UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 """Errors of httpx that come before the first byte of a request has left."""
+
+OF_THE_MESSAGE = (
+    "can't parse",
+    "message is too long",
+    "message text is empty",
+    "text must be non-empty",
+    "entities",
+    "button",
+    "keyboard",
+    "reply_markup",
+    "message to edit not found",
+    "message can't be edited",
+    "message_id_invalid",
+    "message_author_required",
+)
+"""What Telegram says of a message that it will never take, whoever it is for. It gives no numbers for this, only words:
+https://github.com/tdlib/telegram-bot-api, `Client.cpp`, and https://core.telegram.org/api/errors."""
+OF_THE_CHAT = ("chat", "right", "topic", "thread", "peer", "user", "bot ", "member", "admin", "channel", "group")
+"""What it says of a chat that takes none of the bot's messages."""
 
 Buttons = Sequence[tuple[str, str]]
 """Of each button its text, and what comes back when it is pressed: at most 64 bytes."""
@@ -96,7 +115,12 @@ class TelegramSender:
                 reply_markup=_keyboard(buttons),
             )
         except BadRequest as error:
-            return Sent(message_id) if "not modified" in error.message.lower() else self._outcome(error)
+            said = error.message.lower()
+            if "not modified" in said:
+                return Sent(message_id)
+            # Words that nobody knows would hold up the chat for news of a message that it has.
+            known = any(words in said for words in OF_THE_CHAT)
+            return self._outcome(error) if known else Refused(self._words(error))
         except TelegramError as error:
             return self._outcome(error)
         except Exception as error:
@@ -112,7 +136,9 @@ class TelegramSender:
             case ChatMigrated():
                 return NotSent(words, moved_to=str(error.new_chat_id))
             case BadRequest() | Forbidden():
-                return Refused(words)
+                # Words that nobody knows hold the chat: it is tried again with a digest, which is another message.
+                of_message = any(words in error.message.lower() for words in OF_THE_MESSAGE)
+                return Refused(words) if of_message else ChatRefused(words)
             case InvalidToken() | Conflict():
                 # Somebody must act, and then what waits goes out: losing it would make a wrong token worse.
                 return NotSent(words)

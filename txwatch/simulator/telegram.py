@@ -41,6 +41,7 @@ class Fault(Enum):
     accept_then_hang_up = "takes the message and closes the connection"
     forbidden = "answers 403: the bot was blocked"
     bad_request = "answers 400: there is no such chat"
+    unreadable = "answers 400: the markup of the message cannot be read"
     moved = "answers 400: the group has become a supergroup"
 
 
@@ -65,7 +66,8 @@ class LocalTelegram:
 
     `received` holds the messages in the order in which they came; an edit changes them in place. `requests` counts all
     that asked for a message to be sent or edited, also those that were turned away. `on_message` is called with each
-    message that was taken, and with each that was edited.
+    message that was taken, and with each that was edited. `refusals` holds the chats that take none: the status and the
+    body with which they are refused, text for what is no JSON.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class LocalTelegram:
         self.requests = 0
         self.flood_control = flood_control or FloodControl(clock)
         self.faults: deque[Fault] = deque()
+        self.refusals: dict[str, tuple[int, str]] = {}
         self.answered_callbacks: list[tuple[str, str]] = []
         self._clock = clock
         self._token = token
@@ -207,12 +210,17 @@ class LocalTelegram:
                 return _error(403, "Forbidden: bot was blocked by the user")
             case Fault.bad_request:
                 return _error(400, "Bad Request: chat not found")
+            case Fault.unreadable:
+                return _error(400, "Bad Request: can't parse entities: Unsupported start tag")
             case Fault.moved:
                 return _error(
                     400,
                     "Bad Request: group chat was upgraded to a supergroup chat",
                     migrate_to_chat_id=int(f"-100{chat_id.lstrip('-')}"),
                 )
+        if refusal := self.refusals.get(chat_id):
+            status, said = refusal
+            return Response(said, status, media_type="text/html") if said.startswith("<") else _error(status, said)
         if (retry_after := self.flood_control.retry_after(chat_id)) is not None:
             return _too_many(retry_after)
         message = take()

@@ -264,7 +264,7 @@ alert_deliveries = sa.Table(
         "ix_alert_deliveries_open",
         "chat_id",
         "state",
-        postgresql_where=sa.text("state IN ('pending', 'sending', 'uncertain')"),
+        postgresql_where=sa.text("state IN ('pending', 'sending', 'uncertain', 'dead')"),
     ),
 )
 
@@ -300,6 +300,8 @@ telegram_chats = sa.Table(
     sa.Column("quiet_hours", sa.Text, comment="such as 22:00-07:00 Europe/Berlin; as if muted every day"),
     sa.Column("min_severity", sa.Text, comment="alerts below it are not delivered here; NULL for all"),
     sa.Column("moved_to", sa.Text, comment="the id that Telegram gave when the group became a supergroup"),
+    sa.Column("refused_since", _time, comment="the chat takes no messages; NULL while it does"),
+    sa.Column("refusal", sa.Text, comment="why not, in Telegram's words"),
 )
 
 telegram_requests = sa.Table(
