@@ -13,7 +13,7 @@ from tests.builders import T0, transaction
 from tests.waiting import eventually
 from txwatch.alerts.deliveries import chat_lock
 from txwatch.alerts.dispatcher import RECONNECT_SECONDS, Dispatcher
-from txwatch.alerts.feedback import BUTTONS
+from txwatch.alerts.feedback import BUTTONS, record_feedback
 from txwatch.alerts.health import conditions, read_health
 from txwatch.alerts.kinds import Severity
 from txwatch.alerts.outcomes import NotSent, Sent
@@ -302,15 +302,55 @@ def test_news_are_written_into_the_message_that_was_sent(delivery: Delivery) -> 
     assert "also more" in delivery.local.received[0].text
 
 
-def test_a_chat_that_moved_is_served_where_it_is(delivery: Delivery) -> None:
-    delivery.connection.execute("INSERT INTO telegram_chats (chat_id, moved_to) VALUES (%s, '-100')", [CHAT])
-    delivery.raise_alerts(alert(1))
-    delivery.drain()
+def test_news_of_an_alert_that_stayed_in_the_former_chat_come_as_a_message_of_the_present_one(
+    delivery: Delivery,
+) -> None:
+    delivery.raise_alerts(alert(1), chats=("-5",))
+    assert delivery.drain(HOUR, "-5") == Counter(sent=1)
+    delivery.local.moved["-5"] = "-1005"
     delivery.tell(alert(1).alert_key, "also dust", T0)
-    delivery.drain()
-    assert delivery.reply(CHAT, "hello") == Sent(2)
-    assert [m.chat_id for m in delivery.local.received] == ["-100", "-100"]
-    assert "also dust" in delivery.local.received[0].text
+    assert delivery.drain(HOUR, "-5") == Counter(notsent=1, sent=1)
+    assert delivery.drain(HOUR, "-5") == Counter(), "once"
+    before, after = delivery.local.received
+    assert ("also dust" in before.text, "also dust" in after.text) == (False, True)
+    assert (after.chat_id, after.silent, after.buttons) == ("-1005", True, BUTTONS)
+    delivery.tell(alert(1).alert_key, "also more", T0 + SECOND)
+    assert delivery.drain(HOUR, "-5") == Counter(sent=1)
+    assert "also more" in delivery.local.received[1].text, "which is edited from then on"
+    for number, chat_id, known in ((1, "-5", None), (2, "-1005", alert(1).alert_key), (2, "-5", None)):
+        assert record_feedback(delivery.connection, chat_id, number, 5, "useful", T0) == known
+
+
+@pytest.mark.parametrize("fault", [Fault.accept_then_garbage, Fault.accept_then_hang_up])
+def test_news_that_were_sent_as_a_message_and_may_have_arrived_are_not_sent_again(
+    delivery: Delivery, fault: Fault
+) -> None:
+    delivery.raise_alerts(alert(1), chats=("-5",))
+    delivery.drain(HOUR, "-5")
+    delivery.local.moved["-5"] = "-1005"
+    delivery.tell(alert(1).alert_key, "also dust", T0)
+    delivery.local.faults.extend([Fault.moved, fault])
+    assert delivery.drain(HOUR, "-5") == Counter(notsent=1, unknown=1)
+    assert delivery.drain(HOUR, "-5") == Counter()
+
+
+@pytest.mark.parametrize("named", [("-5",), ("-1005",), ("-5", "-1005"), ("-1005", "-5")])
+def test_a_chat_is_served_once_by_whichever_of_its_ids_it_is_named(delivery: Delivery, named: tuple[str, ...]) -> None:
+    delivery.local.moved["-5"] = "-1005"
+    delivery.raise_alerts(alert(1), chats=("-5",))
+    assert delivery.drain(timedelta(0), "-5") == Counter(notsent=1, sent=1), "it is learned when something is sent"
+    delivery.connection.execute("UPDATE alert_deliveries SET chat_id = '-5', state = 'pending'")
+    delivery.raise_alerts(alert(2), chats=named)
+    assert delivery.drain(HOUR, *named) == Counter(sent=2)
+    assert [m.chat_id for m in delivery.local.received] == ["-1005"] * 3
+    assert delivery.reply("-5", "hello") == Sent(4)
+    assert delivery.local.received[3].chat_id == "-1005"
+
+
+def test_an_answer_follows_the_chat_that_moves_meanwhile(delivery: Delivery) -> None:
+    delivery.local.moved["-5"] = "-1005"
+    assert delivery.reply("-5", "hello") == Sent(1)
+    assert delivery.local.received[0].chat_id == "-1005"
 
 
 def test_what_a_process_that_is_gone_left_behind_is_named_and_not_sent_again(delivery: Delivery) -> None:

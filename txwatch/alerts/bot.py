@@ -18,6 +18,7 @@ from telegram.request import HTTPXRequest
 from txwatch.alerts.commands import answer
 from txwatch.alerts.dispatcher import Dispatcher
 from txwatch.alerts.feedback import Verdict, record_feedback
+from txwatch.alerts.identity import present_id, record_move
 from txwatch.alerts.pacing import backoff
 from txwatch.alerts.sender import TelegramSender, quiet_libraries
 from txwatch.clock import utc_now
@@ -89,33 +90,43 @@ class AlertBot:
             number = query.message.message_id
             known = await asyncio.to_thread(self._note, query.message.chat, number, query.from_user.id, verdict)
             await bot.answer_callback_query(query.id, f"Noted: {verdict}." if known else "That is no alert of mine.")
+        elif message is not None and message.migrate_to_chat_id is not None:
+            await asyncio.to_thread(self._move, message.chat.id, message.migrate_to_chat_id)
+        elif message is not None and message.migrate_from_chat_id is not None:
+            await asyncio.to_thread(self._move, message.migrate_from_chat_id, message.chat.id)
         elif message is not None and message.text is not None:
             answered = await asyncio.to_thread(self._answer, message.chat, message.text)
             if answered is not None and self._dispatcher is not None:
                 await self._dispatcher.reply(*answered)
 
+    def _move(self, former: int, present: int) -> None:
+        with connect(self._database_url, application="txwatch bot") as connection, connection.transaction():
+            if {str(former), str(present)} & {present_id(connection, configured) for configured in self._chats}:
+                record_move(connection, str(former), str(present))
+
     def _note(self, chat: Chat, message_id: int, user_id: int, verdict: Verdict) -> bool:
         with connect(self._database_url, application="txwatch bot") as connection:
-            chat_id = self._configured(connection, chat)
-            if chat_id is None:
+            name = self._named(connection, chat)
+            if name is None:
                 return False
-            return record_feedback(connection, chat_id, message_id, user_id, verdict, utc_now()) is not None
+            return record_feedback(connection, name, message_id, user_id, verdict, utc_now()) is not None
 
     def _answer(self, chat: Chat, text: str) -> tuple[str, str] | None:
         """The configured chat and what to say there; None for others and for what is no command."""
         with connect(self._database_url, application="txwatch bot") as connection:
-            chat_id = self._configured(connection, chat)
-            if chat_id is None:
+            name = self._named(connection, chat)
+            if name is None:
                 log.info("stranger_ignored", chat=chat.id)
                 return None
+            chat_id = present_id(connection, name)
             html = answer(connection, chat_id, text, utc_now())
             return None if html is None else (chat_id, html)
 
-    def _configured(self, connection: Connection, chat: Chat) -> str | None:
-        """The chat as the settings name it: by id, by name, or by the id that it had before it became a supergroup."""
-        moved = connection.execute("SELECT chat_id FROM telegram_chats WHERE moved_to = %s", [str(chat.id)]).fetchone()
-        names = (str(chat.id), f"@{chat.username}", moved and moved[0])
-        return next((name for name in names if name in self._chats), None)
+    def _named(self, connection: Connection, chat: Chat) -> str | None:
+        """The chat's id or name, whichever is one of those that the settings' chats ever had; None for strangers."""
+        ours = {present_id(connection, configured) for configured in self._chats}
+        names = (str(chat.id), f"@{chat.username}".lower())
+        return next((name for name in names if present_id(connection, name) in ours), None)
 
 
 async def listen_until_signalled(bot: AlertBot) -> None:

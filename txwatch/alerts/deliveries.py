@@ -19,11 +19,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from txwatch.alerts.identity import adopt_what_waits, former_ids, record_move
 from txwatch.alerts.kinds import Severity
 from txwatch.alerts.outcomes import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
 from txwatch.alerts.pacing import SECOND, Limits, backoff, chat_free_at, hold
 from txwatch.alerts.planning import ChatState, PendingAlert, Request, SendAlert, SendDigest, SentAlone, Wait
 from txwatch.alerts.quiet import QuietHours
+from txwatch.alerts.updates import Edition
 from txwatch.store.database import Connection
 from txwatch.store.sql import statement
 
@@ -38,10 +40,9 @@ _KEEP_REQUESTS = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class Claim:
-    """A request that may be made now: its number and where it goes."""
+    """A request that may be made now."""
 
     request_id: int
-    send_to: str
     purpose: Purpose
 
 
@@ -61,13 +62,18 @@ def settle(connection: Connection, chat_id: str, now: datetime) -> int:
     """Under the lock: what a process that is gone left as sending is uncertain. Returns how many were."""
     with connection.transaction():
         connection.execute("INSERT INTO telegram_chats (chat_id) VALUES (%s) ON CONFLICT DO NOTHING", [chat_id])
+        if former := former_ids(connection, chat_id):
+            adopt_what_waits(connection, chat_id, former)
         connection.execute(
             "UPDATE telegram_requests SET ended_at = %s WHERE chat_id = %s AND ended_at IS NULL", [now, chat_id]
         )
         connection.execute("DELETE FROM telegram_requests WHERE started_at < %s", [now - _KEEP_REQUESTS])
         left = connection.execute(
-            "UPDATE alert_deliveries SET state = 'uncertain', reason = %s WHERE chat_id = %s AND state = 'sending'",
-            ["the process that sent it ended before it knew whether it arrived", chat_id],
+            "UPDATE alert_deliveries SET state = 'uncertain', reason = %s WHERE state = 'sending' AND (chat_id = %s"
+            # A request under a former id may still be under way, for it has another lock.
+            " OR chat_id = ANY(%s) AND NOT EXISTS"
+            " (SELECT FROM telegram_requests WHERE id = request_id AND started_at > %s))",
+            ["the process that sent it ended before it knew whether it arrived", chat_id, former, now - _MAX_REQUEST],
         )
     return left.rowcount
 
@@ -90,7 +96,8 @@ def read_chat(connection: Connection, chat_id: str, limits: Limits, now: datetim
         " AND listed_in IS NULL ORDER BY alert_key",
         [chat_id],
     )
-    outdated = connection.execute(statement(__file__, "select_outdated"), {"chat_id": chat_id, "now": now})
+    ids = [chat_id, *former_ids(connection, chat_id)]
+    outdated = connection.execute(statement(__file__, "select_outdated"), {"chat_id": chat_id, "ids": ids, "now": now})
     sent_alone = connection.execute(statement(__file__, "select_sent_alone"), {"chat_id": chat_id, "now": now})
     free_at = chat_free_at(chat_id, [ended_at for _, ended_at in requests], limits)
     return ChatState(
@@ -128,7 +135,7 @@ def claim(connection: Connection, chat_id: str, step: Request, limits: Limits, n
             "UPDATE alert_deliveries SET listed_in = %s WHERE chat_id = %s AND alert_key = ANY(%s)",
             [request_id, chat_id, list(uncertain)],
         )
-    return Claim(request_id, _send_to(connection, chat_id), purpose)
+    return Claim(request_id, purpose)
 
 
 def claim_reply(connection: Connection, chat_id: str, limits: Limits, now: datetime) -> Claim | Wait:
@@ -140,7 +147,7 @@ def claim_reply(connection: Connection, chat_id: str, limits: Limits, now: datet
         request_id = start_request(connection, chat_id, "reply", limits, now)
     if request_id is None:
         return Wait(now + SECOND)
-    return Claim(request_id, _send_to(connection, chat_id), "reply")
+    return Claim(request_id, "reply")
 
 
 def start_request(connection: Connection, chat_id: str, purpose: Purpose, limits: Limits, now: datetime) -> int | None:
@@ -183,15 +190,27 @@ def record(connection: Connection, chat_id: str, made: Claim, outcome: Outcome, 
 
 
 def record_edit(
-    connection: Connection, chat_id: str, made: Claim, key: str, through: datetime, outcome: Outcome, now: datetime
+    connection: Connection, chat_id: str, made: Claim, edition: Edition, outcome: Outcome, now: datetime
 ) -> None:
-    """Commit what became of an edit that showed the updates through a moment. What may be repeated is."""
+    """Commit what became of an edit, or of the message that was sent in place of one that stayed in a former chat.
+
+    An edit is repeated until it is done or refused. A message is sent once, like all others.
+    """
+    anew = edition.chat_id != chat_id
     with connection.transaction():
         end_request(connection, chat_id, made.request_id, outcome, now)
-        if isinstance(outcome, Sent | Refused):
+        if isinstance(outcome, Sent | Refused) or (anew and isinstance(outcome, Unknown)):
             connection.execute(
-                "UPDATE alert_deliveries SET shown_through = %s, reason = %s WHERE chat_id = %s AND alert_key = %s",
-                [through, outcome.reason if isinstance(outcome, Refused) else None, chat_id, key],
+                "UPDATE alert_deliveries SET shown_through = %s, reason = %s, chat_id = %s, message_id = %s"
+                " WHERE chat_id = %s AND alert_key = %s",
+                [
+                    edition.through,
+                    None if isinstance(outcome, Sent) else outcome.reason,
+                    chat_id if isinstance(outcome, Sent) else edition.chat_id,
+                    outcome.message_id if isinstance(outcome, Sent) else edition.message_id,
+                    edition.chat_id,
+                    edition.alert_key,
+                ],
             )
 
 
@@ -222,15 +241,9 @@ def end_request(connection: Connection, chat_id: str, request_id: int, outcome: 
         )
         return
     delay = outcome.retry_after if outcome.retry_after is not None else backoff(failures)
-    connection.execute(
-        "UPDATE telegram_chats SET retry_at = %s, moved_to = coalesce(%s, moved_to) WHERE chat_id = %s",
-        [now + delay, outcome.moved_to, chat_id],
-    )
-
-
-def _send_to(connection: Connection, chat_id: str) -> str:
-    row = connection.execute("SELECT moved_to FROM telegram_chats WHERE chat_id = %s", [chat_id]).fetchone()
-    return chat_id if row is None or row[0] is None else str(row[0])
+    connection.execute("UPDATE telegram_chats SET retry_at = %s WHERE chat_id = %s", [now + delay, chat_id])
+    if outcome.moved_to is not None:
+        record_move(connection, chat_id, outcome.moved_to)
 
 
 def _move(connection: Connection, request_id: int, state: str, reason: str) -> None:

@@ -25,8 +25,9 @@ from txwatch.alerts.deliveries import (
     settle,
 )
 from txwatch.alerts.feedback import BUTTONS
+from txwatch.alerts.identity import present_id
 from txwatch.alerts.messages import DigestLine, alert_message, digest_message, is_silent
-from txwatch.alerts.outcomes import Outcome, Sent
+from txwatch.alerts.outcomes import NotSent, Outcome, Sent
 from txwatch.alerts.pacing import Limits
 from txwatch.alerts.planning import EditAlert, Idle, SendAlert, SendDigest, Step, Wait, next_step
 from txwatch.alerts.raising import SYSTEM_PREFIX, Alert
@@ -55,7 +56,7 @@ class _Message:
     silent: bool = False
     buttons: Buttons = ()
     edition: Edition | None = None
-    """Of an edit: the message that is to be changed, and what it will show."""
+    """Of an edit: the message that is to be changed, and what it will show. One in a former chat is sent anew."""
 
 
 @dataclass
@@ -94,14 +95,18 @@ class Dispatcher:
         """Answer somebody in a chat, within the same limits. An answer is not kept: it is tried once."""
         with connect(self.database_url, application="txwatch bot") as connection:
             while True:
+                chat_id = present_id(connection, chat_id)
                 with chat_lock(connection, chat_id) as held:
                     wait: Wait | Claim = Wait(self.clock() + BUSY)
                     if held:
                         settle(connection, chat_id, self.clock())
                         wait = claim_reply(connection, chat_id, self.limits, self.clock())
                     if isinstance(wait, Claim):
-                        outcome = await self.sender.send(wait.send_to, html)
-                        end_request(connection, chat_id, wait.request_id, outcome, self.clock())
+                        outcome = await self.sender.send(chat_id, html)
+                        with connection.transaction():
+                            end_request(connection, chat_id, wait.request_id, outcome, self.clock())
+                        if isinstance(outcome, NotSent) and outcome.moved_to is not None:
+                            continue
                         return outcome
                 await self.sleep(max(0.0, (wait.until - self.clock()).total_seconds()))
 
@@ -141,13 +146,14 @@ class Dispatcher:
 
     async def _step(self, connection: Connection, chat_id: str) -> Step:
         """Send one message, if one may be sent now. Gives what was decided."""
+        chat_id = present_id(connection, chat_id)
         with chat_lock(connection, chat_id) as held:
             if not held:
                 return Wait(self.clock() + BUSY)
             step, message = await asyncio.to_thread(self._prepare, connection, chat_id)
             if message is None:
                 return step
-            outcome = await self._request(message)
+            outcome = await self._request(chat_id, message)
             await asyncio.to_thread(self._record, connection, chat_id, message, outcome)
             name = type(outcome).__name__.lower()
             self.delivered[name] += 1
@@ -182,18 +188,17 @@ class Dispatcher:
             return Wait(now + BUSY), None
         return step, _Message(claimed, html, silent, buttons, edition)
 
-    async def _request(self, message: _Message) -> Outcome:
-        chat, html, buttons = message.claim.send_to, message.html, message.buttons
-        if message.edition is not None:
-            return await self.sender.edit(chat, message.edition.message_id, html, buttons=buttons)
-        return await self.sender.send(chat, html, silent=message.silent, buttons=buttons)
+    async def _request(self, chat_id: str, message: _Message) -> Outcome:
+        html, buttons, edition = message.html, message.buttons, message.edition
+        if edition is not None and edition.chat_id == chat_id:
+            return await self.sender.edit(chat_id, edition.message_id, html, buttons=buttons)
+        return await self.sender.send(chat_id, html, silent=message.silent, buttons=buttons)
 
     def _record(self, connection: Connection, chat_id: str, message: _Message, outcome: Outcome) -> None:
-        if (edition := message.edition) is None:
+        if message.edition is None:
             record(connection, chat_id, message.claim, outcome, self.clock())
         else:
-            key, through = edition.alert_key, edition.through
-            record_edit(connection, chat_id, message.claim, key, through, outcome, self.clock())
+            record_edit(connection, chat_id, message.claim, message.edition, outcome, self.clock())
 
 
 def _written(connection: Connection, alert: Alert, sent_at: datetime, updates: Sequence[str] = ()) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from txwatch.alerts.identity import present_id
 from txwatch.alerts.system import Condition, Raised, State
 from txwatch.store.database import Connection
 from txwatch.store.lease import Lease, read_lease
@@ -45,10 +46,11 @@ def read_health(connection: Connection, home: Path, now: datetime, chats: Sequen
     """Look at the database, at the disk that holds the state, and at what became of messages to these chats."""
     row = connection.execute(statement(__file__, "health"), {"now": now}).fetchone()
     last_seen_at, lag_seconds, dead, reason = row or (None, None, 0, None)
+    chats = list(dict.fromkeys(present_id(connection, chat_id) for chat_id in chats))
     refusing = connection.execute(
         "SELECT chat_id, refused_since, refusal FROM telegram_chats"
         " WHERE chat_id = ANY(%s) AND refused_since IS NOT NULL",
-        [list(chats)],
+        [chats],
     )
     refusals = {chat_id: (since, str(why)) for chat_id, since, why in refusing}
     disk = shutil.disk_usage(home if home.exists() else Path.cwd())

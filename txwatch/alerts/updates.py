@@ -9,6 +9,7 @@ from datetime import datetime
 
 import msgspec
 
+from txwatch.alerts.identity import former_ids
 from txwatch.alerts.kinds import kind_named
 from txwatch.alerts.raising import Alert
 from txwatch.store.database import Connection
@@ -29,6 +30,8 @@ class Edition:
     """A message that was sent, and what it should show by now."""
 
     alert_key: str
+    chat_id: str
+    """Where the message is: a former id of the chat, if it was sent before the chat moved."""
     message_id: int
     sent_at: datetime
     updates: list[str]
@@ -70,10 +73,11 @@ def insert_chain_news(connection: Connection, now: datetime) -> int:
 def read_edition(connection: Connection, chat_id: str, alert_key: str) -> Edition:
     """The message about an alert in a chat, with all news about it."""
     row = connection.execute(
-        "SELECT message_id, sent_at, array_agg(text ORDER BY created_at, update_key), max(created_at)"
-        " FROM alert_deliveries JOIN alert_updates USING (alert_key) WHERE chat_id = %s AND alert_key = %s"
-        " GROUP BY message_id, sent_at",
-        [chat_id, alert_key],
+        "SELECT chat_id, message_id, sent_at, array_agg(text ORDER BY created_at, update_key), max(created_at)"
+        " FROM alert_deliveries JOIN alert_updates USING (alert_key)"
+        " WHERE chat_id = ANY(%s) AND alert_key = %s AND state = 'sent'"
+        " GROUP BY chat_id, message_id, sent_at ORDER BY chat_id = %s DESC, chat_id LIMIT 1",
+        [[chat_id, *former_ids(connection, chat_id)], alert_key, chat_id],
     ).fetchone()
     if row is None:
         raise LookupError(f"no message about {alert_key} in chat {chat_id}")

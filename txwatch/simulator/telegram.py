@@ -42,7 +42,7 @@ class Fault(Enum):
     forbidden = "answers 403: the bot was blocked"
     bad_request = "answers 400: there is no such chat"
     unreadable = "answers 400: the markup of the message cannot be read"
-    moved = "answers 400: the group has become a supergroup"
+    moved = "answers 400: the group has become a supergroup, from now on"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ class LocalTelegram:
     `received` holds the messages in the order in which they came; an edit changes them in place. `requests` counts all
     that asked for a message to be sent or edited, also those that were turned away. `on_message` is called with each
     message that was taken, and with each that was edited. `refusals` holds the chats that take none: the status and the
-    body with which they are refused, text for what is no JSON.
+    body with which they are refused, text for what is no JSON. `moved` holds the groups that became supergroups, each
+    with its new id.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class LocalTelegram:
         self.flood_control = flood_control or FloodControl(clock)
         self.faults: deque[Fault] = deque()
         self.refusals: dict[str, tuple[int, str]] = {}
+        self.moved: dict[str, str] = {}
         self.answered_callbacks: list[tuple[str, str]] = []
         self._clock = clock
         self._token = token
@@ -213,11 +215,10 @@ class LocalTelegram:
             case Fault.unreadable:
                 return _error(400, "Bad Request: can't parse entities: Unsupported start tag")
             case Fault.moved:
-                return _error(
-                    400,
-                    "Bad Request: group chat was upgraded to a supergroup chat",
-                    migrate_to_chat_id=int(f"-100{chat_id.lstrip('-')}"),
-                )
+                self.moved[chat_id] = f"-100{chat_id.lstrip('-')}"
+        if new_id := self.moved.get(chat_id):
+            said = "Bad Request: group chat was upgraded to a supergroup chat"
+            return _error(400, said, migrate_to_chat_id=int(new_id))
         if refusal := self.refusals.get(chat_id):
             status, said = refusal
             return Response(said, status, media_type="text/html") if said.startswith("<") else _error(status, said)

@@ -1,4 +1,4 @@
-"""Since when a chat takes no messages, and why; and dead deliveries among those that a digest has to name."""
+"""Since when a chat takes no messages, one identity for each chat, and dead deliveries that a digest has to name."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -22,6 +22,25 @@ def upgrade() -> None:
         "telegram_chats", sa.Column("refusal", sa.Text(), nullable=True, comment="why not, in Telegram's words")
     )
     _open("pending", "sending", "uncertain", "dead")
+    # What is known of a chat is kept under its present id, and names are in lower case.
+    op.execute(
+        "INSERT INTO telegram_chats (chat_id, held_until, quiet_hours, min_severity)"
+        " SELECT DISTINCT ON (moved_to) moved_to, held_until, quiet_hours, min_severity FROM telegram_chats"
+        " WHERE moved_to IS NOT NULL ORDER BY moved_to, chat_id ON CONFLICT DO NOTHING"
+    )
+    op.execute(
+        "DELETE FROM alert_deliveries AS twice USING alert_deliveries AS kept WHERE twice.chat_id LIKE '@%'"
+        " AND twice.alert_key = kept.alert_key AND lower(twice.chat_id) = lower(kept.chat_id)"
+        " AND twice.chat_id > kept.chat_id"
+    )
+    op.execute(
+        "DELETE FROM telegram_chats AS twice USING telegram_chats AS kept WHERE twice.chat_id LIKE '@%'"
+        " AND lower(twice.chat_id) = lower(kept.chat_id) AND twice.chat_id > kept.chat_id"
+    )
+    for name in ("alert_deliveries", "telegram_chats", "telegram_requests", "feedback"):
+        table = sa.table(name, sa.column("chat_id"))
+        named = table.c.chat_id.like("@%")
+        op.execute(table.update().where(named).values(chat_id=sa.func.lower(table.c.chat_id)))
 
 
 def downgrade() -> None:
