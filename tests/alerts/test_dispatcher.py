@@ -12,7 +12,7 @@ import pytest
 from tests.builders import T0, transaction
 from tests.waiting import eventually
 from txwatch.alerts.deliveries import chat_lock
-from txwatch.alerts.dispatcher import RECONNECT_SECONDS, Dispatcher
+from txwatch.alerts.dispatcher import ANSWER_PATIENCE, RECONNECT_SECONDS, Dispatcher
 from txwatch.alerts.feedback import BUTTONS, record_feedback
 from txwatch.alerts.health import conditions, read_health
 from txwatch.alerts.kinds import Severity
@@ -384,6 +384,28 @@ def test_an_answer_waits_its_turn_and_is_tried_once(delivery: Delivery) -> None:
     assert rows == [("alert", T0), ("reply", T0 + SECOND), ("reply", T0 + MINUTE + SECOND)]
     failed = delivery.connection.execute("SELECT failures FROM telegram_chats WHERE chat_id = %s", [OTHER])
     assert failed.fetchone() == (1,), "and the chat is left alone for a while"
+
+
+def test_an_answer_that_cannot_be_given_for_long_is_left_out(delivery: Delivery) -> None:
+    until = T0 + ANSWER_PATIENCE + SECOND
+    delivery.connection.execute("INSERT INTO telegram_chats (chat_id, retry_at) VALUES (%s, %s)", [CHAT, until])
+    outcome = delivery.reply(CHAT, "x")
+    assert isinstance(outcome, NotSent)
+    assert "12:05:01" in outcome.reason
+    delivery.waited.now += SECOND
+    assert delivery.reply(CHAT, "x") == Sent(1)
+    assert delivery.waited.seconds == [ANSWER_PATIENCE.total_seconds()]
+
+
+def test_who_asks_and_asks_leaves_room_for_alerts(delivery: Delivery) -> None:
+    for _ in range(Limits().answers_per_minute):
+        assert isinstance(delivery.reply(CHAT, "x"), Sent)
+    before = delivery.waited.now
+    delivery.raise_alerts(alert(1, seen_at=before))
+    assert delivery.drain() == Counter(sent=1)
+    assert delivery.waited.now - before == SECOND
+    assert isinstance(delivery.reply(CHAT, "x"), Sent)
+    assert delivery.waited.now == T0 + MINUTE
 
 
 def test_an_answer_waits_while_another_process_serves_the_chat(delivery: Delivery) -> None:

@@ -22,7 +22,7 @@ from typing import Literal
 from txwatch.alerts.identity import adopt_what_waits, former_ids, record_move
 from txwatch.alerts.kinds import Severity
 from txwatch.alerts.outcomes import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
-from txwatch.alerts.pacing import SECOND, Limits, backoff, chat_free_at, hold
+from txwatch.alerts.pacing import MINUTE, SECOND, Limits, backoff, chat_free_at, hold
 from txwatch.alerts.planning import ChatState, PendingAlert, Request, SendAlert, SendDigest, SentAlone, Wait
 from txwatch.alerts.quiet import QuietHours
 from txwatch.alerts.updates import Edition
@@ -143,6 +143,13 @@ def claim_reply(connection: Connection, chat_id: str, limits: Limits, now: datet
     free_at = read_chat(connection, chat_id, limits, now).free_at
     if free_at is not None and now < free_at:
         return Wait(free_at)
+    earlier = connection.execute(
+        "SELECT started_at FROM telegram_requests WHERE chat_id = %s AND purpose = 'reply'"
+        " ORDER BY started_at DESC OFFSET %s LIMIT 1",
+        [chat_id, limits.answers_per_minute - 1],
+    ).fetchone()
+    if earlier is not None and now < earlier[0] + MINUTE:
+        return Wait(earlier[0] + MINUTE)
     with connection.transaction():
         request_id = start_request(connection, chat_id, "reply", limits, now)
     if request_id is None:

@@ -47,6 +47,8 @@ BUSY = timedelta(milliseconds=200)
 """How long to wait while another process holds a chat's lock, or all together make too many requests."""
 POLL = timedelta(seconds=1)
 RECONNECT_SECONDS = 2.0
+ANSWER_PATIENCE = timedelta(minutes=5)
+"""What is said of the system is not true for longer: who gets no answer until then may ask again."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,9 @@ class Dispatcher:
             for chat_id in self.chats:
                 tasks.create_task(self._run_chat(chat_id, stop))
 
-    async def reply(self, chat_id: str, html: str) -> Outcome:
-        """Answer somebody in a chat, within the same limits. An answer is not kept: it is tried once."""
+    async def reply(self, chat_id: str, html: str, patience: timedelta = ANSWER_PATIENCE) -> Outcome:
+        """Answer somebody in a chat, within the same limits. An answer is not kept: it is tried once, if at all."""
+        deadline = self.clock() + patience
         with connect(self.database_url, application="txwatch bot") as connection:
             while True:
                 chat_id = present_id(connection, chat_id)
@@ -108,6 +111,8 @@ class Dispatcher:
                         if isinstance(outcome, NotSent) and outcome.moved_to is not None:
                             continue
                         return outcome
+                if wait.until > deadline:
+                    return NotSent(f"nothing may be sent to the chat before {wait.until:%H:%M:%S} UTC")
                 await self.sleep(max(0.0, (wait.until - self.clock()).total_seconds()))
 
     async def _drain_chat(self, chat_id: str, deadline: datetime) -> None:

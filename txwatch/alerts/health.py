@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from txwatch.alerts.identity import present_id
+from txwatch.alerts.listening import Listening, read_listening
 from txwatch.alerts.system import Condition, Raised, State
 from txwatch.store.database import Connection
 from txwatch.store.lease import Lease, read_lease
@@ -19,6 +20,10 @@ FEED_SILENT = timedelta(seconds=90)
 """A dead connection is found after 30 s and made anew; at ordinary rates a longer silence is no chance."""
 LANDING_LAG = timedelta(seconds=5)
 WINDOW_UNSCORED = timedelta(minutes=15)
+BOT_DEAF = timedelta(minutes=1)
+"""A bot that is replaced by another of the same token hears nothing for some seconds."""
+BOT_FORGOTTEN = timedelta(minutes=15)
+"""A bot that is deaf notes it every five minutes at least; after this nobody runs it any more."""
 DISK_FREE_SHARE = 0.05
 MAX_CAUSE = 500
 RUN_FAILED = "run_failed"
@@ -40,6 +45,8 @@ class Health:
     disk_free_share: float
     chats: Mapping[str, tuple[datetime, str] | None] = field(default_factory=dict)
     """The chats that get the alerts, each with since when it takes none and why, or None."""
+    listening: Listening | None = None
+    """What the bot noted last; None if none ever ran."""
 
 
 def read_health(connection: Connection, home: Path, now: datetime, chats: Sequence[str] = ()) -> Health:
@@ -62,13 +69,18 @@ def read_health(connection: Connection, home: Path, now: datetime, chats: Sequen
         dead_reason=reason,
         disk_free_share=disk.free / disk.total,
         chats={chat_id: refusals.get(chat_id) for chat_id in chats},
+        listening=read_listening(connection),
     )
 
 
 def conditions(health: Health, now: datetime) -> list[Condition]:
     """What is wrong and what is well, from what was found."""
     system = [_worker(health.lease, now), _feed(health, now), _landing(health), _dead_letters(health), _disk(health)]
-    return [*system, *(_chat(chat_id, refusal) for chat_id, refusal in health.chats.items())]
+    return [
+        *system,
+        _bot(health.listening, now),
+        *(_chat(chat_id, refusal) for chat_id, refusal in health.chats.items()),
+    ]
 
 
 def windows_condition(unscored: Iterable[str], now: datetime) -> Condition:
@@ -162,6 +174,19 @@ def _dead_letters(health: Health) -> Condition:
         text = f"{health.dead_letters} alerts of the last hour can never be sent: {health.dead_reason}"
         return Condition("dead_letters", State.wrong, text)
     return Condition("dead_letters", State.well, "For an hour no alert was one that can never be sent")
+
+
+def _bot(listening: Listening | None, now: datetime) -> Condition:
+    name = "bot_hears_nothing"
+    if listening is None:
+        return Condition(name, State.unknown)
+    since = listening.deaf_since
+    if since is None:
+        return Condition(name, State.well, "The bot hears commands and buttons again")
+    if listening.noted_at - since < BOT_DEAF or now - listening.noted_at > BOT_FORGOTTEN:
+        return Condition(name, State.unknown)
+    text = f"The bot hears no commands and no buttons since {since:%d %b %H:%M} UTC: {listening.reason}"
+    return Condition(name, State.wrong, text, since)
 
 
 def _chat(chat_id: str, refusal: tuple[datetime, str] | None) -> Condition:

@@ -18,11 +18,13 @@ MAX_HOLD = timedelta(minutes=15)
 
 @dataclass(frozen=True)
 class Limits:
-    """What Telegram allows."""
+    """What Telegram allows, and how much of it goes to answers."""
 
     chat_interval: timedelta = SECOND
     group_per_minute: int = 20
     overall_per_second: int = 30
+    answers_per_minute: int = 10
+    """Of these to a chat, so that a member who asks and asks holds up no alert. Not Telegram's."""
 
 
 def is_group(chat_id: str) -> bool:

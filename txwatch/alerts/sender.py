@@ -1,7 +1,5 @@
 """Sends one message to Telegram and says what became of it. It neither paces nor repeats: the dispatcher does."""
 
-import logging
-import os
 from collections.abc import Sequence
 from datetime import timedelta
 from types import TracebackType
@@ -20,9 +18,9 @@ from telegram.error import (
     RetryAfter,
     TelegramError,
 )
-from telegram.request import HTTPXRequest
 
 from txwatch.alerts.outcomes import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
+from txwatch.alerts.transport import Transport, quiet_libraries
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 15.0
@@ -69,7 +67,7 @@ class TelegramSender:
 
     def __init__(self, token: str, api_url: str, *, answer_seconds: float = ANSWER_SECONDS) -> None:
         quiet_libraries()
-        self._request = HTTPXRequest(
+        self._request = Transport(
             connect_timeout=CONNECT_SECONDS,
             pool_timeout=CONNECT_SECONDS,
             read_timeout=answer_seconds,
@@ -151,14 +149,6 @@ class TelegramSender:
 
     def _words(self, error: Exception) -> str:
         return f"{type(error).__name__}: {error}".replace(self._token, "***")[:300]
-
-
-def quiet_libraries() -> None:
-    """Keep the libraries from warning of their own calls, and from logging the token."""
-    # The library's own objects warn when they are made with retry_after as a number, which is how it comes.
-    os.environ.setdefault("PTB_TIMEDELTA", "true")
-    # httpx logs each request with its URL at INFO, and the URL holds the token.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def _keyboard(buttons: Buttons) -> InlineKeyboardMarkup | None:

@@ -68,7 +68,8 @@ class LocalTelegram:
     that asked for a message to be sent or edited, also those that were turned away. `on_message` is called with each
     message that was taken, and with each that was edited. `refusals` holds the chats that take none: the status and the
     body with which they are refused, text for what is no JSON. `moved` holds the groups that became supergroups, each
-    with its new id.
+    with its new id. While a `webhook` is set, nobody may poll. `administrators` are users, of all groups. No answer is
+    taken to `old_queries`.
     """
 
     def __init__(
@@ -86,6 +87,9 @@ class LocalTelegram:
         self.faults: deque[Fault] = deque()
         self.refusals: dict[str, tuple[int, str]] = {}
         self.moved: dict[str, str] = {}
+        self.webhook = ""
+        self.administrators: set[int] = set()
+        self.old_queries: set[str] = set()
         self.answered_callbacks: list[tuple[str, str]] = []
         self._clock = clock
         self._token = token
@@ -135,7 +139,9 @@ class LocalTelegram:
             "editmessagetext": self._edit_message_text,
             "getupdates": self._get_updates,
             "answercallbackquery": self._answer_callback_query,
-            "deletewebhook": self._done,
+            "getchatmember": self._get_chat_member,
+            "getwebhookinfo": self._get_webhook_info,
+            "deletewebhook": self._delete_webhook,
             "setmycommands": self._done,
         }
 
@@ -237,7 +243,23 @@ class LocalTelegram:
             return _HangUp()
         return _result(message)
 
+    async def _get_chat_member(self, parameters: dict[str, Any]) -> Response:
+        user_id = int(parameters["user_id"])
+        user = {"id": user_id, "is_bot": False, "first_name": "A"}
+        rights = {"is_anonymous": False} if user_id in self.administrators else {}
+        return _result({"user": user, "status": "creator" if rights else "member", **rights})
+
+    async def _get_webhook_info(self, _: dict[str, Any]) -> Response:
+        return _result({"url": self.webhook, "has_custom_certificate": False, "pending_update_count": 0})
+
+    async def _delete_webhook(self, _: dict[str, Any]) -> Response:
+        self.webhook = ""
+        return _result(True)
+
     async def _get_updates(self, parameters: dict[str, Any]) -> Response:
+        if self.webhook:
+            said = "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete it first"
+            return _error(409, said)
         offset, limit = int(parameters.get("offset", 0)), int(parameters.get("limit", 100))
         timeout = min(float(parameters.get("timeout", 0)), MAX_POLL_SECONDS)
         poll = asyncio.Event()
@@ -250,7 +272,10 @@ class LocalTelegram:
         return _result([update for update in self._updates if update["update_id"] >= offset][:limit])
 
     async def _answer_callback_query(self, parameters: dict[str, Any]) -> Response:
-        self.answered_callbacks.append((str(parameters.get("callback_query_id")), str(parameters.get("text", ""))))
+        query = str(parameters.get("callback_query_id"))
+        if query in self.old_queries:
+            raise BadRequestError("Bad Request: query is too old and response timeout expired or query ID is invalid")
+        self.answered_callbacks.append((query, str(parameters.get("text", ""))))
         return _result(True)
 
     async def _done(self, _: dict[str, Any]) -> Response:

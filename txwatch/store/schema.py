@@ -304,6 +304,16 @@ telegram_chats = sa.Table(
     sa.Column("refusal", sa.Text, comment="why not, in Telegram's words"),
 )
 
+telegram_bot = sa.Table(
+    "telegram_bot",
+    metadata,
+    sa.Column("only_one", sa.Boolean, primary_key=True, server_default=sa.true()),
+    sa.Column("noted_at", _time, nullable=False),
+    sa.Column("deaf_since", _time, comment="Telegram gives it no updates; NULL while it does"),
+    sa.Column("reason", sa.Text, comment="why not"),
+    sa.CheckConstraint("only_one", name="only_one"),
+)
+
 telegram_requests = sa.Table(
     "telegram_requests",
     metadata,

@@ -1,4 +1,4 @@
-"""Since when a chat takes no messages, one identity for each chat, and dead deliveries that a digest has to name."""
+"""Since when a chat takes no messages and the bot hears none, and one identity for each chat."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -20,6 +20,15 @@ def upgrade() -> None:
     )
     op.add_column(
         "telegram_chats", sa.Column("refusal", sa.Text(), nullable=True, comment="why not, in Telegram's words")
+    )
+    op.create_table(
+        "telegram_bot",
+        sa.Column("only_one", sa.Boolean(), server_default=sa.true(), nullable=False),
+        sa.Column("noted_at", _time, nullable=False),
+        sa.Column("deaf_since", _time, nullable=True, comment="Telegram gives it no updates; NULL while it does"),
+        sa.Column("reason", sa.Text(), nullable=True, comment="why not"),
+        sa.CheckConstraint("only_one", name="only_one"),
+        sa.PrimaryKeyConstraint("only_one"),
     )
     _open("pending", "sending", "uncertain", "dead")
     # What is known of a chat is kept under its present id, and names are in lower case.
@@ -45,6 +54,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     _open("pending", "sending", "uncertain")
+    op.drop_table("telegram_bot")
     op.drop_column("telegram_chats", "refusal")
     op.drop_column("telegram_chats", "refused_since")
 
