@@ -16,10 +16,10 @@ from txwatch.alerts.dispatcher import ANSWER_PATIENCE, RECONNECT_SECONDS, Dispat
 from txwatch.alerts.feedback import BUTTONS, record_feedback
 from txwatch.alerts.health import conditions, read_health
 from txwatch.alerts.kinds import Severity
-from txwatch.alerts.outcomes import NotSent, Sent
+from txwatch.alerts.outcomes import NotSent, Outcome, Sent
 from txwatch.alerts.pacing import Limits
 from txwatch.alerts.raising import Alert
-from txwatch.alerts.sender import TelegramSender
+from txwatch.alerts.sender import Buttons, TelegramSender
 from txwatch.alerts.store import insert_alerts
 from txwatch.alerts.system import Condition, State, system_alerts
 from txwatch.alerts.updates import AlertUpdate, insert_updates
@@ -229,6 +229,48 @@ def test_a_chat_that_refuses_for_a_while_loses_nothing_and_another_one_is_told(
     assert conditions_now()[f"chat_refuses:{CHAT}"].state is State.well
     delivery.raise_alerts(alert(9, seen_at=delivery.waited.now))
     assert delivery.drain() == Counter(sent=1), "and alerts go out as before"
+
+
+def test_an_alert_that_cannot_be_written_holds_up_nothing_and_is_named(delivery: Delivery) -> None:
+    delivery.raise_alerts(*(alert(n) for n in (1, 2)), *(alert(n, late=True) for n in (3, 4)))
+    delivery.drain(timedelta(0))
+    delivery.tell(alert(1).alert_key, "also dust", T0)
+    delivery.tell(alert(2).alert_key, "also dust", T0 + SECOND)
+    delivery.raise_alerts(alert(5, Severity.critical), alert(6))
+    broken = [alert(n).alert_key for n in (1, 3, 5)]
+    delivery.connection.execute("""UPDATE alerts SET reasons = '[{"kind": 5}]' WHERE alert_key = ANY(%s)""", [broken])
+    delivery.drain()
+    states = delivery.states()
+    assert [states[alert(n).alert_key] for n in range(1, 7)] == ["sent", "sent", "dead", "digested", "dead", "sent"]
+    assert "also dust" in delivery.local.received[1].text, "the news behind those that cannot be written"
+    named = [link[-1] for m in delivery.local.received for link in m.links if "may not have reached" in m.text]
+    assert {"3", "5"} <= set(named)
+    assert delivery.drain() == Counter()
+
+
+def test_what_befalls_one_chat_ends_the_delivery_to_no_other(delivery: Delivery) -> None:
+    delivery.connection.execute("INSERT INTO telegram_chats (chat_id, quiet_hours) VALUES (%s, '1-2 Nowhere')", [OTHER])
+    delivery.raise_alerts(alert(1), chats=(CHAT, OTHER))
+
+    class Broken(TelegramSender):
+        async def send(self, chat_id: str, html: str, *, silent: bool = False, buttons: Buttons = ()) -> Outcome:
+            if chat_id == CHAT:
+                raise ZeroDivisionError
+            return await super().send(chat_id, html, silent=silent, buttons=buttons)
+
+    async def scenario() -> None:
+        async with Broken("1:a", delivery.server.url) as sender:
+            with pytest.raises(ZeroDivisionError):
+                await delivery.dispatcher(sender, CHAT, OTHER).drain(HOUR)
+            stop = asyncio.Event()
+            running = asyncio.create_task(delivery.dispatcher(sender, CHAT, OTHER).run(stop))
+            delivery.raise_alerts(alert(2), chats=(CHAT, OTHER))
+            await eventually(lambda: len(delivery.local.received) >= 2, "the other chat is served")
+            stop.set()
+            await running
+
+    asyncio.run(scenario())
+    assert {m.chat_id for m in delivery.local.received} == {OTHER}
 
 
 def test_a_message_says_what_is_known_of_its_transaction(delivery: Delivery) -> None:

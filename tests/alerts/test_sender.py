@@ -132,6 +132,41 @@ def test_a_refusal_is_of_the_chat_or_of_the_message(
     assert type(telegram.edit("other")) is edited
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "retry_after"),
+    [
+        (429, b'{"ok":false,"parameters":{"retry_after":1386}}', NotSent, timedelta(seconds=1386)),
+        (429, b'{"ok":false,"parameters":{"retry_after":99999999999999}}', NotSent, timedelta(days=1)),
+        (429, b'{"ok":false,"parameters":{"retry_after":' + b"9" * 400 + b"}}", NotSent, timedelta(days=1)),
+        (429, b'{"ok":false,"parameters":{"retry_after":-5}}', NotSent, None),
+        (429, b'{"ok":false,"parameters":{"retry_after":"soon"}}', NotSent, None),
+        (429, b"<html>slow down</html>", NotSent, None),
+        (302, b"", NotSent, None),
+        (500, b'["no", "object"]', NotSent, None),
+        (502, b"[" * 100_000, NotSent, None),
+        (503, b'{"ok":fal', NotSent, None),
+        (504, b"\xff\xfe", NotSent, None),
+        (401, b'{"ok":false,"description":"Unauthorized"}', NotSent, None),
+        (403, b"", ChatRefused, None),
+        (400, b'{"description":{"of":"another form"}}', ChatRefused, None),
+        (200, b"<html>log in to this network</html>", Unknown, None),
+        (200, b'{"ok":true,"result":{"message_id":1', Unknown, None),
+        (200, b'{"ok":true}', Unknown, None),
+        (200, b'{"ok":true,"result":true}', Unknown, None),
+        (200, b"[]", Unknown, None),
+    ],
+)
+def test_an_answer_in_no_form_of_telegrams_is_what_its_status_says(
+    telegram: Telegram, status: int, body: bytes, kind: type[Outcome], retry_after: timedelta | None
+) -> None:
+    telegram.local.answers_with = (status, body)
+    outcome = telegram.send()
+    assert type(outcome) is kind
+    assert getattr(outcome, "retry_after", None) == retry_after
+    assert not isinstance(outcome, Sent)
+    assert len(outcome.reason) <= 300
+
+
 def test_how_long_to_wait_and_where_a_chat_moved_are_handed_on(telegram: Telegram) -> None:
     slower = telegram.send(Fault.too_many)
     assert isinstance(slower, NotSent)

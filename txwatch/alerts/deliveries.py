@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+import structlog
+
 from txwatch.alerts.identity import adopt_what_waits, former_ids, record_move
 from txwatch.alerts.kinds import Severity
 from txwatch.alerts.outcomes import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
@@ -28,6 +30,8 @@ from txwatch.alerts.quiet import QuietHours
 from txwatch.alerts.updates import Edition
 from txwatch.store.database import Connection
 from txwatch.store.sql import statement
+
+log = structlog.get_logger(__name__)
 
 Purpose = Literal["alert", "digest", "edit", "reply"]
 
@@ -84,7 +88,7 @@ def read_chat(connection: Connection, chat_id: str, limits: Limits, now: datetim
         "SELECT retry_at, held_until, quiet_hours, refused_since FROM telegram_chats WHERE chat_id = %s", [chat_id]
     ).fetchone()
     retry_at, muted_until, quiet_hours, refused_since = chat or (None, None, None, None)
-    quiet_until = None if quiet_hours is None else QuietHours.parse(quiet_hours).until(now)
+    quiet_until = None if quiet_hours is None else _quiet_until(chat_id, quiet_hours, now)
     requests = connection.execute(
         "SELECT purpose, ended_at FROM telegram_requests WHERE chat_id = %s AND ended_at IS NOT NULL"
         " ORDER BY ended_at DESC LIMIT 300",
@@ -251,6 +255,32 @@ def end_request(connection: Connection, chat_id: str, request_id: int, outcome: 
     connection.execute("UPDATE telegram_chats SET retry_at = %s WHERE chat_id = %s", [now + delay, chat_id])
     if outcome.moved_to is not None:
         record_move(connection, chat_id, outcome.moved_to)
+
+
+def give_up(connection: Connection, chat_id: str, keys: Sequence[str], reason: str) -> None:
+    """Under the lock: of these alerts no message can be written, so what waits is dead."""
+    connection.execute(
+        "UPDATE alert_deliveries SET state = 'dead', reason = %s"
+        " WHERE chat_id = %s AND alert_key = ANY(%s) AND state = 'pending'",
+        [reason, chat_id, list(keys)],
+    )
+
+
+def give_up_news(connection: Connection, chat_id: str, key: str, reason: str, now: datetime) -> None:
+    """Under the lock: what is known by now of this alert cannot be written into its message, and is left out."""
+    connection.execute(
+        "UPDATE alert_deliveries SET shown_through = %s, reason = %s WHERE chat_id = ANY(%s) AND alert_key = %s",
+        [now, reason, [chat_id, *former_ids(connection, chat_id)], key],
+    )
+
+
+def _quiet_until(chat_id: str, quiet_hours: str, now: datetime) -> datetime | None:
+    try:
+        return QuietHours.parse(quiet_hours).until(now)
+    except ValueError as problem:
+        # Such as a zone that this machine does not know: better a message at night than none.
+        log.warning("quiet_hours_not_kept", chat=chat_id, cause=str(problem))
+        return None
 
 
 def _move(connection: Connection, request_id: int, state: str, reason: str) -> None:

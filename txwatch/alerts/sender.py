@@ -95,11 +95,11 @@ class TelegramSender:
                 disable_notification=silent,
                 reply_markup=_keyboard(buttons),
             )
+            return Sent(message.message_id)
         except TelegramError as error:
             return self._outcome(error)
         except Exception as error:  # an answer that the library cannot read may still mean "arrived"
             return Unknown(self._words(error))
-        return Sent(message.message_id)
 
     async def edit(self, chat_id: str, message_id: int, html: str, *, buttons: Buttons = ()) -> Outcome:
         """See `Sender.edit`. An edit that changes nothing counts as done."""

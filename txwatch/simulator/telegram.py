@@ -68,8 +68,8 @@ class LocalTelegram:
     that asked for a message to be sent or edited, also those that were turned away. `on_message` is called with each
     message that was taken, and with each that was edited. `refusals` holds the chats that take none: the status and the
     body with which they are refused, text for what is no JSON. `moved` holds the groups that became supergroups, each
-    with its new id. While a `webhook` is set, nobody may poll. `administrators` are users, of all groups. No answer is
-    taken to `old_queries`.
+    with its new id. `answers_with` is the status and body of all answers, as of a proxy before Telegram. While a
+    `webhook` is set, nobody may poll. `administrators` are users, of all groups. No answer is taken to `old_queries`.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class LocalTelegram:
         self.faults: deque[Fault] = deque()
         self.refusals: dict[str, tuple[int, str]] = {}
         self.moved: dict[str, str] = {}
+        self.answers_with: tuple[int, bytes] | None = None
         self.webhook = ""
         self.administrators: set[int] = set()
         self.old_queries: set[str] = set()
@@ -120,6 +121,9 @@ class LocalTelegram:
         return update_id
 
     async def _call(self, request: Request) -> Response:
+        if self.answers_with is not None:
+            status, body = self.answers_with
+            return Response(body, status)
         token, name = request.path_params["token"], request.path_params["method"].lower()
         if self._token is not None and token != self._token:
             return _error(401, "Unauthorized")
