@@ -389,6 +389,15 @@ def test_a_chat_is_served_once_by_whichever_of_its_ids_it_is_named(delivery: Del
     assert delivery.local.received[3].chat_id == "-1005"
 
 
+def test_what_waits_under_an_id_that_the_settings_name_no_more_goes_to_the_present_one(delivery: Delivery) -> None:
+    delivery.raise_alerts(alert(1), chats=("-5", "-6", "-7"))
+    delivery.local.moved |= {"-5": "-1005", "-6": "-1006"}
+    assert delivery.drain(HOUR, "-1005") == Counter(sent=1)
+    assert [m.chat_id for m in delivery.local.received] == ["-1005"]
+    left = "SELECT chat_id FROM alert_deliveries WHERE state = 'pending' ORDER BY chat_id COLLATE \"C\""
+    assert delivery.connection.execute(left).fetchall() == [("-6",), ("-7",)], "those that were taken out get nothing"
+
+
 def test_an_answer_follows_the_chat_that_moves_meanwhile(delivery: Delivery) -> None:
     delivery.local.moved["-5"] = "-1005"
     assert delivery.reply("-5", "hello") == Sent(1)

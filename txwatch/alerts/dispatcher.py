@@ -27,7 +27,7 @@ from txwatch.alerts.deliveries import (
     settle,
 )
 from txwatch.alerts.feedback import BUTTONS
-from txwatch.alerts.identity import present_id
+from txwatch.alerts.identity import present_id, record_move, waits_elsewhere
 from txwatch.alerts.messages import DigestLine, alert_message, digest_message, is_silent
 from txwatch.alerts.outcomes import NotSent, Outcome, Sent
 from txwatch.alerts.pacing import Limits
@@ -88,6 +88,7 @@ class Dispatcher:
         What befalls one chat is raised when the others have been served.
         """
         deadline = self.clock() + patience
+        await self._follow_moves()
         served = await asyncio.gather(*(self._drain_chat(c, deadline) for c in self.chats), return_exceptions=True)
         for error in served:
             if error is not None:
@@ -96,8 +97,22 @@ class Dispatcher:
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow_moves())
             for chat_id in self.chats:
                 tasks.create_task(self._run_chat(chat_id, stop))
+
+    async def _follow_moves(self) -> None:
+        """Learn of moves that the settings know before us: what waits for a group that nobody names is perhaps ours."""
+        try:
+            with connect(self.database_url, application="txwatch alerts") as connection:
+                ours = {present_id(connection, chat_id) for chat_id in self.chats}
+                for former in waits_elsewhere(connection, ours):
+                    present = await self.sender.moved_to(former)
+                    if present in ours:
+                        with connection.transaction():
+                            record_move(connection, former, present)
+        except psycopg.Error as error:
+            log.warning("moves_not_followed", cause=str(error).strip())
 
     async def reply(self, chat_id: str, html: str, patience: timedelta = ANSWER_PATIENCE) -> Outcome:
         """Answer somebody in a chat, within the same limits. An answer is not kept: it is tried once, if at all."""

@@ -4,7 +4,7 @@ What is known of a chat is kept under its present id, and so is what waits for i
 id is the present one. What was sent before a move stays where it is, under the former id: nobody can change it there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from txwatch.store.database import Connection
 
@@ -19,6 +19,17 @@ def former_ids(connection: Connection, chat_id: str) -> list[str]:
     """The ids that a chat had before its present one."""
     rows = connection.execute("SELECT chat_id FROM telegram_chats WHERE moved_to = %s ORDER BY chat_id", [chat_id])
     return [former for (former,) in rows]
+
+
+def waits_elsewhere(connection: Connection, ours: Iterable[str]) -> list[str]:
+    """Groups other than ours for which something waits, and of which no move is known: a few of them."""
+    rows = connection.execute(
+        "SELECT DISTINCT chat_id FROM alert_deliveries LEFT JOIN telegram_chats USING (chat_id)"
+        " WHERE state = 'pending' AND moved_to IS NULL AND chat_id <> ALL(%s) AND chat_id LIKE '-%%'"
+        " ORDER BY chat_id LIMIT 5",
+        [list(ours)],
+    )
+    return [chat_id for (chat_id,) in rows]
 
 
 def record_move(connection: Connection, former: str, present: str) -> None:

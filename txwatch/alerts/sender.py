@@ -61,6 +61,10 @@ class Sender(Protocol):
         """Another text for a message that was sent, whose buttons are replaced too."""
         ...
 
+    async def moved_to(self, chat_id: str) -> str | None:
+        """The id under which a chat is reached by now, None if it is the same or nobody says so. Sends nothing."""
+        ...
+
 
 class TelegramSender:
     """The Bot API at `api_url`. Use it as an async context, which closes its connections."""
@@ -124,6 +128,16 @@ class TelegramSender:
         except Exception as error:
             return Unknown(self._words(error))
         return Sent(message_id)
+
+    async def moved_to(self, chat_id: str) -> str | None:
+        """See `Sender.moved_to`. Whoever asks for a member of a group that moved is told where it is."""
+        try:
+            await self._bot.get_chat_member(chat_id, int(self._token.partition(":")[0]))
+        except ChatMigrated as error:
+            return str(error.new_chat_id)
+        except Exception:  # whatever else it says, it names no other id
+            return None
+        return None
 
     def _outcome(self, error: TelegramError) -> Outcome:
         words = self._words(error)

@@ -227,8 +227,7 @@ class LocalTelegram:
             case Fault.moved:
                 self.moved[chat_id] = f"-100{chat_id.lstrip('-')}"
         if new_id := self.moved.get(chat_id):
-            said = "Bad Request: group chat was upgraded to a supergroup chat"
-            return _error(400, said, migrate_to_chat_id=int(new_id))
+            return _moved(new_id)
         if refusal := self.refusals.get(chat_id):
             status, said = refusal
             return Response(said, status, media_type="text/html") if said.startswith("<") else _error(status, said)
@@ -248,6 +247,8 @@ class LocalTelegram:
         return _result(message)
 
     async def _get_chat_member(self, parameters: dict[str, Any]) -> Response:
+        if new_id := self.moved.get(str(parameters.get("chat_id"))):
+            return _moved(new_id)
         user_id = int(parameters["user_id"])
         user = {"id": user_id, "is_bot": False, "first_name": "A"}
         rights = {"is_anonymous": False} if user_id in self.administrators else {}
@@ -350,6 +351,10 @@ def _result(value: object) -> Response:
 def _error(status: int, description: str, **parameters: int) -> Response:
     more = {"parameters": parameters} if parameters else {}
     return JSONResponse({"ok": False, "error_code": status, "description": description, **more}, status)
+
+
+def _moved(new_id: str) -> Response:
+    return _error(400, "Bad Request: group chat was upgraded to a supergroup chat", migrate_to_chat_id=int(new_id))
 
 
 def _too_many(seconds: int) -> Response:
