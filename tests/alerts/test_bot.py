@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from tests.builders import transaction
@@ -24,6 +25,7 @@ from txwatch.alerts.raising import Alert
 from txwatch.alerts.sender import TelegramSender
 from txwatch.alerts.store import insert_alerts
 from txwatch.alerts.system import Condition, State
+from txwatch.alerts.transport import _readable
 from txwatch.clock import utc_now
 from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score
@@ -267,6 +269,43 @@ def test_what_cannot_be_read_or_handled_is_left_behind(database_url: str, connec
         wait_until(
             lambda: connection.execute("SELECT 1 FROM telegram_chats WHERE min_severity = 'high'").fetchone(), "done"
         )
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, b"<html>log in to this network</html>"),
+        (200, b'{"ok":true,"result":[{"update_id":1,'),
+        (200, b'{"ok":true,"result":{"update_id":1}}'),
+        (200, b'{"ok":true}'),
+        (302, b""),
+        (401, b'{"ok":false,"description":"Unauthorized"}'),
+        (429, b'{"ok":false,"parameters":{"retry_after":99999999999999}}'),
+        (502, b"<html>Bad Gateway</html>"),
+    ],
+)
+def test_a_bot_that_is_given_no_updates_says_so_and_goes_on(
+    database_url: str, connection: Connection, status: int, body: bytes
+) -> None:
+    connection.execute("TRUNCATE telegram_bot")
+    with listening(database_url, CHAT) as person:
+        person.say(CHAT, "/status")
+        answered(person, CHAT, "Status")
+        person.local.answers_with = (status, body)
+        person.local.push_update({"message": None})  # ends the poll that waits
+        wait_until(
+            lambda: connection.execute("SELECT 1 FROM telegram_bot WHERE reason IS NOT NULL").fetchone(), "noted"
+        )
+        person.local.answers_with = None
+        person.say(CHAT, "/top")
+        answered(person, CHAT, "No alerts")
+    assert connection.execute("SELECT deaf_since FROM telegram_bot").fetchone() == (None,)
+
+
+def test_an_update_without_a_number_is_left_out() -> None:
+    numbers: list[Any] = [1, None, "2", 3.5, True, 4]
+    body = msgspec.json.encode({"ok": True, "result": [{"update_id": n} for n in numbers] + ["x"]})
+    assert msgspec.json.decode(_readable(body))["result"] == [{"update_id": 1}, {"update_id": 4}]
 
 
 def test_only_administrators_of_a_group_change_what_it_gets(database_url: str, connection: Connection) -> None:
