@@ -284,6 +284,8 @@ def test_a_wrong_token_loses_nothing_and_is_never_shown(telegram: Telegram, capl
     assert not any(TOKEN in record.getMessage() for record in caplog.records if record.name.startswith("txwatch"))
 
 
+# A quarter of an hour, after which an alert is no news, must be longer than another process takes to start.
+@pytest.mark.parametrize("telegram", [5.0], indirect=True)
 def test_a_process_killed_between_request_and_record_leaves_it_uncertain(telegram: Telegram) -> None:
     telegram.local.faults.append(Fault.accept_then_silence)
     telegram.raise_alerts(alert(1), alert(2, seen_at=ORIGIN + timedelta(seconds=1)))
