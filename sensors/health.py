@@ -33,7 +33,7 @@ def health_sensor(home: Path, clock: Clock | None = None) -> dg.SensorDefinition
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Alerts when the feed is silent or nobody follows it, when landing lags, windows stay without"
-        " scores, drift persists, Telegram refuses alerts or the disk is nearly full; and when each is over. Requests"
+        " scores, drift persists, a chat refuses messages or the disk is nearly full; and when each is over. Requests"
         " no runs.",
     )
     def sensor(
@@ -43,7 +43,7 @@ def health_sensor(home: Path, clock: Clock | None = None) -> dg.SensorDefinition
             now = clock() if clock else database_now(connection)
             raised = read_raised(connection)
             found = [
-                *conditions(read_health(connection, home, now), now),
+                *conditions(read_health(connection, home, now, telegram.chats), now),
                 *_windows(context.instance, now),
                 drift_of_champion(context.instance),
                 *(

@@ -1,8 +1,10 @@
 """One format of logs: JSON lines that say what they are about, without secrets."""
 
 import io
+import itertools
 import json
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,16 +13,24 @@ import pytest
 import structlog
 
 from tests.serving import KEY, TOKEN, settings_of
-from txwatch.logs import REDACTED, about, configure_logging
+from txwatch.logs import _PATTERNS, MAX_CHARACTERS, REDACTED, Redaction, about, configure_logging
 
 PASSWORD = "opensesame"
 URL = f"postgresql://watcher:{PASSWORD}@db.example/txwatch"
+AWS_ID, AWS_KEY = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+REDIS_PASSWORD, MLFLOW_PASSWORD = "redis/secret", "tracked-secret"
+ELSEWHERE = {
+    "REDIS_URL": "redis://:redis%2Fsecret@cache:6379/0",
+    "MLFLOW_TRACKING_URI": f"https://ml:{MLFLOW_PASSWORD}@mlflow.example",
+}
 
 
 @pytest.fixture
-def lines(tmp_path: Path) -> Iterator[Any]:
+def lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", AWS_ID)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", AWS_KEY)
     stream = io.StringIO()
-    configure_logging(settings_of(URL, tmp_path), process="worker", stream=stream)
+    configure_logging(settings_of(URL, tmp_path, **ELSEWHERE), process="worker", stream=stream)
     yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
     logging.getLogger().handlers = [h for h in logging.getLogger().handlers if h.get_name() != "txwatch"]
     structlog.reset_defaults()
@@ -63,14 +73,68 @@ def test_libraries_write_the_same_format(lines: Any) -> None:
         {"event": "x", "connection": f"host=db password={PASSWORD} user=watcher"},
         {"event": f"the password alone: {PASSWORD}"},
         {"event": "x", "error": ValueError(f"no route to {URL}")},
+        {"event": f"online store {ELSEWHERE['REDIS_URL']} is away"},
+        {"event": f"cache:6379,password={REDIS_PASSWORD}", "redis": REDIS_PASSWORD},
+        {"event": f"MLflow at {ELSEWHERE['MLFLOW_TRACKING_URI']} is away", "words": f"not {MLFLOW_PASSWORD}"},
+        {"event": f"signed by {AWS_ID} with {AWS_KEY}"},
     ],
 )
 def test_no_secret_is_written(lines: Any, said: dict[str, Any]) -> None:
     structlog.get_logger("txwatch.x").info(**said)
     text = json.dumps(lines())
-    for secret in (PASSWORD, TOKEN, KEY):
+    for secret in (PASSWORD, TOKEN, KEY, REDIS_PASSWORD, MLFLOW_PASSWORD, AWS_ID, AWS_KEY):
         assert secret not in text
     assert REDACTED in text
+
+
+@pytest.mark.parametrize(
+    ("said", "secret"),
+    [
+        (f"POST https://api.telegram.org/bot{TOKEN}/getMe", TOKEN[11:]),
+        ("POST https://api.telegram.org/bot123:short/getMe", "short"),
+        (f"GET /bot{TOKEN.replace(':', '%3A')}/getMe?x=1", TOKEN[11:]),
+        (f"token{TOKEN}, and more", TOKEN[11:]),
+        ("redis://:a@b:c@cache:6379", "b:c"),
+        ("http://user:with@sign@host/x", "sign"),
+        ("ASIAIOSFODNN7EXAMPLE", "IOSFODNN7"),
+        (f"aws_secret_access_key={AWS_KEY}", AWS_KEY[4:]),
+        ("PGPASSWORD=opensesame psql", "opensesame"),
+        ("basic  b3BlbnNlc2FtZQ==", "b3Blbn"),
+    ],
+)
+def test_a_secret_that_no_setting_holds_is_known_by_its_form(said: str, secret: str) -> None:
+    assert secret in said
+    assert secret not in Redaction().text(said)
+
+
+@pytest.mark.parametrize("harmless", ["http://127.0.0.1:5000/x", "at 12:30:15 @ block 840000:1", "mailto:a@b.example"])
+def test_what_is_no_secret_stays(harmless: str) -> None:
+    assert Redaction().text(harmless) == harmless
+
+
+def test_no_text_of_strangers_takes_more_than_a_look_at_each_character() -> None:
+    """Eight times the text may take eight times as long, and some; what grows with its square takes 64 times."""
+    beginnings = ["", "://", "a://", "a://b:", "/bot", "/bot1:", "Bearer ", "password=", "AKIA", "123456:"]
+    fillings = ["a", "a.", "a+", "a:", ":", "/", "://", "a://b:", "@", "1", "1:", "123456:a", "/bot", "/bot1", "A1"]
+    fillings += [" ", "Bearer ", "Basic\t", "password=", "AKIA", "-", '"', "\u00e9"]
+    for (pattern, replacement), beginning, filling in itertools.product(_PATTERNS, beginnings, fillings):
+
+        def taken(length: int, parts: tuple[Any, ...] = (pattern, replacement, beginning, filling)) -> float:
+            expression, instead, start, more = parts
+            text = start + (more * length)[:length]
+            before = time.thread_time()
+            expression.sub(instead, text)
+            return time.thread_time() - before
+
+        some = max(taken(4_000), 0.002)
+        assert min(taken(32_000) for _ in range(2)) < 24 * some, f"{pattern.pattern} on {beginning}{filling * 3}..."
+
+
+def test_a_long_value_is_cut_after_its_secrets_were_taken_out() -> None:
+    written = Redaction([KEY]).text("x" * (MAX_CHARACTERS - 5) + KEY + "y" * 100_000)
+    assert len(written) < MAX_CHARACTERS + 100
+    assert KEY[:5] not in written
+    assert written.endswith("characters more")
 
 
 def test_no_secret_is_written_with_a_traceback(lines: Any) -> None:

@@ -81,8 +81,10 @@ def bot() -> None:
     import asyncio
 
     from txwatch.alerts.bot import AlertBot, listen_until_signalled
+    from txwatch.logs import configure_logging
 
     settings = Settings()
+    configure_logging(settings, process="bot")
     token = settings.require_telegram_token()
     listener = AlertBot(settings.require_database_url(), token, settings.telegram_chats, settings.telegram_api_url)
     asyncio.run(listen_until_signalled(listener))

@@ -5,11 +5,13 @@ A line has `timestamp`, `level`, `logger` and `event`, and whatever is bound whe
 """
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any, TextIO
+from urllib.parse import unquote, urlsplit
 
 import structlog
 from structlog.contextvars import bind_contextvars, bound_contextvars
@@ -17,14 +19,32 @@ from structlog.contextvars import bind_contextvars, bound_contextvars
 from txwatch.settings import Settings
 
 REDACTED = "[redacted]"
-_SECRET_NAME = re.compile(r"token|password|passwd|secret|api_?key|authorization|cookie|database_url|dsn", re.IGNORECASE)
+MAX_CHARACTERS = 20_000
+"""Of one value in a line. Longer ones keep their beginning: whoever asks the API decides how long a path is."""
+_SECRET_NAME = re.compile(
+    r"token|password|passwd|secret|api_?key|access_?key|authorization|cookie|database_url|redis_url|tracking_uri|dsn",
+    re.IGNORECASE,
+)
+_SECRET_VARIABLES = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+)
+"""Read by libraries from the environment, so that no setting holds them."""
+# Each looks at a character a bounded number of times: what may repeat is possessive, or ends where the next match may
+# begin. A pattern that tries again from every character would hold a process up for as long as a stranger likes.
 _PATTERNS = (
     # A password in a URL: postgresql://user:password@host
-    (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s@/]+@", re.IGNORECASE), rf"\1:{REDACTED}@"),
-    # A Telegram bot's token, which is part of every URL that its library logs.
-    (re.compile(r"\b\d{6,12}:[A-Za-z0-9_-]{30,}"), REDACTED),
-    (re.compile(r"(\b(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]+", re.IGNORECASE), rf"\1{REDACTED}"),
-    (re.compile(r"(\bpassword=)[^\s&]+", re.IGNORECASE), rf"\1{REDACTED}"),
+    (re.compile(r"""(://[^\s/"'<>:@]*+):[^\s/"'<>]*@"""), rf"\1:{REDACTED}@"),
+    # A Telegram bot's token, which stands in the path of every request: /bot123:secret/getMe
+    (re.compile(r"(/bot)\d++(?::|%3A)[^\s/?#\"']++", re.IGNORECASE), rf"\1{REDACTED}"),
+    (re.compile(r"(?<!\d)\d{6,12}(?::|%3A)[A-Za-z0-9_-]{30,}+", re.IGNORECASE), REDACTED),
+    # The id of a key of AWS.
+    (re.compile(r"(?<![A-Z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Z0-9])"), REDACTED),
+    (re.compile(r"(\b(?:Bearer|Basic)\s++)[A-Za-z0-9._~+/=-]++", re.IGNORECASE), rf"\1{REDACTED}"),
+    (re.compile(r"((?:password|secret_access_key|session_token)=)[^\s&]++", re.IGNORECASE), rf"\1{REDACTED}"),
 )
 
 
@@ -43,12 +63,13 @@ class Redaction:
         }
 
     def text(self, text: str) -> str:
-        """A text without secrets."""
+        """A text without secrets, of bounded length."""
         for secret in self._secrets:
             text = text.replace(secret, REDACTED)
         for pattern, replacement in _PATTERNS:
             text = pattern.sub(replacement, text)
-        return text
+        cut = len(text) - MAX_CHARACTERS
+        return text if cut <= 0 else f"{text[:MAX_CHARACTERS]}… and {cut:,} characters more"
 
     def _clean(self, value: Any) -> Any:
         match value:
@@ -66,11 +87,20 @@ class Redaction:
 
 
 def secrets_of(settings: Settings) -> list[str]:
-    """The values that must never be logged. Of the database's URL also the password alone."""
-    fields = [settings.database_url, settings.telegram_bot_token, settings.api_key]
+    """The values that must never be logged. Of a URL also the password alone, as it is written and as it is meant."""
+    fields = (settings.database_url, settings.redis_url, settings.telegram_bot_token, settings.api_key)
     values = [field.get_secret_value() for field in fields if field is not None]
-    passwords = [match.group(1) for value in values if (match := re.search(r"://[^:/@\s]*:([^@/\s]+)@", value))]
+    values += [value for name in _SECRET_VARIABLES if (value := os.environ.get(name))]
+    passwords = [password for url in (*values, settings.mlflow_tracking_uri or "") for password in _passwords(url)]
     return [*values, *passwords]
+
+
+def _passwords(url: str) -> list[str]:
+    try:
+        password = urlsplit(url).password or ""
+    except ValueError:
+        return []
+    return [password, unquote(password)]
 
 
 def configure_logging(

@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     )
     mlflow_tracking_uri: str | None = Field(
         None,
-        repr=False,  # it may hold a password
+        repr=False,  # it may hold a password, which logs leave out
         validation_alias="MLFLOW_TRACKING_URI",
         description="MLflow server. Unset: the same Postgres, artifacts under TXWATCH_HOME.",
     )
@@ -122,10 +122,10 @@ class Settings(BaseSettings):
 
     @property
     def telegram_chats(self) -> tuple[str, ...]:
-        """The chats that get the alerts; none without a token."""
+        """The chats that get the alerts, none without a token. Names in lower case: Telegram makes no difference."""
         if self.telegram_bot_token is None:
             return ()
-        return tuple(dict.fromkeys(chat for part in self.telegram_chat_id.split(",") if (chat := part.strip())))
+        return tuple(dict.fromkeys(chat for part in self.telegram_chat_id.split(",") if (chat := part.strip().lower())))
 
     def require_telegram_token(self) -> str:
         """TELEGRAM_BOT_TOKEN, for what is of no use without it. Raises MissingSettingError."""

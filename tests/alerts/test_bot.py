@@ -1,25 +1,31 @@
 """The bot answers commands and buttons in configured chats only, through the local Telegram."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from tests.builders import transaction
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 from txwatch.alerts.bot import AlertBot
 from txwatch.alerts.commands import HELP, answer
 from txwatch.alerts.dispatcher import Dispatcher
 from txwatch.alerts.feedback import read_precision
+from txwatch.alerts.health import conditions, read_health
 from txwatch.alerts.kinds import Severity
 from txwatch.alerts.raising import Alert
 from txwatch.alerts.sender import TelegramSender
 from txwatch.alerts.store import insert_alerts
+from txwatch.alerts.system import Condition, State
+from txwatch.alerts.transport import _readable
 from txwatch.clock import utc_now
 from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score
@@ -119,6 +125,27 @@ def test_why_explains_a_score_by_txid_or_its_beginning(connection: Connection) -
     assert "first 8 digits" in plain(connection, "/why '; DROP TABLE alerts")
 
 
+@pytest.mark.parametrize("minutes", ["0000019999999", "10081", "1e3", "٣٠", "9" * 5_000, "00", "-1"])
+def test_nobody_mutes_for_longer_than_a_week(connection: Connection, minutes: str) -> None:
+    assert "1 to 10080" in plain(connection, f"/mute {minutes}")
+    assert connection.execute("SELECT count(*) FROM telegram_chats").fetchone() == (0,)
+
+
+def test_a_mute_counts_from_when_it_was_said(connection: Connection) -> None:
+    now = utc_now()
+    held_until = "SELECT held_until FROM telegram_chats"
+
+    def muted(text: str, said_at: datetime) -> str:
+        return str(answer(connection, CHAT, text, now, said_at))
+
+    assert "Only critical alerts" in muted("/mute 60", now - timedelta(minutes=50))
+    assert connection.execute(held_until).fetchone() == (now + timedelta(minutes=10),)
+    assert "were over" in muted("/mute 60", now - timedelta(minutes=61))
+    assert "muted until" not in plain(connection, "/status", now)
+    assert "Only critical alerts" in muted("/mute 60", now + timedelta(days=99))
+    assert connection.execute(held_until).fetchone() == (now + timedelta(minutes=60),), "nobody speaks in the future"
+
+
 @dataclass
 class Phone:
     """A person's side of the local Telegram."""
@@ -126,20 +153,26 @@ class Phone:
     url: str
     local: LocalTelegram
 
-    def say(self, chat: str, text: str) -> None:
-        self._update({"message": {"message_id": 900, "date": 0, "chat": self._chat(chat), "text": text}})
+    def say(self, chat: str, text: str, **message: object) -> None:
+        now = int(utc_now().timestamp())
+        said = {"message_id": 900, "date": now, "chat": self._chat(chat), "text": text, "from": PERSON}
+        self.update({"message": said | message})
 
-    def press(self, chat: str, message_id: int, data: str) -> None:
+    def press(self, chat: str, message_id: int, data: str, query: str = "77", user: int = 5) -> None:
         message = {"message_id": message_id, "date": 1, "chat": self._chat(chat), "text": "x"}
-        person = {"id": 5, "is_bot": False, "first_name": "A"}
-        query = {"id": "77", "from": person, "chat_instance": "1", "message": message, "data": data}
-        self._update({"callback_query": query})
+        pressed = {"id": query, "from": PERSON | {"id": user}, "chat_instance": "1", "message": message, "data": data}
+        self.update({"callback_query": pressed})
 
-    def _update(self, update: dict[str, Any]) -> None:
+    def update(self, update: dict[str, Any]) -> None:
         httpx.post(f"{self.url}/update", json=update).raise_for_status()
 
     def _chat(self, chat: str) -> dict[str, Any]:
-        return {"id": int(chat), "type": "private"}
+        if chat.startswith("@"):
+            return {"id": -1007, "type": "supergroup", "username": chat[1:]}
+        return {"id": int(chat), "type": "supergroup" if chat.startswith("-") else "private"}
+
+
+PERSON = {"id": 5, "is_bot": False, "first_name": "A"}
 
 
 @contextmanager
@@ -147,6 +180,194 @@ def phone() -> Iterator[Phone]:
     local = LocalTelegram()
     with TelegramServer(local) as server:
         yield Phone(server.url, local)
+
+
+@contextmanager
+def listening(database_url: str, *chats: str) -> Iterator[Phone]:
+    """A bot that listens in these chats, in a thread of its own, whose pauses are short; and who talks to it."""
+    loop, stop = asyncio.new_event_loop(), asyncio.Event()
+
+    async def briefly(seconds: float) -> None:
+        await asyncio.sleep(min(seconds, 0.05))
+
+    with phone() as person:
+        bot = AlertBot(database_url, "1:a", chats, person.url, sleep=briefly)
+        thread = threading.Thread(target=lambda: loop.run_until_complete(bot.run(stop)))
+        thread.start()
+        try:
+            yield person
+        finally:
+            loop.call_soon_threadsafe(stop.set)
+            thread.join(PATIENCE_SECONDS)
+            assert not thread.is_alive()
+            loop.close()
+
+
+def answered(person: Phone, chat: str, beginning: str) -> None:
+    """Wait until the newest message in a chat begins so."""
+
+    def newest() -> str:
+        return next((m.text for m in reversed(person.local.received) if m.chat_id == chat), "")
+
+    wait_until(lambda: newest().startswith(beginning), f"{beginning} in {chat}")
+
+
+def test_a_button_that_was_pressed_while_nobody_listened_holds_up_nothing(
+    database_url: str, connection: Connection
+) -> None:
+    now = utc_now()
+    insert_alerts(connection, [whale(now)], [CHAT])
+    connection.execute("UPDATE alert_deliveries SET state = 'sent', message_id = 1")
+    with listening(database_url, CHAT) as person:
+        person.local.old_queries.add("1")
+        person.press(CHAT, 1, "useful", query="1")
+        person.say(CHAT, "/status")
+        answered(person, CHAT, "Status")
+        assert person.local.answered_callbacks == []
+    (precision,) = read_precision(connection, now)
+    assert precision.useful == 1, "the verdict counts all the same"
+
+
+def test_the_pause_of_a_chat_holds_up_no_other_chat(database_url: str, connection: Connection) -> None:
+    connection.execute(
+        "INSERT INTO telegram_chats (chat_id, failures, retry_at) VALUES (%s, 1, now() + interval '1386 seconds')",
+        [CHAT],
+    )
+    with listening(database_url, CHAT, "43") as person:
+        person.say(CHAT, "/status")
+        person.say(CHAT, "/mute 30")
+        person.say("43", "/status")
+        answered(person, "43", "Status")
+        assert {m.chat_id for m in person.local.received} == {"43"}
+    muted = connection.execute("SELECT held_until > now() FROM telegram_chats WHERE chat_id = %s", [CHAT])
+    assert muted.fetchone() == (True,), "what it asks for is done at once"
+
+
+GARBAGE: list[dict[str, Any]] = [
+    {},
+    {"something_new": {"of": "Telegram's"}},
+    {"message": "x"},
+    {"message": {"message_id": 1}},
+    {"message": {"message_id": 1, "date": 10**18, "chat": {"id": 42, "type": "private"}, "text": "/status"}},
+    {"message": {"message_id": 1, "date": 1, "chat": {"id": 42, "type": "private"}, "photo": [{}]}},
+    {"callback_query": {"id": 1}},
+    {"callback_query": {"id": "1", "from": {"id": 5}, "chat_instance": "1", "data": "useful"}},
+]
+
+
+def test_what_cannot_be_read_or_handled_is_left_behind(database_url: str, connection: Connection) -> None:
+    with listening(database_url, CHAT) as person:
+        for update in GARBAGE:
+            person.update(update)
+        person.press(CHAT, 2**70, "useful")
+        person.press(CHAT, 1, "useful", user=2**70)
+        person.press(CHAT, 1, "x" * 10_000)
+        person.say(CHAT, "/why " + "\x00" * 4_000)
+        person.say(CHAT, "/quiet 22:00-07:00 " + "../" * 1_300)
+        person.say(CHAT, "/" + " x" * 2_000)
+        person.say(CHAT, "/least high")
+        wait_until(
+            lambda: connection.execute("SELECT 1 FROM telegram_chats WHERE min_severity = 'high'").fetchone(), "done"
+        )
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, b"<html>log in to this network</html>"),
+        (200, b'{"ok":true,"result":[{"update_id":1,'),
+        (200, b'{"ok":true,"result":{"update_id":1}}'),
+        (200, b'{"ok":true}'),
+        (302, b""),
+        (401, b'{"ok":false,"description":"Unauthorized"}'),
+        (429, b'{"ok":false,"parameters":{"retry_after":99999999999999}}'),
+        (502, b"<html>Bad Gateway</html>"),
+    ],
+)
+def test_a_bot_that_is_given_no_updates_says_so_and_goes_on(
+    database_url: str, connection: Connection, status: int, body: bytes
+) -> None:
+    connection.execute("TRUNCATE telegram_bot")
+    with listening(database_url, CHAT) as person:
+        person.say(CHAT, "/status")
+        answered(person, CHAT, "Status")
+        person.local.answers_with = (status, body)
+        person.local.push_update({"message": None})  # ends the poll that waits
+        wait_until(
+            lambda: connection.execute("SELECT 1 FROM telegram_bot WHERE reason IS NOT NULL").fetchone(), "noted"
+        )
+        person.local.answers_with = None
+        person.say(CHAT, "/top")
+        answered(person, CHAT, "No alerts")
+    assert connection.execute("SELECT deaf_since FROM telegram_bot").fetchone() == (None,)
+
+
+def test_an_update_without_a_number_is_left_out() -> None:
+    numbers: list[Any] = [1, None, "2", 3.5, True, 4]
+    body = msgspec.json.encode({"ok": True, "result": [{"update_id": n} for n in numbers] + ["x"]})
+    assert msgspec.json.decode(_readable(body))["result"] == [{"update_id": 1}, {"update_id": 4}]
+
+
+def test_only_administrators_of_a_group_change_what_it_gets(database_url: str, connection: Connection) -> None:
+    group = "-1005"
+    with listening(database_url, group) as person:
+        for number, command in enumerate(("/mute 30", "/quiet 22:00-07:00", "/least critical")):
+            person.say(group, command)
+            wait_until(lambda n=number: len(person.local.received) > n, "it is answered")
+            answered(person, group, "Only administrators")
+        person.say(group, "/mute 30", sender_chat={"id": -1009, "type": "channel"})
+        person.say(group, "/status")
+        answered(person, group, "Status")
+        untouched = "SELECT 1 FROM telegram_chats WHERE num_nonnulls(held_until, quiet_hours, min_severity) > 0"
+        assert connection.execute(untouched).fetchone() is None
+        person.local.administrators.add(5)
+        person.say(group, "/least critical")
+        answered(person, group, "From now on alerts from critical on")
+        person.say(group, "/mute 30", sender_chat={"id": int(group), "type": "supergroup"})
+        answered(person, group, "🔕 Only critical alerts")
+
+
+def test_a_chat_is_known_by_any_of_its_ids_and_by_its_name_in_any_case(
+    database_url: str, connection: Connection
+) -> None:
+    with listening(database_url, "-5", "@name") as person:
+        person.local.administrators.add(5)
+        person.say("@NAME", "/least high")
+        answered(person, "@name", "From now on")
+        person.say("-5", "", migrate_to_chat_id=-1005)
+        person.say("-1005", "/least critical")
+        answered(person, "-1005", "From now on")
+        person.say("-666", "", migrate_to_chat_id=-1006)
+        person.say("@NAME", "/status")
+        answered(person, "@name", "Status")
+    chats = connection.execute(
+        'SELECT chat_id, moved_to, min_severity FROM telegram_chats ORDER BY chat_id COLLATE "C"'
+    )
+    assert chats.fetchall() == [("-1005", None, "critical"), ("-5", "-1005", None), ("@name", None, "high")]
+
+
+def test_a_webhook_is_a_condition_and_not_a_line_in_a_log(database_url: str, connection: Connection) -> None:
+    connection.execute("TRUNCATE telegram_bot")
+
+    def condition() -> Condition:
+        now = utc_now()
+        found = conditions(read_health(connection, Path.cwd(), now), now)
+        return next(one for one in found if one.name == "bot_hears_nothing")
+
+    assert condition().state is State.unknown, "nobody runs a bot"
+    with listening(database_url, CHAT) as person:
+        person.local.webhook = "https://elsewhere.example/hook"
+        person.say(CHAT, "/status")  # ends the poll that may be under way
+        wait_until(
+            lambda: connection.execute("SELECT 1 FROM telegram_bot WHERE reason IS NOT NULL").fetchone(), "noted"
+        )
+        assert condition().state is State.unknown, "for a moment it says nothing"
+        connection.execute("UPDATE telegram_bot SET deaf_since = deaf_since - interval '2 minutes'")
+        wait_until(lambda: condition().state is State.wrong, "it has stood for some time")
+        assert "webhook is active" in condition().text
+        person.local.webhook = ""
+        person.say(CHAT, "/status")  # ends the poll that waits
+        wait_until(lambda: condition().state is State.well, "it hears again")
 
 
 def test_the_bot_answers_its_chats_and_ignores_strangers(database_url: str, connection: Connection) -> None:

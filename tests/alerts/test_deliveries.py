@@ -20,13 +20,14 @@ from txwatch.alerts.deliveries import (
     settle,
     start_request,
 )
+from txwatch.alerts.identity import former_ids, present_id, record_move
 from txwatch.alerts.kinds import Severity
-from txwatch.alerts.outcomes import NotSent, Outcome, Refused, Sent, Unknown
+from txwatch.alerts.outcomes import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
 from txwatch.alerts.pacing import Limits
 from txwatch.alerts.planning import EditAlert, PendingAlert, Request, SendAlert, SendDigest, SentAlone, Wait
 from txwatch.alerts.raising import Alert
 from txwatch.alerts.store import insert_alerts
-from txwatch.alerts.updates import AlertUpdate, insert_updates
+from txwatch.alerts.updates import AlertUpdate, Edition, insert_updates
 from txwatch.detection.reasons import Reason
 from txwatch.store.database import Connection, connect
 
@@ -93,6 +94,11 @@ def chats(database_url: str) -> Iterator[Chats]:
         yield Chats(connection)
 
 
+def edition(through: datetime, chat_id: str = CHAT) -> Edition:
+    """What the message about a, which is number 7 in its chat, is to show."""
+    return Edition("a", chat_id, 7, T0, ["news"], through)
+
+
 def alert(key: str, seconds: int = 0) -> Alert:
     seen_at = T0 + seconds * SECOND
     reasons = [Reason("whale", "moved", "value_sat", 5e10)]
@@ -101,7 +107,7 @@ def alert(key: str, seconds: int = 0) -> Alert:
 
 def test_a_claim_is_committed_as_sending_before_the_request(chats: Chats) -> None:
     made = chats.claimed()
-    assert (made.send_to, made.purpose) == (CHAT, "alert")
+    assert made.purpose == "alert"
     row = chats.delivery("a")
     assert (row["state"], row["attempts"], row["request_id"]) == ("sending", 1, made.request_id)
     assert chats.requests() == [(CHAT, "alert", T0, None)]
@@ -132,7 +138,8 @@ def test_a_claim_takes_nothing_that_does_not_wait(chats: Chats) -> None:
         (SendDigest(["a"], []), Sent(7), "digested", 7, None),
         (SendAlert("a"), NotSent("away"), "pending", None, "away"),
         (SendDigest(["a"], []), NotSent("away"), "pending", None, "away"),
-        (SendAlert("a"), Refused("blocked"), "dead", None, "blocked"),
+        (SendAlert("a"), ChatRefused("blocked"), "pending", None, "blocked"),
+        (SendAlert("a"), Refused("no such tag"), "dead", None, "no such tag"),
         (SendAlert("a"), Unknown("cut off"), "uncertain", None, "cut off"),
     ],
 )
@@ -220,7 +227,7 @@ def test_an_edit_is_repeated_until_it_is_done_or_refused(chats: Chats) -> None:
     def edited(outcome: Outcome, through: datetime, now: datetime) -> tuple[datetime | None, str | None]:
         made = chats.claimed(EditAlert("a"), now)
         assert made.purpose == "edit"
-        record_edit(chats.connection, CHAT, made, "a", through, outcome, now + SECOND)
+        record_edit(chats.connection, CHAT, made, edition(through), outcome, now + SECOND)
         assert chats.requests()[-1] == (CHAT, "edit", now, now + SECOND)
         row = chats.delivery("a")
         assert (row["state"], row["message_id"], row["attempts"]) == ("sent", 7, 1)
@@ -250,19 +257,94 @@ def test_failures_in_a_row_delay_the_chat_ever_longer_and_a_success_ends_that(ch
     assert ended(NotSent("slow down", retry_after=timedelta(0))) == (5, T0, None)
     assert ended(Unknown("cut off")) == (0, None, None)
     assert ended(NotSent("away")) == (1, T0 + SECOND, None)
-    assert ended(Refused("blocked")) == (0, None, None)
+    assert ended(Refused("no such tag")) == (0, None, None)
 
 
-def test_a_chat_that_moved_is_written_to_where_it_is(chats: Chats) -> None:
+def test_a_chat_that_takes_no_messages_is_tried_with_growing_pauses_until_it_takes_one(chats: Chats) -> None:
+    def refusal() -> tuple[Any, ...] | None:
+        query = "SELECT refused_since, refusal, retry_at FROM telegram_chats WHERE chat_id = %s"
+        return chats.connection.execute(query, [CHAT]).fetchone()
+
+    now, pauses = T0, []
+    for n in range(7):
+        made = chats.claimed(SendDigest(["a", "b"], []), now)
+        record(chats.connection, CHAT, made, ChatRefused(f"blocked {n}"), now)
+        since, why, retry_at = refusal() or (None, None, None)
+        assert (since, why) == (T0, f"blocked {n}"), "since the first one, for the reason of the last"
+        pauses.append((retry_at - now) / MINUTE)
+        now = retry_at
+    assert pauses == [1, 2, 4, 8, 15, 15, 15]
+    assert [chats.delivery(key)["state"] for key in "ab"] == ["pending", "pending"]
+    assert read_chat(chats.connection, CHAT, LIMITS, now).refused_since == T0
+    assert read_chat(chats.connection, OTHER, LIMITS, now).refused_since is None
+    record(chats.connection, CHAT, chats.claimed(SendAlert("a"), now), NotSent("away", retry_after=HOUR), now)
+    assert refusal() == (T0, "blocked 6", now + HOUR), "what Telegram asks for counts, and says nothing of the chat"
+    record(chats.connection, CHAT, chats.claimed(SendAlert("a"), now), Sent(7), now)
+    assert refusal() == (None, None, None)
+    record(chats.connection, CHAT, chats.claimed(SendAlert("b"), now), ChatRefused("again"), now)
+    record_edit(chats.connection, CHAT, chats.claimed(EditAlert("a"), now), edition(now), Sent(7), now)
+    assert refusal() == (now, "again", None), "a chat may allow an edit that takes no messages"
+
+
+def test_what_can_never_be_sent_is_named_in_a_digest_once(chats: Chats) -> None:
+    record(chats.connection, CHAT, chats.claimed(), Refused("no such tag"), T0)
+    assert read_chat(chats.connection, CHAT, LIMITS, T0).unlisted == ["a"]
+    made = chats.claimed(SendDigest([], ["a"]), T0 + MINUTE)
+    record(chats.connection, CHAT, made, Sent(8), T0 + MINUTE)
+    assert read_chat(chats.connection, CHAT, LIMITS, T0).unlisted == []
+    assert chats.delivery("a")["state"] == "dead"
+
+
+def test_a_chat_that_moved_keeps_what_waits_and_what_was_set_up_in_it(chats: Chats) -> None:
+    record(chats.connection, CHAT, chats.claimed(SendAlert("c")), Sent(7), T0)
+    chats.connection.execute("UPDATE telegram_chats SET min_severity = 'high' WHERE chat_id = %s", [CHAT])
+    chats.uncertain("b")
     record(chats.connection, CHAT, chats.claimed(), NotSent("moved", moved_to="-100"), T0)
-    made = chats.claimed(now=T0 + MINUTE)
-    assert made.send_to == "-100"
-    record(chats.connection, CHAT, made, NotSent("away"), T0 + MINUTE)
-    assert chats.chat() == (2, T0 + MINUTE + 2 * SECOND, "-100")
-    reply = claim_reply(chats.connection, CHAT, LIMITS, T0 + HOUR)
-    assert isinstance(reply, Claim)
-    assert reply.send_to == "-100"
-    assert claim_reply(chats.connection, OTHER, LIMITS, T0 + HOUR) == Claim(reply.request_id + 1, OTHER, "reply")
+    assert present_id(chats.connection, CHAT) == "-100"
+    assert former_ids(chats.connection, "-100") == [CHAT]
+    settle(chats.connection, "-100", T0)
+    chat = read_chat(chats.connection, "-100", LIMITS, T0)
+    assert ([pending.alert_key for pending in chat.pending], chat.unlisted, chat.free_at) == (["a"], ["b"], None)
+    assert chats.delivery("a", "-100")["reason"] == "moved"
+    kept = "SELECT quiet_hours, min_severity FROM telegram_chats WHERE chat_id = '-100'"
+    assert chats.connection.execute(kept).fetchone() == (None, "high")
+    assert chats.delivery("c")["state"] == "sent", "what was sent stays where it is"
+    with chats.connection.transaction():
+        insert_alerts(chats.connection, [alert("d")], [CHAT, "-100", "-100"])
+    rows = chats.connection.execute("SELECT chat_id FROM alert_deliveries WHERE alert_key = 'd'").fetchall()
+    assert rows == [("-100",)], "by whatever ids a chat is named, it is one"
+
+
+def test_an_alert_that_waits_under_two_ids_of_a_chat_is_sent_once(chats: Chats) -> None:
+    with chats.connection.transaction():
+        insert_alerts(chats.connection, [alert("d"), alert("e", 1)], ["-5", "-100"])
+        record_move(chats.connection, "-5", "-100")
+    settle(chats.connection, "-5", T0)
+    settle(chats.connection, "-100", T0)
+    assert [p.alert_key for p in read_chat(chats.connection, "-100", LIMITS, T0).pending] == ["d", "e"]
+    assert read_chat(chats.connection, "-5", LIMITS, T0).pending == []
+
+
+def test_a_request_under_a_former_id_is_given_its_time(chats: Chats) -> None:
+    chats.claimed()
+    with chats.connection.transaction():
+        record_move(chats.connection, CHAT, "-100")
+    assert settle(chats.connection, "-100", T0 + SECOND) == 0, "it may still be under way"
+    assert settle(chats.connection, "-100", T0 + 2 * MINUTE) == 1
+    settle(chats.connection, "-100", T0 + 2 * MINUTE)
+    assert read_chat(chats.connection, "-100", LIMITS, T0).unlisted == ["a"]
+
+
+def test_a_chat_that_moves_on_or_back_is_still_one(chats: Chats) -> None:
+    def moved(*ids: str) -> list[str]:
+        with chats.connection.transaction():
+            record_move(chats.connection, *ids)
+        return [present_id(chats.connection, name) for name in ("-1", "-2", "-3")]
+
+    assert moved("-1", "-2") == ["-2", "-2", "-3"]
+    assert moved("-2", "-3") == ["-3", "-3", "-3"]
+    assert moved("-3", "-3") == ["-3", "-3", "-3"]
+    assert moved("-3", "-1") == ["-1", "-1", "-1"]
 
 
 def test_all_processes_together_start_no_more_requests_than_telegram_takes_in_a_second(chats: Chats) -> None:
@@ -294,7 +376,7 @@ def test_an_answer_waits_for_the_chat_and_for_all_chats(chats: Chats) -> None:
     assert len(chats.requests()) == 1
     made = claim_reply(chats.connection, CHAT, LIMITS, T0 + SECOND)
     assert isinstance(made, Claim)
-    assert (made.send_to, made.purpose) == (CHAT, "reply")
+    assert made.purpose == "reply"
     assert chats.requests()[1] == (CHAT, "reply", T0 + SECOND, None)
 
 

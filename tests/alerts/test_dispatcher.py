@@ -5,20 +5,23 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from tests.builders import T0, transaction
 from tests.waiting import eventually
 from txwatch.alerts.deliveries import chat_lock
-from txwatch.alerts.dispatcher import RECONNECT_SECONDS, Dispatcher
-from txwatch.alerts.feedback import BUTTONS
+from txwatch.alerts.dispatcher import ANSWER_PATIENCE, RECONNECT_SECONDS, Dispatcher
+from txwatch.alerts.feedback import BUTTONS, record_feedback
+from txwatch.alerts.health import conditions, read_health
 from txwatch.alerts.kinds import Severity
-from txwatch.alerts.outcomes import NotSent, Sent
+from txwatch.alerts.outcomes import NotSent, Outcome, Sent
 from txwatch.alerts.pacing import Limits
 from txwatch.alerts.raising import Alert
-from txwatch.alerts.sender import TelegramSender
+from txwatch.alerts.sender import Buttons, TelegramSender
 from txwatch.alerts.store import insert_alerts
+from txwatch.alerts.system import Condition, State, system_alerts
 from txwatch.alerts.updates import AlertUpdate, insert_updates
 from txwatch.detection.reasons import Reason
 from txwatch.labels.label import Label
@@ -174,11 +177,100 @@ def test_too_many_requests_of_all_processes_are_waited_for(delivery: Delivery) -
 
 def test_each_outcome_is_counted_and_decides_what_comes_next(delivery: Delivery) -> None:
     delivery.raise_alerts(*(alert(n, seen_at=T0 - n * SECOND) for n in (4, 3, 2, 1)))
-    delivery.local.faults.extend([Fault.server_error, Fault.server_error, Fault.forbidden, Fault.accept_then_garbage])
+    delivery.local.faults.extend([Fault.server_error, Fault.server_error, Fault.unreadable, Fault.accept_then_garbage])
     assert delivery.drain() == Counter(notsent=2, refused=1, unknown=1, sent=3)
     assert delivery.waited.seconds[:4] == [1.0, 2.0, 1.0, 1.0], "the second failure in a row doubles the wait"
     assert [delivery.states()[alert(n).alert_key] for n in (4, 3, 2, 1)] == ["dead", "uncertain", "sent", "sent"]
-    assert delivery.local.received[-1].text.startswith("⚠️ 1 alert may not have reached you")
+    assert delivery.local.received[-1].text.startswith("⚠️ 2 alerts may not have reached you")
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        (400, "Bad Request: not enough rights to send text messages to the chat"),
+        (400, "Bad Request: TOPIC_CLOSED"),
+        (400, "Bad Request: chat not found"),
+        (403, "Forbidden: bot was kicked from the supergroup chat"),
+        (403, "<html>the proxy does not like this</html>"),
+    ],
+)
+def test_a_chat_that_refuses_for_a_while_loses_nothing_and_another_one_is_told(
+    delivery: Delivery, refusal: tuple[int, str]
+) -> None:
+    delivery.local.refusals[CHAT] = refusal
+    delivery.raise_alerts(*(alert(n) for n in range(4)))
+    assert delivery.drain(10 * MINUTE) == Counter(chatrefused=4)
+    assert delivery.waited.seconds == [60.0, 120.0, 240.0]
+    assert Counter(delivery.states().values()) == Counter(pending=4)
+
+    def conditions_now() -> dict[str, Condition]:
+        health = read_health(delivery.connection, Path.cwd(), delivery.waited.now, (CHAT, OTHER))
+        return {condition.name: condition for condition in conditions(health, delivery.waited.now)}
+
+    found = conditions_now()
+    assert found[f"chat_refuses:{OTHER}"].state is State.well
+    wrong = found[f"chat_refuses:{CHAT}"]
+    assert (wrong.state, wrong.since) == (State.wrong, T0)
+    told = system_alerts([wrong], {}, delivery.waited.now)
+    delivery.raise_alerts(*told, chats=(CHAT, OTHER))
+    assert delivery.drain(SECOND, OTHER) == Counter(sent=1)
+    assert f"Chat {CHAT} takes no messages since 14 Mar 12:00 UTC: " in delivery.local.received[0].text
+
+    del delivery.local.refusals[CHAT]
+    assert delivery.drain() == Counter(sent=1)
+    digest = delivery.local.received[-1]
+    first, *lines = digest.text.splitlines()
+    assert first == "⏸ This chat took no messages since 14 Mar 12:00 UTC"
+    assert lines[0].startswith("🗂 5 alerts in one message")
+    assert sum("reason" in line for line in lines) == 4
+    assert not digest.silent
+    waiting = "SELECT count(*) FROM alert_deliveries WHERE state NOT IN ('sent', 'digested')"
+    assert delivery.connection.execute(waiting).fetchone() == (0,)
+    assert conditions_now()[f"chat_refuses:{CHAT}"].state is State.well
+    delivery.raise_alerts(alert(9, seen_at=delivery.waited.now))
+    assert delivery.drain() == Counter(sent=1), "and alerts go out as before"
+
+
+def test_an_alert_that_cannot_be_written_holds_up_nothing_and_is_named(delivery: Delivery) -> None:
+    delivery.raise_alerts(*(alert(n) for n in (1, 2)), *(alert(n, late=True) for n in (3, 4)))
+    delivery.drain(timedelta(0))
+    delivery.tell(alert(1).alert_key, "also dust", T0)
+    delivery.tell(alert(2).alert_key, "also dust", T0 + SECOND)
+    delivery.raise_alerts(alert(5, Severity.critical), alert(6))
+    broken = [alert(n).alert_key for n in (1, 3, 5)]
+    delivery.connection.execute("""UPDATE alerts SET reasons = '[{"kind": 5}]' WHERE alert_key = ANY(%s)""", [broken])
+    delivery.drain()
+    states = delivery.states()
+    assert [states[alert(n).alert_key] for n in range(1, 7)] == ["sent", "sent", "dead", "digested", "dead", "sent"]
+    assert "also dust" in delivery.local.received[1].text, "the news behind those that cannot be written"
+    named = [link[-1] for m in delivery.local.received for link in m.links if "may not have reached" in m.text]
+    assert {"3", "5"} <= set(named)
+    assert delivery.drain() == Counter()
+
+
+def test_what_befalls_one_chat_ends_the_delivery_to_no_other(delivery: Delivery) -> None:
+    delivery.connection.execute("INSERT INTO telegram_chats (chat_id, quiet_hours) VALUES (%s, '1-2 Nowhere')", [OTHER])
+    delivery.raise_alerts(alert(1), chats=(CHAT, OTHER))
+
+    class Broken(TelegramSender):
+        async def send(self, chat_id: str, html: str, *, silent: bool = False, buttons: Buttons = ()) -> Outcome:
+            if chat_id == CHAT:
+                raise ZeroDivisionError
+            return await super().send(chat_id, html, silent=silent, buttons=buttons)
+
+    async def scenario() -> None:
+        async with Broken("1:a", delivery.server.url) as sender:
+            with pytest.raises(ZeroDivisionError):
+                await delivery.dispatcher(sender, CHAT, OTHER).drain(HOUR)
+            stop = asyncio.Event()
+            running = asyncio.create_task(delivery.dispatcher(sender, CHAT, OTHER).run(stop))
+            delivery.raise_alerts(alert(2), chats=(CHAT, OTHER))
+            await eventually(lambda: len(delivery.local.received) >= 2, "the other chat is served")
+            stop.set()
+            await running
+
+    asyncio.run(scenario())
+    assert {m.chat_id for m in delivery.local.received} == {OTHER}
 
 
 def test_a_message_says_what_is_known_of_its_transaction(delivery: Delivery) -> None:
@@ -252,15 +344,64 @@ def test_news_are_written_into_the_message_that_was_sent(delivery: Delivery) -> 
     assert "also more" in delivery.local.received[0].text
 
 
-def test_a_chat_that_moved_is_served_where_it_is(delivery: Delivery) -> None:
-    delivery.connection.execute("INSERT INTO telegram_chats (chat_id, moved_to) VALUES (%s, '-100')", [CHAT])
-    delivery.raise_alerts(alert(1))
-    delivery.drain()
+def test_news_of_an_alert_that_stayed_in_the_former_chat_come_as_a_message_of_the_present_one(
+    delivery: Delivery,
+) -> None:
+    delivery.raise_alerts(alert(1), chats=("-5",))
+    assert delivery.drain(HOUR, "-5") == Counter(sent=1)
+    delivery.local.moved["-5"] = "-1005"
     delivery.tell(alert(1).alert_key, "also dust", T0)
-    delivery.drain()
-    assert delivery.reply(CHAT, "hello") == Sent(2)
-    assert [m.chat_id for m in delivery.local.received] == ["-100", "-100"]
-    assert "also dust" in delivery.local.received[0].text
+    assert delivery.drain(HOUR, "-5") == Counter(notsent=1, sent=1)
+    assert delivery.drain(HOUR, "-5") == Counter(), "once"
+    before, after = delivery.local.received
+    assert ("also dust" in before.text, "also dust" in after.text) == (False, True)
+    assert (after.chat_id, after.silent, after.buttons) == ("-1005", True, BUTTONS)
+    delivery.tell(alert(1).alert_key, "also more", T0 + SECOND)
+    assert delivery.drain(HOUR, "-5") == Counter(sent=1)
+    assert "also more" in delivery.local.received[1].text, "which is edited from then on"
+    for number, chat_id, known in ((1, "-5", None), (2, "-1005", alert(1).alert_key), (2, "-5", None)):
+        assert record_feedback(delivery.connection, chat_id, number, 5, "useful", T0) == known
+
+
+@pytest.mark.parametrize("fault", [Fault.accept_then_garbage, Fault.accept_then_hang_up])
+def test_news_that_were_sent_as_a_message_and_may_have_arrived_are_not_sent_again(
+    delivery: Delivery, fault: Fault
+) -> None:
+    delivery.raise_alerts(alert(1), chats=("-5",))
+    delivery.drain(HOUR, "-5")
+    delivery.local.moved["-5"] = "-1005"
+    delivery.tell(alert(1).alert_key, "also dust", T0)
+    delivery.local.faults.extend([Fault.moved, fault])
+    assert delivery.drain(HOUR, "-5") == Counter(notsent=1, unknown=1)
+    assert delivery.drain(HOUR, "-5") == Counter()
+
+
+@pytest.mark.parametrize("named", [("-5",), ("-1005",), ("-5", "-1005"), ("-1005", "-5")])
+def test_a_chat_is_served_once_by_whichever_of_its_ids_it_is_named(delivery: Delivery, named: tuple[str, ...]) -> None:
+    delivery.local.moved["-5"] = "-1005"
+    delivery.raise_alerts(alert(1), chats=("-5",))
+    assert delivery.drain(timedelta(0), "-5") == Counter(notsent=1, sent=1), "it is learned when something is sent"
+    delivery.connection.execute("UPDATE alert_deliveries SET chat_id = '-5', state = 'pending'")
+    delivery.raise_alerts(alert(2), chats=named)
+    assert delivery.drain(HOUR, *named) == Counter(sent=2)
+    assert [m.chat_id for m in delivery.local.received] == ["-1005"] * 3
+    assert delivery.reply("-5", "hello") == Sent(4)
+    assert delivery.local.received[3].chat_id == "-1005"
+
+
+def test_what_waits_under_an_id_that_the_settings_name_no_more_goes_to_the_present_one(delivery: Delivery) -> None:
+    delivery.raise_alerts(alert(1), chats=("-5", "-6", "-7"))
+    delivery.local.moved |= {"-5": "-1005", "-6": "-1006"}
+    assert delivery.drain(HOUR, "-1005") == Counter(sent=1)
+    assert [m.chat_id for m in delivery.local.received] == ["-1005"]
+    left = "SELECT chat_id FROM alert_deliveries WHERE state = 'pending' ORDER BY chat_id COLLATE \"C\""
+    assert delivery.connection.execute(left).fetchall() == [("-6",), ("-7",)], "those that were taken out get nothing"
+
+
+def test_an_answer_follows_the_chat_that_moves_meanwhile(delivery: Delivery) -> None:
+    delivery.local.moved["-5"] = "-1005"
+    assert delivery.reply("-5", "hello") == Sent(1)
+    assert delivery.local.received[0].chat_id == "-1005"
 
 
 def test_what_a_process_that_is_gone_left_behind_is_named_and_not_sent_again(delivery: Delivery) -> None:
@@ -294,6 +435,28 @@ def test_an_answer_waits_its_turn_and_is_tried_once(delivery: Delivery) -> None:
     assert rows == [("alert", T0), ("reply", T0 + SECOND), ("reply", T0 + MINUTE + SECOND)]
     failed = delivery.connection.execute("SELECT failures FROM telegram_chats WHERE chat_id = %s", [OTHER])
     assert failed.fetchone() == (1,), "and the chat is left alone for a while"
+
+
+def test_an_answer_that_cannot_be_given_for_long_is_left_out(delivery: Delivery) -> None:
+    until = T0 + ANSWER_PATIENCE + SECOND
+    delivery.connection.execute("INSERT INTO telegram_chats (chat_id, retry_at) VALUES (%s, %s)", [CHAT, until])
+    outcome = delivery.reply(CHAT, "x")
+    assert isinstance(outcome, NotSent)
+    assert "12:05:01" in outcome.reason
+    delivery.waited.now += SECOND
+    assert delivery.reply(CHAT, "x") == Sent(1)
+    assert delivery.waited.seconds == [ANSWER_PATIENCE.total_seconds()]
+
+
+def test_who_asks_and_asks_leaves_room_for_alerts(delivery: Delivery) -> None:
+    for _ in range(Limits().answers_per_minute):
+        assert isinstance(delivery.reply(CHAT, "x"), Sent)
+    before = delivery.waited.now
+    delivery.raise_alerts(alert(1, seen_at=before))
+    assert delivery.drain() == Counter(sent=1)
+    assert delivery.waited.now - before == SECOND
+    assert isinstance(delivery.reply(CHAT, "x"), Sent)
+    assert delivery.waited.now == T0 + MINUTE
 
 
 def test_an_answer_waits_while_another_process_serves_the_chat(delivery: Delivery) -> None:

@@ -146,6 +146,14 @@ def test_a_muted_chat_hears_only_what_is_critical() -> None:
     assert next_step(ChatState(held_until=until), T0) == Idle()
 
 
+def test_a_chat_that_took_no_messages_is_tried_with_one_digest_of_all_that_it_missed() -> None:
+    missed = [waiting("a"), waiting("b", Severity.critical), waiting("c", late=True)]
+    chat = ChatState(missed, ["x"], refused_since=T0, last_digest=T0 - SECOND, outdated=["y"])
+    assert next_step(chat, T0) == SendDigest(["b", "a", "c"], ["x"])
+    assert next_step(replace(chat, free_at=T0 + SECOND), T0) == Wait(T0 + SECOND)
+    assert next_step(replace(chat, pending=[], unlisted=[], outdated=[]), T0) == Idle()
+
+
 def test_the_gaps_follow_telegrams_limits() -> None:
     limits = Limits()
     assert chat_free_at("1", [], limits) is None

@@ -10,7 +10,7 @@ from itertools import count
 import pytest
 
 from tests.builders import T0
-from txwatch.alerts.outcomes import NotSent, Outcome, Refused, Sent, Unknown
+from txwatch.alerts.outcomes import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
 from txwatch.alerts.sender import TelegramSender
 from txwatch.simulator.telegram import Fault, LocalTelegram
 from txwatch.simulator.telegram_server import TelegramServer
@@ -83,8 +83,9 @@ def test_an_edit_changes_the_text_and_the_buttons_and_may_be_repeated(telegram: 
         (Fault.bad_gateway, NotSent, "Bad Gateway"),
         (Fault.too_many, NotSent, "Flood control exceeded"),
         (Fault.moved, NotSent, "migrated to supergroup"),
-        (Fault.forbidden, Refused, "blocked by the user"),
-        (Fault.bad_request, Refused, "Chat not found"),
+        (Fault.forbidden, ChatRefused, "blocked by the user"),
+        (Fault.bad_request, ChatRefused, "Chat not found"),
+        (Fault.unreadable, Refused, "Can't parse entities"),
         (Fault.accept_then_garbage, Unknown, "TelegramError: Invalid server response"),
         (Fault.accept_then_nonsense, Unknown, "Error: "),
         (Fault.accept_then_hang_up, Unknown, "NetworkError: "),
@@ -104,6 +105,66 @@ def test_each_answer_says_whether_it_may_have_arrived(
     assert type(edited) is kind
     assert not isinstance(edited, Sent)
     assert words in edited.reason
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "sent", "edited"),
+    [
+        (400, "Bad Request: not enough rights to send text messages to the chat", ChatRefused, ChatRefused),
+        (400, "Bad Request: TOPIC_CLOSED", ChatRefused, ChatRefused),
+        (400, "Bad Request: CHAT_WRITE_FORBIDDEN", ChatRefused, ChatRefused),
+        (403, "Forbidden: bot was kicked from the supergroup chat", ChatRefused, ChatRefused),
+        (403, "Forbidden: user is deactivated", ChatRefused, ChatRefused),
+        (403, "<html><title>403</title>Your proxy</html>", ChatRefused, ChatRefused),
+        (400, "Bad Request: words that nobody knows", ChatRefused, Refused),
+        (400, "Bad Request: message is too long", Refused, Refused),
+        (400, "Bad Request: BUTTON_DATA_INVALID", Refused, Refused),
+        (400, "Bad Request: message can't be edited", Refused, Refused),
+        (403, "Forbidden: MESSAGE_AUTHOR_REQUIRED", Refused, Refused),
+    ],
+)
+def test_a_refusal_is_of_the_chat_or_of_the_message(
+    telegram: Telegram, status: int, said: str, sent: type[Outcome], edited: type[Outcome]
+) -> None:
+    telegram.send()
+    telegram.local.refusals["42"] = (status, said)
+    assert type(telegram.send()) is sent
+    assert type(telegram.edit("other")) is edited
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "retry_after"),
+    [
+        (429, b'{"ok":false,"parameters":{"retry_after":1386}}', NotSent, timedelta(seconds=1386)),
+        (429, b'{"ok":false,"parameters":{"retry_after":99999999999999}}', NotSent, timedelta(days=1)),
+        (429, b'{"ok":false,"parameters":{"retry_after":' + b"9" * 400 + b"}}", NotSent, timedelta(days=1)),
+        (429, b'{"ok":false,"parameters":{"retry_after":-5}}', NotSent, None),
+        (429, b'{"ok":false,"parameters":{"retry_after":"soon"}}', NotSent, None),
+        (429, b"<html>slow down</html>", NotSent, None),
+        (302, b"", NotSent, None),
+        (500, b'["no", "object"]', NotSent, None),
+        (502, b"[" * 100_000, NotSent, None),
+        (503, b'{"ok":fal', NotSent, None),
+        (504, b"\xff\xfe", NotSent, None),
+        (401, b'{"ok":false,"description":"Unauthorized"}', NotSent, None),
+        (403, b"", ChatRefused, None),
+        (400, b'{"description":{"of":"another form"}}', ChatRefused, None),
+        (200, b"<html>log in to this network</html>", Unknown, None),
+        (200, b'{"ok":true,"result":{"message_id":1', Unknown, None),
+        (200, b'{"ok":true}', Unknown, None),
+        (200, b'{"ok":true,"result":true}', Unknown, None),
+        (200, b"[]", Unknown, None),
+    ],
+)
+def test_an_answer_in_no_form_of_telegrams_is_what_its_status_says(
+    telegram: Telegram, status: int, body: bytes, kind: type[Outcome], retry_after: timedelta | None
+) -> None:
+    telegram.local.answers_with = (status, body)
+    outcome = telegram.send()
+    assert type(outcome) is kind
+    assert getattr(outcome, "retry_after", None) == retry_after
+    assert not isinstance(outcome, Sent)
+    assert len(outcome.reason) <= 300
 
 
 def test_how_long_to_wait_and_where_a_chat_moved_are_handed_on(telegram: Telegram) -> None:

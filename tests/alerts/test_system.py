@@ -92,7 +92,12 @@ def test_all_is_well() -> None:
         (replace(WELL, last_seen_at=T0 - FEED_SILENT - SECOND), T0, "feed_silent", "nothing for 91 s"),
         (replace(WELL, last_seen_at=None), T0, "feed_silent", "since 11:00:00"),
         (replace(WELL, landing_lag=LANDING_LAG + SECOND), T0, "landing_lag", "over 6 s"),
-        (replace(WELL, dead_letters=2, dead_reason="blocked"), T0, "dead_letters", "refused 2 alerts"),
+        (
+            replace(WELL, dead_letters=2, dead_reason="blocked"),
+            T0,
+            "dead_letters",
+            "2 alerts of the last hour can never be sent: blocked",
+        ),
         (replace(WELL, disk_free_share=0.01), T0, "disk_full", "1.0% is free"),
     ],
 )

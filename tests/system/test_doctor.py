@@ -157,6 +157,18 @@ def test_telegram_is_asked(settings_of: Any, variables: dict[str, str], level: L
     assert said in texts(findings, level)
 
 
+def test_a_webhook_is_found(settings_of: Any) -> None:
+    local = LocalTelegram()
+    with TelegramServer(local) as server:
+        variables = {"TELEGRAM_API_URL": server.url, "TELEGRAM_BOT_TOKEN": TOKEN, "TELEGRAM_CHAT_ID": "42"}
+        settings = settings_of(**variables)
+        assert not texts(list(services.look_at_telegram(settings)), Level.wrong)
+        local.webhook = "https://elsewhere.example/secret-path"
+        (found,) = [f for f in services.look_at_telegram(settings) if f.level is Level.wrong]
+    assert found.text == "a webhook is set on the bot: it hears no commands and no buttons"
+    assert "deleteWebhook" in found.remedy
+
+
 def test_the_bucket_of_the_reports_is_asked(settings_of: Any) -> None:
     assert texts(list(services.look_at_reports(settings_of())), Level.good)
     with s3_server("reports") as s3, using_s3(environment_of(s3)):

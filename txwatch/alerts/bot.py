@@ -1,84 +1,140 @@
 """The bot that listens: commands, and the buttons below alerts. By long polling, so it needs no public address.
 
 Only configured chats are answered. Updates that were handled are acknowledged with the next poll, so one may come twice
-after a restart; handling one twice changes nothing.
+after a restart; handling one twice changes nothing. One that cannot be handled is left behind: it would come again for
+ever, and nothing behind it would be handled.
 """
 
 import asyncio
 import signal
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import get_args
 
 import psycopg
 import structlog
-from telegram import Bot, Chat, Update
+from telegram import Bot, Chat, ChatMember, Message, Update
 from telegram.error import RetryAfter, TelegramError
-from telegram.request import HTTPXRequest
 
-from txwatch.alerts.commands import answer
+from txwatch.alerts.commands import answer, changes_the_chat
 from txwatch.alerts.dispatcher import Dispatcher
 from txwatch.alerts.feedback import Verdict, record_feedback
+from txwatch.alerts.identity import present_id, record_move
+from txwatch.alerts.listening import note_listening
+from txwatch.alerts.outcomes import Sent
 from txwatch.alerts.pacing import backoff
-from txwatch.alerts.sender import TelegramSender, quiet_libraries
+from txwatch.alerts.sender import TelegramSender
+from txwatch.alerts.transport import Polling, Transport, quiet_libraries
 from txwatch.clock import utc_now
 from txwatch.store.database import Connection, connect
 
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 50
+EMPTY_SECONDS = 1.0
+"""Rest after a poll that gave nothing new: a server that does not wait must not be asked without a pause."""
 KINDS_OF_UPDATE = ["message", "callback_query"]
+MAX_WAITING = 5
+"""Answers that may wait for a chat; further ones are left out, and who asked can ask again."""
+ADMINISTRATORS = {ChatMember.OWNER, ChatMember.ADMINISTRATOR}
+FOR_ADMINISTRATORS = "Only administrators of the group may change this."
 
 
 class AlertBot:
     """Listens in these chats until `stop` is set."""
 
-    def __init__(self, database_url: str, token: str, chats: Sequence[str], api_url: str) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        token: str,
+        chats: Sequence[str],
+        api_url: str,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         quiet_libraries()
         self._database_url = database_url
         self._token, self._api_url = token, api_url
-        self._chats = set(chats)
-        self._dispatcher: Dispatcher | None = None
+        self._answers: dict[str, asyncio.Queue[str]] = {chat: asyncio.Queue(MAX_WAITING) for chat in chats}
+        self._sleep = sleep
 
     async def run(self, stop: asyncio.Event) -> None:
         """Listen. A Telegram or a database that is away is asked again, ever more slowly."""
-        request, polling = HTTPXRequest(), HTTPXRequest(read_timeout=POLL_SECONDS + 10)
+        request, polling = Transport(), Polling(read_timeout=POLL_SECONDS + 10)
         bot = Bot(self._token, f"{self._api_url.rstrip('/')}/bot", request=request, get_updates_request=polling)
         try:
             async with TelegramSender(self._token, self._api_url) as sender:
-                self._dispatcher = Dispatcher(self._database_url, sender, ())
-                listening = asyncio.ensure_future(self._listen(bot))
-                stopping = asyncio.ensure_future(stop.wait())
-                done, _ = await asyncio.wait([listening, stopping], return_when=asyncio.FIRST_COMPLETED)
-                for task in (listening, stopping):
+                dispatcher = Dispatcher(self._database_url, sender, ())
+                speaking = [self._speak(dispatcher, chat, answers) for chat, answers in self._answers.items()]
+                tasks = [asyncio.ensure_future(task) for task in (stop.wait(), self._listen(bot), *speaking)]
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in tasks:
                     task.cancel()
-                await asyncio.gather(listening, stopping, return_exceptions=True)
-                if listening in done:
-                    listening.result()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                for task in done:
+                    task.result()
         finally:
             await request.shutdown()
             await polling.shutdown()
 
     async def _listen(self, bot: Bot) -> None:
-        offset, failures = 0, 0
+        offset, failures, heard = 0, 0, False
         while True:
+            before = offset
             try:
                 updates = await bot.get_updates(offset, timeout=POLL_SECONDS, allowed_updates=KINDS_OF_UPDATE)
+                if not heard:
+                    await self._note_listening(None)
+                heard, failures = True, 0
                 for update in updates:
                     await self._handle_safely(bot, update)
-                    offset = update.update_id + 1
-                failures = 0
-            except (TelegramError, psycopg.OperationalError) as error:
+                    offset = max(offset, update.update_id + 1)
+                if offset == before:
+                    await self._sleep(EMPTY_SECONDS)
+            except psycopg.OperationalError as error:
                 failures += 1
-                log.warning("bot_waits", cause=f"{type(error).__name__}: {error}".replace(self._token, "***"))
-                delay = error.retry_after if isinstance(error, RetryAfter) else backoff(failures)
-                await asyncio.sleep(delay if isinstance(delay, int) else delay.total_seconds())
+                log.warning("bot_waits", cause=self._words(error))
+                await self._sleep(backoff(failures).total_seconds())
+            except Exception as error:  # whatever came instead of updates, the next poll may give some
+                heard, failures = False, failures + 1
+                log.warning("bot_hears_nothing", cause=self._words(error))
+                await self._note_listening(self._words(error))
+                asked = error.retry_after if isinstance(error, RetryAfter) else backoff(failures)
+                await self._sleep(asked if isinstance(asked, int) else asked.total_seconds())
+
+    async def _note_listening(self, problem: str | None) -> None:
+        def note() -> None:
+            with self._connected() as connection:
+                note_listening(connection, utc_now(), problem)
+
+        try:
+            await asyncio.to_thread(note)
+        except psycopg.Error as error:
+            log.warning("listening_not_noted", cause=self._words(error))
+
+    async def _speak(self, dispatcher: Dispatcher, chat_id: str, answers: asyncio.Queue[str]) -> None:
+        """Send a chat its answers. Each chat has a task of its own: the pause of one is not that of the others."""
+        while True:
+            html = await answers.get()
+            try:
+                outcome = await dispatcher.reply(chat_id, html)
+                if not isinstance(outcome, Sent):
+                    log.info("not_answered", chat=chat_id, cause=outcome.reason)
+            except Exception as error:
+                log.warning("not_answered", chat=chat_id, cause=self._words(error))
 
     async def _handle_safely(self, bot: Bot, update: Update) -> None:
-        """Handle an update. One that cannot be handled is logged and left behind: it would come again for ever."""
+        """Handle an update, or leave it behind. Raises psycopg.OperationalError while the database is away."""
         try:
             await self._handle(bot, update)
-        except (TelegramError, psycopg.OperationalError):
-            raise
+        except TelegramError as error:
+            # Such as a button that was pressed while nobody listened: Telegram takes no answer to it any more.
+            log.info("update_not_answered", update_id=update.update_id, cause=self._words(error))
+        except psycopg.OperationalError as error:
+            if not await asyncio.to_thread(self._database_answers):
+                raise
+            log.warning("update_not_handled", update_id=update.update_id, cause=self._words(error))
         except Exception:
             log.exception("update_not_handled", update_id=update.update_id)
 
@@ -89,33 +145,83 @@ class AlertBot:
             number = query.message.message_id
             known = await asyncio.to_thread(self._note, query.message.chat, number, query.from_user.id, verdict)
             await bot.answer_callback_query(query.id, f"Noted: {verdict}." if known else "That is no alert of mine.")
-        elif message is not None and message.text is not None:
-            answered = await asyncio.to_thread(self._answer, message.chat, message.text)
-            if answered is not None and self._dispatcher is not None:
-                await self._dispatcher.reply(*answered)
+        elif message is not None and message.migrate_to_chat_id is not None:
+            await asyncio.to_thread(self._move, message.chat.id, message.migrate_to_chat_id)
+        elif message is not None and message.migrate_from_chat_id is not None:
+            await asyncio.to_thread(self._move, message.migrate_from_chat_id, message.chat.id)
+        elif message is not None and message.text is not None and message.text.startswith("/"):
+            await self._obey(bot, message, message.text)
+
+    async def _obey(self, bot: Bot, message: Message, text: str) -> None:
+        """Do what a command says, at once, and let the answer wait for its turn."""
+        configured = await asyncio.to_thread(self._configured, message.chat)
+        if configured is None:
+            log.info("stranger_ignored", chat=message.chat.id)
+            return
+        html: str | None
+        if changes_the_chat(text) and (refusal := await _refusal(bot, message)) is not None:
+            html = refusal
+        else:
+            html = await asyncio.to_thread(self._answer, configured, text, message.date)
+        answers = self._answers[configured]
+        if html is not None and not answers.full():
+            answers.put_nowait(html)
 
     def _note(self, chat: Chat, message_id: int, user_id: int, verdict: Verdict) -> bool:
-        with connect(self._database_url, application="txwatch bot") as connection:
-            chat_id = self._configured(connection, chat)
-            if chat_id is None:
+        with self._connected() as connection:
+            name = self._named(connection, chat)
+            if name is None:
                 return False
-            return record_feedback(connection, chat_id, message_id, user_id, verdict, utc_now()) is not None
+            return record_feedback(connection, name[0], message_id, user_id, verdict, utc_now()) is not None
 
-    def _answer(self, chat: Chat, text: str) -> tuple[str, str] | None:
-        """The configured chat and what to say there; None for others and for what is no command."""
-        with connect(self._database_url, application="txwatch bot") as connection:
-            chat_id = self._configured(connection, chat)
-            if chat_id is None:
-                log.info("stranger_ignored", chat=chat.id)
-                return None
-            html = answer(connection, chat_id, text, utc_now())
-            return None if html is None else (chat_id, html)
+    def _move(self, former: int, present: int) -> None:
+        with self._connected() as connection, connection.transaction():
+            if {str(former), str(present)} & {present_id(connection, chat) for chat in self._answers}:
+                record_move(connection, str(former), str(present))
 
-    def _configured(self, connection: Connection, chat: Chat) -> str | None:
-        """The chat as the settings name it: by id, by name, or by the id that it had before it became a supergroup."""
-        moved = connection.execute("SELECT chat_id FROM telegram_chats WHERE moved_to = %s", [str(chat.id)]).fetchone()
-        names = (str(chat.id), f"@{chat.username}", moved and moved[0])
-        return next((name for name in names if name in self._chats), None)
+    def _configured(self, chat: Chat) -> str | None:
+        with self._connected() as connection:
+            named = self._named(connection, chat)
+        return None if named is None else named[1]
+
+    def _answer(self, configured: str, text: str, said_at: datetime) -> str | None:
+        with self._connected() as connection:
+            return answer(connection, present_id(connection, configured), text, utc_now(), said_at)
+
+    def _named(self, connection: Connection, chat: Chat) -> tuple[str, str] | None:
+        """The chat's id or name, and what the settings call it, by any id that it ever had; None for strangers."""
+        ours = {present_id(connection, configured): configured for configured in self._answers}
+        names = (str(chat.id), f"@{chat.username}".lower())
+        return next(((n, ours[present]) for n in names if (present := present_id(connection, n)) in ours), None)
+
+    def _connected(self) -> AbstractContextManager[Connection]:
+        return connect(self._database_url, application="txwatch bot")
+
+    def _database_answers(self) -> bool:
+        try:
+            with self._connected():
+                return True
+        except psycopg.OperationalError:
+            return False
+
+    def _words(self, error: Exception) -> str:
+        return f"{type(error).__name__}: {error}".replace(self._token, "***").strip()[:300]
+
+
+async def _refusal(bot: Bot, message: Message) -> str | None:
+    """What to say to somebody who may not change what the chat gets; None to who may."""
+    if message.chat.type == Chat.PRIVATE:
+        return None
+    if message.sender_chat is not None:
+        # Administrators who stay anonymous speak as the group itself.
+        return None if message.sender_chat.id == message.chat.id else FOR_ADMINISTRATORS
+    if message.from_user is None:
+        return FOR_ADMINISTRATORS
+    try:
+        member = await bot.get_chat_member(message.chat.id, message.from_user.id)
+    except Exception:  # also an answer that the library cannot read
+        return "Telegram does not say whether you are an administrator. Try again later."
+    return None if member.status in ADMINISTRATORS else FOR_ADMINISTRATORS
 
 
 async def listen_until_signalled(bot: AlertBot) -> None:

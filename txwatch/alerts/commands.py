@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from psycopg import sql
@@ -30,6 +31,7 @@ FLOW_WORDS: Mapping[FlowClass, str] = {
     "internal_move": "internal",
     "unknown": "unknown",
 }
+_MINUTES = re.compile(r"[0-9]{1,6}")
 _TXID_PREFIX = re.compile(r"[0-9a-f]{8,64}")
 
 HELP = (
@@ -41,24 +43,49 @@ HELP = (
     "/least high  only alerts from this severity on: low, medium, high or critical",
 )
 
-Answer = Callable[[Connection, str, str, datetime], list[Line]]
+
+@dataclass(frozen=True)
+class Command:
+    """What somebody asks for in a chat. Times UTC."""
+
+    connection: Connection
+    chat_id: str
+    argument: str
+    now: datetime
+    said_at: datetime
+    """Not after now: commands wait at Telegram while nobody listens."""
 
 
-def answer(connection: Connection, chat_id: str, text: str, now: datetime) -> str | None:
-    """The answer to a message in a chat; None for what is no command."""
+Answer = Callable[[Command], list[Line]]
+
+
+def answer(
+    connection: Connection, chat_id: str, text: str, now: datetime, said_at: datetime | None = None
+) -> str | None:
+    """The answer to a message in a chat, which was written at `said_at`; None for what is no command."""
     if not text.startswith("/"):
         return None
-    command, _, argument = text.partition(" ")
+    argument = "".join(text.split(maxsplit=1)[1:]).strip()
+    respond = ANSWERS.get(_name(text), _help)
+    return to_html(respond(Command(connection, chat_id, argument, now, min(now, said_at or now))))
+
+
+def changes_the_chat(text: str) -> bool:
+    """Whether a command changes what the chat gets, for everybody in it."""
+    return _name(text) in {"/mute", "/quiet", "/least"}
+
+
+def _name(text: str) -> str:
     # In a group a command may name the bot: /status@txwatch_bot.
-    respond = ANSWERS.get(command.split("@")[0].lower(), _help)
-    return to_html(respond(connection, chat_id, argument.strip(), now))
+    return text.split(maxsplit=1)[0].split("@")[0].lower()
 
 
-def _help(_connection: Connection, _chat_id: str, _argument: str, _now: datetime) -> list[Line]:
+def _help(_: Command) -> list[Line]:
     return [[Piece(line)] for line in HELP]
 
 
-def _status(connection: Connection, chat_id: str, _argument: str, now: datetime) -> list[Line]:
+def _status(asked: Command) -> list[Line]:
+    connection, now = asked.connection, asked.now
     lease, levels = read_lease(connection), read_delivery_levels(connection, now - DAY)
     if lease is None or lease.is_stale(database_now(connection)):
         feed = "⚠️ nobody follows the feed"
@@ -75,13 +102,13 @@ def _status(connection: Connection, chat_id: str, _argument: str, now: datetime)
         ],
     ]
     if levels.uncertain or levels.dead:
-        lines.append([Piece(f"⚠️ {levels.uncertain} of uncertain delivery, {levels.dead} that Telegram refused")])
+        lines.append([Piece(f"⚠️ {levels.uncertain} of uncertain delivery, {levels.dead} that can never be sent")])
     lines.extend(
         [Piece(f"{p.kind}, model {p.model_version}: {p.useful} of {p.judged} judged useful ({p.share:.0%})")]
         for p in read_precision(connection, now - 30 * DAY)[:TOP]
     )
     row = connection.execute(
-        "SELECT held_until, quiet_hours, min_severity FROM telegram_chats WHERE chat_id = %s", [chat_id]
+        "SELECT held_until, quiet_hours, min_severity FROM telegram_chats WHERE chat_id = %s", [asked.chat_id]
     ).fetchone()
     held_until, quiet, least = row or (None, None, None)
     if held_until is not None and held_until > now:
@@ -93,7 +120,8 @@ def _status(connection: Connection, chat_id: str, _argument: str, now: datetime)
     return lines
 
 
-def _top(connection: Connection, _chat_id: str, _argument: str, now: datetime) -> list[Line]:
+def _top(asked: Command) -> list[Line]:
+    connection, now = asked.connection, asked.now
     rows = connection.execute(
         "SELECT alert_key, value_sat FROM alerts LEFT JOIN transactions ON txid = alert_key"
         " WHERE alerts.created_at > %s AND alert_key NOT LIKE 'system:%%'"
@@ -115,11 +143,11 @@ def _flows(connection: Connection, now: datetime) -> list[Line]:
     return [[Piece(f"🐋 {', '.join(parts)}")]] if totals else []
 
 
-def _why(connection: Connection, _chat_id: str, argument: str, _now: datetime) -> list[Line]:
-    prefix = argument.lower()
+def _why(asked: Command) -> list[Line]:
+    prefix = asked.argument.lower()
     if not _TXID_PREFIX.fullmatch(prefix):
         return [[Piece("Say which transaction: /why and its txid, or at least the first 8 digits of it.")]]
-    rows = connection.execute(statement(__file__, "why"), {"from": prefix, "to": prefix + "g"}).fetchall()
+    rows = asked.connection.execute(statement(__file__, "why"), {"from": prefix, "to": prefix + "g"}).fetchall()
     if not rows:
         return [[Piece("No such transaction was scored here.")]]
     lines: list[Line] = []
@@ -132,45 +160,48 @@ def _why(connection: Connection, _chat_id: str, argument: str, _now: datetime) -
     return lines
 
 
-def _mute(connection: Connection, chat_id: str, argument: str, now: datetime) -> list[Line]:
-    if argument.lower() in {"off", "0"}:
-        _set(connection, chat_id, "held_until", None)
+def _mute(asked: Command) -> list[Line]:
+    if asked.argument.lower() in {"off", "0"}:
+        _set(asked, "held_until", None)
         return [[Piece("🔔 No longer muted.")]]
-    if not argument.isdecimal() or not 1 <= int(argument[:6]) <= MAX_MUTE_MINUTES:
+    minutes = int(asked.argument) if _MINUTES.fullmatch(asked.argument) else 0
+    if not 1 <= minutes <= MAX_MUTE_MINUTES:
         return [[Piece(f"Say for how many minutes, 1 to {MAX_MUTE_MINUTES}: /mute 30. To end it: /mute off")]]
-    until = now + timedelta(minutes=int(argument))
-    _set(connection, chat_id, "held_until", until)
+    until = asked.said_at + timedelta(minutes=minutes)
+    _set(asked, "held_until", until)
+    if until <= asked.now:
+        return [[Piece(f"Those {minutes} minutes were over at {until:%d %b %H:%M} UTC: not muted.")]]
     return [[Piece(f"🔕 Only critical alerts until {until:%d %b %H:%M} UTC. The rest comes in a digest.")]]
 
 
-def _quiet(connection: Connection, chat_id: str, argument: str, _now: datetime) -> list[Line]:
-    if argument.lower() == "off":
-        _set(connection, chat_id, "quiet_hours", None)
+def _quiet(asked: Command) -> list[Line]:
+    if asked.argument.lower() == "off":
+        _set(asked, "quiet_hours", None)
         return [[Piece("No quiet hours any more.")]]
     try:
-        hours = QuietHours.parse(argument)
+        hours = QuietHours.parse(asked.argument)
     except ValueError as problem:
         return [[Piece(f"That cannot be read: {clean(str(problem))}.")]]
-    _set(connection, chat_id, "quiet_hours", str(hours))
+    _set(asked, "quiet_hours", str(hours))
     return [[Piece(f"🌙 Only critical alerts at {hours}. The rest comes in a digest.")]]
 
 
-def _least(connection: Connection, chat_id: str, argument: str, _now: datetime) -> list[Line]:
-    names = [severity.name for severity in Severity]
-    if argument.lower() not in names:
+def _least(asked: Command) -> list[Line]:
+    names, least = [severity.name for severity in Severity], asked.argument.lower()
+    if least not in names:
         return [[Piece(f"Say one of: {', '.join(names)}.")]]
-    _set(connection, chat_id, "min_severity", None if argument.lower() == names[0] else argument.lower())
-    return [[Piece(f"From now on alerts from {argument.lower()} on.")]]
+    _set(asked, "min_severity", None if least == names[0] else least)
+    return [[Piece(f"From now on alerts from {least} on.")]]
 
 
-def _set(connection: Connection, chat_id: str, column: str, value: object) -> None:
+def _set(asked: Command, column: str, value: object) -> None:
     name = sql.Identifier(column)
-    connection.execute(
+    asked.connection.execute(
         sql.SQL(
             "INSERT INTO telegram_chats (chat_id, {name}) VALUES (%s, %s)"
             " ON CONFLICT (chat_id) DO UPDATE SET {name} = excluded.{name}"
         ).format(name=name),
-        [chat_id, value],
+        [asked.chat_id, value],
     )
 
 

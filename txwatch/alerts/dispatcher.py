@@ -19,16 +19,19 @@ from txwatch.alerts.deliveries import (
     claim,
     claim_reply,
     end_request,
+    give_up,
+    give_up_news,
     read_chat,
     record,
     record_edit,
     settle,
 )
 from txwatch.alerts.feedback import BUTTONS
+from txwatch.alerts.identity import present_id, record_move, waits_elsewhere
 from txwatch.alerts.messages import DigestLine, alert_message, digest_message, is_silent
-from txwatch.alerts.outcomes import Outcome
+from txwatch.alerts.outcomes import NotSent, Outcome, Sent
 from txwatch.alerts.pacing import Limits
-from txwatch.alerts.planning import EditAlert, Idle, SendAlert, SendDigest, Step, Wait, next_step
+from txwatch.alerts.planning import EditAlert, Idle, Request, SendAlert, SendDigest, Step, Wait, next_step
 from txwatch.alerts.raising import SYSTEM_PREFIX, Alert
 from txwatch.alerts.sender import Buttons, Sender
 from txwatch.alerts.store import read_alerts
@@ -46,16 +49,17 @@ BUSY = timedelta(milliseconds=200)
 """How long to wait while another process holds a chat's lock, or all together make too many requests."""
 POLL = timedelta(seconds=1)
 RECONNECT_SECONDS = 2.0
+ANSWER_PATIENCE = timedelta(minutes=5)
+"""What is said of the system is not true for longer: who gets no answer until then may ask again."""
 
 
 @dataclass(frozen=True)
 class _Message:
-    claim: Claim
     html: str
     silent: bool = False
     buttons: Buttons = ()
     edition: Edition | None = None
-    """Of an edit: the message that is to be changed, and what it will show."""
+    """Of an edit: the message that is to be changed, and what it will show. One in a former chat is sent anew."""
 
 
 @dataclass
@@ -79,30 +83,57 @@ class Dispatcher:
             wake.set()
 
     async def drain(self, patience: timedelta) -> None:
-        """Deliver until nothing waits, or what waits may not be sent within `patience` from now."""
-        async with asyncio.TaskGroup() as tasks:
-            for chat_id in self.chats:
-                tasks.create_task(self._drain_chat(chat_id, self.clock() + patience))
+        """Deliver until nothing waits, or what waits may not be sent within `patience` from now.
+
+        What befalls one chat is raised when the others have been served.
+        """
+        deadline = self.clock() + patience
+        await self._follow_moves()
+        served = await asyncio.gather(*(self._drain_chat(c, deadline) for c in self.chats), return_exceptions=True)
+        for error in served:
+            if error is not None:
+                raise error
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow_moves())
             for chat_id in self.chats:
                 tasks.create_task(self._run_chat(chat_id, stop))
 
-    async def reply(self, chat_id: str, html: str) -> Outcome:
-        """Answer somebody in a chat, within the same limits. An answer is not kept: it is tried once."""
+    async def _follow_moves(self) -> None:
+        """Learn of moves that the settings know before us: what waits for a group that nobody names is perhaps ours."""
+        try:
+            with connect(self.database_url, application="txwatch alerts") as connection:
+                ours = {present_id(connection, chat_id) for chat_id in self.chats}
+                for former in waits_elsewhere(connection, ours):
+                    present = await self.sender.moved_to(former)
+                    if present in ours:
+                        with connection.transaction():
+                            record_move(connection, former, present)
+        except psycopg.Error as error:
+            log.warning("moves_not_followed", cause=str(error).strip())
+
+    async def reply(self, chat_id: str, html: str, patience: timedelta = ANSWER_PATIENCE) -> Outcome:
+        """Answer somebody in a chat, within the same limits. An answer is not kept: it is tried once, if at all."""
+        deadline = self.clock() + patience
         with connect(self.database_url, application="txwatch bot") as connection:
             while True:
+                chat_id = present_id(connection, chat_id)
                 with chat_lock(connection, chat_id) as held:
                     wait: Wait | Claim = Wait(self.clock() + BUSY)
                     if held:
                         settle(connection, chat_id, self.clock())
                         wait = claim_reply(connection, chat_id, self.limits, self.clock())
                     if isinstance(wait, Claim):
-                        outcome = await self.sender.send(wait.send_to, html)
-                        end_request(connection, chat_id, wait.request_id, outcome, self.clock())
+                        outcome = await self.sender.send(chat_id, html)
+                        with connection.transaction():
+                            end_request(connection, chat_id, wait.request_id, outcome, self.clock())
+                        if isinstance(outcome, NotSent) and outcome.moved_to is not None:
+                            continue
                         return outcome
+                if wait.until > deadline:
+                    return NotSent(f"nothing may be sent to the chat before {wait.until:%H:%M:%S} UTC")
                 await self.sleep(max(0.0, (wait.until - self.clock()).total_seconds()))
 
     async def _drain_chat(self, chat_id: str, deadline: datetime) -> None:
@@ -127,6 +158,10 @@ class Dispatcher:
                 # The alerts wait in the database, and so does this until it is back.
                 log.warning("database_away", cause=str(error).strip())
                 await self.sleep(RECONNECT_SECONDS)
+            except Exception:
+                # What befell this chat must not end the delivery to all others.
+                log.exception("chat_not_served", chat=chat_id)
+                await self.sleep(RECONNECT_SECONDS)
 
     async def _rest(self, step: Idle | Wait, stop: asyncio.Event, wake: asyncio.Event) -> None:
         """Until the time has come, something new is there, or the end; a new alert may be due before an old one."""
@@ -141,57 +176,96 @@ class Dispatcher:
 
     async def _step(self, connection: Connection, chat_id: str) -> Step:
         """Send one message, if one may be sent now. Gives what was decided."""
+        chat_id = present_id(connection, chat_id)
         with chat_lock(connection, chat_id) as held:
             if not held:
                 return Wait(self.clock() + BUSY)
-            step, message = await asyncio.to_thread(self._prepare, connection, chat_id)
-            if message is None:
+            step, prepared = await asyncio.to_thread(self._prepare, connection, chat_id)
+            if prepared is None:
                 return step
-            outcome = await self._request(message)
-            await asyncio.to_thread(self._record, connection, chat_id, message, outcome)
+            claimed, message = prepared
+            outcome = await self._request(chat_id, message)
+            await asyncio.to_thread(self._record, connection, chat_id, claimed, message.edition, outcome)
             name = type(outcome).__name__.lower()
             self.delivered[name] += 1
-            log.info("telegram_request", chat=chat_id, purpose=message.claim.purpose, outcome=name)
+            why = {} if isinstance(outcome, Sent) else {"reason": outcome.reason}
+            log.info("telegram_request", chat=chat_id, purpose=claimed.purpose, outcome=name, **why)
             return step
 
-    def _prepare(self, connection: Connection, chat_id: str) -> tuple[Step, _Message | None]:
+    def _prepare(self, connection: Connection, chat_id: str) -> tuple[Step, tuple[Claim, _Message] | None]:
         """Decide, write the message, and commit the claim: whatever fails before the commit has sent nothing."""
         now = self.clock()
         settle(connection, chat_id, now)
-        step = next_step(read_chat(connection, chat_id, self.limits, now), now)
-        match step:
-            case SendAlert(key):
-                (alert,) = read_alerts(connection, [key])
-                html = _written(connection, alert, now)
-                silent, buttons, edition = is_silent([alert]), _buttons(alert), None
-            case SendDigest(keys, uncertain):
-                lines = read_digest(connection, keys)
-                html = digest_message(lines, uncertain, now)
-                silent, buttons, edition = is_silent([line.alert for line in lines]), (), None
-            case EditAlert(key):
-                (alert,) = read_alerts(connection, [key])
-                edition = read_edition(connection, chat_id, key)
-                html = _written(connection, alert, edition.sent_at, edition.updates)
-                silent, buttons = True, _buttons(alert)
-            case _:
-                return step, None
+        chat = read_chat(connection, chat_id, self.limits, now)
+        step = next_step(chat, now)
+        if isinstance(step, Idle | Wait):
+            return step, None
+        try:
+            message = _message(connection, chat_id, step, chat.refused_since, now)
+        except psycopg.Error:
+            raise
+        except Exception as error:
+            log.exception("message_not_written", chat=chat_id, step=type(step).__name__)
+            _give_up(connection, chat_id, step, f"it cannot be written: {type(error).__name__}: {error}"[:300], now)
+            return Wait(now), None
         claimed = claim(connection, chat_id, step, self.limits, now)
         if claimed is None:
             return Wait(now + BUSY), None
-        return step, _Message(claimed, html, silent, buttons, edition)
+        return step, (claimed, message)
 
-    async def _request(self, message: _Message) -> Outcome:
-        chat, html, buttons = message.claim.send_to, message.html, message.buttons
-        if message.edition is not None:
-            return await self.sender.edit(chat, message.edition.message_id, html, buttons=buttons)
-        return await self.sender.send(chat, html, silent=message.silent, buttons=buttons)
+    async def _request(self, chat_id: str, message: _Message) -> Outcome:
+        html, buttons, edition = message.html, message.buttons, message.edition
+        if edition is not None and edition.chat_id == chat_id:
+            return await self.sender.edit(chat_id, edition.message_id, html, buttons=buttons)
+        return await self.sender.send(chat_id, html, silent=message.silent, buttons=buttons)
 
-    def _record(self, connection: Connection, chat_id: str, message: _Message, outcome: Outcome) -> None:
-        if (edition := message.edition) is None:
-            record(connection, chat_id, message.claim, outcome, self.clock())
+    def _record(
+        self, connection: Connection, chat_id: str, claimed: Claim, edition: Edition | None, outcome: Outcome
+    ) -> None:
+        if edition is None:
+            record(connection, chat_id, claimed, outcome, self.clock())
         else:
-            key, through = edition.alert_key, edition.through
-            record_edit(connection, chat_id, message.claim, key, through, outcome, self.clock())
+            record_edit(connection, chat_id, claimed, edition, outcome, self.clock())
+
+
+def _message(
+    connection: Connection, chat_id: str, step: Request, refused_since: datetime | None, now: datetime
+) -> _Message:
+    """The message of a step."""
+    match step:
+        case SendAlert(key):
+            (alert,) = read_alerts(connection, [key])
+            return _Message(_written(connection, alert, now), is_silent([alert]), _buttons(alert))
+        case SendDigest(keys, uncertain):
+            lines = read_digest(connection, keys)
+            html = digest_message(lines, uncertain, now, refused_since)
+            return _Message(html, is_silent([line.alert for line in lines]))
+        case EditAlert(key):
+            (alert,) = read_alerts(connection, [key])
+            edition = read_edition(connection, chat_id, key)
+            html = _written(connection, alert, edition.sent_at, edition.updates)
+            return _Message(html, silent=True, buttons=_buttons(alert), edition=edition)
+
+
+def _give_up(connection: Connection, chat_id: str, step: Request, reason: str, now: datetime) -> None:
+    """Leave behind what made a message impossible to write: it would be tried for ever, and all behind it wait."""
+    match step:
+        case SendAlert(key):
+            give_up(connection, chat_id, [key], reason)
+        case SendDigest(keys, _):
+            give_up(connection, chat_id, [key for key in keys if not _has_a_line(connection, key, now)], reason)
+        case EditAlert(key):
+            give_up_news(connection, chat_id, key, reason, now)
+
+
+def _has_a_line(connection: Connection, key: str, now: datetime) -> bool:
+    try:
+        digest_message(read_digest(connection, [key]), (), now)
+    except psycopg.Error:
+        raise
+    except Exception:
+        return False
+    return True
 
 
 def _written(connection: Connection, alert: Alert, sent_at: datetime, updates: Sequence[str] = ()) -> str:

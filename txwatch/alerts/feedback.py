@@ -33,13 +33,12 @@ def record_feedback(
 ) -> str | None:
     """Keep a person's verdict on the alert of a message; a later one replaces it. Gives the alert's key.
 
-    None when no alert was sent as this message.
+    `chat_id` is where the message is, also if the chat has another id by now. None when no alert was sent as it.
     """
     row = connection.execute(
         "INSERT INTO feedback AS given (alert_key, user_id, verdict, chat_id, given_at)"
         " SELECT alert_key, %(user)s, %(verdict)s, chat_id, %(now)s FROM alert_deliveries"
-        " LEFT JOIN telegram_chats USING (chat_id)"
-        " WHERE %(chat)s IN (chat_id, moved_to) AND message_id = %(message)s AND state = 'sent'"
+        " WHERE chat_id = %(chat)s AND message_id = %(message)s AND state = 'sent'"
         " ON CONFLICT (alert_key, user_id) DO UPDATE SET verdict = excluded.verdict, given_at = excluded.given_at"
         " RETURNING alert_key",
         {"chat": chat_id, "message": message_id, "user": user_id, "verdict": verdict, "now": now},

@@ -2,10 +2,12 @@
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from txwatch.alerts.identity import present_id
+from txwatch.alerts.listening import Listening, read_listening
 from txwatch.alerts.system import Condition, Raised, State
 from txwatch.store.database import Connection
 from txwatch.store.lease import Lease, read_lease
@@ -20,9 +22,14 @@ LANDING_LAG = timedelta(seconds=5)
 LAG_TOLD_AFTER = timedelta(minutes=1)
 """A worker that has just begun shares the machine with all else that begins, and may have a backlog to land."""
 WINDOW_UNSCORED = timedelta(minutes=15)
+BOT_DEAF = timedelta(minutes=1)
+"""A bot that is replaced by another of the same token hears nothing for some seconds."""
+BOT_FORGOTTEN = timedelta(minutes=15)
+"""A bot that is deaf notes it every five minutes at least; after this nobody runs it any more."""
 DISK_FREE_SHARE = 0.05
 MAX_CAUSE = 500
 RUN_FAILED = "run_failed"
+CHAT_REFUSES = "chat_refuses"
 
 
 @dataclass(frozen=True)
@@ -38,12 +45,23 @@ class Health:
     """Deliveries that Telegram refused in the last hour."""
     dead_reason: str | None
     disk_free_share: float
+    chats: Mapping[str, tuple[datetime, str] | None] = field(default_factory=dict)
+    """The chats that get the alerts, each with since when it takes none and why, or None."""
+    listening: Listening | None = None
+    """What the bot noted last; None if none ever ran."""
 
 
-def read_health(connection: Connection, home: Path, now: datetime) -> Health:
-    """Look at the database and at the disk that holds the state."""
+def read_health(connection: Connection, home: Path, now: datetime, chats: Sequence[str] = ()) -> Health:
+    """Look at the database, at the disk that holds the state, and at what became of messages to these chats."""
     row = connection.execute(statement(__file__, "health"), {"now": now}).fetchone()
     last_seen_at, lag_seconds, dead, reason = row or (None, None, 0, None)
+    chats = list(dict.fromkeys(present_id(connection, chat_id) for chat_id in chats))
+    refusing = connection.execute(
+        "SELECT chat_id, refused_since, refusal FROM telegram_chats"
+        " WHERE chat_id = ANY(%s) AND refused_since IS NOT NULL",
+        [chats],
+    )
+    refusals = {chat_id: (since, str(why)) for chat_id, since, why in refusing}
     disk = shutil.disk_usage(home if home.exists() else Path.cwd())
     return Health(
         lease=read_lease(connection),
@@ -52,12 +70,25 @@ def read_health(connection: Connection, home: Path, now: datetime) -> Health:
         dead_letters=dead,
         dead_reason=reason,
         disk_free_share=disk.free / disk.total,
+        chats={chat_id: refusals.get(chat_id) for chat_id in chats},
+        listening=read_listening(connection),
     )
 
 
 def conditions(health: Health, now: datetime) -> list[Condition]:
     """What is wrong and what is well, from what was found."""
-    return [_worker(health.lease, now), _feed(health, now), _landing(health, now), _dead_letters(health), _disk(health)]
+    system = [
+        _worker(health.lease, now),
+        _feed(health, now),
+        _landing(health, now),
+        _dead_letters(health),
+        _disk(health),
+    ]
+    return [
+        *system,
+        _bot(health.listening, now),
+        *(_chat(chat_id, refusal) for chat_id, refusal in health.chats.items()),
+    ]
 
 
 def windows_condition(unscored: Iterable[str], now: datetime) -> Condition:
@@ -149,9 +180,31 @@ def _landing(health: Health, now: datetime) -> Condition:
 
 def _dead_letters(health: Health) -> Condition:
     if health.dead_letters:
-        text = f"Telegram refused {health.dead_letters} alerts in the last hour: {health.dead_reason}"
+        text = f"{health.dead_letters} alerts of the last hour can never be sent: {health.dead_reason}"
         return Condition("dead_letters", State.wrong, text)
-    return Condition("dead_letters", State.well, "Telegram refused nothing in the last hour")
+    return Condition("dead_letters", State.well, "For an hour no alert was one that can never be sent")
+
+
+def _bot(listening: Listening | None, now: datetime) -> Condition:
+    name = "bot_hears_nothing"
+    if listening is None:
+        return Condition(name, State.unknown)
+    since = listening.deaf_since
+    if since is None:
+        return Condition(name, State.well, "The bot hears commands and buttons again")
+    if listening.noted_at - since < BOT_DEAF or now - listening.noted_at > BOT_FORGOTTEN:
+        return Condition(name, State.unknown)
+    text = f"The bot hears no commands and no buttons since {since:%d %b %H:%M} UTC: {listening.reason}"
+    return Condition(name, State.wrong, text, since)
+
+
+def _chat(chat_id: str, refusal: tuple[datetime, str] | None) -> Condition:
+    name = f"{CHAT_REFUSES}:{chat_id}"
+    if refusal is None:
+        return Condition(name, State.well, f"Chat {chat_id} takes messages again")
+    since, why = refusal
+    text = f"Chat {chat_id} takes no messages since {since:%d %b %H:%M} UTC: {why[:MAX_CAUSE]}. Its alerts wait"
+    return Condition(name, State.wrong, text, since)
 
 
 def _disk(health: Health) -> Condition:

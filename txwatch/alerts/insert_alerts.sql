@@ -10,11 +10,17 @@ WITH raised AS (
     ON CONFLICT (alert_key) DO NOTHING
     RETURNING alert_key, severity
 ),
+chats AS (
+    -- A chat that is named by two of its ids is one.
+    SELECT DISTINCT coalesce(moved_to, chat_id) AS chat_id
+    FROM unnest(%(chats)s::text[]) AS named (chat_id)
+    LEFT JOIN telegram_chats USING (chat_id)
+),
 addressed AS (
     INSERT INTO alert_deliveries (alert_key, chat_id)
     SELECT alert_key, chat_id
     FROM raised
-    CROSS JOIN unnest(%(chats)s::text[]) AS chats (chat_id)
+    CROSS JOIN chats
     LEFT JOIN telegram_chats USING (chat_id)
     WHERE array_position(%(severities)s, severity) >= coalesce(array_position(%(severities)s, min_severity), 0)
     ON CONFLICT DO NOTHING

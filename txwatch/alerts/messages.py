@@ -61,9 +61,16 @@ def alert_message(
     return to_html([_title(alert, *amount), *news, *_reasons(alert), *facts, origin])
 
 
-def digest_message(lines: Sequence[DigestLine], uncertain: Sequence[str], now: datetime) -> str:
-    """One message about many alerts, most severe first, and about those whose delivery is uncertain."""
+def digest_message(
+    lines: Sequence[DigestLine], uncertain: Sequence[str], now: datetime, refused_since: datetime | None = None
+) -> str:
+    """One message about many alerts, most severe first, and about those that may not have arrived.
+
+    `refused_since` says since when the chat had taken none.
+    """
     message: list[Line] = []
+    if refused_since is not None:
+        message.append([Piece(f"⏸ This chat took no messages since {refused_since:%d %b %H:%M} UTC", "b")])
     if lines:
         message.append([Piece(f"🗂 {_count(len(lines), 'alert')} in one message", "b"), Piece(f" · {_span(lines)}")])
         message.append([Piece(_by_kind([line.alert for line in lines]))])

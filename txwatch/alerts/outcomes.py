@@ -22,8 +22,15 @@ class NotSent:
 
 
 @dataclass(frozen=True)
+class ChatRefused:
+    """It did not arrive, and no other message would have: the chat takes none until somebody acts there."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Refused:
-    """Telegram will never take it."""
+    """Telegram will never take this message; another one it may."""
 
     reason: str
 
@@ -35,4 +42,4 @@ class Unknown:
     reason: str
 
 
-Outcome = Sent | NotSent | Refused | Unknown
+Outcome = Sent | NotSent | ChatRefused | Refused | Unknown

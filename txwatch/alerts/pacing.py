@@ -12,15 +12,19 @@ from datetime import datetime, timedelta
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 MAX_BACKOFF = timedelta(minutes=5)
+MAX_HOLD = timedelta(minutes=15)
+"""A chat that takes no messages is asked at least so often: once it does, nobody should wait much longer."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What Telegram allows."""
+    """What Telegram allows, and how much of it goes to answers."""
 
     chat_interval: timedelta = SECOND
     group_per_minute: int = 20
     overall_per_second: int = 30
+    answers_per_minute: int = 10
+    """Of these to a chat, so that a member who asks and asks holds up no alert. Not Telegram's."""
 
 
 def is_group(chat_id: str) -> bool:
@@ -41,3 +45,8 @@ def chat_free_at(chat_id: str, ended: Sequence[datetime], limits: Limits) -> dat
 def backoff(failures: int) -> timedelta:
     """How long to wait after so many failures in a row: 1 s, doubled each time up to five minutes."""
     return min(MAX_BACKOFF, SECOND * (1 << min(failures - 1, 10)))
+
+
+def hold(failures: int) -> timedelta:
+    """The same for a chat that takes no messages: 1 min, doubled each time up to MAX_HOLD."""
+    return min(MAX_HOLD, MINUTE * (1 << min(failures - 1, 10)))

@@ -5,8 +5,9 @@
   severe, and of each kind as many an hour as the table of kinds allows. In a storm the rest goes into a digest, at most
   one in DIGEST_EVERY.
 - What was raised late, or has become too old while Telegram was away, goes into the digest.
-- What may or may not have arrived is named in the digest, once, and never sent again.
+- What may or may not have arrived, or could not be sent, is named in the digest, once, and never sent again.
 - What became of an alerted transaction is written into its message, when nothing else is to be sent.
+- What a chat missed while it took no messages goes into one digest, with which it is tried again.
 - While a chat is muted or has its quiet hours, all but critical alerts wait; what has become too old by then goes into
   the digest.
 """
@@ -55,7 +56,7 @@ class ChatState:
 
     pending: Sequence[PendingAlert] = ()
     unlisted: Sequence[str] = ()
-    """Keys of uncertain alerts that no digest has named."""
+    """Keys of uncertain and dead alerts that no digest has named."""
     free_at: datetime | None = None
     """Nothing may be sent before: Telegram's limits, its retry_after, or the delay after a failure."""
     held_until: datetime | None = None
@@ -64,6 +65,8 @@ class ChatState:
     sent_alone: Sequence[SentAlone] = ()
     """Those of the last hour."""
     last_digest: datetime | None = None
+    refused_since: datetime | None = None
+    """It took none of the messages since."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class SendAlert:
 
 @dataclass(frozen=True)
 class SendDigest:
-    """Send one message about these now: alerts, most severe first, and those whose delivery is uncertain."""
+    """Send one message about these now: alerts, most severe first, and those that may not have arrived."""
 
     alert_keys: list[str]
     uncertain: list[str]
@@ -123,6 +126,9 @@ def _unpaced(chat: ChatState, now: datetime) -> Step:
         if urgent:
             return SendAlert(urgent[0].alert_key)
         return Wait(chat.held_until) if chat.pending or chat.unlisted else Idle()
+    if chat.refused_since is not None:
+        missed = [alert.alert_key for alert in pending]
+        return SendDigest(missed, list(chat.unlisted)) if missed or chat.unlisted else Idle()
     first = next(_within_caps(fresh, chat.sent_alone), None)
     if first is not None and _has_room(first.severity, chat.sent_alone, now):
         return SendAlert(first.alert_key)

@@ -1,7 +1,5 @@
 """Sends one message to Telegram and says what became of it. It neither paces nor repeats: the dispatcher does."""
 
-import logging
-import os
 from collections.abc import Sequence
 from datetime import timedelta
 from types import TracebackType
@@ -20,14 +18,33 @@ from telegram.error import (
     RetryAfter,
     TelegramError,
 )
-from telegram.request import HTTPXRequest
 
-from txwatch.alerts.outcomes import NotSent, Outcome, Refused, Sent, Unknown
+from txwatch.alerts.outcomes import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
+from txwatch.alerts.transport import Transport, quiet_libraries
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 15.0
 UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 """Errors of httpx that come before the first byte of a request has left."""
+
+OF_THE_MESSAGE = (
+    "can't parse",
+    "message is too long",
+    "message text is empty",
+    "text must be non-empty",
+    "entities",
+    "button",
+    "keyboard",
+    "reply_markup",
+    "message to edit not found",
+    "message can't be edited",
+    "message_id_invalid",
+    "message_author_required",
+)
+"""What Telegram says of a message that it will never take, whoever it is for. It gives no numbers for this, only words:
+https://github.com/tdlib/telegram-bot-api, `Client.cpp`, and https://core.telegram.org/api/errors."""
+OF_THE_CHAT = ("chat", "right", "topic", "thread", "peer", "user", "bot ", "member", "admin", "channel", "group")
+"""What it says of a chat that takes none of the bot's messages."""
 
 Buttons = Sequence[tuple[str, str]]
 """Of each button its text, and what comes back when it is pressed: at most 64 bytes."""
@@ -44,13 +61,17 @@ class Sender(Protocol):
         """Another text for a message that was sent, whose buttons are replaced too."""
         ...
 
+    async def moved_to(self, chat_id: str) -> str | None:
+        """The id under which a chat is reached by now, None if it is the same or nobody says so. Sends nothing."""
+        ...
+
 
 class TelegramSender:
     """The Bot API at `api_url`. Use it as an async context, which closes its connections."""
 
     def __init__(self, token: str, api_url: str, *, answer_seconds: float = ANSWER_SECONDS) -> None:
         quiet_libraries()
-        self._request = HTTPXRequest(
+        self._request = Transport(
             connect_timeout=CONNECT_SECONDS,
             pool_timeout=CONNECT_SECONDS,
             read_timeout=answer_seconds,
@@ -78,11 +99,11 @@ class TelegramSender:
                 disable_notification=silent,
                 reply_markup=_keyboard(buttons),
             )
+            return Sent(message.message_id)
         except TelegramError as error:
             return self._outcome(error)
         except Exception as error:  # an answer that the library cannot read may still mean "arrived"
             return Unknown(self._words(error))
-        return Sent(message.message_id)
 
     async def edit(self, chat_id: str, message_id: int, html: str, *, buttons: Buttons = ()) -> Outcome:
         """See `Sender.edit`. An edit that changes nothing counts as done."""
@@ -96,12 +117,27 @@ class TelegramSender:
                 reply_markup=_keyboard(buttons),
             )
         except BadRequest as error:
-            return Sent(message_id) if "not modified" in error.message.lower() else self._outcome(error)
+            said = error.message.lower()
+            if "not modified" in said:
+                return Sent(message_id)
+            # Words that nobody knows would hold up the chat for news of a message that it has.
+            known = any(words in said for words in OF_THE_CHAT)
+            return self._outcome(error) if known else Refused(self._words(error))
         except TelegramError as error:
             return self._outcome(error)
         except Exception as error:
             return Unknown(self._words(error))
         return Sent(message_id)
+
+    async def moved_to(self, chat_id: str) -> str | None:
+        """See `Sender.moved_to`. Whoever asks for a member of a group that moved is told where it is."""
+        try:
+            await self._bot.get_chat_member(chat_id, int(self._token.partition(":")[0]))
+        except ChatMigrated as error:
+            return str(error.new_chat_id)
+        except Exception:  # whatever else it says, it names no other id
+            return None
+        return None
 
     def _outcome(self, error: TelegramError) -> Outcome:
         words = self._words(error)
@@ -112,7 +148,9 @@ class TelegramSender:
             case ChatMigrated():
                 return NotSent(words, moved_to=str(error.new_chat_id))
             case BadRequest() | Forbidden():
-                return Refused(words)
+                # Words that nobody knows hold the chat: it is tried again with a digest, which is another message.
+                of_message = any(words in error.message.lower() for words in OF_THE_MESSAGE)
+                return Refused(words) if of_message else ChatRefused(words)
             case InvalidToken() | Conflict():
                 # Somebody must act, and then what waits goes out: losing it would make a wrong token worse.
                 return NotSent(words)
@@ -125,14 +163,6 @@ class TelegramSender:
 
     def _words(self, error: Exception) -> str:
         return f"{type(error).__name__}: {error}".replace(self._token, "***")[:300]
-
-
-def quiet_libraries() -> None:
-    """Keep the libraries from warning of their own calls, and from logging the token."""
-    # The library's own objects warn when they are made with retry_after as a number, which is how it comes.
-    os.environ.setdefault("PTB_TIMEDELTA", "true")
-    # httpx logs each request with its URL at INFO, and the URL holds the token.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def _keyboard(buttons: Buttons) -> InlineKeyboardMarkup | None:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from txwatch.alerts.identity import former_ids
 from txwatch.alerts.kinds import kind_named
 from txwatch.alerts.raising import Alert
 from txwatch.store.database import Connection
@@ -34,6 +35,8 @@ class Edition:
     """A message that was sent, and what it should show by now."""
 
     alert_key: str
+    chat_id: str
+    """Where the message is: a former id of the chat, if it was sent before the chat moved."""
     message_id: int
     sent_at: datetime
     updates: list[str]
@@ -97,7 +100,10 @@ class _Conflict(msgspec.Struct):
 
 def read_edition(connection: Connection, chat_id: str, alert_key: str) -> Edition:
     """The message about an alert in a chat, with the news about it that hold by now."""
-    row = connection.execute(statement(__file__, "select_edition"), [chat_id, alert_key]).fetchone()
+    chats = [chat_id, *former_ids(connection, chat_id)]
+    row = connection.execute(
+        statement(__file__, "select_edition"), {"chat": chat_id, "chats": chats, "alert_key": alert_key}
+    ).fetchone()
     if row is None:
         raise LookupError(f"no message about {alert_key} in chat {chat_id}")
     return Edition(alert_key, *row)

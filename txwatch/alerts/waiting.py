@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from txwatch.alerts.deliveries import read_chat
+from txwatch.alerts.identity import present_id
 from txwatch.alerts.pacing import Limits
 from txwatch.alerts.planning import SendAlert, SendDigest, next_step
 from txwatch.store.database import Connection
@@ -33,7 +34,7 @@ def delivery_needed(
     connection: Connection, chats: Sequence[str], now: datetime, limits: Limits | None = None
 ) -> str | None:
     """Why a delivery run should start now, in words for the operator, or None."""
-    for chat_id in chats:
+    for chat_id in dict.fromkeys(present_id(connection, chat_id) for chat_id in chats):
         chat = read_chat(connection, chat_id, limits or Limits(), now)
         step = next_step(chat, now + RUN_STARTS_IN)
         overdue = sum(now - alert.created_at > OTHERS_HAVE for alert in chat.pending) + len(chat.unlisted)

@@ -37,7 +37,6 @@ from txwatch.wire.transaction import Transaction, from_wire
 log = structlog.get_logger(__name__)
 
 
-
 @dataclass
 class Recovery:
     """What one reading of the chain has done. `busy`: another one was at it, and nothing was done.

@@ -41,7 +41,8 @@ class Fault(Enum):
     accept_then_hang_up = "takes the message and closes the connection"
     forbidden = "answers 403: the bot was blocked"
     bad_request = "answers 400: there is no such chat"
-    moved = "answers 400: the group has become a supergroup"
+    unreadable = "answers 400: the markup of the message cannot be read"
+    moved = "answers 400: the group has become a supergroup, from now on"
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,10 @@ class LocalTelegram:
 
     `received` holds the messages in the order in which they came; an edit changes them in place. `requests` counts all
     that asked for a message to be sent or edited, also those that were turned away. `on_message` is called with each
-    message that was taken, and with each that was edited.
+    message that was taken, and with each that was edited. `refusals` holds the chats that take none: the status and the
+    body with which they are refused, text for what is no JSON. `moved` holds the groups that became supergroups, each
+    with its new id. `answers_with` is the status and body of all answers, as of a proxy before Telegram. While a
+    `webhook` is set, nobody may poll. `administrators` are users, of all groups. No answer is taken to `old_queries`.
     """
 
     def __init__(
@@ -81,6 +85,12 @@ class LocalTelegram:
         self.requests = 0
         self.flood_control = flood_control or FloodControl(clock)
         self.faults: deque[Fault] = deque()
+        self.refusals: dict[str, tuple[int, str]] = {}
+        self.moved: dict[str, str] = {}
+        self.answers_with: tuple[int, bytes] | None = None
+        self.webhook = ""
+        self.administrators: set[int] = set()
+        self.old_queries: set[str] = set()
         self.answered_callbacks: list[tuple[str, str]] = []
         self._clock = clock
         self._token = token
@@ -111,6 +121,9 @@ class LocalTelegram:
         return update_id
 
     async def _call(self, request: Request) -> Response:
+        if self.answers_with is not None:
+            status, body = self.answers_with
+            return Response(body, status)
         token, name = request.path_params["token"], request.path_params["method"].lower()
         if self._token is not None and token != self._token:
             return _error(401, "Unauthorized")
@@ -130,7 +143,9 @@ class LocalTelegram:
             "editmessagetext": self._edit_message_text,
             "getupdates": self._get_updates,
             "answercallbackquery": self._answer_callback_query,
-            "deletewebhook": self._done,
+            "getchatmember": self._get_chat_member,
+            "getwebhookinfo": self._get_webhook_info,
+            "deletewebhook": self._delete_webhook,
             "setmycommands": self._done,
         }
 
@@ -207,12 +222,15 @@ class LocalTelegram:
                 return _error(403, "Forbidden: bot was blocked by the user")
             case Fault.bad_request:
                 return _error(400, "Bad Request: chat not found")
+            case Fault.unreadable:
+                return _error(400, "Bad Request: can't parse entities: Unsupported start tag")
             case Fault.moved:
-                return _error(
-                    400,
-                    "Bad Request: group chat was upgraded to a supergroup chat",
-                    migrate_to_chat_id=int(f"-100{chat_id.lstrip('-')}"),
-                )
+                self.moved[chat_id] = f"-100{chat_id.lstrip('-')}"
+        if new_id := self.moved.get(chat_id):
+            return _moved(new_id)
+        if refusal := self.refusals.get(chat_id):
+            status, said = refusal
+            return Response(said, status, media_type="text/html") if said.startswith("<") else _error(status, said)
         if (retry_after := self.flood_control.retry_after(chat_id)) is not None:
             return _too_many(retry_after)
         message = take()
@@ -228,7 +246,25 @@ class LocalTelegram:
             return _HangUp()
         return _result(message)
 
+    async def _get_chat_member(self, parameters: dict[str, Any]) -> Response:
+        if new_id := self.moved.get(str(parameters.get("chat_id"))):
+            return _moved(new_id)
+        user_id = int(parameters["user_id"])
+        user = {"id": user_id, "is_bot": False, "first_name": "A"}
+        rights = {"is_anonymous": False} if user_id in self.administrators else {}
+        return _result({"user": user, "status": "creator" if rights else "member", **rights})
+
+    async def _get_webhook_info(self, _: dict[str, Any]) -> Response:
+        return _result({"url": self.webhook, "has_custom_certificate": False, "pending_update_count": 0})
+
+    async def _delete_webhook(self, _: dict[str, Any]) -> Response:
+        self.webhook = ""
+        return _result(True)
+
     async def _get_updates(self, parameters: dict[str, Any]) -> Response:
+        if self.webhook:
+            said = "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete it first"
+            return _error(409, said)
         offset, limit = int(parameters.get("offset", 0)), int(parameters.get("limit", 100))
         timeout = min(float(parameters.get("timeout", 0)), MAX_POLL_SECONDS)
         poll = asyncio.Event()
@@ -241,7 +277,10 @@ class LocalTelegram:
         return _result([update for update in self._updates if update["update_id"] >= offset][:limit])
 
     async def _answer_callback_query(self, parameters: dict[str, Any]) -> Response:
-        self.answered_callbacks.append((str(parameters.get("callback_query_id")), str(parameters.get("text", ""))))
+        query = str(parameters.get("callback_query_id"))
+        if query in self.old_queries:
+            raise BadRequestError("Bad Request: query is too old and response timeout expired or query ID is invalid")
+        self.answered_callbacks.append((query, str(parameters.get("text", ""))))
         return _result(True)
 
     async def _done(self, _: dict[str, Any]) -> Response:
@@ -312,6 +351,10 @@ def _result(value: object) -> Response:
 def _error(status: int, description: str, **parameters: int) -> Response:
     more = {"parameters": parameters} if parameters else {}
     return JSONResponse({"ok": False, "error_code": status, "description": description, **more}, status)
+
+
+def _moved(new_id: str) -> Response:
+    return _error(400, "Bad Request: group chat was upgraded to a supergroup chat", migrate_to_chat_id=int(new_id))
 
 
 def _too_many(seconds: int) -> Response:

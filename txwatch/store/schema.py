@@ -273,7 +273,7 @@ alert_deliveries = sa.Table(
         "ix_alert_deliveries_open",
         "chat_id",
         "state",
-        postgresql_where=sa.text("state IN ('pending', 'sending', 'uncertain')"),
+        postgresql_where=sa.text("state IN ('pending', 'sending', 'uncertain', 'dead')"),
     ),
 )
 
@@ -309,6 +309,18 @@ telegram_chats = sa.Table(
     sa.Column("quiet_hours", sa.Text, comment="such as 22:00-07:00 Europe/Berlin; as if muted every day"),
     sa.Column("min_severity", sa.Text, comment="alerts below it are not delivered here; NULL for all"),
     sa.Column("moved_to", sa.Text, comment="the id that Telegram gave when the group became a supergroup"),
+    sa.Column("refused_since", _time, comment="the chat takes no messages; NULL while it does"),
+    sa.Column("refusal", sa.Text, comment="why not, in Telegram's words"),
+)
+
+telegram_bot = sa.Table(
+    "telegram_bot",
+    metadata,
+    sa.Column("only_one", sa.Boolean, primary_key=True, server_default=sa.true()),
+    sa.Column("noted_at", _time, nullable=False),
+    sa.Column("deaf_since", _time, comment="Telegram gives it no updates; NULL while it does"),
+    sa.Column("reason", sa.Text, comment="why not"),
+    sa.CheckConstraint("only_one", name="only_one"),
 )
 
 telegram_requests = sa.Table(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from txwatch.settings import Settings
 from txwatch.store.cluster import embedded_postgres, embedded_postgres_shared
+from txwatch.system.doctor.findings import place_of
 from txwatch.system.environment import (
     API_PORT,
     DAGSTER_PORT,
@@ -68,9 +69,10 @@ def launch(
     start = environment_settings.get("TXWATCH_HISTORY_START")
     prepare_database(settings.home, database_url, datetime.fromisoformat(start) if start else settings.history_start)
     pages = pages_processes(mlflow=settings.mlflow_tracking_uri is None)
+    mlflow = place_of(settings.mlflow_tracking_uri or f"http://127.0.0.1:{MLFLOW_PORT}")
     console.print(
         f"Dashboard: http://127.0.0.1:{DASHBOARD_PORT}   Dagster: http://127.0.0.1:{DAGSTER_PORT}"
-        f"   API: http://127.0.0.1:{API_PORT}   MLflow: {settings.mlflow_tracking_uri or f'http://127.0.0.1:{MLFLOW_PORT}'}"
+        f"   API: http://127.0.0.1:{API_PORT}   MLflow: {mlflow}"
         f"   logs: {settings.home / 'logs'}",
         soft_wrap=True,
     )

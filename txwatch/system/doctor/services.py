@@ -54,6 +54,10 @@ def look_at_telegram(settings: Settings) -> Iterator[Finding]:
         yield wrong("Telegram", "the token is refused", "copy TELEGRAM_BOT_TOKEN from @BotFather again")
         return
     yield good("Telegram", f"the token is that of @{answer.get('result', {}).get('username', 'unknown')}")
+    hook = ask_telegram(f"{base}/getWebhookInfo")
+    if hook and hook.get("ok") and hook["result"].get("url"):
+        remedy = "if no other program needs it, call deleteWebhook of the Bot API; else give txwatch a bot of its own"
+        yield wrong("Telegram", "a webhook is set on the bot: it hears no commands and no buttons", remedy)
     if not settings.telegram_chats:
         yield wrong("Telegram", "TELEGRAM_CHAT_ID names no chat", "write to the bot, and set the id of that chat")
     for chat in settings.telegram_chats:
@@ -71,7 +75,7 @@ def ask_telegram(address: str, **parameters: str) -> dict[str, Any] | None:
         answer = httpx.get(address, params=parameters, timeout=SECONDS).json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError):
         return None
-    return answer if isinstance(answer, dict) else None
+    return answer if isinstance(answer, dict) and isinstance(answer.get("result", {}), dict) else None
 
 
 def look_at_mlflow(settings: Settings) -> Iterator[Finding]:
