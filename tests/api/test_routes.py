@@ -1,8 +1,10 @@
 """What the API answers over a populated database, from a real server."""
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
@@ -210,3 +212,17 @@ def test_many_clients_at_once_are_all_answered(client: httpx.Client) -> None:
 
     with ThreadPoolExecutor(100) as pool:
         assert set(pool.map(ask, range(400))) == {200}
+
+
+def test_the_reference_is_served_with_its_assets_and_asks_nobody_else(client: httpx.Client) -> None:
+    assert client.get("/").headers["location"] == "/docs"
+    page = client.get("/docs")
+    assert page.headers["content-security-policy"].startswith("default-src 'self'")
+    addresses = re.findall(r"""(?:src|href)="([^"]+)"|url: '([^']+)'""", page.text)
+    found = {first or second for first, second in addresses}
+    assert {Path(address).name for address in found} >= {"swagger-ui-bundle.js", "swagger-ui.css", "openapi.json"}
+    for address in found:
+        assert address.startswith("/"), address
+        client.get(address).raise_for_status()
+    assert "://" not in page.text
+    assert '"validatorUrl": null' in page.text

@@ -4,11 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+import fastapi_offline
 import msgspec
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.staticfiles import StaticFiles
 
 from txwatch.api import problems
 from txwatch.api.access import LoopbackOnly
@@ -25,6 +29,7 @@ from txwatch.settings import Settings
 from txwatch.wire.messages import WireTransaction
 
 ROUTERS = (health, transactions, anomalies, alerts, scoring, models, drift, feed, stream, metrics)
+DOCS_ASSETS = Path(fastapi_offline.__file__).with_name("static")
 
 
 class Api(FastAPI):
@@ -68,7 +73,7 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
         " Errors are problem details (RFC 9457). Lists come newest first; `next` of a page is the `cursor` of the"
         " one after it.",
         lifespan=lifespan,
-        docs_url="/docs",
+        docs_url=None,
         redoc_url=None,
     )
     app.state.settings, app.state.pool, app.state.stream = settings, pool, live
@@ -82,6 +87,8 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
     for module in ROUTERS:
         app.include_router(module.router)
     app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
+    app.add_api_route("/docs", _docs, include_in_schema=False)
+    app.mount("/docs/assets", StaticFiles(directory=DOCS_ASSETS))
 
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, limit=limits.body_bytes)
@@ -90,3 +97,20 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
         app.add_middleware(LoopbackOnly)
     app.add_middleware(Observing, metrics=requests)
     return app
+
+
+def _docs() -> HTMLResponse:
+    """Swagger's page over files of our own: the machine may have no way to the Internet, and a page that can be asked
+    with the key must run nobody else's scripts."""
+    page = get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title="txwatch",
+        swagger_js_url="/docs/assets/swagger-ui-bundle.js",
+        swagger_css_url="/docs/assets/swagger-ui.css",
+        swagger_favicon_url="/docs/assets/favicon.png",
+        swagger_ui_parameters={"validatorUrl": None},
+    )
+    page.headers["Content-Security-Policy"] = (
+        "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
+    )
+    return page
