@@ -25,7 +25,6 @@ UIS = {"webserver": 3000, "mlflow": 5000, "api": 8000, "dashboard": 8502, "prome
 """What may be published; the API has a page of its own."""
 OF_LIBRARIES = {
     "MLFLOW_ARTIFACTS_DESTINATION",
-    "MLFLOW_SERVER_ALLOWED_HOSTS",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION",
     "AWS_ENDPOINT_URL",
     "AWS_ACCESS_KEY_ID",

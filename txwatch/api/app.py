@@ -9,20 +9,23 @@ from typing import Any
 
 import fastapi_offline
 import msgspec
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Scope
 
 from txwatch.api import problems
 from txwatch.api.access import LoopbackOnly
 from txwatch.api.limits import BodyLimit, Limits, RateLimit
 from txwatch.api.observing import Observing
 from txwatch.api.pool import REQUESTS, open_pool
+from txwatch.api.problems import ProblemError, problem_response
 from txwatch.api.routes import alerts, anomalies, drift, feed, health, metrics, models, scoring, stream, transactions
 from txwatch.api.scoring import Models, Scorer
 from txwatch.api.stream import Stream
 from txwatch.detection.registry import ModelRegistry
+from txwatch.guard import Guard, Refusal
 from txwatch.metrics.registry import metrics_registry
 from txwatch.metrics.requests import RequestMetrics
 from txwatch.settings import Settings
@@ -95,8 +98,14 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
     app.add_middleware(RateLimit, limits=limits)
     if settings.api_key is None:
         app.add_middleware(LoopbackOnly)
+    # Without a key nobody but this machine is answered, by whatever name.
+    app.add_middleware(Guard, hosts=settings.host_names if settings.api_key else (), answer=_refuse)
     app.add_middleware(Observing, metrics=requests)
     return app
+
+
+def _refuse(scope: Scope, refusal: Refusal) -> ASGIApp:
+    return problem_response(Request(scope), ProblemError(int(refusal.status), refusal.detail))
 
 
 def _docs() -> HTMLResponse:

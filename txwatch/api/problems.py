@@ -19,6 +19,8 @@ log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 20
+MAX_INSTANCE = 300
+"""Characters of the path that an answer repeats. No route's own path is longer."""
 
 
 class FieldError(BaseModel):
@@ -61,7 +63,7 @@ def problem_document(scope_path: str, request_id: str, error: ProblemError) -> d
         title=HTTPStatus(error.status).phrase,
         status=error.status,
         detail=error.detail,
-        instance=scope_path,
+        instance=scope_path[:MAX_INSTANCE],
         request_id=request_id,
         errors=error.errors,
     ).model_dump()

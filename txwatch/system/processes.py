@@ -35,7 +35,7 @@ def dagster_processes(code_port: int = CODE_PORT) -> dict[str, list[str]]:
             "--location-name",
             "txwatch",
         ],
-        "ui": [*_module("dagster_webserver"), "-h", "127.0.0.1", "-p", str(DAGSTER_PORT), "-w", workspace],
+        "ui": [*_module("blockchain_assets.webserver"), "-h", "127.0.0.1", "-p", str(DAGSTER_PORT), "-w", workspace],
         "daemon": [*_module("dagster._daemon"), "run", "-w", workspace],
     }
 
@@ -48,7 +48,8 @@ def pages_processes(*, mlflow: bool) -> dict[str, list[str]]:
     }
     if mlflow:
         # The database is in the environment: a command line can be read by everybody on the machine.
-        commands["mlflow"] = [*_module("mlflow"), "server", "--host=127.0.0.1", f"--port={MLFLOW_PORT}", "--workers=1"]
+        server = [*_module("mlflow"), "server", "--app-name=txwatch"]
+        commands["mlflow"] = [*server, "--host=127.0.0.1", f"--port={MLFLOW_PORT}", "--workers=1"]
     return commands
 
 
