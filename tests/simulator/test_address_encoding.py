@@ -9,10 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from txwatch.simulator.addresses import KINDS, PROGRAM_BYTES, locking_script, make_address, make_addresses
+from txwatch.simulator.addresses import KINDS, PROGRAM_BYTES, Address, locking_script, make_addresses
 from txwatch.wire.scripts import script_type
 
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+
+
+def make_address(kind: str, program: bytes) -> Address:
+    """The address of one hash or witness program."""
+    return make_addresses(kind, np.frombuffer(program, dtype=np.uint8).reshape(1, -1))[0]
 
 
 @pytest.mark.parametrize(

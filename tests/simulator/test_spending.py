@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import T0
-from txwatch.simulator.addresses import KINDS, PROGRAM_BYTES, make_address
+from txwatch.simulator.addresses import KINDS, PROGRAM_BYTES, make_addresses
 from txwatch.simulator.chain import read_transaction
 from txwatch.simulator.draws import Draws
 from txwatch.simulator.forms import FeedMessage, FeedTransaction, created, encode, op_return
@@ -25,7 +25,7 @@ def test_fee_and_sizes_survive_the_message(
     way: str, inputs: int, kinds: list[str], data: bytes | None, extra: int
 ) -> None:
     draws, unlocking = Draws(np.random.default_rng(1)), UNLOCKING[way]
-    paid = [make_address(kind, bytes(PROGRAM_BYTES[kind])) for kind in kinds]
+    paid = [make_addresses(kind, np.zeros((1, PROGRAM_BYTES[kind]), np.uint8))[0] for kind in kinds]
     out = [created(address.text, address.script, 1_000, n) for n, address in enumerate(paid)]
     if data is not None:
         out.append(op_return(data.hex()))
@@ -41,7 +41,7 @@ def test_fee_and_sizes_survive_the_message(
 
 
 def test_legacy_coins_have_no_witness_and_nested_ones_have_both() -> None:
-    script = [make_address("p2wpkh", bytes(20)).script]
+    script = [make_addresses("p2wpkh", np.zeros((1, 20), np.uint8))[0].script]
     assert sizes(UNLOCKING["p2pkh"], 1, script).witness == 0
     nested = sizes(UNLOCKING["p2sh"], 1, script)
     assert nested.base > sizes(UNLOCKING["p2wpkh"], 1, script).base

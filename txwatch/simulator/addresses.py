@@ -34,15 +34,11 @@ class Address(NamedTuple):
     kind: str
 
 
-def make_address(kind: str, program: bytes) -> Address:
-    """The address of one hash or witness program. Raises ValueError if its length does not fit the kind."""
-    if len(program) != PROGRAM_BYTES[kind]:
-        raise ValueError(f"{kind} takes {PROGRAM_BYTES[kind]} bytes, got {len(program)}")
-    return make_addresses(kind, np.frombuffer(program, dtype=np.uint8).reshape(1, -1))[0]
-
-
 def make_addresses(kind: str, programs: npt.NDArray[np.uint8]) -> list[Address]:
-    """The addresses of a block of hashes or witness programs, shape (n, 20) or (n, 32) by kind."""
+    """The addresses of a block of hashes or witness programs, shape (n, 20) or (n, 32) by kind. Raises ValueError for
+    another length."""
+    if programs.shape[1] != PROGRAM_BYTES[kind]:
+        raise ValueError(f"{kind} takes {PROGRAM_BYTES[kind]} bytes, got {programs.shape[1]}")
     rows = [row.tobytes() for row in programs]
     texts = _base58check(kind, rows) if kind in _BASE58_VERSION else _segwit(kind, programs)
     return [Address(text, locking_script(kind, row), kind) for text, row in zip(texts, rows, strict=True)]
