@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from txwatch.api.routes import alerts, anomalies, drift, feed, health, metrics, 
 from txwatch.api.scoring import Models, Scorer
 from txwatch.api.stream import Stream
 from txwatch.detection.registry import ModelRegistry
+from txwatch.features.online import OnlineFeatures
 from txwatch.guard import Guard, Refusal
 from txwatch.metrics.registry import metrics_registry
 from txwatch.metrics.requests import RequestMetrics
@@ -59,6 +61,8 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
     pool = open_pool(database_url)
     registry = ModelRegistry.of(settings.home, database_url, settings.mlflow_tracking_uri)
     live = Stream(database_url)
+    redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
+    online = OnlineFeatures(database_url, redis_url, timedelta(days=settings.retention_days))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -67,6 +71,7 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
             async with live.running():
                 yield
         finally:
+            online.close()
             pool.close()
 
     app = Api(
@@ -84,6 +89,7 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
     app.state.models = Models(registry)
     app.state.scorer = Scorer(pool, app.state.models, whale_btc=settings.whale_btc)
     app.state.drift_pages = settings.drift_pages
+    app.state.online_features = online
     requests = RequestMetrics()
     app.state.metrics = metrics_registry(pool, settings.home, requests, lambda: live.clients)
     problems.install(app)
