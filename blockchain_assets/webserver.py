@@ -15,7 +15,7 @@ _unguarded = cli.create_app_from_workspace_process_context
 
 
 def _guarded(*arguments: Any, **options: Any) -> Guard:
-    return Guard(_unguarded(*arguments, **options), Settings().host_names)
+    return Guard(_unguarded(*arguments, **options), Settings().host_names, health="/server_info")
 
 
 def main() -> None:

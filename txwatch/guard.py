@@ -27,8 +27,6 @@ MAX_TARGET_BYTES = 8 * 1024
 """Of path and query. Whoever parses, matches or logs a longer one pays for it."""
 MAX_HEADER_BYTES = 32 * 1024
 """Of the names and values of all headers together."""
-HEALTH_PATHS = {"/health", "/health/live", "/server_info", "/_stcore/health"}
-"""What a supervisor asks, who may know the server by its address alone. They tell nothing and change nothing."""
 
 _AUTHORITY = re.compile(r"(?:https?://)?(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 
@@ -46,15 +44,21 @@ def _as_problem(scope: Scope, refusal: Refusal) -> ASGIApp:  # noqa: ARG001 - ot
 
 
 class Guard:
-    """ASGI middleware. `hosts` are the names by which others than this machine reach what is behind it.
+    """ASGI middleware. `hosts` are the names by which others than this machine reach what is behind it. `health` is
+    the path that a supervisor asks, who may know the server by its address alone: it tells and changes nothing.
 
     `answer` makes the answer to an HTTP request that is refused; a WebSocket is closed before it opens.
     """
 
     def __init__(
-        self, app: ASGIApp, hosts: Collection[str] = (), answer: Callable[[Scope, Refusal], ASGIApp] = _as_problem
+        self,
+        app: ASGIApp,
+        hosts: Collection[str] = (),
+        *,
+        health: str,
+        answer: Callable[[Scope, Refusal], ASGIApp] = _as_problem,
     ) -> None:
-        self.app, self.answer = app, answer
+        self.app, self.health, self.answer = app, health, answer
         self.hosts = frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,7 +66,7 @@ class Guard:
         if scope["type"] not in {"http", "websocket"}:
             await self.app(scope, receive, send)
             return
-        refusal = refused(scope, self.hosts)
+        refusal = refused(scope, self.hosts, self.health)
         if refusal is None:
             await self.app(scope, receive, _unframed(send))
         elif scope["type"] == "websocket":
@@ -71,7 +75,7 @@ class Guard:
             await self.answer(scope, refusal)(scope, receive, send)
 
 
-def refused(scope: Scope, hosts: Collection[str]) -> Refusal | None:
+def refused(scope: Scope, hosts: Collection[str], health: str) -> Refusal | None:
     """Why this HTTP request or WebSocket is refused, or None. `hosts` are in small letters."""
     headers = Headers(scope=scope)
     if len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"]) > MAX_TARGET_BYTES:
@@ -79,7 +83,7 @@ def refused(scope: Scope, hosts: Collection[str]) -> Refusal | None:
     if sum(len(name) + len(value) for name, value in headers.raw) > MAX_HEADER_BYTES:
         return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"headers may have {MAX_HEADER_BYTES:,} bytes")
     asked, pages = headers.getlist("host"), headers.getlist("origin")
-    if scope["path"] not in HEALTH_PATHS and (len(asked) != 1 or not _is_allowed(asked[0], hosts)):
+    if scope["path"] != health and (len(asked) != 1 or not _is_allowed(asked[0], hosts)):
         return Refusal(HTTPStatus.FORBIDDEN, "this Host is neither loopback nor in TXWATCH_ALLOWED_HOSTS")
     if any(not _is_own(page, asked, hosts) for page in pages):
         return Refusal(HTTPStatus.FORBIDDEN, "a page of another origin asks")
@@ -152,4 +156,4 @@ def mlflow_app() -> Any:
 
     from txwatch.settings import Settings
 
-    return Guard(app, Settings().host_names)
+    return Guard(app, Settings().host_names, health="/health")

@@ -150,6 +150,7 @@ def test_what_is_long_costs_nothing_and_is_not_repeated(
     """Each line of the log is searched for secrets: 32,000 characters once took that 13 seconds."""
     settings = settings_of(database_url, tmp_path)
     configure_logging(settings, process="api", stream=logs)
+    key = {"Authorization": f"Bearer {KEY}"}
     with serving(settings) as address, httpx.Client(base_url=address) as client:
         tried = [
             (client.get("/" + of * (32_000 // len(of))), 414),
@@ -157,6 +158,8 @@ def test_what_is_long_costs_nothing_and_is_not_repeated(
             (client.get("/" + of * (2_000 // len(of))), 404),
             (client.get("/v1/alerts", headers={"Authorization": (of * 40_000)[:40_000]}), 431),
             (client.get("/v1/alerts", headers={"X-Request-ID": (of * 20_000)[:20_000]}), 200),
+            (client.post(f"/v1/alerts/{'0' * 64}/feedback", headers=key, json={of * 20_000: "noise"}), 422),
+            (client.post("/v1/score", headers=key, json={"hash": of * 20_000, "inputs": of * 20_000}), 422),
             (client.get("/v1/stream", headers={"Last-Event-ID": (of * 20_000)[:20_000]}), 422),
         ]
     assert [answer.status_code for answer, _ in tried] == [status for _, status in tried]

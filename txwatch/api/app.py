@@ -105,7 +105,8 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
     if settings.api_key is None:
         app.add_middleware(LoopbackOnly)
     # Without a key nobody but this machine is answered, by whatever name.
-    app.add_middleware(Guard, hosts=settings.host_names if settings.api_key else (), answer=_refuse)
+    names = settings.host_names if settings.api_key else ()
+    app.add_middleware(Guard, hosts=names, health="/health/live", answer=_refuse)
     app.add_middleware(Observing, metrics=requests)
     return app
 

@@ -29,5 +29,6 @@ OPTIONS = {
 def serve_dashboard(settings: Settings, host: str, port: int) -> None:
     """Serve until a signal. Raises MissingSettingError without a database."""
     settings.require_database_url()
-    app = st.App(Path(__file__).with_name("app.py"), middleware=[Middleware(Guard, hosts=settings.host_names)])
+    guard = Middleware(Guard, hosts=settings.host_names, health="/_stcore/health")
+    app = st.App(Path(__file__).with_name("app.py"), middleware=[guard])
     app.run(config={**OPTIONS, "server.address": host, "server.port": port})
