@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/installed
 help:
 	@echo "make demo   the whole system from nothing, on simulated or captured traffic"
 	@echo "make run    the same on the live feed"
-	@echo "make test   the test suite        make lint   ruff, formatting, types, layers"
+	@echo "make test   the test suite        make lint   ruff, formatting, types, layers, unused code"
 	@echo "make soak   long chaos tests      make fuzz   a million generated messages for the decoder"
 	@echo "make coverage  the test suite, and which branches of the engine it takes"
 	@echo "make mutants  whether the tests notice changes of the wire format and of the delivery states"
@@ -51,6 +51,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/vulture
 
 # Tools whose own packages would get in the way of the product's, each in an environment of its own.
 TOOLS := .tools

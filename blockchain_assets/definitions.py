@@ -77,6 +77,19 @@ def default_resources(settings: Settings) -> dict[str, Any]:
     }
 
 
+def closed(resource: Any) -> Any:
+    """The resource as it is configured here, for every run: nothing of it can be set by a run's own configuration.
+
+    Otherwise whoever can launch a run could have the bot's token sent to an address of theirs.
+    """
+    if isinstance(resource, dg.ConfigurableResource):
+        resource = resource.get_resource_definition()
+    if not isinstance(resource, dg.ResourceDefinition):
+        return resource  # a plain object takes no configuration
+    stated = resource.config_schema.default_value if resource.config_schema.default_provided else {}
+    return dg.configured(resource, config_schema={})(lambda _: stated)
+
+
 def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
     """The definitions under these settings. `resources` replaces some by name, so that a test need not patch."""
     start = first_window(settings)
@@ -118,7 +131,9 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
             run_failure_sensor,
             health_sensor(settings.home.resolve()),
         ],
-        resources=default_resources(settings) | dict(resources or {}),
+        resources={
+            name: closed(resource) for name, resource in (default_resources(settings) | dict(resources or {})).items()
+        },
         executor=dg.in_process_executor,
     )
 

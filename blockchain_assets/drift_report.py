@@ -1,7 +1,8 @@
 """`drift_report`: whether recent traffic is still like that which the champion was trained on."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -11,11 +12,11 @@ from resources.database import DatabaseResource
 from resources.model_registry import ModelRegistryResource
 from txwatch.clock import utc_now
 from txwatch.detection.drift import MIN_ROWS, Drift, Reference
-from txwatch.detection.drift_page import drift_page
+from txwatch.detection.drift_page import DriftPage, drift_page
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.store import read_recent_features
 from txwatch.store.drift_pages import DriftPages
-from txwatch.store.drift_reports import record_drift_report
+from txwatch.store.drift_reports import record_drift_page, record_drift_report
 
 KEY = dg.AssetKey("drift_report")
 RECENT = timedelta(hours=1)
@@ -67,8 +68,6 @@ def drift_report_asset(pages: DriftPages) -> dg.AssetsDefinition:
         reference = sample[list(FEATURE_NAMES)].to_numpy("float64")
         seen = sample["seen_at"].to_numpy("datetime64[us]").astype(np.float64) / 1e6
         drift = Reference(reference, seen).compare(recent, span=RECENT)
-        html, evidently_share = drift_page(drift, recent, reference, model_version=version, at=now)
-        page = pages.write(now, html)
         with database.connect() as connection, connection.transaction():
             report_id = record_drift_report(
                 connection,
@@ -80,23 +79,23 @@ def drift_report_asset(pages: DriftPages) -> dg.AssetsDefinition:
                 share=drift.share,
                 drifted=drift.drifted,
                 features=drift.features,
-                html=None if pages.in_store else html,
             )
-        pages.forget(now)
         context.log.info(f"{drift.share:.0%} of the features have drifted.")
+        try:
+            page = drift_page(drift, recent, reference, model_version=version, at=now)
+            shown = _keep(pages, database, report_id, now, page)
+        except Exception as error:  # what a library cannot draw, or a bucket does not take, costs the page alone
+            context.log.exception("The figures are kept, but their page could not be made.")
+            shown = {"page_failed": f"{type(error).__name__}: {error}"}
         return dg.MaterializeResult(
             metadata={
                 "drifted": drift.drifted,
                 "drift_share": drift.share,
-                "evidently_drift_share": evidently_share,
                 "model_version": version,
                 "rows": drift.rows,
                 "reference_rows": drift.reference_rows,
-                "report": dg.MetadataValue.path(str(page)),
-                "open": dg.MetadataValue.url(page.as_uri())
-                if isinstance(page, Path)
-                else f"GET /v1/drift/{report_id} of the API, or the dashboard",
                 "features": dg.MetadataValue.md(_table(drift)),
+                **shown,
             },
             check_results=[
                 dg.AssetCheckResult(
@@ -109,6 +108,25 @@ def drift_report_asset(pages: DriftPages) -> dg.AssetsDefinition:
         )
 
     return drift_report
+
+
+def _keep(
+    pages: DriftPages, database: DatabaseResource, report_id: int, at: datetime, page: DriftPage
+) -> dict[str, Any]:
+    """Keep the page of a report whose figures are kept, and say where it is."""
+    where = pages.write(at, page.html)
+    if not pages.in_store:
+        with database.connect() as connection:
+            record_drift_page(connection, report_id, page.html)
+    pages.forget(at)
+    return {
+        "evidently_drift_share": page.evidently_share,
+        "not_compared_by_evidently": ", ".join(page.left_out) or "nothing",
+        "report": dg.MetadataValue.path(str(where)),
+        "open": dg.MetadataValue.url(where.as_uri())
+        if isinstance(where, Path)
+        else f"GET /v1/drift/{report_id} of the API, or the dashboard",
+    }
 
 
 def _table(drift: Drift) -> str:

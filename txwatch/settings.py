@@ -98,6 +98,11 @@ class Settings(BaseSettings):
         validation_alias="TXWATCH_API_URL",
         description="Where the dashboard asks the API how a score comes about.",
     )
+    allowed_hosts: str = Field(
+        "",
+        validation_alias="TXWATCH_ALLOWED_HOSTS",
+        description="Names by which others reach the web pages and the API, separated by commas. Loopback always does.",
+    )
     mlflow_tracking_uri: str | None = Field(
         None,
         repr=False,  # it may hold a password, which logs leave out
@@ -119,6 +124,11 @@ class Settings(BaseSettings):
         validation_alias="TELEGRAM_API_URL",
         description="Telegram's Bot API, or a server that behaves like it.",
     )
+
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """The names by which others than this machine reach its web servers."""
+        return tuple(name for part in self.allowed_hosts.split(",") if (name := part.strip()))
 
     @property
     def telegram_chats(self) -> tuple[str, ...]:

@@ -1,8 +1,10 @@
 """What the API answers over a populated database, from a real server."""
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
@@ -17,6 +19,7 @@ LISTS = (
     "/v1/transactions",
     "/v1/anomalies",
     "/v1/whales",
+    "/v1/whales/history",
     "/v1/alerts",
     "/v1/drift",
     "/v1/feed/gaps",
@@ -210,3 +213,41 @@ def test_many_clients_at_once_are_all_answered(client: httpx.Client) -> None:
 
     with ThreadPoolExecutor(100) as pool:
         assert set(pool.map(ask, range(400))) == {200}
+
+
+def test_the_reference_is_served_with_its_assets_and_asks_nobody_else(client: httpx.Client) -> None:
+    assert client.get("/").headers["location"] == "/docs"
+    page = client.get("/docs")
+    assert page.headers["content-security-policy"].startswith("default-src 'self'")
+    addresses = re.findall(r"""(?:src|href)="([^"]+)"|url: '([^']+)'""", page.text)
+    found = {first or second for first, second in addresses}
+    assert {Path(address).name for address in found} >= {"swagger-ui-bundle.js", "swagger-ui.css", "openapi.json"}
+    for address in found:
+        assert address.startswith("/"), address
+        client.get(address).raise_for_status()
+    assert "://" not in page.text
+    assert '"validatorUrl": null' in page.text
+
+
+def test_whales_of_the_past_are_filtered_and_summed_up(client: httpx.Client) -> None:
+    whales = client.get("/v1/whales/history", params={"limit": 500}).raise_for_status().json()["items"]
+    totals = client.get("/v1/whales/totals").raise_for_status().json()
+    assert sum(flow["count"] for flow in totals["flows"]) == len(whales)
+    assert sum(flow["moved_sat"] for flow in totals["flows"]) == sum(whale["moved_sat"] for whale in whales)
+    largest = max(whale["moved_sat"] for whale in whales if whale["flow"] != "internal_move")
+    assert totals["largest"][0]["moved_sat"] == largest
+    narrowed = {"flow": "unknown", "min_moved_sat": largest}
+    for whale in client.get("/v1/whales/history", params=narrowed).raise_for_status().json()["items"]:
+        assert (whale["flow"], whale["moved_sat"]) >= ("unknown", largest)
+    nobody = client.get("/v1/whales/history", params={"entity": "nobody at all"}).raise_for_status().json()
+    assert nobody == {"items": [], "next": None}
+
+
+def test_features_of_a_transaction_are_those_that_models_see(client: httpx.Client) -> None:
+    txid = client.get("/v1/anomalies", params={"kind": "forest", "limit": 1}).json()["items"][0]["txid"]
+    served = client.get(f"/v1/transactions/{txid}/features").raise_for_status().json()
+    shown = client.get(f"/v1/transactions/{txid}").raise_for_status().json()["features"]
+    assert served["features"] == {feature["name"]: feature["value"] for feature in shown}
+    assert served["network"]["version"] >= 1
+    assert client.get(f"/v1/transactions/{txid}/features").json() == served
+    assert client.get(f"/v1/transactions/{'0' * 64}/features").status_code == 404

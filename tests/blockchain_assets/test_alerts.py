@@ -29,6 +29,7 @@ from txwatch.wire.transaction import Source
 WINDOWS = window_partitions(window_start(utc_now()) - timedelta(days=1))
 FEE = Reason("fee_accident", "fee of 7.00 BTC, 99% of what was spent, at 3,000,000 sat/vB")
 COINJOIN = Reason("coinjoin", "5 equal outputs")
+WATCHED = Reason("watch_listed", "pays 1abc")
 
 
 @pytest.fixture
@@ -83,6 +84,23 @@ def test_a_window_is_alerted_once(
         levels = read_delivery_levels(connection, utc_now() - WINDOW)
     assert (levels.sent, levels.pending) == (1, 0)
     assert levels.latency_ms_p50 is not None
+
+
+def test_a_kind_that_another_lane_found_is_written_into_the_message(
+    installation: Installation, dagster_instance: dg.DagsterInstance, telegram: TelegramResource, local: LocalTelegram
+) -> None:
+    land_scored(installation, 1, FEE)
+    materialize(installation, telegram, dagster_instance)
+    seen_at = window_start(utc_now()) - WINDOW + timedelta(seconds=1)
+    again = Score(f"{1:064x}", seen_at, 0.3, 0.6, True, [FEE, WATCHED])
+    with connect(installation.database_url) as connection, connection.transaction():
+        insert_scores(connection, [again], "4", 2, lane="window")
+    for _ in range(2):
+        counts = materialize(installation, telegram, dagster_instance)
+        assert (counts["raised_by_this_run"], counts["alerts"]) == (0, 1)
+    (message,) = local.received
+    assert message.text.count("👁 also watch-listed address: pays 1abc") == 1
+    assert message.text.count("Fee accident") == 1
 
 
 def test_without_a_token_alerts_are_raised_and_kept(

@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 from dagster._core.remote_representation.external_data import RepositorySnap
 
-from blockchain_assets.definitions import build_defs
+from blockchain_assets.definitions import build_defs, default_resources
 from blockchain_assets.partitions import first_window
 from tests.conftest import HISTORY_START
 from txwatch.errors import UserError
@@ -61,9 +61,39 @@ def test_they_are_as_described() -> None:
 @pytest.mark.filterwarnings("ignore:Property `ScheduleDefinition.environment_vars`:DeprecationWarning")
 def test_no_page_of_the_ui_can_show_a_secret() -> None:
     snapshot = dg.serialize_value(RepositorySnap.from_def(build_defs(Settings()).get_repository_def()))
-    assert "DATABASE_URL" in snapshot
-    assert "MLFLOW_TRACKING_URI" in snapshot
+    assert "sesame-open" in Settings().require_database_url()
     assert "sesame" not in snapshot
+
+
+def test_no_address_and_no_secret_is_a_runs_configuration() -> None:
+    """Whoever could set them would have the token sent to a server of theirs."""
+    settings = Settings()
+    defs = build_defs(settings)
+    opened = dg.Definitions(resources=default_resources(settings)).get_repository_def().get_top_level_resources()
+    tried = 0
+    for job in defs.get_repository_def().get_all_jobs():
+        assert dg.validate_run_config(job, {}) is not None
+        for name in set(job.resource_defs) & set(default_resources(settings)):
+            assert not fields_of(job.resource_defs[name]), name
+            for field in fields_of(opened[name]):
+                tried += 1
+                for value in ("http://evil.example", {"env": "TELEGRAM_BOT_TOKEN"}):
+                    with pytest.raises(dg.DagsterInvalidConfigError):
+                        dg.validate_run_config(job, {"resources": {name: {"config": {field: value}}}})
+    assert tried > 20
+
+
+def test_a_run_with_a_foreign_address_of_telegram_does_not_start(dagster_instance: dg.DagsterInstance) -> None:
+    job = build_defs(Settings()).resolve_job_def("deliver_alerts")
+    stolen = {"api_url": "http://127.0.0.1:9", "token": {"env": "TELEGRAM_BOT_TOKEN"}}
+    with pytest.raises(dg.DagsterInvalidConfigError, match=r"unexpected config entries .*api_url"):
+        job.execute_in_process({"resources": {"telegram": {"config": stolen}}}, instance=dagster_instance)
+    assert dagster_instance.get_runs_count() == 0
+
+
+def fields_of(resource: dg.ResourceDefinition) -> list[str]:
+    """What a run's configuration may set of it."""
+    return list(getattr(resource.config_schema.config_type, "fields", {}))
 
 
 def described(defs: dg.Definitions) -> Iterator[str]:

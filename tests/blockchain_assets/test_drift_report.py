@@ -1,5 +1,6 @@
 """`drift_report`: the last hour against the champion's reference sample, as figures, as a check and as a page."""
 
+import shutil
 from pathlib import Path
 
 import dagster as dg
@@ -45,6 +46,41 @@ def test_other_fee_rates_have_drifted_and_the_check_warns(
     check = checks(result)["traffic_is_like_training"]
     assert not check.passed
     assert check.severity is dg.AssetCheckSeverity.WARN
+
+
+def test_fees_that_one_row_knows_cost_neither_the_figures_nor_the_page(
+    installation: Installation, dagster_instance: dg.DagsterInstance
+) -> None:
+    with connect(installation.database_url) as connection:
+        connection.execute(
+            "UPDATE transaction_features SET fee_rate = 'NaN', fee_sat = 'NaN'"
+            " WHERE txid <> (SELECT min(txid) FROM transaction_features)"
+        )
+    result = materialize(dagster_instance, "drift_report")
+    assert result.success, failure(result)
+    facts = metadata(result, "drift_report")
+    assert facts["drifted"] is True
+    assert "fee_rate" in facts["not_compared_by_evidently"]
+    assert "too rarely" in Path(facts["report"]).read_text(encoding="utf-8")
+
+
+def test_the_figures_are_kept_when_the_page_cannot_be(
+    installation: Installation, dagster_instance: dg.DagsterInstance
+) -> None:
+    """A file stands where the folder of the pages would be."""
+    pages = installation.home / "reports"
+    shutil.rmtree(pages, ignore_errors=True)
+    pages.write_text("in the way")
+    try:
+        result = materialize(dagster_instance, "drift_report")
+    finally:
+        pages.unlink()
+    assert result.success, failure(result)
+    facts = metadata(result, "drift_report")
+    assert facts["page_failed"].startswith("FileExistsError")
+    with connect(installation.database_url) as connection:
+        kept = connection.execute("SELECT rows, drifted, html FROM drift_reports ORDER BY id DESC LIMIT 1").fetchone()
+    assert kept == (facts["rows"], facts["drifted"], None)
 
 
 def test_a_report_in_s3_is_served_from_there_and_not_kept_twice(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -25,7 +26,6 @@ UIS = {"webserver": 3000, "mlflow": 5000, "api": 8000, "dashboard": 8502, "prome
 """What may be published; the API has a page of its own."""
 OF_LIBRARIES = {
     "MLFLOW_ARTIFACTS_DESTINATION",
-    "MLFLOW_SERVER_ALLOWED_HOSTS",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION",
     "AWS_ENDPOINT_URL",
     "AWS_ACCESS_KEY_ID",
@@ -184,6 +184,19 @@ def test_the_health_checks_of_python_can_be_read(name: str) -> None:
     command = compose.health_command(OURS[name])
     if command and command[:2] == ["python", "-c"]:
         ast.parse(command[2])
+
+
+def test_the_names_by_which_services_ask_each_other_are_allowed() -> None:
+    """A web server that is asked by another name answers 403."""
+    scraped = yaml.safe_load((compose.PROJECT / "deploy/docker/prometheus.yml").read_text())["scrape_configs"]
+    asked = {target for job in scraped for group in job["static_configs"] for target in group["targets"]}
+    for service in OURS.values():
+        urls = [str(service["environment"].get(name, "")) for name in ("TXWATCH_API_URL", "MLFLOW_TRACKING_URI")]
+        asked |= {urlsplit(url).netloc for url in urls if url}
+    names = {address.split(":")[0] for address in asked} - {"127.0.0.1"}
+    assert names == {"api", "mlflow"}
+    for name in names:
+        assert names <= set(OURS[name]["environment"]["TXWATCH_ALLOWED_HOSTS"].split(","))
 
 
 def test_the_environment_files_set_only_what_the_file_reads() -> None:

@@ -112,3 +112,16 @@ def test_a_wheel_holds_everything_that_runs(tmp_path: Path) -> None:
     )  # fmt: skip
     assert found.stdout.startswith(str(prefix))
     assert "# The Dagster instance" in found.stdout
+
+
+def test_by_its_own_name_too_dagsters_webserver_is_behind_the_guard() -> None:
+    """The Helm chart's command cannot be changed; it calls `dagster-webserver`."""
+    installed = next(rest for name, rest in instructions() if name == "RUN" and "/build" in rest and "printf" in rest)
+    script = re.search(r"printf '([^']*)' > /opt/txwatch/bin/dagster-webserver ", installed)
+    assert script is not None
+    code = script[1].replace("\\n", "\n").partition("\n")[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--help"], cwd=compose.PROJECT, capture_output=True, text=True, check=True
+    )
+    assert "--path-prefix" in done.stdout
+    assert "from blockchain_assets.webserver import main\n" in code

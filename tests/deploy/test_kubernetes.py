@@ -58,6 +58,14 @@ def test_its_commands_are_those_of_the_compose_file() -> None:
     assert set(code["dagsterApiGrpcArgs"]) <= set(services["code"]["command"])
 
 
+def test_the_services_that_are_asked_by_name_allow_it() -> None:
+    services = {m["metadata"]["name"]: m for m in VALUES["extraManifests"] if m["kind"] == "Deployment"}
+    for name in ("api", "mlflow"):
+        [container] = services[name]["spec"]["template"]["spec"]["containers"]
+        stated = {variable["name"]: variable["value"] for variable in container["env"]}
+        assert name in stated["TXWATCH_ALLOWED_HOSTS"].split(",")
+
+
 @pytest.mark.parametrize("manifest", VALUES["extraManifests"], ids=lambda m: f"{m['kind']}-{m['metadata']['name']}")
 def test_a_service_finds_the_pods_of_its_name(manifest: dict[str, Any]) -> None:
     name, spec = manifest["metadata"]["name"], manifest["spec"]

@@ -13,10 +13,9 @@ from tests.features.window_lane import materialize
 from txwatch.features.catalogue import feature_store, redis_connection, training_features
 from txwatch.features.context import NetworkContext
 from txwatch.features.contract import FEATURE_NAMES
-from txwatch.features.live import LiveContext
 from txwatch.features.network_store import read_network_contexts
 from txwatch.features.online import (
-    network_lookup,
+    OnlineFeatures,
     online_network,
     push_network_contexts,
     transaction_features_of,
@@ -25,7 +24,7 @@ from txwatch.features.store import read_recent_features
 from txwatch.simulator.traffic import Simulator
 from txwatch.store.database import Connection, connect
 from txwatch.store.landing import land_transactions
-from txwatch.windows import WINDOW, window_range
+from txwatch.windows import WINDOW, context_window, window_range, window_start
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -80,23 +79,6 @@ def test_a_later_version_replaces_an_earlier_one(store: "FeatureStore") -> None:
     assert online_network(store, T0 - WINDOW) == second
 
 
-class Away:
-    """A feature store whose servers are away."""
-
-    def get_online_features(self, **_: object) -> None:
-        raise ConnectionError("connection refused")
-
-
-def test_the_live_lane_reads_the_table_where_the_online_store_has_nothing(
-    store: "FeatureStore", connection: Connection
-) -> None:
-    as_of = T0 + 3 * WINDOW
-    stored = read_network_contexts(connection, [as_of])[as_of]
-    assert network_lookup(store, connection)(as_of) == stored
-    assert network_lookup(Away(), connection)(as_of) == stored
-    assert list(LiveContext(connection, network_lookup(store, connection)).split([])) == []
-
-
 def test_features_of_a_transaction_are_read_through(store: "FeatureStore", connection: Connection) -> None:
     row = connection.execute("SELECT txid FROM transaction_features ORDER BY seen_at DESC LIMIT 1").fetchone()
     assert row is not None
@@ -107,6 +89,31 @@ def test_features_of_a_transaction_are_read_through(store: "FeatureStore", conne
         values = [np.nan if value is None else value for value in found.values()]
         np.testing.assert_array_equal(values, expected)
     assert transaction_features_of(store, connection, "f" * 64) is None
+
+
+def test_features_are_served_online_and_from_the_tables_where_the_store_is_away(
+    request: pytest.FixtureRequest, store: "FeatureStore", connection: Connection, database_url: str
+) -> None:
+    assert store.project == "txwatch", "it was applied to the database"
+    (txid, seen_at) = connection.execute(
+        "SELECT txid, seen_at FROM transaction_features ORDER BY seen_at DESC LIMIT 1"
+    ).fetchone() or ("", T0)
+    as_of = context_window(window_start(seen_at))
+    kind = request.node.callspec.params["store"]
+    redis_url = request.getfixturevalue("redis_url") if kind == "redis" else None
+    online = OnlineFeatures(database_url, redis_url, timedelta(days=1))
+    away = OnlineFeatures(database_url, "redis://127.0.0.1:1", timedelta(days=1))
+    try:
+        found = online.of(connection, txid)
+        assert found is not None
+        assert found.network == read_network_contexts(connection, [as_of])[as_of]
+        stored = [None if np.isnan(value) else value for value in read_recent_features(connection, T0)[-1].tolist()]
+        assert list(found.features.values()) == stored
+        assert away.of(connection, txid) == found
+        assert online.of(connection, "f" * 64) is None
+    finally:
+        online.close()
+        away.close()
 
 
 @pytest.mark.parametrize(

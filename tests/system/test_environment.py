@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from txwatch.settings import Settings
-from txwatch.system.environment import PROJECT, system_environment
+from txwatch.system.environment import API_PORT, PROJECT, system_environment
 
 
 def test_all_that_processes_need_is_absolute_and_points_into_one_home(
@@ -33,3 +33,16 @@ def test_a_setting_given_to_it_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert Settings().stream_url == "ws://127.0.0.1:1/inv"
+
+
+@pytest.mark.parametrize("variable", sorted(str(field.validation_alias) for field in Settings.model_fields.values()))
+def test_no_setting_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """A container's TXWATCH_API_URL leads to another container: without it the dashboard has no waterfall."""
+    completed = {"TXWATCH_HOME": str(tmp_path), "DATABASE_URL": "postgresql://h/d"}
+    monkeypatch.setenv(variable, completed.get(variable, "as it was set"))
+    environment = system_environment(tmp_path, "postgresql://h/d")
+    assert environment[variable] == completed.get(variable, "as it was set")
+
+
+def test_the_api_is_asked_at_its_port_unless_told_otherwise() -> None:
+    assert Settings.model_fields["api_url"].default == f"http://127.0.0.1:{API_PORT}"

@@ -13,7 +13,7 @@ from txwatch.store.landing import land_transactions
 from txwatch.whales.history import (
     EntityTotal,
     FlowTotal,
-    WhaleMove,
+    RecordedWhale,
     entity_totals,
     flow_totals,
     largest_whale_moves,
@@ -56,7 +56,7 @@ def label_them(connection: Connection) -> None:
         reclassify_whales(connection)
 
 
-def txids(moves: list[WhaleMove]) -> list[str]:
+def txids(moves: list[RecordedWhale]) -> list[str]:
     return [move.txid for move in moves]
 
 

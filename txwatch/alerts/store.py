@@ -8,6 +8,7 @@ import msgspec
 
 from txwatch.alerts.kinds import Severity, kind_named
 from txwatch.alerts.raising import Alert, ScoredTransaction, event_kind, first_of_events, raise_alerts
+from txwatch.alerts.updates import insert_updates, later_kinds
 from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score
 from txwatch.store.database import Connection
@@ -54,14 +55,24 @@ def insert_alerts(connection: Connection, alerts: Sequence[Alert], chats: Sequen
 def raise_window_alerts(
     connection: Connection, start: datetime, end: datetime, chats: Sequence[str], now: datetime
 ) -> list[str]:
-    """Raise what the stored scores of transactions seen in [start, end) call for. Returns the keys of new alerts."""
-    rows = connection.execute(statement(__file__, "select_anomalies"), {"start": start, "end": end})
-    scored = [
-        ScoredTransaction(Score(txid, seen_at, score, threshold, True, _reasons.decode(reasons)), source, version)
-        for txid, seen_at, score, threshold, reasons, source, version in rows
-    ]
+    """Raise what the stored scores of transactions seen in [start, end) call for. Returns the keys of new alerts.
+
+    A kind that an alert did not name when it was raised is news about it, which its message gets.
+    """
+    span = {"start": start, "end": end, "now": now}
     with connection.transaction():
-        return insert_alerts(connection, raise_alerts(scored, now), chats)
+        again = raise_alerts(_scored(connection, "select_raised_again", span), now)
+        insert_updates(connection, [news for alert in again for news in later_kinds(alert)])
+        return insert_alerts(connection, raise_alerts(_scored(connection, "select_anomalies", span), now), chats)
+
+
+def _scored(connection: Connection, query: str, span: dict[str, datetime]) -> list[ScoredTransaction]:
+    return [
+        ScoredTransaction(Score(txid, seen_at, score, threshold, True, _reasons.decode(reasons)), source, version)
+        for txid, seen_at, score, threshold, reasons, source, version in connection.execute(
+            statement(__file__, query), span
+        )
+    ]
 
 
 def read_alerts(connection: Connection, keys: Sequence[str]) -> list[Alert]:

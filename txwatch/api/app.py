@@ -3,28 +3,38 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+import fastapi_offline
 import msgspec
-from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
+from fastapi import FastAPI, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Scope
 
 from txwatch.api import problems
 from txwatch.api.access import LoopbackOnly
 from txwatch.api.limits import BodyLimit, Limits, RateLimit
 from txwatch.api.observing import Observing
 from txwatch.api.pool import REQUESTS, open_pool
+from txwatch.api.problems import ProblemError, problem_response
 from txwatch.api.routes import alerts, anomalies, drift, feed, health, metrics, models, scoring, stream, transactions
 from txwatch.api.scoring import Models, Scorer
 from txwatch.api.stream import Stream
 from txwatch.detection.registry import ModelRegistry
+from txwatch.features.online import OnlineFeatures
+from txwatch.guard import Guard, Refusal
 from txwatch.metrics.registry import metrics_registry
 from txwatch.metrics.requests import RequestMetrics
 from txwatch.settings import Settings
 from txwatch.wire.messages import WireTransaction
 
 ROUTERS = (health, transactions, anomalies, alerts, scoring, models, drift, feed, stream, metrics)
+DOCS_ASSETS = Path(fastapi_offline.__file__).with_name("static")
 
 
 class Api(FastAPI):
@@ -51,6 +61,8 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
     pool = open_pool(database_url)
     registry = ModelRegistry.of(settings.home, database_url, settings.mlflow_tracking_uri)
     live = Stream(database_url)
+    redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
+    online = OnlineFeatures(database_url, redis_url, timedelta(days=settings.retention_days))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -59,6 +71,7 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
             async with live.running():
                 yield
         finally:
+            online.close()
             pool.close()
 
     app = Api(
@@ -68,7 +81,7 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
         " Errors are problem details (RFC 9457). Lists come newest first; `next` of a page is the `cursor` of the"
         " one after it.",
         lifespan=lifespan,
-        docs_url="/docs",
+        docs_url=None,
         redoc_url=None,
     )
     app.state.settings, app.state.pool, app.state.stream = settings, pool, live
@@ -76,17 +89,44 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
     app.state.models = Models(registry)
     app.state.scorer = Scorer(pool, app.state.models, whale_btc=settings.whale_btc)
     app.state.drift_pages = settings.drift_pages
+    app.state.online_features = online
     requests = RequestMetrics()
     app.state.metrics = metrics_registry(pool, settings.home, requests, lambda: live.clients)
     problems.install(app)
     for module in ROUTERS:
         app.include_router(module.router)
     app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
+    app.add_api_route("/docs", _docs, include_in_schema=False)
+    app.mount("/docs/assets", StaticFiles(directory=DOCS_ASSETS))
 
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, limit=limits.body_bytes)
     app.add_middleware(RateLimit, limits=limits)
     if settings.api_key is None:
         app.add_middleware(LoopbackOnly)
+    # Without a key nobody but this machine is answered, by whatever name.
+    names = settings.host_names if settings.api_key else ()
+    app.add_middleware(Guard, hosts=names, health="/health/live", answer=_refuse)
     app.add_middleware(Observing, metrics=requests)
     return app
+
+
+def _refuse(scope: Scope, refusal: Refusal) -> ASGIApp:
+    return problem_response(Request(scope), ProblemError(int(refusal.status), refusal.detail))
+
+
+def _docs() -> HTMLResponse:
+    """Swagger's page over files of our own: the machine may have no way to the Internet, and a page that can be asked
+    with the key must run nobody else's scripts."""
+    page = get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title="txwatch",
+        swagger_js_url="/docs/assets/swagger-ui-bundle.js",
+        swagger_css_url="/docs/assets/swagger-ui.css",
+        swagger_favicon_url="/docs/assets/favicon.png",
+        swagger_ui_parameters={"validatorUrl": None},
+    )
+    page.headers["Content-Security-Policy"] = (
+        "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
+    )
+    return page

@@ -16,6 +16,8 @@ from txwatch.metrics.requests import RequestMetrics
 log = structlog.get_logger(__name__)
 
 HEADER = b"x-request-id"
+SHOWN_PATH = 200
+"""Characters of a path in a line of the log, which is searched for secrets. It is cut."""
 _USABLE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SAFE = (
     (b"x-content-type-options", b"nosniff"),
@@ -39,6 +41,7 @@ class Observing:
         given = request.headers.get("x-request-id", "")
         request_id = given if _USABLE.fullmatch(given) else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
+        path = scope["path"][:SHOWN_PATH]
         began, status = time.perf_counter(), 0
 
         async def answered(message: Message) -> None:
@@ -52,7 +55,7 @@ class Observing:
             try:
                 await self.app(scope, receive, answered)
             except Exception:
-                log.exception("request_failed", method=scope["method"], path=scope["path"])
+                log.exception("request_failed", method=scope["method"], path=path)
                 if status:
                     raise
                 error = ProblemError(500, "the server failed; its log has the cause under this request_id")
@@ -62,6 +65,4 @@ class Observing:
                 # The route's pattern, not the path: every txid would otherwise be a time series of its own.
                 route = getattr(scope.get("route"), "path", "none")
                 self.metrics.observe(scope["method"], route, status, seconds)
-                log.info(
-                    "request", method=scope["method"], path=scope["path"], status=status, ms=round(seconds * 1000, 1)
-                )
+                log.info("request", method=scope["method"], path=path, status=status, ms=round(seconds * 1000, 1))

@@ -19,6 +19,8 @@ log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 20
+MAX_REPEATED = 300
+"""Characters of what was sent that an answer repeats in one place: of the path, of a field's name, of an error."""
 
 
 class FieldError(BaseModel):
@@ -60,8 +62,8 @@ def problem_document(scope_path: str, request_id: str, error: ProblemError) -> d
     return Problem(
         title=HTTPStatus(error.status).phrase,
         status=error.status,
-        detail=error.detail,
-        instance=scope_path,
+        detail=error.detail[: 4 * MAX_REPEATED],
+        instance=scope_path[:MAX_REPEATED],
         request_id=request_id,
         errors=error.errors,
     ).model_dump()
@@ -99,7 +101,9 @@ def install(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         found = error.errors() if isinstance(error, RequestValidationError) else []
-        errors = [FieldError(where=".".join(map(str, e["loc"])), message=e["msg"]) for e in found[:MAX_ERRORS]]
+        errors = [
+            FieldError(where=".".join(map(str, e["loc"]))[:MAX_REPEATED], message=e["msg"]) for e in found[:MAX_ERRORS]
+        ]
         detail = "; ".join(f"{e.where}: {e.message}" for e in errors[:3])
         return problem_response(request, ProblemError(422, detail, errors=errors))
 

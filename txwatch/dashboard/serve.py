@@ -1,17 +1,21 @@
-"""Runs the dashboard under Streamlit."""
+"""Runs the dashboard under Streamlit, behind the guard."""
 
-import os
-import sys
 from pathlib import Path
 
+import streamlit as st
+from starlette.middleware import Middleware
+
 from txwatch.dashboard.look import ACCENT, GROUND, INK, PAPER
+from txwatch.guard import Guard
 from txwatch.settings import Settings
 
 OPTIONS = {
-    "server.headless": "true",
+    "server.headless": True,
     "server.fileWatcherType": "none",
-    "server.showEmailPrompt": "false",
-    "browser.gatherUsageStats": "false",
+    "server.showEmailPrompt": False,
+    # By default pages of Streamlit's own hosting may hold ours in a frame and steer it.
+    "client.allowedOrigins": [],
+    "browser.gatherUsageStats": False,
     "client.toolbarMode": "minimal",
     "client.showErrorDetails": "type",
     "theme.base": "light",
@@ -23,9 +27,8 @@ OPTIONS = {
 
 
 def serve_dashboard(settings: Settings, host: str, port: int) -> None:
-    """Become the Streamlit server. Raises MissingSettingError without a database."""
+    """Serve until a signal. Raises MissingSettingError without a database."""
     settings.require_database_url()
-    where = {"server.address": host, "server.port": str(port)}
-    options = [f"--{name}={value}" for name, value in {**OPTIONS, **where}.items()]
-    app = str(Path(__file__).with_name("app.py"))
-    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", app, *options])  # noqa: S606 - our own command
+    guard = Middleware(Guard, hosts=settings.host_names, health="/_stcore/health")
+    app = st.App(Path(__file__).with_name("app.py"), middleware=[guard])
+    app.run(config={**OPTIONS, "server.address": host, "server.port": port})

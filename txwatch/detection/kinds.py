@@ -21,7 +21,7 @@ class Kind:
     """One kind of finding. Without `alerts` it is a tag: shown beside the transaction, and nobody is told.
 
     With `one_alert_within`, findings of this kind that follow each other by less than that are one event: the first
-    alerts, the others belong to it. `budgeted` kinds alert as often as TXWATCH_ALERTS_PER_HOUR allows.
+    alerts, the others belong to it.
 
     `silences` names kinds that do not alert where this one was found as well: it says that they are nothing to tell.
 
@@ -34,7 +34,6 @@ class Kind:
     alerts: bool
     claim: str
     one_alert_within: timedelta | None = None
-    budgeted: bool = False
     accounts_for: tuple[str, ...] = ()
     silences: tuple[str, ...] = ()
 
@@ -105,7 +104,6 @@ KINDS: Mapping[str, Kind] = {
             "medium",
             alerts=True,
             claim="Unlike the traffic around it, in the ways that its reasons name. Within the alert budget.",
-            budgeted=True,
         ),
         Kind(
             "huge_consolidation",

@@ -1,11 +1,14 @@
 """Feast's online store: what has an immutable key. Network context by the window that it is as of, features by txid.
 
 Nothing durable lives there. What is missing (a Redis that was emptied, a push that failed) is read from the table.
+The lanes read the tables: Feast's import would hold up a worker's first alert by seconds.
 """
 
 from collections.abc import Sequence
-from dataclasses import fields
-from datetime import datetime
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from math import isnan
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -13,11 +16,12 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from txwatch.clock import utc_now
+from txwatch.features.catalogue import close_feature_store, open_feature_store
 from txwatch.features.context import NetworkContext
-from txwatch.features.contract import FEATURE_NAMES
-from txwatch.features.live import NetworkLookup, stored_network
+from txwatch.features.contract import CONTRACT_VERSION, FEATURE_NAMES
+from txwatch.features.network_store import read_network_contexts
 from txwatch.store.database import Connection
-from txwatch.windows import window_key
+from txwatch.windows import context_window, window_key, window_start
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -25,6 +29,59 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _CONTEXT = [field.name for field in fields(NetworkContext) if field.name not in {"as_of", "version"}]
+
+
+@dataclass(frozen=True)
+class ServedFeatures:
+    """What models see of a transaction: its features, None where unknown, and the network that they are relative to,
+    None while that is not published."""
+
+    txid: str
+    contract_version: int
+    features: dict[str, float | None]
+    network: NetworkContext | None
+
+
+class OnlineFeatures:
+    """Serves features through the online store, and from the tables what that does not have or cannot give.
+
+    The store is opened for the first who asks, for Feast's import takes seconds, and is asked by one at a time.
+    """
+
+    def __init__(self, database_url: str, redis_url: str | None, keep: timedelta) -> None:
+        self._place = (database_url, redis_url, keep)
+        self._lock = Lock()
+        self._store: FeatureStore | None = None
+
+    def of(self, connection: Connection, txid: str) -> ServedFeatures | None:
+        """The features of one transaction, None while it has none."""
+        row = connection.execute("SELECT seen_at FROM transaction_features WHERE txid = %s LIMIT 1", [txid]).fetchone()
+        if row is None:
+            return None
+        as_of = context_window(window_start(row[0]))
+        features, network = None, None
+        with self._lock:
+            try:
+                store = self._store = self._store or open_feature_store(*self._place)
+                features = transaction_features_of(store, connection, txid)
+                network = online_network(store, as_of)
+            except Exception as error:  # whatever the store's client raises: the tables have all of it
+                log.warning("online_store_failed", txid=txid, error=str(error))
+                self._close()
+        features = features or _stored_features(connection, [txid])[0]
+        known = {name: _known(features[name]) for name in FEATURE_NAMES}
+        network = network or read_network_contexts(connection, [as_of]).get(as_of)
+        return ServedFeatures(txid, CONTRACT_VERSION, known, network)
+
+    def close(self) -> None:
+        """Close the store's connections. It is opened again for whoever asks."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        store, self._store = self._store, None
+        if store is not None:
+            close_feature_store(store)
 
 
 def push_network_contexts(store: "FeatureStore", contexts: Sequence[NetworkContext]) -> None:
@@ -51,21 +108,6 @@ def online_network(store: "FeatureStore", as_of: datetime) -> NetworkContext | N
     return NetworkContext(as_of=as_of, version=version, **{name: _tuple(value) for name, value in values.items()})
 
 
-def network_lookup(store: "FeatureStore", connection: Connection) -> NetworkLookup:
-    """The lookup of the live lane: the online store, and the table for what that does not have or cannot give."""
-    stored = stored_network(connection)
-
-    def lookup(as_of: datetime) -> NetworkContext | None:
-        try:
-            found = online_network(store, as_of)
-        except Exception as error:  # whatever the store's client raises: scoring goes on from the table
-            log.warning("online_store_failed", as_of=window_key(as_of), error=str(error))
-            found = None
-        return found or stored(as_of)
-
-    return lookup
-
-
 def transaction_features_of(store: "FeatureStore", connection: Connection, txid: str) -> dict[str, float | None] | None:
     """The features of one transaction, None where unknown; None for one without features.
 
@@ -84,15 +126,23 @@ def push_transaction_features(store: "FeatureStore", connection: Connection, txi
     """Put the stored features of these transactions into the online store. Returns how many have any."""
     import pandas as pd
 
-    columns = sql.SQL(", ").join(map(sql.Identifier, FEATURE_NAMES))
-    with connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(
-            sql.SQL("SELECT txid, seen_at, {} FROM transaction_features WHERE txid = ANY(%s)").format(columns),
-            [list(txids)],
-        ).fetchall()
+    rows = _stored_features(connection, txids)
     if rows:
         store.write_to_online_store("transaction_features", df=pd.DataFrame(rows))
     return len(rows)
+
+
+def _stored_features(connection: Connection, txids: Sequence[str]) -> list[dict[str, Any]]:
+    columns = sql.SQL(", ").join(map(sql.Identifier, FEATURE_NAMES))
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(
+            sql.SQL("SELECT txid, seen_at, {} FROM transaction_features WHERE txid = ANY(%s)").format(columns),
+            [list(txids)],
+        ).fetchall()
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or isnan(value) else float(value)
 
 
 def _read(store: "FeatureStore", view: str, names: Sequence[str], key: dict[str, str]) -> dict[str, Any]:

@@ -85,11 +85,6 @@ class Lander:
         """Whether the database answered the last time."""
         return self._connection is not None
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether everything that was put has been landed."""
-        return self._spool.is_empty
-
     async def put(self, batch: Batch) -> list[str]:
         """Make a batch durable. Returns the txids that could not be kept, because the spool is full as well."""
         if self._connection is None or not self._spool.is_empty:

@@ -60,10 +60,6 @@ class Playlist:
         self._played = 0
         self._simulator: Simulator | None = None
 
-    @property
-    def begun(self) -> bool:
-        return self._start is not None
-
     def begin(self, at: datetime) -> None:
         """Play from this moment on. A second call changes nothing. Raises CaptureError for a bad first line."""
         if self._start is None:

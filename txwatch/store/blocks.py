@@ -158,13 +158,3 @@ def mark_stale_branches(connection: Connection) -> None:
     While two branches are equally high, none has lost: of the two tips none is marked.
     """
     connection.execute(statement(__file__, "mark_stale_branches"), {"longest": LONGEST_SPLIT})
-
-
-def recent_blocks(connection: Connection, limit: int) -> list[BlockSummary]:
-    """The highest blocks whose contents are known, the highest first."""
-    with connection.cursor(row_factory=class_row(BlockSummary)) as cursor:
-        return cursor.execute(
-            "SELECT height, hash, block_time, stale, mined_count AS mined, seen_before_count AS seen_before"
-            " FROM blocks WHERE mined_count IS NOT NULL ORDER BY height DESC, seen_at DESC LIMIT %s",
-            [limit],
-        ).fetchall()

@@ -24,12 +24,12 @@ def record_drift_report(
     share: float,
     drifted: bool,
     features: Sequence[Any],
-    html: str | None,
+    html: str | None = None,
 ) -> int:
     """Keep a report, drop those that are too old, and return the new one's id.
 
     `features` have `feature`, `distance` and `limit`, the furthest beyond its limit first. `html` is one whole page,
-    or None where all can read it from S3.
+    or None while it is not drawn, and where all can read it from S3.
     """
     connection.execute(
         "DELETE FROM drift_reports WHERE computed_at < CASE WHEN html IS NULL THEN %s ELSE %s END",
@@ -54,3 +54,8 @@ def record_drift_report(
         ],
     ).fetchone()
     return int(row[0]) if row else 0
+
+
+def record_drift_page(connection: Connection, report_id: int, html: str) -> None:
+    """Keep the page of a report whose figures are kept."""
+    connection.execute("UPDATE drift_reports SET html = %s WHERE id = %s", [html, report_id])

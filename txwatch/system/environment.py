@@ -59,7 +59,6 @@ def system_environment(home: Path, database_url: str, **settings: str) -> dict[s
         # For MLflow's own server: where its tables are, and not 1.7 GB of workers for jobs that nobody gives it.
         "MLFLOW_BACKEND_STORE_URI": with_schema(sqlalchemy_url(database_url), "mlflow"),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "TXWATCH_API_URL": f"http://127.0.0.1:{API_PORT}",
         "PYTHONUNBUFFERED": "1",
         **settings,
     }

@@ -36,7 +36,7 @@ def dagster_processes(code_port: int = CODE_PORT, daemon_after: Path | None = No
     """
     workspace = str(project_file("workspace.yaml"))
     port = ["-h", "127.0.0.1", "-p"]
-    ui = [*_module("dagster_webserver"), *port, str(DAGSTER_PORT), "-w", workspace]
+    ui = [*_module("blockchain_assets.webserver"), *port, str(DAGSTER_PORT), "-w", workspace]
     after = [] if daemon_after is None else [f"--after-file={daemon_after}"]
     return {
         "code": [*_module("blockchain_assets.code_server"), "--prepare", *port, str(code_port)],
@@ -53,7 +53,8 @@ def pages_processes(*, mlflow: bool) -> dict[str, list[str]]:
     }
     if mlflow:
         # The database is in the environment: a command line can be read by everybody on the machine.
-        commands["mlflow"] = [*_module("mlflow"), "server", "--host=127.0.0.1", f"--port={MLFLOW_PORT}", "--workers=1"]
+        server = [*_module("mlflow"), "server", "--app-name=txwatch"]
+        commands["mlflow"] = [*server, "--host=127.0.0.1", f"--port={MLFLOW_PORT}", "--workers=1"]
     return {name: _begin(f"--nice={PAGES_NICENESS}", *command) for name, command in commands.items()}
 
 

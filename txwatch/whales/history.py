@@ -11,7 +11,7 @@ from txwatch.store.sql import statement
 
 
 @dataclass(frozen=True)
-class WhaleMove:
+class RecordedWhale:
     """A large value that likely changed hands, in satoshi, and between whom as far as labels say.
 
     What is None has been removed by retention. `sources` are those of the labels.
@@ -58,13 +58,13 @@ def list_whale_moves(
     min_moved_sat: int = 0,
     before: tuple[datetime, str] | None = None,
     limit: int = 50,
-) -> list[WhaleMove]:
+) -> list[RecordedWhale]:
     """Whales seen in [since, until), the newest first. `before` is time and txid of the last row of the page before.
 
     `entity` is one of those that paid or were paid, by the name that labels give it.
     """
     moment, txid = before or (None, None)
-    with connection.cursor(row_factory=class_row(WhaleMove)) as cursor:
+    with connection.cursor(row_factory=class_row(RecordedWhale)) as cursor:
         return cursor.execute(
             statement(__file__, "list_whale_moves"),
             {
@@ -80,9 +80,9 @@ def list_whale_moves(
         ).fetchall()
 
 
-def largest_whale_moves(connection: Connection, since: datetime, limit: int = 10) -> list[WhaleMove]:
+def largest_whale_moves(connection: Connection, since: datetime, limit: int = 10) -> list[RecordedWhale]:
     """The whales seen since a moment that moved most, moves within one entity left out."""
-    with connection.cursor(row_factory=class_row(WhaleMove)) as cursor:
+    with connection.cursor(row_factory=class_row(RecordedWhale)) as cursor:
         return cursor.execute(statement(__file__, "largest_whale_moves"), {"since": since, "limit": limit}).fetchall()
 
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request
 from txwatch.api.problems import ProblemError, documented
 from txwatch.api.routes.parameters import MAX_SAT, Cursor, Database, Limit, Since, Txid, Until
 from txwatch.detection.waterfall import Waterfall
+from txwatch.features.online import ServedFeatures
 from txwatch.queries.paging import DEFAULT_LIMIT, Page
 from txwatch.queries.transactions import (
     TransactionDetail,
@@ -46,6 +47,15 @@ def transaction(database: Database, txid: Txid) -> TransactionDetail:
     found = read_transaction_detail(database, txid)
     if found is None:
         raise ProblemError(404, "no transaction with this txid was landed")
+    return found
+
+
+@router.get("/{txid}/features", summary="Its features as models see them", responses=documented(404))
+def transaction_features(request: Request, database: Database, txid: Txid) -> ServedFeatures:
+    """From the online store, with the network that they are relative to. They are there once its window is computed."""
+    found: ServedFeatures | None = request.app.state.online_features.of(database, txid)
+    if found is None:
+        raise ProblemError(404, "no transaction with this txid has features yet")
     return found
 
 

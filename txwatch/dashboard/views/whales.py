@@ -1,4 +1,4 @@
-"""Whales: large values that likely changed hands, and between whom."""
+"""Whales: large values that likely changed hands, and between whom; those of the last hours, and those of the past."""
 
 from datetime import timedelta
 from html import escape
@@ -13,10 +13,12 @@ from txwatch.dashboard import look
 from txwatch.dashboard.data import ask, settings
 from txwatch.dashboard.notices import freshness
 from txwatch.queries.anomalies import WhaleMove, list_whales
-from txwatch.queries.flows import FLOWS
+from txwatch.queries.flows import FLOWS, WORDS
 from txwatch.queries.overview import read_overview
+from txwatch.whales.history import RecordedWhale, entity_totals, flow_totals, largest_whale_moves
 
 HOURS = {"6 hours": 6, "24 hours": 24, "7 days": 168}
+DAYS = {"30 days": 30, "90 days": 90, "a year": 365}
 FLOW_COLOURS = [look.GREEN, look.ACCENT, look.MUTED, "#7a5c99", look.BLUE]
 
 
@@ -25,6 +27,7 @@ def page() -> None:
     st.title("Whales")
     chosen = st.segmented_control("Span", list(HOURS), default="24 hours", label_visibility="collapsed") or "24 hours"
     _whales(chosen)
+    _history()
 
 
 @st.fragment(run_every=10)
@@ -51,6 +54,43 @@ def _whales(chosen: str) -> None:
     )
     look.draw(_moves(moves))
     st.html("".join(map(_item, moves[:40])))
+
+
+def _history() -> None:
+    """What whales of the past moved, to and from whom. It is kept when transactions and scores are removed."""
+    st.subheader("The past")
+    chosen = st.segmented_control("Past", list(DAYS), default="30 days", label_visibility="collapsed") or "30 days"
+    now = utc_now()
+    since = now - timedelta(days=DAYS[chosen])
+    flows = ask(flow_totals, since, now)
+    if not flows:
+        st.html(look.empty(f"No whale in the last {chosen}."))
+        return
+    st.html(
+        look.tiles(
+            *((WORDS[total.flow].capitalize(), look.btc(total.moved_sat), f"{total.count:,} whales") for total in flows)
+        )
+    )
+    entities = ask(entity_totals, since, now, 20)
+    if entities:
+        st.caption("Brought to and taken from whom labels name, moves within one left out")
+        rows = [[e.entity, look.btc(e.received_sat), look.btc(e.sent_sat), look.count(e.count)] for e in entities]
+        st.html(look.table(["who", "received", "sent", "whales"], rows, numbers={1, 2, 3}))
+    st.caption("The largest, moves within one entity left out")
+    st.html("".join(map(_past, ask(largest_whale_moves, since))))
+
+
+def _past(whale: RecordedWhale) -> str:
+    flow = WORDS[whale.flow]
+    confirmed = "" if whale.confirmed_height is None else f"in block {whale.confirmed_height:,}"
+    head = [
+        look.chip(flow, FLOW_COLOURS[FLOWS.index(flow)]),
+        escape(f"{whale.seen_at:%d %b %Y %H:%M} UTC"),
+        look.link(whale.txid),
+        escape(confirmed),
+    ]
+    who = f"{', '.join(whale.senders) or 'unknown'} to {', '.join(whale.receivers) or 'unknown'}"
+    return look.item(head, f"{look.btc(whale.moved_sat)} likely moved, {who}")
 
 
 def _moves(moves: list[WhaleMove]) -> ChartType:

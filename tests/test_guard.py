@@ -1,0 +1,201 @@
+"""What the guard lets through and what it refuses, on real sockets before a server that counts what reaches it."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from txwatch.guard import MAX_HEADER_BYTES, MAX_TARGET_BYTES, Guard
+
+OWN_NAME = "watch.example"
+
+
+class Counting:
+    """Answers everything, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.reached: list[str] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            while True:
+                await send({"type": f"{(await receive())['type']}.complete"})
+        self.reached.append(scope["path"])
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.send", "text": "welcome"})
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.body", "body": b"welcome"})
+
+
+@contextmanager
+def listening(app: Guard) -> Iterator[int]:
+    """The app under uvicorn in this process. Gives its port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=2))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def app() -> Counting:
+    return Counting()
+
+
+@pytest.fixture(scope="module")
+def port(app: Counting) -> Iterator[int]:
+    with listening(Guard(app, {OWN_NAME}, health="/health")) as port:
+        yield port
+
+
+def ask(port: int, method: str = "GET", path: str = "/page", **headers: str) -> httpx.Response:
+    """One request, with the port for `PORT` in the headers."""
+    given = {name.replace("_", "-"): value.replace("PORT", str(port)) for name, value in headers.items()}
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Accept": "*/*"}) as client:
+        return client.request(method, path, headers=given)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1:PORT", "localhost:PORT", "LOCALHOST", "127.8.9.10", "[::1]:PORT", OWN_NAME, f"{OWN_NAME}:8443"],
+)
+def test_loopback_and_names_of_the_setting_are_answered(port: int, host: str) -> None:
+    assert ask(port, Host=host).text == "welcome"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        f"{OWN_NAME}.evil.example",
+        f"not{OWN_NAME}",
+        "10.0.0.7:PORT",
+        "0.0.0.0:PORT",
+        "2130706433",
+        "localhost@evil.example",
+        "evil.example@localhost",
+        "localhost/",
+        "localhost:PORT:80",
+        "[::1",
+        "testserver",
+        "",
+    ],
+)
+def test_another_host_is_refused_before_it_reaches_anything(app: Counting, port: int, host: str) -> None:
+    app.reached.clear()
+    answer = ask(port, Host=host)
+    assert answer.status_code == 403
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "TXWATCH_ALLOWED_HOSTS" in answer.json()["detail"]
+    assert app.reached == []
+
+
+def test_two_hosts_or_none_are_refused(app: Counting, port: int) -> None:
+    app.reached.clear()
+    for lines in ("Host: localhost\r\nHost: evil.example\r\n", ""):
+        with socket.create_connection(("127.0.0.1", port)) as raw:
+            raw.sendall(f"GET /page HTTP/1.0\r\n{lines}\r\n".encode())
+            assert raw.recv(100).split()[1] in (b"400", b"403")
+    assert app.reached == []
+
+
+def test_a_supervisor_may_know_the_server_by_its_address_alone(port: int) -> None:
+    assert ask(port, path="/health", Host="10.0.0.7:3000").text == "welcome"
+    assert ask(port, path="/health", Host="10.0.0.7:3000", Origin="https://evil.example").status_code == 403
+    assert ask(port, path="/health/", Host="10.0.0.7:3000").status_code == 403
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://evil.example",
+        "null",
+        "http://127.0.0.1:1",
+        "http://localhost",
+        "file://",
+        f"http://{OWN_NAME}.evil",
+        "",
+    ],
+)
+def test_a_page_of_another_origin_is_refused(app: Counting, port: int, method: str, origin: str) -> None:
+    app.reached.clear()
+    assert ask(port, method, Origin=origin).status_code == 403
+    assert app.reached == []
+
+
+def test_a_page_of_the_same_origin_may_ask_and_change(port: int) -> None:
+    own = {"Origin": "http://127.0.0.1:PORT", "Sec_Fetch_Site": "same-origin"}
+    assert ask(port, "POST", **own).text == "welcome"
+    assert ask(port, "POST", Host="localhost:PORT", Origin="http://localhost:PORT").text == "welcome"
+    assert ask(port, "POST", Host="localhost:PORT", Origin=f"https://{OWN_NAME}").text == "welcome", "a proxy before us"
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "nonsense"])
+def test_a_link_from_another_site_shows_a_page_and_does_nothing_else(port: int, site: str) -> None:
+    followed = {"Sec_Fetch_Site": site, "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
+    assert ask(port, **followed).text == "welcome"
+    assert ask(port, "POST", **followed).status_code == 403
+    assert ask(port, **followed | {"Sec_Fetch_Dest": "iframe"}).status_code == 403
+    assert ask(port, **followed | {"Sec_Fetch_Mode": "no-cors", "Sec_Fetch_Dest": "image"}).status_code == 403
+    assert ask(port, Sec_Fetch_Site=site).status_code == 403
+    assert ask(port, Sec_Fetch_Site="none").text == "welcome"
+
+
+@pytest.mark.parametrize("path", ["/graphql?query=mutation{a}", "/prefix/graphql?a=b&query=", "/%67raphql?%71uery={a}"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
+def test_graphql_is_asked_by_post(app: Counting, port: int, path: str, method: str) -> None:
+    app.reached.clear()
+    assert ask(port, method, path).status_code == 405
+    assert app.reached == []
+    assert ask(port, "POST", path).text == "welcome"
+    assert ask(port, path="/graphql", Accept="text/html").text == "welcome"
+
+
+def test_what_is_longer_than_any_of_ours_is_refused_before_it_reaches_anything(app: Counting, port: int) -> None:
+    app.reached.clear()
+    assert ask(port, path="/" + "a" * MAX_TARGET_BYTES).status_code == 414
+    assert ask(port, path="/page?a=" + "%41" * (MAX_TARGET_BYTES // 3)).status_code == 414
+    assert ask(port, X_Long="a" * MAX_HEADER_BYTES).status_code == 431
+    assert app.reached == []
+
+
+def test_no_other_page_shows_ours_in_a_frame(port: int) -> None:
+    assert ask(port).headers["x-frame-options"] == "SAMEORIGIN"
+
+
+def test_a_websocket_opens_for_our_own_pages_and_for_programs_alone(app: Counting, port: int) -> None:
+    url = f"ws://127.0.0.1:{port}/socket"
+    for origin in (None, f"http://127.0.0.1:{port}"):
+        with connect(url, origin=origin) as websocket:  # type: ignore[arg-type]
+            assert websocket.recv() == "welcome"
+    app.reached.clear()
+    foreign = [{"Origin": "https://evil.example"}, {"Origin": "http://127.0.0.1:1"}, {"Sec-Fetch-Site": "cross-site"}]
+    for headers in foreign:
+        with pytest.raises(InvalidStatus) as refusal, connect(url, additional_headers=headers):
+            pass
+        assert refusal.value.response.status_code == 403
+    with (
+        socket.create_connection(("127.0.0.1", port)) as rebound,
+        pytest.raises(InvalidStatus),
+        connect("ws://evil.example/socket", sock=rebound),
+    ):
+        pass
+    assert app.reached == []

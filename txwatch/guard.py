@@ -1,0 +1,159 @@
+"""In front of every web server of the system: what a page of somebody else's can make a browser do ends here.
+
+A browser sends to loopback, and to names of the internal network, whatever any page asks it to. What tells such a
+request from one of our own pages is looked at in each, whether a key is set or not:
+
+- Host: a page whose own name was made to resolve to this machine (DNS rebinding) sends that name.
+- Origin: the page that asks. It comes with every POST and with every WebSocket.
+- Sec-Fetch-Site: the same in the browser's words, also where there is no Origin. A link that somebody follows may come
+  from anywhere, for it only shows a page: so nothing may be changed by GET, and GraphQL, which can, is asked by POST.
+
+Programs such as curl and Prometheus send Host alone.
+"""
+
+import os
+import re
+from collections.abc import Callable, Collection
+from http import HTTPStatus
+from ipaddress import ip_address
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MAX_TARGET_BYTES = 8 * 1024
+"""Of path and query. Whoever parses, matches or logs a longer one pays for it."""
+MAX_HEADER_BYTES = 32 * 1024
+"""Of the names and values of all headers together."""
+
+_AUTHORITY = re.compile(r"(?:https?://)?(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+
+
+class Refusal(NamedTuple):
+    """Why a request is refused."""
+
+    status: HTTPStatus
+    detail: str
+
+
+def _as_problem(scope: Scope, refusal: Refusal) -> ASGIApp:  # noqa: ARG001 - other answers say where they were asked
+    problem = {"title": refusal.status.phrase, "status": refusal.status, "detail": refusal.detail}
+    return JSONResponse(problem, refusal.status, media_type="application/problem+json")
+
+
+class Guard:
+    """ASGI middleware. `hosts` are the names by which others than this machine reach what is behind it. `health` is
+    the path that a supervisor asks, who may know the server by its address alone: it tells and changes nothing.
+
+    `answer` makes the answer to an HTTP request that is refused; a WebSocket is closed before it opens.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: Collection[str] = (),
+        *,
+        health: str,
+        answer: Callable[[Scope, Refusal], ASGIApp] = _as_problem,
+    ) -> None:
+        self.app, self.health, self.answer = app, health, answer
+        self.hosts = frozenset(host.lower() for host in hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] not in {"http", "websocket"}:
+            await self.app(scope, receive, send)
+            return
+        refusal = refused(scope, self.hosts, self.health)
+        if refusal is None:
+            await self.app(scope, receive, _unframed(send))
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": refusal.detail})
+        else:
+            await self.answer(scope, refusal)(scope, receive, send)
+
+
+def refused(scope: Scope, hosts: Collection[str], health: str) -> Refusal | None:
+    """Why this HTTP request or WebSocket is refused, or None. `hosts` are in small letters."""
+    headers = Headers(scope=scope)
+    if len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"]) > MAX_TARGET_BYTES:
+        return Refusal(HTTPStatus.REQUEST_URI_TOO_LONG, f"path and query may have {MAX_TARGET_BYTES:,} bytes")
+    if sum(len(name) + len(value) for name, value in headers.raw) > MAX_HEADER_BYTES:
+        return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"headers may have {MAX_HEADER_BYTES:,} bytes")
+    asked, pages = headers.getlist("host"), headers.getlist("origin")
+    if scope["path"] != health and (len(asked) != 1 or not _is_allowed(asked[0], hosts)):
+        return Refusal(HTTPStatus.FORBIDDEN, "this Host is neither loopback nor in TXWATCH_ALLOWED_HOSTS")
+    if any(not _is_own(page, asked, hosts) for page in pages):
+        return Refusal(HTTPStatus.FORBIDDEN, "a page of another origin asks")
+    if not (set(headers.getlist("sec-fetch-site")) <= {"same-origin", "none"} or _is_followed_link(scope, headers)):
+        return Refusal(HTTPStatus.FORBIDDEN, "a page of another site asks")
+    if _is_graphql_by_get(scope, headers):
+        return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "GraphQL is asked by POST")
+    return None
+
+
+def _name(authority: str) -> str:
+    """The name or address in a Host or an Origin, empty if it is neither."""
+    found = _AUTHORITY.fullmatch(authority.lower())
+    return found[1].strip("[]") if found else ""
+
+
+def _is_allowed(host: str, hosts: Collection[str]) -> bool:
+    name = _name(host)
+    try:
+        return name == "localhost" or name in hosts or ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_own(page: str, asked: list[str], hosts: Collection[str]) -> bool:
+    """Whether a page is ours: of the very Host that is asked, for another port of this machine is somebody else's; or
+    of a name that is allowed, where a proxy asks under another one."""
+    return [page.lower().partition("://")[2]] == [host.lower() for host in asked] or _name(page) in hosts
+
+
+def _is_followed_link(scope: Scope, headers: Headers) -> bool:
+    """Whether somebody goes to a page, in a window and not in a frame."""
+    return (
+        scope["type"] == "http"
+        and scope["method"] in {"GET", "HEAD"}
+        and headers.getlist("sec-fetch-mode") == ["navigate"]
+        and headers.getlist("sec-fetch-dest") == ["document"]
+    )
+
+
+def _is_graphql_by_get(scope: Scope, headers: Headers) -> bool:
+    """Whether a GET brings GraphQL. Who accepts HTML gets the page on which it is written, and runs nothing."""
+    return (
+        scope["type"] == "http"
+        and scope["method"] != "POST"
+        and scope["path"].endswith("/graphql")
+        and "text/html" not in headers.get("accept", "")
+        and any(name == "query" for name, _ in parse_qsl(scope["query_string"].decode("latin-1"), True))
+    )
+
+
+def _unframed(send: Send) -> Send:
+    """Let no page of another origin show ours in a frame, where its visitor would press a button unknowingly."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = list(message.get("headers", []))
+            if all(name.lower() != b"x-frame-options" for name, _ in headers):
+                message = {**message, "headers": [*headers, (b"x-frame-options", b"SAMEORIGIN")]}
+        await send(message)
+
+    return sent
+
+
+def mlflow_app() -> Any:
+    """MLflow's server behind the guard, for `mlflow server --app-name txwatch`."""
+    # Its own check of names would want them a second time, in another form.
+    os.environ["MLFLOW_SERVER_ALLOWED_HOSTS"] = "*"
+    from mlflow.server.fastapi_app import app
+
+    from txwatch.settings import Settings
+
+    return Guard(app, Settings().host_names, health="/health")
