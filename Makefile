@@ -28,14 +28,16 @@ $(INSTALLED): requirements-dev.lock requirements-uv.lock pyproject.toml
 	@$(PYTHON) deploy/install.py $(VENV) requirements-dev.lock
 	@touch $@ $(RUNTIME)
 
+# On all cores; see tests/conftest.py for which tests go together, and in which order.
+PARALLEL = --numprocesses auto --dist loadgroup --no-loadscope-reorder
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 soak: $(INSTALLED)
 	$(BIN)/python -m pytest -m soak
 
 coverage: $(INSTALLED)
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=95
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term --cov-fail-under=95
 
 fuzz: $(INSTALLED)
 	$(BIN)/python -m tests.wire.fuzz --count 1000000
