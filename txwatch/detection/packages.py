@@ -4,7 +4,7 @@ The feed does not say which transaction made a coin. Parents are told by the add
 as far as those are of one transaction of the table only.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -45,40 +45,45 @@ def _parents_of(connection: Connection, batch: TransactionBatch, rows: Sequence[
     if not rows:
         return {}
     wanted = set(rows)
-    coins = [i for i, row in enumerate(batch.inputs.tx.tolist()) if row in wanted]
-    of = [int(batch.inputs.tx[i]) for i in coins]
-    addresses = [int(batch.inputs.address[i]) for i in coins]
+    inputs = batch.inputs
+    alike = zip(inputs.tx.tolist(), inputs.address.tolist(), inputs.value.tolist(), inputs.type.tolist(), strict=True)
+    coins = list({coin: i for i, coin in enumerate(alike) if coin[0] in wanted}.values())
+    of = [int(inputs.tx[i]) for i in coins]
+    addresses = [int(inputs.address[i]) for i in coins]
     found = connection.execute(
         statement(__file__, "unconfirmed_parents"),
         {
             "coins": coins,
             "txids": [batch.txids[row] for row in of],
             "addresses": [None if number == NO_ADDRESS else batch.addresses[number] for number in addresses],
-            "values": [int(batch.inputs.value[i]) for i in coins],
-            "types": [SCRIPT_TYPES[batch.inputs.type[i]] for i in coins],
+            "values": [int(inputs.value[i]) for i in coins],
+            "types": [SCRIPT_TYPES[inputs.type[i]] for i in coins],
             "seen_at": [EPOCH + timedelta(microseconds=int(batch.seen_us[row])) for row in of],
         },
     )
-    makers: dict[int, dict[str, tuple[int | None, int, bool]]] = {}
-    for coin, txid, fee_sat, vsize, confirmed in found:
-        makers.setdefault(coin, {})[txid] = (fee_sat, vsize, confirmed)
-    return {row: parents for row in rows if (parents := _together(makers, batch, row)).count}
+    made: dict[int, dict[int, dict[str, _Maker]]] = {}
+    for coin, txid, *maker in found:
+        made.setdefault(int(inputs.tx[coin]), {}).setdefault(coin, {})[txid] = _Maker(*maker)
+    return {row: parents for row, coins_of in made.items() if (parents := _together(coins_of.values())).count}
 
 
-def _together(
-    makers: Mapping[int, Mapping[str, tuple[int | None, int, bool]]], batch: TransactionBatch, row: int
-) -> Parents:
-    unconfirmed: dict[str, tuple[int | None, int]] = {}
+@dataclass(frozen=True)
+class _Maker:
+    """A transaction that made a coin like a wanted one."""
+
+    fee_sat: int | None
+    vsize: int
+    confirmed: bool
+
+
+def _together(makers_of_coins: Iterable[Mapping[str, _Maker]]) -> Parents:
+    """What one transaction's coins say of its parents, by the makers of each coin."""
+    parents: dict[str, _Maker] = {}
     known = True
-    for coin, made in makers.items():
-        waiting = {txid: (fee, vsize) for txid, (fee, vsize, confirmed) in made.items() if not confirmed}
-        if batch.inputs.tx[coin] == row and waiting:
-            unconfirmed |= waiting
-            known &= len(made) == 1
-    fees = [fee for fee, _ in unconfirmed.values() if fee is not None]
-    return Parents(
-        len(unconfirmed),
-        sum(fees),
-        sum(vsize for _, vsize in unconfirmed.values()),
-        known and len(fees) == len(unconfirmed),
-    )
+    for makers in makers_of_coins:
+        waiting = {txid: maker for txid, maker in makers.items() if not maker.confirmed}
+        parents |= waiting
+        known &= len(makers) == 1 or not waiting
+    fees = [maker.fee_sat for maker in parents.values() if maker.fee_sat is not None]
+    size = sum(maker.vsize for maker in parents.values())
+    return Parents(len(parents), sum(fees), size, known and len(fees) == len(parents))

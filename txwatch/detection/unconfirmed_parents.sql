@@ -38,4 +38,5 @@ CROSS JOIN LATERAL (
 ) AS made
 CROSS JOIN LATERAL jsonb_to_recordset(outputs) AS output (addr text, value bigint, type text)
 JOIN wanted ON wanted.value = output.value AND wanted.type = output.type
-    AND wanted.addr IS NOT DISTINCT FROM output.addr AND made.seen_at <= wanted.seen_at AND made.txid <> wanted.txid
+    -- Equal by a hash: of 20,000 coins of one value, each would be compared with each output of that value.
+    AND coalesce(wanted.addr, '') = coalesce(output.addr, '') AND made.seen_at <= wanted.seen_at AND made.txid <> wanted.txid
