@@ -6,15 +6,13 @@ an instance is made, which the code server does for every tick of every sensor. 
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+from dagster._core.storage.config import PostgresStorageConfig
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import create_pg_engine, pg_url_from_config
 from sqlalchemy import Engine
-
-if TYPE_CHECKING:
-    from dagster._core.storage.config import PostgresStorageConfig
 
 KEPT = 4
 """Connections that a process keeps for all its instances."""
@@ -37,7 +35,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> "PooledPostgresStorage":
-        return cls(pg_url_from_config(cast("PostgresStorageConfig", config_value)), inst_data)
+        return cls(pg_url_from_config(cast(PostgresStorageConfig, config_value)), inst_data)
 
 
 @lru_cache(maxsize=4)
