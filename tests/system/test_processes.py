@@ -22,6 +22,7 @@ from txwatch.system.processes import supervise
 commands, folder, watch_for = json.loads(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 
 def watch(ended):
+    (folder / "watching").touch()
     while not ended.wait(0.05):
         if watch_for and Path(watch_for).exists():
             return
@@ -102,6 +103,15 @@ def test_the_first_that_fails_ends_all_with_its_status(tmp_path: Path) -> None:
     with supervisor(commands, tmp_path) as process:
         assert ended(process, tmp_path) == 3
     assert (tmp_path / "failing.log").read_text() == "why\n"
+
+
+def test_one_that_fails_later_is_no_end_of_the_watching(tmp_path: Path) -> None:
+    one, go = tmp_path / "one", tmp_path / "go"
+    waits = f"import pathlib, sys, time\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.05)\nsys.exit(3)"
+    with supervisor({"one": sleeper(one), "failing": waits}, tmp_path) as process:
+        wait_until(lambda: (tmp_path / "watching").exists() and one.exists(), "all have begun")
+        go.touch()
+        assert ended(process, tmp_path) == 3
 
 
 def test_a_log_that_is_large_begins_again_while_its_process_writes_on(tmp_path: Path) -> None:

@@ -134,7 +134,8 @@ def supervise(
         try:
             watch(ended)
         finally:
-            watched.set()
+            if not ended.is_set():
+                watched.set()
             manager.terminate()
 
     def look_at_logs() -> None:
