@@ -60,7 +60,7 @@ def running(command: list[str], environment: dict[str, str], folder: Path) -> It
 def command_of(name: str, port: int) -> list[str]:
     """The command by which the system starts this server, on another port; Dagster's over another code location."""
     words = (dagster_processes() | pages_processes(mlflow=True))[name]
-    words = [word.replace(str(PORTS[name]), str(port)) for word in words]
+    words = [word.replace(str(PORTS[name]), str(port)) for word in words if not word.startswith("--after-port")]
     return [*words[: words.index("-w")], "-f", "jobs.py"] if name == "ui" else words
 
 
@@ -70,7 +70,6 @@ def doors(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     home = tmp_path_factory.mktemp("doors")
     environment = system_environment(home, database_url, PYTHONPATH=str(PROJECT)) | {
         "DAGSTER_HOME": str(home / "dagster"),
-        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{home}/mlflow.db",
         "TXWATCH_ALLOWED_HOSTS": "watch.example",
         "TXWATCH_API_KEY": "a-key-for-the-tests-0123456789",
     }

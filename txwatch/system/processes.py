@@ -52,9 +52,7 @@ def pages_processes(*, mlflow: bool) -> dict[str, list[str]]:
         "dashboard": [*_module("txwatch"), "dashboard", f"--port={DASHBOARD_PORT}"],
     }
     if mlflow:
-        # The database is in the environment: a command line can be read by everybody on the machine.
-        server = [*_module("mlflow"), "server", "--app-name=txwatch"]
-        commands["mlflow"] = [*server, "--host=127.0.0.1", f"--port={MLFLOW_PORT}", "--workers=1"]
+        commands["mlflow"] = [*_module("txwatch.system.mlflow_pages"), f"--port={MLFLOW_PORT}"]
     return {name: _begin(f"--nice={PAGES_NICENESS}", *command) for name, command in commands.items()}
 
 
