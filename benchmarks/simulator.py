@@ -51,8 +51,9 @@ def measure(bench: Bench) -> Iterator[Measurement]:
     ready = [simulated.transaction("bulk") for simulated in _simulator().until(end)]
     landed = alone = through = 0.0
     for _ in range(ROUNDS):
+        url = bench.database()
         began = time.perf_counter()
-        land_history(bench.database(), _simulator(), end)
+        land_history(url, _simulator(), end)
         landed = max(landed, count / (time.perf_counter() - began))
         alone = max(alone, _land(bench.database(), iter(ready)))
         decoding = (_decoded(simulated) for simulated in _simulator().until(end))

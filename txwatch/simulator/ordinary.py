@@ -121,7 +121,7 @@ class OrdinaryTraffic:
         codes = self._draws.places(self._script_types, 1)
         (wallet,) = self.book.new(codes)
         way = _WAYS[self._ways(codes)[0]]
-        receivers = [*self.book.payees(max(1, int(plan.outputs[0]) - 1)), wallet]
+        receivers = [*(self.book.payee() for _ in range(max(1, int(plan.outputs[0]) - 1))), wallet]
         digits = sum([len(receiver.script) for receiver in receivers])
         base, witness = sizes(way.script_bytes, way.witness_bytes, plan.inputs, np.array([len(receivers)]), digits)
         fees = _fees(plan.fee_rate, base, witness)

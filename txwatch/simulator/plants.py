@@ -41,8 +41,7 @@ def fee_accident(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
     paid = int(draws.log_between(0.01 * COIN, 5 * COIN))
     change = int(draws.log_between(0.001 * COIN, 2 * COIN))
     book = traffic.book
-    (payee,) = book.payees(1)
-    outputs = _outputs((payee, paid), (book.one("p2wpkh"), change))
+    outputs = _outputs((book.payee(), paid), (book.one("p2wpkh"), change))
     size = sizes_of(UNLOCKING["p2wpkh"], 1, outputs)
     coin = older_coin(draws, book.one("p2wpkh"), paid + change + fee)
     return Draft([coin], UNLOCKING["p2wpkh"], True, outputs, size)
@@ -89,7 +88,7 @@ def dust_payment(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
     n, dust = draws.between(20, 120), draws.pick(_DUST_VALUES)
     book = traffic.book
     sender = book.one("p2wpkh")
-    outputs = _outputs(*[(payee, dust) for payee in book.payees(n)], (sender, draws.between(10_000, 400_000)))
+    outputs = _outputs(*[(book.payee(), dust) for _ in range(n)], (sender, draws.between(10_000, 400_000)))
     size = sizes_of(UNLOCKING["p2wpkh"], 1, outputs)
     value = total(outputs) + _ordinary_fee(traffic, size.vsize)
     return Draft([older_coin(draws, sender, value)], UNLOCKING["p2wpkh"], True, outputs, size)

@@ -52,7 +52,9 @@ class SimulatedTransaction(Struct, frozen=True, gc=False):
     def transaction(self, source: Source) -> Transaction:
         """What decoding the message gives, without the message: that would take twice as long as all the rest."""
         draft = self.draft
-        input_sat, value_sat = total(draft.coins), total(draft.outputs)
+        inputs = [SpentOutput(coin.owner.text, coin.value, coin.owner.kind, coin.n) for coin in draft.coins]
+        outputs = [CreatedOutput(coin.owner.text, coin.value, coin.owner.kind, coin.n) for coin in draft.outputs]
+        input_sat, value_sat, weight = total(draft.coins), total(draft.outputs), draft.sizes.weight
         return Transaction(
             txid=self.txid,
             seen_at=self.at,
@@ -60,16 +62,16 @@ class SimulatedTransaction(Struct, frozen=True, gc=False):
             value_sat=value_sat,
             input_sat=input_sat,
             fee_sat=input_sat - value_sat,
-            vsize=draft.sizes.vsize,
-            weight=draft.sizes.weight,
+            vsize=-(-weight // 4),
+            weight=weight,
             size=draft.sizes.size,
             input_count=len(draft.coins),
             output_count=len(draft.outputs),
             rbf=draft.rbf,
             version=draft.version,
             lock_time=0,
-            inputs=[SpentOutput(coin.owner.text, coin.value, coin.owner.kind, coin.n) for coin in draft.coins],
-            outputs=[CreatedOutput(coin.owner.text, coin.value, coin.owner.kind, coin.n) for coin in draft.outputs],
+            inputs=inputs,
+            outputs=outputs,
             source=source,
         )
 
@@ -131,8 +133,8 @@ class Simulator:
 
     def _transaction(self, seconds: float, kind: str) -> SimulatedTransaction:
         at = self.start + timedelta(seconds=seconds)
-        if kind == _ORDINARY:
-            return self._finish(self._traffic.draft(), at, ())
+        if not kind:
+            return self._finish(self._traffic.draft(), at)
         draft = BUILDERS[kind](self._planting, self._traffic)
         sent = self._finish(draft, at, (label(kind),))
         if kind in REPLACED_KINDS:
@@ -144,7 +146,7 @@ class Simulator:
         return self._finish(draft, self.start + timedelta(seconds=seconds), labels, txid)
 
     def _finish(
-        self, draft: Draft, at: datetime, labels: tuple[str, ...], replaces: str | None = None
+        self, draft: Draft, at: datetime, labels: tuple[str, ...] = (), replaces: str | None = None
     ) -> SimulatedTransaction:
         self._count += 1
         digest = self._txids.copy()

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from txwatch.simulator.addresses import KINDS, PROGRAM_BYTES, Address, make_addresses
-from txwatch.simulator.draws import Draws
+from txwatch.simulator.draws import Draws, one_by_one
 from txwatch.simulator.spending import Coin
 
 Objects = npt.NDArray[Any]
@@ -22,7 +22,7 @@ _BLOCK = 1024
 _RECENT = 4096
 _HOT = 40
 _FRESH_SHARE, _RECENT_SHARE = 0.72, 0.14
-_COINS_A_BUCKET = 400
+_COINS_A_BUCKET = 600
 
 
 def by_code(shares: Mapping[str, float]) -> list[float]:
@@ -44,6 +44,8 @@ class AddressBook:
         self._busy = [1 / (i + 2) for i in range(_HOT)]
         self._recent = np.empty(_RECENT, dtype=object)
         self._recent[:_HOT], self._known = self._services, _HOT
+        self.payee = one_by_one(lambda: self.payees(_BLOCK).tolist())
+        """Somebody to pay."""
 
     def new(self, codes: Numbers) -> Objects:
         """An address never seen before for each code."""
@@ -93,13 +95,13 @@ class CoinPool:
         self._buckets: defaultdict[tuple[str, int], list[Coin]] = defaultdict(list)
 
     def add(self, coins: Iterable[Coin]) -> None:
-        """Keep coins to be spent later. A full bucket forgets one of its coins: it is simply never spent."""
+        """Keep coins to be spent later. A full bucket forgets every other of its coins: they are simply never spent."""
+        buckets = self._buckets
         for coin in coins:
-            bucket = self._buckets[coin.owner.kind, coin.value.bit_length()]
-            if len(bucket) < _COINS_A_BUCKET:
-                bucket.append(coin)
-            else:
-                bucket[int(self._draws.share() * _COINS_A_BUCKET)] = coin
+            bucket = buckets[coin.owner.kind, coin.value.bit_length()]
+            bucket.append(coin)
+            if len(bucket) >= _COINS_A_BUCKET:
+                del bucket[::2]
 
     def take(self, kind: str, value: int) -> Coin | None:
         """A coin of about this value (same power of two), which leaves the pool; None if there is none."""
