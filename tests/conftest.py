@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
 import dagster as dg
@@ -42,6 +41,10 @@ from txwatch.windows import WINDOW, window_range, window_start
 # A slow machine is no fault of what is tested.
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
+
+# The worker of a controller with readline inherits the width that this library wrote into the environment.
+for _size in "COLUMNS", "LINES":
+    os.environ.pop(_size, None)
 
 HISTORY_START = datetime(2024, 3, 14, tzinfo=UTC)
 """First partition of the tests' installations."""
@@ -81,28 +84,33 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput.update(config.shared_by_workers)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
-    """Begin with what takes longest, and first with the processes that look at the history by the clock of the wall.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A worker runs whole modules; those that share the trained models of `tests.modelling` have one worker."""
+    from xdist.scheduler import LoadScopeScheduling
 
-    A worker runs whole modules. Those that share the trained models of `tests.modelling` have one worker.
-    """
-    with_history = {item.path for item in items if "history" in item.fixturenames}
-    with_models = {item.path for item in items if uses_models(item.module)} - with_history
+    class ByModule(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.partition("::")[0]
+            return "models" if uses_models(config.rootpath / module) else module
 
-    def later(item: pytest.Function) -> tuple[bool, bool, bool]:
-        return item.path not in with_history, "daemon" not in item.path.name, item.path not in with_models
+    return ByModule(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, and first with the processes that look at the history by the clock of the wall."""
+    with_history = {item.path for item in items if "history" in getattr(item, "fixturenames", ())}
+
+    def later(item: pytest.Item) -> tuple[bool, bool, bool]:
+        return item.path not in with_history, "daemon" not in item.path.name, not uses_models(item.path)
 
     items.sort(key=later)
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            group = "models" if item.path in with_models else item.nodeid.partition("::")[0]
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
-def uses_models(module: ModuleType) -> bool:
-    """Whether a module imports from `tests.modelling`."""
-    return any(getattr(value, "__module__", None) == "tests.modelling" for value in vars(module).values())
+@cache
+def uses_models(module: Path) -> bool:
+    """Whether a module imports from `tests.modelling`, which makes each model once for a process."""
+    return "from tests.modelling import" in module.read_text()
 
 
 @pytest.fixture(scope="session")

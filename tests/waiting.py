@@ -7,7 +7,7 @@ from time import monotonic
 
 import httpx
 
-PATIENCE_SECONDS = 900.0
+PATIENCE_SECONDS = 1800.0
 """Also for one core that others use too. Whatever a test waits for has this much time."""
 _LOOK_EVERY_SECONDS = 0.05
 

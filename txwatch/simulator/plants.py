@@ -25,6 +25,8 @@ PLANTS_PER_HOUR: Mapping[str, float] = {
 """Events an hour; a dust storm is one event of tens of transactions. In all below 0.5 % of the default traffic."""
 
 _FIRST_WITHIN_SECONDS = 120.0
+_FIRST_WHALE_WITHIN_SECONDS = 6.0
+"""Whoever looks at a demo for the first time need not wait for what it is about."""
 _JITTER = 0.25
 _STORM_TRANSACTIONS = (20, 60)
 _STORM_SECONDS = 40.0
@@ -133,7 +135,8 @@ def schedule(draws: Draws, per_hour: Mapping[str, float]) -> Iterator[tuple[floa
     nominal: dict[str, float] = {}
     for kind, rate in per_hour.items():
         if rate > 0:
-            nominal[kind] = min(_FIRST_WITHIN_SECONDS, 3600.0 / rate) * (0.2 + 0.7 * draws.share())
+            within = _FIRST_WHALE_WITHIN_SECONDS if kind == "whale" else _FIRST_WITHIN_SECONDS
+            nominal[kind] = min(within, 3600.0 / rate) * (0.2 + 0.7 * draws.share())
             due.append((nominal[kind], kind, True))
     heapq.heapify(due)
     while due:
