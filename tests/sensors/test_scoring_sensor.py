@@ -12,6 +12,7 @@ from txwatch.windows import WINDOW, window_key
 
 START, END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 BEFORE_SCORES = {"network_baseline", "address_activity", "transaction_features"}
+SCORES = {"transaction_scores", "alerts"}
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def number(key: str) -> int:
 def test_sealed_windows_are_asked_for_once_in_contiguous_ranges(instance: dg.DagsterInstance) -> None:
     promote(instance)
     report(instance, "transactions", 2, 0, 1, 5)
-    sensor, everything = Sensor(instance), BEFORE_SCORES | {"transaction_scores"}
+    sensor, everything = Sensor(instance), BEFORE_SCORES | SCORES
     assert sensor.tick() == [(0, 2, everything), (5, 5, everything)]
     assert sensor.tick() == []
 
@@ -86,10 +87,10 @@ def test_before_there_is_a_champion_windows_get_features_and_wait_for_their_scor
     assert sensor.tick() == [], "there is still no champion"
     promote(instance)
     report(instance, "transactions", 5)
-    assert sensor.tick() == [(5, 5, BEFORE_SCORES | {"transaction_scores"}), (0, 2, {"transaction_scores"})]
+    assert sensor.tick() == [(5, 5, BEFORE_SCORES | SCORES), (0, 2, SCORES)]
     assert sensor.tick() == [], "window 4 has no features yet: its run is still on the way"
     report(instance, "transaction_features", 4)
-    assert sensor.tick() == [(4, 4, {"transaction_scores"})]
+    assert sensor.tick() == [(4, 4, SCORES)]
     assert sensor.tick() == []
 
 
@@ -103,8 +104,8 @@ def test_after_the_start_was_moved_later_the_rest_of_a_range_is_asked_for(instan
 
     moved = Sensor(instance, first=2)
     moved.cursor = before.cursor
-    everything = BEFORE_SCORES | {"transaction_scores"}
-    assert moved.tick() == [(2, 2, everything), (4, 4, everything), (2, 3, {"transaction_scores"})]
+    everything = BEFORE_SCORES | SCORES
+    assert moved.tick() == [(2, 2, everything), (4, 4, everything), (2, 3, SCORES)]
     report(instance, "transactions", 0, 1)
     drained = moved.cursor
     assert moved.tick() == []
