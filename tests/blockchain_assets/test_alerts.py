@@ -186,3 +186,42 @@ def test_fresh_scores_are_asked_for_once(dagster_instance: dg.DagsterInstance) -
     assert spans == [(window_key(start), window_key(start + WINDOW)), (window_key(start + 5 * WINDOW),) * 2]
     again = sensor(dg.build_sensor_context(instance=dagster_instance, cursor=result.cursor))
     assert isinstance(again, dg.SkipReason)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_scores_whose_run_raises_the_alerts_are_asked_for_only_if_it_fails(
+    dagster_instance: dg.DagsterInstance, fails: bool
+) -> None:
+    start = window_start(utc_now()) - 3 * WINDOW
+    windows, sensor, answers = window_partitions(start), alert_sensor(start), []
+    newest = dagster_instance.fetch_materializations(dg.AssetKey("transaction_scores"), limit=1).records
+    cursor = str(newest[0].storage_id if newest else 0)
+
+    def ask() -> dg.SensorResult | dg.SkipReason:
+        context = dg.build_sensor_context(instance=dagster_instance, cursor=cursor)
+        answer = sensor(context)
+        assert isinstance(answer, dg.SensorResult | dg.SkipReason)
+        return answer
+
+    @dg.asset(partitions_def=windows)
+    def transaction_scores() -> dg.MaterializeResult:
+        return dg.MaterializeResult()
+
+    @dg.asset(partitions_def=windows, deps=[transaction_scores])
+    def alerts() -> dg.MaterializeResult:
+        answers.append(ask())
+        if fails:
+            raise ValueError("the database is away")
+        return dg.MaterializeResult()
+
+    job = dg.Definitions(assets=[transaction_scores, alerts]).resolve_implicit_global_asset_job_def()
+    job.execute_in_process(
+        instance=dagster_instance,
+        partition_key=window_key(start),
+        asset_selection=[transaction_scores.key, alerts.key],
+        raise_on_error=False,
+    )
+    (meanwhile,) = answers
+    assert isinstance(meanwhile, dg.SkipReason), "the run is still to raise them"
+    answer = ask()
+    assert isinstance(answer, dg.SensorResult if fails else dg.SkipReason)
