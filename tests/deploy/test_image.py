@@ -15,7 +15,8 @@ from tests.deploy import compose
 
 DOCKERFILE = compose.PROJECT / "deploy/docker/Dockerfile"
 IMAGE_LOCK = compose.PROJECT / "deploy/docker/requirements.lock"
-LOCK = compose.PROJECT / "requirements.lock"
+LOCK = compose.PROJECT / "requirements-dev.lock"
+RUNTIME_LOCK = compose.PROJECT / "requirements.lock"
 DEVELOPMENT_ONLY = {"pytest", "mutmut", "moto", "playwright", "ruff", "schemathesis"}
 
 
@@ -58,8 +59,9 @@ def test_what_it_copies_exists_and_is_not_kept_out() -> None:
                 assert source in kept
 
 
-def test_its_packages_are_those_of_the_lock_without_the_tools() -> None:
-    lock, image = dict(packages(LOCK)), dict(packages(IMAGE_LOCK))
+@pytest.mark.parametrize("part", [IMAGE_LOCK, RUNTIME_LOCK], ids=["image", "runtime"])
+def test_its_packages_are_those_of_the_lock_without_the_tools(part: Path) -> None:
+    lock, image = dict(packages(LOCK)), dict(packages(part))
     assert all(hashes for hashes in image.values())
     assert {name: lock[name] for name in image} == image
     names = {name.split("==")[0] for name in image}
