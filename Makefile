@@ -26,14 +26,16 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+# On all cores; tests/conftest.py says which tests go together, and in which order.
+PARALLEL = --numprocesses auto --no-loadscope-reorder
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 soak: $(INSTALLED)
 	$(BIN)/python -m pytest -m soak
 
 coverage: $(INSTALLED)
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=95
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term --cov-fail-under=95
 
 fuzz: $(INSTALLED)
 	$(BIN)/python -m tests.wire.fuzz --count 1000000

@@ -2,29 +2,35 @@
 Dagster takes part, a home with a real instance on that database.
 
 What is expensive is made once for the session, as databases that others are copied from: with the libraries' tables,
-with a simulated history, with its features, and with a champion.
+with a simulated history, with its features, and with a champion. `make test` runs on all cores by pytest-xdist: its
+workers are one session, with one server, and what the first of them makes the others take.
 """
 
+import fcntl
 import os
+import pickle
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol, TypeVar
 
 import dagster as dg
 import hypothesis
-import psycopg
 import pytest
 
-from tests.databases import GIVEN_DATABASE, copied_database, database_name, database_named, database_server
+from tests.databases import GIVEN_DATABASE, copied_database, database_name, database_server
+from tests.databases import database_named as database_named
 from tests.materializing import materialize
 from tests.populated import Populated, populate
 from tests.redis_server import redis_server
 from txwatch.clock import utc_now
-from txwatch.detection.training import MIN_ROWS
+from txwatch.detection.training import MIN_ROWS, train
 from txwatch.settings import Settings
 from txwatch.simulator.traffic import Simulator
 from txwatch.system.environment import system_environment
@@ -36,15 +42,113 @@ from txwatch.windows import WINDOW, window_range, window_start
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 
+# The worker of a controller with readline inherits the width that this library wrote into the environment.
+for _size in "COLUMNS", "LINES":
+    os.environ.pop(_size, None)
+
 HISTORY_START = datetime(2024, 3, 14, tzinfo=UTC)
 """First partition of the tests' installations."""
 
 
+TREES = 200
+"""Of the champion: fewer than the product's are quicker to train, to store and to load."""
+MOST_WORKERS = 4
+"""As many as the server has connections for."""
+
+Made = TypeVar("Made")
+
+
+class Once(Protocol):
+    """Gives what is made under a name: by the first worker that asks, while the others that ask wait for it."""
+
+    def __call__(self, name: str, make: Callable[[], Made]) -> Made: ...
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """The cores that this process may use; on one, no worker beside it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_WORKERS) if cores > 1 else 0
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of pytest-xdist, before it starts, of the server and the folder that all workers share."""
+    config = node.config
+    if not hasattr(config, "shared_by_workers"):
+        stack = ExitStack()
+        config.add_cleanup(stack.close)
+        folder = stack.enter_context(TemporaryDirectory(prefix="txwatch-tests-"))
+        url = stack.enter_context(database_server(Path(folder) / "pg"))
+        config.shared_by_workers = {"server_url": url, "shared_folder": folder}
+    node.workerinput.update(config.shared_by_workers)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A worker runs whole modules; those that share the trained models of `tests.modelling` have one worker."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByModule(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.partition("::")[0]
+            return "models" if uses_models(config.rootpath / module) else module
+
+    return ByModule(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, and first with the processes that look at the history by the clock of the wall."""
+    with_history = {item.path for item in items if "history" in getattr(item, "fixturenames", ())}
+
+    def later(item: pytest.Item) -> tuple[bool, bool, bool]:
+        return item.path not in with_history, "daemon" not in item.path.name, not uses_models(item.path)
+
+    items.sort(key=later)
+
+
+@cache
+def uses_models(module: Path) -> bool:
+    """Whether a module imports from `tests.modelling`, which makes each model once for a process."""
+    return "from tests.modelling import" in module.read_text()
+
+
 @pytest.fixture(scope="session")
-def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def shared_by_workers(request: pytest.FixtureRequest) -> dict[str, str]:
+    """What `pytest_configure_node` told this worker; empty where there are no workers."""
+    return getattr(request.config, "workerinput", {})
+
+
+@pytest.fixture(scope="session")
+def server_url(shared_by_workers: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real server, with a database `template_txwatch` that holds the newest schema."""
+    if "server_url" in shared_by_workers:
+        yield shared_by_workers["server_url"]
+        return
     with database_server(tmp_path_factory.mktemp("pg")) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def shared_folder(shared_by_workers: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all workers of the session keep what they share."""
+    given = shared_by_workers.get("shared_folder")
+    return Path(given) if given else tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(scope="session")
+def once(shared_folder: Path) -> Once:
+    """What the workers of the session make once for all of them."""
+
+    def made(name: str, make: Callable[[], Made]) -> Made:
+        file = shared_folder / f"{name}.pickle"
+        with file.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not file.exists():
+                file.write_bytes(pickle.dumps(make()))
+        return pickle.loads(file.read_bytes())  # noqa: S301 - our own
+
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -135,60 +239,89 @@ class History:
 
 
 @pytest.fixture(scope="session")
-def history() -> History:
+def history(once: Once) -> History:
     """Enough traffic to train on, within the hour that a challenger is judged on."""
-    end = window_start(utc_now())
+
+    end = once("history", lambda: window_start(utc_now()))
     return History(end - 8 * WINDOW, end)
 
 
+def stand_at_the_end(history: History, patch: pytest.MonkeyPatch) -> None:
+    """Let the models be trained and judged as if the history had just ended, however long ago that is."""
+    for module in "anomaly_model", "champion_model":
+        patch.setattr(f"blockchain_assets.{module}.utc_now", lambda: history.end)
+
+
 @pytest.fixture(scope="session")
-def libraries_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def libraries_home(shared_folder: Path) -> Path:
     """The home that the databases below were made with; MLflow keeps its files there."""
-    return tmp_path_factory.mktemp("libraries")
+    return shared_folder / "libraries"
 
 
 @pytest.fixture(scope="session")
-def prepared(server_url: str, libraries_home: Path) -> str:
+def prepared(server_url: str, libraries_home: Path, once: Once) -> str:
     """A database in which Dagster, Feast and MLflow have made their tables."""
     with warnings.catch_warnings():
         # They warn of themselves while they are imported, which is no test's business.
         warnings.simplefilter("ignore")
         for module in "dagster_mlflow", "mlflow.pyfunc", "mlflow.sklearn", "feast", "skops.io":
             import_module(module)
-    url = copied_database(server_url, "template_txwatch")
-    # MLflow writes where it worked last into this variable; here it makes the tables of another database.
-    environment = system_environment(libraries_home, url, MLFLOW_TRACKING_URI="")
-    preparation = Preparation(environment, libraries_home / "logs")
-    preparation.wait()
-    return database_name(url)
+
+    def prepare() -> str:
+        url = copied_database(server_url, "template_txwatch")
+        # MLflow writes where it works last into this variable; here it makes the tables of another database.
+        environment = system_environment(libraries_home, url, MLFLOW_TRACKING_URI="")
+        Preparation(environment, libraries_home / "logs").wait()
+        return database_name(url)
+
+    return once("prepared", prepare)
 
 
 @pytest.fixture(scope="session")
-def landed(server_url: str, prepared: str, history: History) -> str:
+def landed(server_url: str, prepared: str, history: History, once: Once) -> str:
     """A database with the simulated history."""
-    url = copied_database(server_url, prepared)
-    assert land_history(url, history.simulator(), history.end) > MIN_ROWS
-    return database_name(url)
+
+    def land() -> str:
+        url = copied_database(server_url, prepared)
+        assert land_history(url, history.simulator(), history.end) > MIN_ROWS
+        return database_name(url)
+
+    return once("landed", land)
 
 
 @pytest.fixture(scope="session")
-def featured(server_url: str, landed: str, history: History, libraries_home: Path) -> str:
+def featured(server_url: str, landed: str, history: History, libraries_home: Path, once: Once) -> str:
     """A database in which the windows of the history have features."""
-    url = copied_database(server_url, landed)
-    with installed(libraries_home, url, history.start), dagster_at(libraries_home) as instance:
-        assets = "network_baseline", "address_activity", "transaction_features"
-        assert materialize(instance, *assets, windows=history.windows).success
-    return database_name(url)
+
+    def compute() -> str:
+        url = copied_database(server_url, landed)
+        with installed(libraries_home, url, history.start), dagster_at(libraries_home) as instance:
+            assets = "network_baseline", "address_activity", "transaction_features"
+            assert materialize(instance, *assets, windows=history.windows).success
+        return database_name(url)
+
+    return once("featured", compute)
 
 
 @pytest.fixture(scope="session")
-def championed(server_url: str, featured: str, history: History, libraries_home: Path) -> str:
+def championed(server_url: str, featured: str, history: History, libraries_home: Path, once: Once) -> str:
     """A database with a champion that was trained on the history."""
-    url = copied_database(server_url, featured)
-    with installed(libraries_home, url, history.start), dagster_at(libraries_home) as instance:
-        assert materialize(instance, "anomaly_model").success
-        assert materialize(instance, "champion_model").success
-    return database_name(url)
+
+    def promote() -> str:
+        url = copied_database(server_url, featured)
+        with (
+            installed(libraries_home, url, history.start),
+            dagster_at(libraries_home) as instance,
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            stand_at_the_end(history, patch)
+            patch.setattr("blockchain_assets.anomaly_model.train", partial(train, trees=TREES))
+            patch.setattr("txwatch.detection.gate.MIN_SEED_AGREEMENT", 0.0)  # so few are less stable
+            assert materialize(instance, "anomaly_model").success
+            assert materialize(instance, "champion_model").success
+        return database_name(url)
+
+    return once("championed", promote)
 
 
 @pytest.fixture(scope="session")
@@ -208,8 +341,12 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def populated(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Populated:
+def populated(server_url: str, shared_folder: Path, once: Once) -> Populated:
     """A database after some hours of the system's work, in which a test changes nothing that others look at."""
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE populated TEMPLATE template_txwatch")
-    return populate(database_named(server_url, "populated"), tmp_path_factory.mktemp("populated"))
+
+    def work() -> Populated:
+        return populate(copied_database(server_url, "template_txwatch"), shared_folder / "populated")
+
+    worked = once("populated", work)
+    # A copy, for what a test changes and restores, another worker must not see meanwhile.
+    return replace(worked, database_url=copied_database(server_url, database_name(worked.database_url)))

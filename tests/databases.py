@@ -1,5 +1,6 @@
 """The one server that a test session has, and its databases."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -14,6 +15,7 @@ from txwatch.store.migrate import migrate
 GIVEN_DATABASE = "TXWATCH_TEST_DATABASE"
 """The environment variable with the URL of a database that all modules of a session take instead of fresh ones."""
 
+_PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "test")
 _numbers = count(1)
 
 
@@ -42,10 +44,12 @@ def database_name(database_url: str) -> str:
 
 
 def copied_database(server_url: str, template: str) -> str:
-    """The URL of a fresh copy of a database of the server."""
-    name = f"test_{next(_numbers)}"
+    """The URL of a fresh copy of a database of the server; of `template0` it is an empty one."""
+    name = f"{_PROCESS}_{next(_numbers)}"
     with psycopg.connect(server_url, autocommit=True) as connection:
         # A template must have no other users, and libraries keep pools of connections.
-        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [template])
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = %s", [template]
+        )
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     return database_named(server_url, name)

@@ -31,6 +31,8 @@ HOURS = timedelta(minutes=100)
 CHAT = "-1001234567890"
 WHALE_BTC = 20.0
 """Low, so that a short history has some."""
+TREES = 100
+"""A tenth of the product's: how well they separate is no matter here, and each tree takes time to store and to load."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,15 @@ def _train_two(
     features = read_recent_features(connection, start)
     versions = []
     for seed in (1, 2):
-        trained = train(features, start, window_start(now) + WINDOW, alerts_per_hour=30, whale_btc=WHALE_BTC, seed=seed)
+        trained = train(
+            features,
+            start,
+            window_start(now) + WINDOW,
+            alerts_per_hour=30,
+            whale_btc=WHALE_BTC,
+            seed=seed,
+            trees=TREES,
+        )
         version = registered(registry, trained, features)
         versions.append(version)
         if seed == 1:
