@@ -7,6 +7,7 @@ from pathlib import Path
 
 import uvicorn
 
+from tests.waiting import PATIENCE_SECONDS
 from txwatch.api.app import create_app
 from txwatch.api.limits import Limits
 from txwatch.settings import Settings
@@ -44,10 +45,10 @@ def serving(settings: Settings, limits: Limits | None = GENEROUS) -> Iterator[st
     thread = threading.Thread(target=server.run, name="api", daemon=True)
     thread.start()
     try:
-        assert started.wait(30), "the server did not start"
+        assert started.wait(PATIENCE_SECONDS), "the server did not start"
         port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(PATIENCE_SECONDS)
         assert not thread.is_alive()

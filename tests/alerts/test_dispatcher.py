@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.builders import T0, transaction
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 from txwatch.alerts.deliveries import chat_lock
 from txwatch.alerts.dispatcher import RECONNECT_SECONDS, Dispatcher
 from txwatch.alerts.feedback import BUTTONS
@@ -336,13 +336,13 @@ def test_a_rest_ends_when_it_is_woken_and_when_it_is_told_to_stop(delivery: Deli
                 delivery.database_url, sender, (CHAT, OTHER), clock=delivery.waited.clock, sleep=for_ever
             )
             running = asyncio.create_task(dispatcher.run(stop))
-            await eventually(lambda: rests == 2, "both chats rest", patience=10)
+            await eventually(lambda: rests == 2, "both chats rest")
             delivery.raise_alerts(alert(1), chats=(CHAT, OTHER))
             dispatcher.wake()
-            await eventually(lambda: dispatcher.delivered["sent"] == 2, "both are sent", patience=10)
-            await eventually(lambda: rests == 4, "both rest again: one call wakes once", patience=10)
+            await eventually(lambda: dispatcher.delivered["sent"] == 2, "both are sent")
+            await eventually(lambda: rests == 4, "both rest again: one call wakes once")
             stop.set()
-            await asyncio.wait_for(running, 10)
+            await asyncio.wait_for(running, PATIENCE_SECONDS)
 
     asyncio.run(scenario())
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.populated import WHALE_BTC, Populated
 from tests.serving import KEY, serving, settings_of
+from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture(scope="session")
@@ -19,12 +20,12 @@ def address(populated: Populated) -> Iterator[str]:
 @pytest.fixture
 def client(address: str) -> Iterator[httpx.Client]:
     """A client without the key."""
-    with httpx.Client(base_url=address, timeout=60) as client:
+    with httpx.Client(base_url=address, timeout=PATIENCE_SECONDS) as client:
         yield client
 
 
 @pytest.fixture
 def keyed(address: str) -> Iterator[httpx.Client]:
     """A client with the key."""
-    with httpx.Client(base_url=address, timeout=60, headers={"Authorization": f"Bearer {KEY}"}) as client:
+    with httpx.Client(base_url=address, timeout=PATIENCE_SECONDS, headers={"Authorization": f"Bearer {KEY}"}) as client:
         yield client

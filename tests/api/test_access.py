@@ -12,6 +12,7 @@ import structlog
 
 from tests.populated import CHAT, Populated
 from tests.serving import KEY, TOKEN, serving, settings_of
+from tests.waiting import PATIENCE_SECONDS
 from txwatch.api.access import LoopbackOnly
 from txwatch.api.app import create_app
 from txwatch.api.limits import Limits
@@ -105,7 +106,7 @@ def test_no_secret_is_in_any_answer_or_log(populated: Populated, logs: io.String
     settings = settings_of(url, populated.home)
     configure_logging(settings, process="api", stream=logs)
     secrets = (KEY, TOKEN, PASSWORD, CHAT)
-    with serving(settings) as address, httpx.Client(base_url=address, timeout=60) as client:
+    with serving(settings) as address, httpx.Client(base_url=address, timeout=PATIENCE_SECONDS) as client:
         paths = [path for method, path, _ in operations(client) if method == "GET" and "stream" not in path]
         answers = [client.get(path) for path in ("/openapi.json", "/docs", *map(concrete, paths))]
         alert = client.get("/v1/alerts").json()["items"][0]["alert_key"]
@@ -152,7 +153,7 @@ def test_nothing_connects_when_the_app_is_made(populated: Populated) -> None:
 
 def test_a_database_that_is_away_is_told_as_such(populated: Populated) -> None:
     settings = settings_of("postgresql://nobody@127.0.0.1:1/nothing", populated.home)
-    with serving(settings) as address, httpx.Client(base_url=address, timeout=30) as client:
+    with serving(settings) as address, httpx.Client(base_url=address, timeout=PATIENCE_SECONDS) as client:
         assert client.get("/health/live").status_code == 200
         assert "txwatch_database_up 0.0" in client.get("/metrics").text
         away = client.get("/health/ready")

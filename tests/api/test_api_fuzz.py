@@ -13,6 +13,7 @@ import pytest
 from tests.builders import transaction
 from tests.populated import Populated
 from tests.serving import KEY
+from tests.waiting import PATIENCE_SECONDS
 from txwatch.clock import utc_now
 from txwatch.store.database import connect
 from txwatch.store.landing import land_transactions
@@ -22,8 +23,8 @@ CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
 @pytest.fixture
 def at_work(populated: Populated) -> Iterator[None]:
-    """As if a worker was following the feed for the next minutes, so that the system is ready however long it takes."""
-    until = utc_now() + timedelta(minutes=5)
+    """As if a worker was following the feed for the next hours, so that the system is ready however long it takes."""
+    until = utc_now() + 2 * timedelta(seconds=PATIENCE_SECONDS)
     with connect(populated.database_url) as connection:
         (before,) = connection.execute("SELECT heartbeat_at FROM ingest_lease").fetchone() or (None,)
         land_transactions(connection, [transaction(txid="ab" * 32, seen_at=until)])
@@ -52,10 +53,12 @@ def test_schemathesis_finds_nothing(address: str, populated: Populated, tmp_path
         "--no-color",
     ]
     try:
-        done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=240)
+        done = subprocess.run(
+            [*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+        )
     finally:
         # It promoted what it liked.
         path = f"{address}/v1/models/{populated.champion}/promote"
-        httpx.post(path, headers={"Authorization": f"Bearer {KEY}"}, timeout=60).raise_for_status()
+        httpx.post(path, headers={"Authorization": f"Bearer {KEY}"}, timeout=PATIENCE_SECONDS).raise_for_status()
     assert done.returncode == 0, done.stdout[-6_000:] + done.stderr[-2_000:]
     assert "Rate limited" not in done.stdout

@@ -9,6 +9,7 @@ import pytest
 
 from tests.builders import transaction
 from tests.serving import serving, settings_of
+from tests.waiting import PATIENCE_SECONDS
 from txwatch.alerts.kinds import Severity
 from txwatch.alerts.raising import Alert
 from txwatch.alerts.store import insert_alerts
@@ -45,7 +46,7 @@ def address(database_url: str, tmp_path: object) -> Iterator[str]:
 def test_an_alert_and_the_traffic_are_streamed_as_they_are_committed(address: str, database_url: str) -> None:
     with (
         connect(database_url) as connection,
-        httpx.stream("GET", f"{address}/v1/stream", timeout=30) as response,
+        httpx.stream("GET", f"{address}/v1/stream", timeout=PATIENCE_SECONDS) as response,
     ):
         assert response.headers["content-type"].startswith("text/event-stream")
         with connection.transaction():
@@ -63,14 +64,17 @@ def test_an_alert_and_the_traffic_are_streamed_as_they_are_committed(address: st
 
 
 def test_a_client_that_was_away_goes_on_after_its_last_alert(address: str, database_url: str) -> None:
-    with connect(database_url) as connection, httpx.stream("GET", f"{address}/v1/stream", timeout=30) as response:
+    with (
+        connect(database_url) as connection,
+        httpx.stream("GET", f"{address}/v1/stream", timeout=PATIENCE_SECONDS) as response,
+    ):
         insert_alerts(connection, [alert(10)], [])
         last = next(event["id"] for event in events(response) if event["event"] == "alert")
     with connect(database_url) as connection:
         insert_alerts(connection, [alert(11)], [])
         insert_alerts(connection, [alert(12)], [])
         headers = {"Last-Event-ID": last}
-        with httpx.stream("GET", f"{address}/v1/stream", headers=headers, timeout=30) as response:
+        with httpx.stream("GET", f"{address}/v1/stream", headers=headers, timeout=PATIENCE_SECONDS) as response:
             insert_alerts(connection, [alert(13)], [])
             keys: list[str] = []
             for event in events(response):
@@ -85,7 +89,7 @@ def test_alerts_committed_out_of_order_are_all_told_once(address: str, database_
     with (
         connect(database_url) as slow,
         connect(database_url) as fast,
-        httpx.stream("GET", f"{address}/v1/stream", timeout=30) as response,
+        httpx.stream("GET", f"{address}/v1/stream", timeout=PATIENCE_SECONDS) as response,
     ):
         late = alert(20)
         with slow.transaction():

@@ -1,7 +1,7 @@
 """The `alerts` asset raises what stored scores call for, delivers it, and does neither twice."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import dagster as dg
 import pytest
@@ -32,6 +32,12 @@ COINJOIN = Reason("coinjoin", "5 equal outputs")
 
 
 @pytest.fixture
+def window() -> datetime:
+    """The last that is whole, so that what is seen in it is not late."""
+    return window_start(utc_now()) - WINDOW
+
+
+@pytest.fixture
 def local(installation: Installation) -> LocalTelegram:
     with connect(installation.database_url) as connection:
         connection.execute(
@@ -47,8 +53,8 @@ def telegram(local: LocalTelegram) -> Iterator[TelegramResource]:
         yield TelegramResource(token="1:a", chats=["1"], api_url=server.url)
 
 
-def land_scored(installation: Installation, n: int, reason: Reason, source: Source = "feed") -> None:
-    seen_at = window_start(utc_now()) - WINDOW + timedelta(seconds=n)
+def land_scored(installation: Installation, window: datetime, n: int, reason: Reason, source: Source = "feed") -> None:
+    seen_at = window + timedelta(seconds=n)
     tx = transaction(txid=f"{n:064x}", seen_at=seen_at, source=source)
     score = Score(tx.txid, seen_at, 0.3, 0.6, True, [reason])
     with connect(installation.database_url) as connection, connection.transaction():
@@ -56,10 +62,12 @@ def land_scored(installation: Installation, n: int, reason: Reason, source: Sour
         insert_scores(connection, [score], "4", 1, lane="window")
 
 
-def materialize(installation: Installation, telegram: TelegramResource, instance: dg.DagsterInstance) -> dict[str, int]:
+def materialize(
+    installation: Installation, window: datetime, telegram: TelegramResource, instance: dg.DagsterInstance
+) -> dict[str, int]:
     result = dg.materialize(
         [alerts_asset(WINDOWS)],
-        partition_key=window_key(window_start(utc_now()) - WINDOW),
+        partition_key=window_key(window),
         instance=instance,
         resources={"database": DatabaseResource(url=installation.database_url), "telegram": telegram},
     )
@@ -68,13 +76,17 @@ def materialize(installation: Installation, telegram: TelegramResource, instance
 
 
 def test_a_window_is_alerted_once(
-    installation: Installation, dagster_instance: dg.DagsterInstance, telegram: TelegramResource, local: LocalTelegram
+    installation: Installation,
+    dagster_instance: dg.DagsterInstance,
+    telegram: TelegramResource,
+    local: LocalTelegram,
+    window: datetime,
 ) -> None:
-    land_scored(installation, 1, FEE)
-    land_scored(installation, 2, COINJOIN)
-    first = materialize(installation, telegram, dagster_instance)
+    land_scored(installation, window, 1, FEE)
+    land_scored(installation, window, 2, COINJOIN)
+    first = materialize(installation, window, telegram, dagster_instance)
     assert (first["raised_by_this_run"], first["sent"], first["pending"], first["late"]) == (1, 1, 0, 0)
-    again = materialize(installation, telegram, dagster_instance)
+    again = materialize(installation, window, telegram, dagster_instance)
     assert (again["raised_by_this_run"], again["sent"], again["alerts"]) == (0, 1, 1)
     (message,) = local.received
     assert message.text.startswith("🔥 Fee accident · fee 1,220 sat\n• fee of 7.00 BTC")
@@ -86,10 +98,10 @@ def test_a_window_is_alerted_once(
 
 
 def test_without_a_token_alerts_are_raised_and_kept(
-    installation: Installation, dagster_instance: dg.DagsterInstance, local: LocalTelegram
+    installation: Installation, dagster_instance: dg.DagsterInstance, local: LocalTelegram, window: datetime
 ) -> None:
-    land_scored(installation, 1, FEE)
-    counts = materialize(installation, TelegramResource(), dagster_instance)
+    land_scored(installation, window, 1, FEE)
+    counts = materialize(installation, window, TelegramResource(), dagster_instance)
     assert (counts["raised_by_this_run"], counts["alerts"], counts["pending"]) == (1, 1, 0)
     assert local.received == []
     skipped = delivery_sensor(
@@ -101,7 +113,11 @@ def test_without_a_token_alerts_are_raised_and_kept(
 
 
 def test_what_waits_is_delivered_by_a_run_that_the_sensor_asks_for(
-    installation: Installation, dagster_instance: dg.DagsterInstance, telegram: TelegramResource, local: LocalTelegram
+    installation: Installation,
+    dagster_instance: dg.DagsterInstance,
+    telegram: TelegramResource,
+    local: LocalTelegram,
+    window: datetime,
 ) -> None:
     database = DatabaseResource(url=installation.database_url)
 
@@ -112,15 +128,16 @@ def test_what_waits_is_delivered_by_a_run_that_the_sensor_asks_for(
         assert isinstance(result, dg.SensorResult | dg.SkipReason)
         return result
 
-    land_scored(installation, 1, FEE)
+    land_scored(installation, window, 1, FEE)
     local.faults.append(Fault.too_many)
     local._retry_after_seconds = 3_600
-    assert materialize(installation, telegram, dagster_instance)["pending"] == 1
+    assert materialize(installation, window, telegram, dagster_instance)["pending"] == 1
     assert isinstance(ask(), dg.SkipReason), "Telegram asked to wait"
     with connect(installation.database_url) as connection:
         connection.execute("UPDATE telegram_chats SET retry_at = NULL")
+        connection.execute("UPDATE alerts SET created_at = now() + interval '1 hour'")
         assert isinstance(ask(), dg.SkipReason), "whoever raised it may still deliver it"
-        connection.execute("UPDATE alerts SET created_at = created_at - interval '1 minute'")
+        connection.execute("UPDATE alerts SET created_at = now() - interval '1 minute'")
     asked = ask()
     assert isinstance(asked, dg.SensorResult)
     assert asked.run_requests is not None

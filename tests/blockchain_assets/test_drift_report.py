@@ -10,6 +10,7 @@ from tests.buckets import environment_of, s3_server, using_s3
 from tests.conftest import Installation
 from tests.materializing import checks, failure, materialize, metadata
 from tests.serving import serving, settings_of
+from tests.waiting import PATIENCE_SECONDS
 from txwatch.places import S3Object
 from txwatch.store.database import connect
 
@@ -62,7 +63,7 @@ def test_a_report_in_s3_is_served_from_there_and_not_kept_twice(
         assert html == (None,)
         reports = "s3://reports/drift"
         settings = settings_of(installation.database_url, installation.home, TXWATCH_REPORTS=reports)
-        with serving(settings) as url, httpx.Client(base_url=url, timeout=60) as client:
+        with serving(settings) as url, httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as client:
             newest = client.get("/v1/drift", params={"limit": 1}).json()["items"][0]
             assert facts["open"].startswith(f"GET /v1/drift/{newest['id']} ")
             page = client.get(f"/v1/drift/{newest['id']}")

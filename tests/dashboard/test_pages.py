@@ -16,7 +16,7 @@ from tests.databases import copied_database, database_name
 from tests.populated import CHAT, Populated
 from tests.ports import free_port
 from tests.serving import KEY, TOKEN, serving, settings_of
-from tests.waiting import answers, wait_until
+from tests.waiting import PATIENCE_SECONDS, answers, wait_until
 from txwatch.clock import utc_now
 from txwatch.dashboard import look
 from txwatch.places import S3Object
@@ -56,7 +56,9 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pyt
 def run(view: str) -> object:
     from streamlit.testing.v1 import AppTest
 
-    app = AppTest.from_string(f"from txwatch.dashboard.views import {view}\n{view}.page()", default_timeout=30)
+    app = AppTest.from_string(
+        f"from txwatch.dashboard.views import {view}\n{view}.page()", default_timeout=PATIENCE_SECONDS
+    )
     return app.run()
 
 
@@ -120,7 +122,8 @@ def test_stale_data_is_called_stale(environment: pytest.MonkeyPatch, database_ur
         take_lease(connection, "a worker that died", utc_now() - timedelta(hours=1), None)
         stale = run("feed").warning[0].value  # type: ignore[attr-defined]
         epoch = take_lease(connection, "a worker at work", utc_now(), None)
-        renew_lease(connection, epoch, utc_now(), utc_now())
+        later = utc_now() + timedelta(seconds=PATIENCE_SECONDS)  # however long the page takes
+        renew_lease(connection, epoch, later, later)
     assert stale.startswith("This data is stale: nothing came in for 60 min")
     assert not run("feed").warning  # type: ignore[attr-defined]
 
@@ -176,13 +179,16 @@ def test_every_page_in_a_browser(dashboard: str, populated: Populated, width: in
         ).fetchone()
     assert row is not None
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE_SECONDS * 1_000
+        )
         page = browser.new_context(viewport={"width": width, "height": 900}).new_page()
+        page.set_default_timeout(PATIENCE_SECONDS * 1_000)
         for path, title in PAGES.items():
             page.goto(f"{dashboard}/{path}" + (f"?txid={row[0]}" if path == "transaction" else ""))
-            page.get_by_role("heading", name=title, exact=True).wait_for(timeout=30_000)
+            page.get_by_role("heading", name=title, exact=True).wait_for()
             charts = page.locator("[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg")
-            charts.first.wait_for(timeout=60_000)
+            charts.first.wait_for()
             page.wait_for_function("!document.querySelector('[data-testid=stStatusWidgetRunningIcon]')")
             assert page.locator("[data-testid=stException]").count() == 0, path
             assert page.get_by_text("Page not found").count() == 0, path

@@ -10,11 +10,13 @@ from typing import Self
 
 import psutil
 
+from tests.waiting import PATIENCE_SECONDS
+
 
 class Processes:
     """A set of processes by name; leaving the block ends them in the opposite order of their start."""
 
-    def __init__(self, logs: Path, grace_seconds: float = 60) -> None:
+    def __init__(self, logs: Path, grace_seconds: float = PATIENCE_SECONDS) -> None:
         self._logs = logs
         self._grace_seconds = grace_seconds
         self.running: dict[str, subprocess.Popen[bytes]] = {}

@@ -15,7 +15,6 @@ from tests.ports import free_port
 from tests.waiting import answers, wait_until
 
 STORED = compose.read_env_file("deploy/docker/localstack.env")
-START_SECONDS = 120
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +39,7 @@ def tracking_uri(database_url: str, s3: Any, tmp_path_factory: pytest.TempPathFa
     with Processes(folder / "logs") as processes:
         processes.start("mlflow", command, environment, folder)
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: answers(f"{url}/health"), "MLflow's server", START_SECONDS, 0.5)
+        wait_until(lambda: answers(f"{url}/health"), "MLflow's server", look_every=0.5)
         yield url
 
 

@@ -16,6 +16,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from tests.builders import pay, spend, utx
 from tests.conftest import database_named
 from tests.features.window_lane import materialize
+from tests.waiting import PATIENCE_SECONDS
 from txwatch.clock import MonotoneClock
 from txwatch.detection.detectors import default_detectors
 from txwatch.detection.model import Model
@@ -84,7 +85,7 @@ class Feed:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():
             await asyncio.sleep(0.02)
 

@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import structs
 
 from tests.builders import numbered_utx, pay
+from tests.waiting import PATIENCE_SECONDS
 from txwatch.ingest.worker import IngestWorker, Shift
 from txwatch.store.database import connect
 from txwatch.store.reading import read_transactions
@@ -56,7 +57,7 @@ def fast() -> Iterator[float]:
     return repeat(0.02)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+async def until(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
     """Wait for a condition, which is looked at beside the event loop. Raises TimeoutError."""
     async with asyncio.timeout(seconds):
         while not await asyncio.to_thread(condition):
@@ -91,5 +92,5 @@ class Following:
     async def stop(self) -> Shift:
         """Tell it to stop, and wait until it has."""
         self._stop.set()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return await self.task

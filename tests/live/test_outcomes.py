@@ -16,7 +16,7 @@ import pytest
 from tests.builders import T0
 from tests.feeds import SetClock
 from tests.modelling import model
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 from txwatch.alerts.dispatcher import Dispatcher
 from txwatch.alerts.sender import TelegramSender
 from txwatch.alerts.updates import insert_chain_news
@@ -120,7 +120,7 @@ async def test_messages_end_with_the_block_that_confirmed_or_the_transaction_tha
                     await phone.deliver()
             finally:
                 stop.set()
-                await asyncio.wait_for(working, 30)
+                await asyncio.wait_for(working, PATIENCE_SECONDS)
 
     mined = {
         txid: summary.height

@@ -17,7 +17,7 @@ import yaml
 from tests.populated import Populated
 from tests.ports import free_port
 from tests.serving import serving, settings_of
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 MONITORING = Path(__file__).parents[2] / "deploy/monitoring"
 
@@ -53,7 +53,7 @@ def prometheus(populated: Populated, tmp_path_factory: pytest.TempPathFactory) -
                 stderr=log,
             )
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS) as client:
 
                 def scraped() -> bool:
                     try:
@@ -67,7 +67,7 @@ def prometheus(populated: Populated, tmp_path_factory: pytest.TempPathFactory) -
                 yield client
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(PATIENCE_SECONDS)
 
 
 def query(client: httpx.Client, expression: str) -> list[dict[str, Any]]:
@@ -89,8 +89,11 @@ def grafana_queries() -> list[tuple[str, str]]:
 
 
 def test_every_target_is_up(prometheus: httpx.Client) -> None:
-    targets = prometheus.get("/api/v1/targets").json()["data"]["activeTargets"]
-    assert {t["labels"]["job"]: t["health"] for t in targets} == {"txwatch": "up", "prometheus": "up"}
+    def healths() -> dict[str, str]:
+        targets = prometheus.get("/api/v1/targets").json()["data"]["activeTargets"]
+        return {t["labels"]["job"]: t["health"] for t in targets}
+
+    wait_until(lambda: healths() == {"txwatch": "up", "prometheus": "up"}, "both are up")
 
 
 def test_every_rule_evaluates(prometheus: httpx.Client) -> None:

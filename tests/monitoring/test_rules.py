@@ -7,13 +7,17 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.waiting import PATIENCE_SECONDS
+
 MONITORING = Path(__file__).parents[2] / "deploy/monitoring"
 
 pytestmark = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 
 
 def promtool(*arguments: str) -> None:
-    done = subprocess.run(["promtool", *arguments], cwd=MONITORING, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["promtool", *arguments], cwd=MONITORING, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.frames import CloseCode
 
 from tests.builders import T0, labelled, numbered_utx, spend, utx
+from tests.waiting import PATIENCE_SECONDS
 from txwatch.captures import CaptureError
 from txwatch.clock import utc_now
 from txwatch.ingest.connection import MAX_MESSAGE_BYTES, Received, listen
@@ -25,8 +26,6 @@ from txwatch.simulator.feed import LOOPBACK, LocalFeed
 from txwatch.simulator.playing import Played, Playlist
 
 pytestmark = pytest.mark.anyio
-
-PATIENCE_SECONDS = 30
 
 
 class SetClock:

@@ -92,7 +92,6 @@ def test_the_sensors_seal_train_promote_and_score_until_a_live_window_has_its_sc
                 wait_until(
                     lambda: ended.is_set() or scored_in_full(instance, history.windows[-1]),
                     "the live window is scored",
-                    patience=240,
                     look_every=0.5,
                 )
         except BaseException as error:

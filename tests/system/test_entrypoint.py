@@ -9,9 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.waiting import PATIENCE_SECONDS
 from txwatch.system.entrypoint import SecretFileError, with_secrets
 
-PATIENCE_SECONDS = 60
 ENTRYPOINT = [sys.executable, "-m", "txwatch.system.entrypoint"]
 
 CHILD_THAT_LEAVES_A_RUN_BEHIND = """

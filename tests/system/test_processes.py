@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 SUPERVISOR = """
 import json, os, sys
@@ -28,11 +28,11 @@ def watch(ended):
 sys.exit(supervise({k: [sys.executable, "-c", v] for k, v in commands.items()}, os.environ, folder, watch))
 """
 
-SLEEPER = "import pathlib, time; pathlib.Path('{marker}').touch(); print('here', flush=True); time.sleep(600)"
+SLEEPER = "import pathlib, time; pathlib.Path('{marker}').touch(); print('here', flush=True); time.sleep(86_400)"
 # As the code server starts a run: the child is in a process group of its own, and outlives a parent that is ended.
 WITH_CHILD = (
     "import subprocess, sys, time;"
-    " subprocess.Popen([sys.executable, '-c', {child!r}], process_group=0); time.sleep(600)"
+    " subprocess.Popen([sys.executable, '-c', {child!r}], process_group=0); time.sleep(86_400)"
 )
 
 
@@ -68,7 +68,7 @@ def left_of(folder: Path) -> list[int]:
 
 def ended(process: subprocess.Popen[str], folder: Path) -> int:
     """The exit status, once it has ended and left no process."""
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert errors == ""
     assert left_of(folder) == []
     return process.returncode
