@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/installed-to-run
 INSTALLED := $(VENV)/installed
 
+# Without it every process would compile all the libraries that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo run test soak coverage fuzz mutants lint lock secrets security dist bench clean
 
