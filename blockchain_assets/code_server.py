@@ -72,6 +72,8 @@ class ForkedRuns:
 
 def run(target: Callable[..., None], arguments: Any, job: Any, *rest: Any) -> None:
     """Execute a run in this process, with the priority of its job."""
+    # Whoever ends the code server must not end the runs with it: they are told by themselves, and given their time.
+    os.setpgrp()
     # What is there by now stays: no collection needs to look at it, and so to make copies of its pages.
     gc.freeze()
     if job.job_name != LIVE_JOB:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.builders import transaction
+from tests.leases import heartbeats
 from tests.populated import Populated
 from tests.serving import KEY
 from tests.waiting import PATIENCE_SECONDS
@@ -23,15 +24,14 @@ CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
 @pytest.fixture
 def at_work(populated: Populated) -> Iterator[None]:
-    """As if a worker was following the feed for the next hours, so that the system is ready however long it takes."""
+    """As if a worker was following the feed, so that the system is ready however long it takes."""
     until = utc_now() + 2 * timedelta(seconds=PATIENCE_SECONDS)
     with connect(populated.database_url) as connection:
         (before,) = connection.execute("SELECT heartbeat_at FROM ingest_lease").fetchone() or (None,)
         land_transactions(connection, [transaction(txid="ab" * 32, seen_at=until)])
-        heard = "UPDATE ingest_lease SET heartbeat_at = %(at)s, committed_through = %(at)s"
-        connection.execute(heard, {"at": until})
-        yield
-        connection.execute(heard, {"at": before})
+        with heartbeats(populated.database_url):
+            yield
+        connection.execute("UPDATE ingest_lease SET heartbeat_at = %s, committed_through = %s", [before, before])
         connection.execute("DELETE FROM transactions WHERE txid = %s", ["ab" * 32])
 
 

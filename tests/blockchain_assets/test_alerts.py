@@ -99,16 +99,21 @@ def test_a_window_is_alerted_once(
 
 
 def test_a_kind_that_another_lane_found_is_written_into_the_message(
-    installation: Installation, dagster_instance: dg.DagsterInstance, telegram: TelegramResource, local: LocalTelegram
+    installation: Installation,
+    dagster_instance: dg.DagsterInstance,
+    telegram: TelegramResource,
+    local: LocalTelegram,
+    window: datetime,
 ) -> None:
-    land_scored(installation, 1, FEE)
-    materialize(installation, telegram, dagster_instance)
-    seen_at = window_start(utc_now()) - WINDOW + timedelta(seconds=1)
+    land_scored(installation, window, 1, FEE)
+    materialize(installation, window, telegram, dagster_instance)
+    with connect(installation.database_url) as connection:
+        (seen_at,) = connection.execute("SELECT seen_at FROM transactions WHERE txid = %s", [f"{1:064x}"]).fetchone()
     again = Score(f"{1:064x}", seen_at, 0.3, 0.6, True, [FEE, WATCHED])
     with connect(installation.database_url) as connection, connection.transaction():
         insert_scores(connection, [again], "4", 2, lane="window")
     for _ in range(2):
-        counts = materialize(installation, telegram, dagster_instance)
+        counts = materialize(installation, window, telegram, dagster_instance)
         assert (counts["raised_by_this_run"], counts["alerts"]) == (0, 1)
     (message,) = local.received
     assert message.text.count("👁 also watch-listed address: pays 1abc") == 1

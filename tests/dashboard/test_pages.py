@@ -13,6 +13,7 @@ import pytest
 
 from tests.buckets import environment_of, s3_server, using_s3
 from tests.databases import copied_database, database_name
+from tests.leases import heartbeats
 from tests.populated import CHAT, Populated
 from tests.ports import free_port
 from tests.serving import KEY, TOKEN, serving, settings_of
@@ -22,7 +23,7 @@ from txwatch.dashboard import look
 from txwatch.places import S3Object
 from txwatch.store.database import connect
 from txwatch.store.drift_pages import DriftPages
-from txwatch.store.lease import renew_lease, take_lease
+from txwatch.store.lease import take_lease
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("streamlit") is None, reason="Streamlit is not installed"),
@@ -121,11 +122,10 @@ def test_stale_data_is_called_stale(environment: pytest.MonkeyPatch, database_ur
     with connect(database_url) as connection:
         take_lease(connection, "a worker that died", utc_now() - timedelta(hours=1), None)
         stale = run("feed").warning[0].value  # type: ignore[attr-defined]
-        epoch = take_lease(connection, "a worker at work", utc_now(), None)
-        later = utc_now() + timedelta(seconds=PATIENCE_SECONDS)  # however long the page takes
-        renew_lease(connection, epoch, later, later)
+        take_lease(connection, "a worker at work", utc_now(), None)
     assert stale.startswith("This data is stale: nothing came in for 60 min")
-    assert not run("feed").warning  # type: ignore[attr-defined]
+    with heartbeats(database_url):
+        assert not run("feed").warning  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

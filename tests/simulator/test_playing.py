@@ -11,7 +11,7 @@ import pytest
 
 from tests.builders import T0, labelled, numbered_utx, utx
 from txwatch.captures import CaptureError
-from txwatch.simulator.playing import Played, Playlist, restamped
+from txwatch.simulator.playing import FIRST_WHALE_WITHIN_SECONDS, Played, Playlist, restamped
 from txwatch.simulator.traffic import Simulator
 
 SECOND = timedelta(seconds=1)
@@ -66,7 +66,9 @@ def test_simulated_traffic_follows_a_capture_at_the_default_rate(capture: Path) 
     played = playlist(capture, rate=2.0)
     played.begin(T0)
     after = list(played.until(T0 + 120 * SECOND))[4:]
-    expected = list(Simulator(seed=1, start=T0 + 2 * SECOND).until(T0 + 120 * SECOND))
+    expected = list(
+        Simulator(seed=1, start=T0 + 2 * SECOND, first_whale_within=FIRST_WHALE_WITHIN_SECONDS).until(T0 + 120 * SECOND)
+    )
     assert [(p.at, p.message, p.labels) for p in after] == [(tx.at, tx.message, tx.labels) for tx in expected]
     assert any(p.labels for p in after)
 

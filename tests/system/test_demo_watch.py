@@ -54,7 +54,8 @@ class WebServer(BaseHTTPRequestHandler):
 
 @pytest.fixture(autouse=True)
 def web_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Where the demo looks for Dagster's."""
+    """Where the demo looks for Dagster's; and no registry but that of its own database."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with HTTPServer(("127.0.0.1", 0), WebServer) as server:
         monkeypatch.setattr(watch, "DAGSTER_PORT", server.server_port)
         monkeypatch.setattr(watch, "POLL_SECONDS", 0.01)

@@ -24,9 +24,7 @@ PLANTS_PER_HOUR: Mapping[str, float] = {
 }
 """Events an hour; a dust storm is one event of tens of transactions. In all below 0.5 % of the default traffic."""
 
-_FIRST_WITHIN_SECONDS = 120.0
-_FIRST_WHALE_WITHIN_SECONDS = 6.0
-"""Whoever looks at a demo for the first time need not wait for what it is about."""
+FIRST_WITHIN_SECONDS = 120.0
 _JITTER = 0.25
 _STORM_TRANSACTIONS = (20, 60)
 _STORM_SECONDS = 40.0
@@ -124,10 +122,13 @@ def label(kind: str) -> str:
     return f"plant:{kind}"
 
 
-def schedule(draws: Draws, per_hour: Mapping[str, float]) -> Iterator[tuple[float, str]]:
+def schedule(
+    draws: Draws, per_hour: Mapping[str, float], first_whale_within: float = FIRST_WITHIN_SECONDS
+) -> Iterator[tuple[float, str]]:
     """When to plant what: (seconds since the start, kind) for each transaction, in order, without end.
 
-    Raises ValueError for a kind that does not exist.
+    The first of each kind comes within two minutes, the first whale within `first_whale_within` seconds. Raises
+    ValueError for a kind that does not exist.
     """
     if unknown := set(per_hour) - set(BUILDERS):
         raise ValueError(f"no plant named {', '.join(sorted(unknown))}; there are {', '.join(BUILDERS)}")
@@ -135,7 +136,7 @@ def schedule(draws: Draws, per_hour: Mapping[str, float]) -> Iterator[tuple[floa
     nominal: dict[str, float] = {}
     for kind, rate in per_hour.items():
         if rate > 0:
-            within = _FIRST_WHALE_WITHIN_SECONDS if kind == "whale" else _FIRST_WITHIN_SECONDS
+            within = first_whale_within if kind == "whale" else FIRST_WITHIN_SECONDS
             nominal[kind] = min(within, 3600.0 / rate) * (0.2 + 0.7 * draws.share())
             due.append((nominal[kind], kind, True))
     heapq.heapify(due)

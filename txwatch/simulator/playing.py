@@ -17,6 +17,9 @@ from txwatch.simulator.regimes import regime_named
 from txwatch.simulator.replacing import REPLACED_SHARE
 from txwatch.simulator.traffic import Simulator
 
+FIRST_WHALE_WITHIN_SECONDS = 6.0
+"""Whoever looks at a demo for the first time need not wait for what it is about."""
+
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -87,6 +90,7 @@ class Playlist:
                 start=start,
                 rate=self._simulated_rate,
                 replaced_share=self._replaced_share,
+                first_whale_within=FIRST_WHALE_WITHIN_SECONDS,
             )
         for transaction in self._simulator.until(now):
             yield Played(transaction.at, transaction.message, transaction.labels, transaction.replaces)

@@ -14,7 +14,7 @@ from msgspec import Struct
 from txwatch.simulator.draws import Draws
 from txwatch.simulator.forms import feed_message
 from txwatch.simulator.ordinary import OrdinaryTraffic
-from txwatch.simulator.plants import BUILDERS, PLANTS_PER_HOUR, label, schedule
+from txwatch.simulator.plants import BUILDERS, FIRST_WITHIN_SECONDS, PLANTS_PER_HOUR, label, schedule
 from txwatch.simulator.regimes import regime_named
 from txwatch.simulator.replacing import REPLACED_KINDS, Replacements
 from txwatch.simulator.spending import Draft, total
@@ -81,8 +81,8 @@ class Simulator:
 
     `rate` is in transactions a second, the regime's own by default; plants come on top of it. `plants` False plants
     nothing; `plants_per_hour` replaces the default rates. `replaced_share` of the whales are soon sent again for a
-    higher fee, on top of all rates, with the same labels. Raises ValueError for an unknown regime or plant, for a
-    start without time zone and for a rate that is not positive.
+    higher fee, on top of all rates, with the same labels; the first whale comes within `first_whale_within` seconds.
+    Raises ValueError for an unknown regime or plant, for a start without time zone and for a rate that is not positive.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class Simulator:
         plants: bool = True,
         plants_per_hour: Mapping[str, float] = PLANTS_PER_HOUR,
         replaced_share: float = 0.0,
+        first_whale_within: float = FIRST_WITHIN_SECONDS,
     ) -> None:
         if start.tzinfo is None:
             raise ValueError("start has no time zone")
@@ -112,7 +113,7 @@ class Simulator:
         self._count = 0
         self._due = _merge(
             arrival_seconds(arrivals, self.rate, self.regime.dispersion),
-            schedule(Draws(scheduling), plants_per_hour if plants else {}),
+            schedule(Draws(scheduling), plants_per_hour if plants else {}, first_whale_within),
         )
         self._next = next(self._due)
         self._replacements = Replacements(Draws(replacing), replaced_share)

@@ -75,7 +75,7 @@ def connection_pool(
         timeout=wait_seconds,
         open=False,
         check=ConnectionPool.check_connection,
-        # Temporary tables and session locks of the block before must not be there in the next.
+        # Temporary tables and settings of the block before must not be there in the next.
         reset=_leave_as_opened,
         kwargs={
             "autocommit": True,
@@ -113,7 +113,7 @@ def _close_pools() -> None:
 
 def _leave_as_opened(connection: Connection) -> None:
     # Not DISCARD ALL: it also drops the statements that psycopg has prepared, and believes to be there.
-    connection.execute("DISCARD TEMP; RESET ALL; SELECT pg_advisory_unlock_all()")
+    connection.execute("DISCARD TEMP; RESET ALL")
 
 
 def database_now(connection: Connection) -> datetime:

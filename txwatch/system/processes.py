@@ -16,7 +16,8 @@ from honcho.printer import Printer
 
 from txwatch.system.environment import API_PORT, CODE_PORT, DAGSTER_PORT, DASHBOARD_PORT, MLFLOW_PORT, project_file
 
-STOP_GRACE_SECONDS = 20
+STOP_GRACE_SECONDS = 60
+"""What a worker may take for its last batch on a machine that is slow; mostly it is a second."""
 LOG_BYTES = 32 << 20
 """A larger log begins again, and the one before is kept: a process has twice as much, and a minute's lines."""
 LOOK_AT_LOGS_SECONDS = 60.0
