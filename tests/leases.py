@@ -30,4 +30,7 @@ def heartbeats(database_url: str) -> Iterator[None]:
         thread.join()
 
 
-BEAT = "UPDATE ingest_lease SET released_at = NULL, heartbeat_at = clock_timestamp(), committed_through = clock_timestamp()"
+BEAT = (
+    "UPDATE ingest_lease SET released_at = NULL,"
+    " heartbeat_at = clock_timestamp(), committed_through = clock_timestamp()"
+)
