@@ -48,13 +48,16 @@ ROLES = {
     "txwatch bot": "bot",
     "txwatch ingest": "ingest worker",
     "dagster api grpc": "code server",
+    "blockchain_assets.code_server": "code server",
     "dagster api execute": "run processes",
     "dagster_webserver": "webserver",
+    "blockchain_assets.webserver": "webserver",
     "dagster._daemon": "daemon",
     "mlflow server": "mlflow",
+    "mlflow_pages": "mlflow",
 }
 """By what is in the command line. Other processes have the role of their parent."""
-DEMO_ONLY = ("supervisor and the demo's watcher", "the demo's feed", "the demo's Telegram", "postgres: txwatch demo")
+DEMO_ONLY = ("supervisor and the demo's watcher", "the demo's feed", "the demo's Telegram", "postgres: txwatch watch")
 RUNS, WORKER, POSTGRES, ENDED = "run processes", "ingest worker", "postgres: server", "postgres: connections that ended"
 ENDED_CHILDREN = {"code server": RUNS, "daemon": RUNS, POSTGRES: ENDED}
 """Where the time of ended children goes; by default to the parent's own role."""
