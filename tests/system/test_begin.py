@@ -21,7 +21,7 @@ def begun(folder: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
         try:
             yield process
         finally:
-            process.terminate()
+            process.kill()
 
 
 def said(folder: Path) -> tuple[int, int]:
@@ -50,6 +50,6 @@ def test_it_waits_for_a_file_and_for_a_port(tmp_path: Path) -> None:
 def test_nothing_begins_before_its_time(tmp_path: Path) -> None:
     with begun(tmp_path, f"--after-file={tmp_path / 'never'}") as process:
         wait_until(lambda: "begin" in Path(f"/proc/{process.pid}/cmdline").read_text(), "it waits")
-        process.terminate()
+        process.kill()
         assert process.wait(60) != 0
     assert not (tmp_path / "said").exists()
