@@ -15,6 +15,7 @@ from websockets.sync.client import connect
 from txwatch.guard import MAX_HEADER_BYTES, MAX_TARGET_BYTES, Guard
 
 OWN_NAME = "watch.example"
+OWN_NAME_AND_PORT = "proxy.example:8443"
 
 
 class Counting:
@@ -59,7 +60,7 @@ def app() -> Counting:
 
 @pytest.fixture(scope="module")
 def port(app: Counting) -> Iterator[int]:
-    with listening(Guard(app, {OWN_NAME}, health="/health")) as port:
+    with listening(Guard(app, {OWN_NAME, OWN_NAME_AND_PORT}, health="/health")) as port:
         yield port
 
 
@@ -72,7 +73,16 @@ def ask(port: int, method: str = "GET", path: str = "/page", **headers: str) -> 
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1:PORT", "localhost:PORT", "LOCALHOST", "127.8.9.10", "[::1]:PORT", OWN_NAME, f"{OWN_NAME}:8443"],
+    [
+        "127.0.0.1:PORT",
+        "localhost:PORT",
+        "LOCALHOST",
+        "127.8.9.10",
+        "[::1]:PORT",
+        OWN_NAME,
+        f"{OWN_NAME}:8443",
+        "proxy.example",
+    ],
 )
 def test_loopback_and_names_of_the_setting_are_answered(port: int, host: str) -> None:
     assert ask(port, Host=host).text == "welcome"
@@ -146,6 +156,31 @@ def test_a_page_of_the_same_origin_may_ask_and_change(port: int) -> None:
     assert ask(port, "POST", **own).text == "welcome"
     assert ask(port, "POST", Host="localhost:PORT", Origin="http://localhost:PORT").text == "welcome"
     assert ask(port, "POST", Host="localhost:PORT", Origin=f"https://{OWN_NAME}").text == "welcome", "a proxy before us"
+
+
+@pytest.mark.parametrize("host", ["localhost:PORT", f"{OWN_NAME}:PORT", "proxy.example:PORT"])
+def test_another_port_of_an_allowed_name_is_another_origin(app: Counting, port: int, host: str) -> None:
+    own = [f"http://{OWN_NAME}", f"https://{OWN_NAME}", f"https://{OWN_NAME}:443", f"https://{OWN_NAME_AND_PORT}"]
+    for origin in (*own, f"http://{host}"):
+        assert ask(port, "POST", Host=host, Origin=origin).text == "welcome", origin
+    app.reached.clear()
+    foreign = [
+        f"http://{OWN_NAME}:9999",
+        f"https://{OWN_NAME}:80",
+        "https://proxy.example",
+        "http://proxy.example:9999",
+    ]
+    for origin in (*foreign, f"file://{host}", f"ftp://{OWN_NAME}", OWN_NAME):
+        assert ask(port, "POST", Host=host, Origin=origin).status_code == 403, origin
+    for origin in foreign:
+        with (
+            socket.create_connection(("127.0.0.1", port)) as reached,
+            pytest.raises(InvalidStatus) as refusal,
+            connect(f"ws://{host.replace('PORT', str(port))}/socket", sock=reached, origin=origin),  # type: ignore[arg-type]
+        ):
+            pass
+        assert refusal.value.response.status_code == 403
+    assert app.reached == []
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "nonsense"])

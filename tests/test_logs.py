@@ -100,6 +100,26 @@ def test_no_secret_is_written(lines: Any, said: dict[str, Any]) -> None:
         (f"aws_secret_access_key={AWS_KEY}", AWS_KEY[4:]),
         ("PGPASSWORD=opensesame psql", "opensesame"),
         ("basic  b3BlbnNlc2FtZQ==", "b3Blbn"),
+        ("redis://:p/ss@cache:1/0", "p/ss"),
+        ("postgresql://watcher:p/q@r@db/txwatch", "p/q@r"),
+        ("{'password': 'hun ter2'}", "ter2"),
+        ("{'password': \"hun'ter2\"}", "ter2"),
+        ("{'password': 'hun\\'ter 2'}", "ter 2"),
+        ('{"token": "abcd efgh"}', "efgh"),
+        ('{"token":"abcdefgh"}', "abcdefgh"),
+        ('"{\\"token\\": \\"it\'s abcd\\"}"', "s abcd"),
+        ("{b'secret': b'ab cd'}", "cd"),
+        ("[(b'x-api-key', b'ab cd')]", "cd"),
+        ("[('authorization', 'Digest ab cd')]", "cd"),
+        ("token=abcdefgh1234", "abcdefgh"),
+        ("GET /x?a=1&access_token=abcd&b=2", "abcd"),
+        ("token = abcd", "abcd"),
+        ("X-Api-Key: abcd", "abcd"),
+        ("X-Auth-Token: abcd", "abcd"),
+        ("x_api_key:abcd", "abcd"),
+        ("Authorization: abcd", "abcd"),
+        ("aws_secret_access_key = abcd", "abcd"),
+        ("password='never ended", "ended"),
     ],
 )
 def test_a_secret_that_no_setting_holds_is_known_by_its_form(said: str, secret: str) -> None:
@@ -107,9 +127,26 @@ def test_a_secret_that_no_setting_holds_is_known_by_its_form(said: str, secret: 
     assert secret not in Redaction().text(said)
 
 
-@pytest.mark.parametrize("harmless", ["http://127.0.0.1:5000/x", "at 12:30:15 @ block 840000:1", "mailto:a@b.example"])
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        "http://127.0.0.1:5000/x",
+        "http://127.0.0.1:5000/of/a@b.example",
+        "http://[::1]:5000/of/a@b.example",
+        "at 12:30:15 @ block 840000:1",
+        "mailto:a@b.example",
+        "Telegram refused the token: Unauthorized",
+        "token_count=5, tokens: 5, secret_name=x, a password is wanted",
+    ],
+)
 def test_what_is_no_secret_stays(harmless: str) -> None:
     assert Redaction().text(harmless) == harmless
+
+
+def test_what_stands_around_a_secret_stays() -> None:
+    said = "{'user': 'a', 'password': 'x y', 'n': 1} at http://u:p/q@host/path?token=abc&b=2"
+    kept = f"{{'user': 'a', 'password': '{REDACTED}', 'n': 1}} at http://u:{REDACTED}@host/path?token={REDACTED}&b=2"
+    assert Redaction().text(said) == kept
 
 
 def test_no_text_of_strangers_takes_more_than_a_look_at_each_character() -> None:
@@ -117,6 +154,20 @@ def test_no_text_of_strangers_takes_more_than_a_look_at_each_character() -> None
     beginnings = ["", "://", "a://", "a://b:", "/bot", "/bot1:", "Bearer ", "password=", "AKIA", "123456:"]
     fillings = ["a", "a.", "a+", "a:", ":", "/", "://", "a://b:", "@", "1", "1:", "123456:a", "/bot", "/bot1", "A1"]
     fillings += [" ", "Bearer ", "Basic\t", "password=", "AKIA", "-", '"', "\u00e9"]
+    beginnings += ["token", "token: '", 'token="', "x-api-key:", "://a:b/", 'token=\\\\\\"']
+    fillings += [
+        "\\",
+        "\\'",
+        "'",
+        "token",
+        "token='",
+        'token=\\"',
+        "'token', ",
+        "api_key: ",
+        "://a:b/@",
+        "/@",
+        "secret_",
+    ]
     for (pattern, replacement), beginning, filling in itertools.product(_PATTERNS, beginnings, fillings):
 
         def taken(length: int, parts: tuple[Any, ...] = (pattern, replacement, beginning, filling)) -> float:

@@ -28,7 +28,9 @@ MAX_TARGET_BYTES = 8 * 1024
 MAX_HEADER_BYTES = 32 * 1024
 """Of the names and values of all headers together."""
 
-_AUTHORITY = re.compile(r"(?:https?://)?(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+_AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+"""A browser leaves these out of the Origin."""
 
 
 class Refusal(NamedTuple):
@@ -44,8 +46,9 @@ def _as_problem(scope: Scope, refusal: Refusal) -> ASGIApp:  # noqa: ARG001 - ot
 
 
 class Guard:
-    """ASGI middleware. `hosts` are the names by which others than this machine reach what is behind it. `health` is
-    the path that a supervisor asks, who may know the server by its address alone: it tells and changes nothing.
+    """ASGI middleware. `hosts` are the names by which others than this machine reach what is behind it, with `:port`
+    where a proxy has another port than its scheme's own. `health` is the path that a supervisor asks, who may know the
+    server by its address alone: it tells and changes nothing.
 
     `answer` makes the answer to an HTTP request that is refused; a WebSocket is closed before it opens.
     """
@@ -95,7 +98,7 @@ def refused(scope: Scope, hosts: Collection[str], health: str) -> Refusal | None
 
 
 def _name(authority: str) -> str:
-    """The name or address in a Host or an Origin, empty if it is neither."""
+    """The name or address in a Host, empty if there is none."""
     found = _AUTHORITY.fullmatch(authority.lower())
     return found[1].strip("[]") if found else ""
 
@@ -103,15 +106,24 @@ def _name(authority: str) -> str:
 def _is_allowed(host: str, hosts: Collection[str]) -> bool:
     name = _name(host)
     try:
-        return name == "localhost" or name in hosts or ip_address(name).is_loopback
+        return name == "localhost" or name in hosts or name in map(_name, hosts) or ip_address(name).is_loopback
     except ValueError:
         return False
 
 
 def _is_own(page: str, asked: list[str], hosts: Collection[str]) -> bool:
-    """Whether a page is ours: of the very Host that is asked, for another port of this machine is somebody else's; or
-    of a name that is allowed, where a proxy asks under another one."""
-    return [page.lower().partition("://")[2]] == [host.lower() for host in asked] or _name(page) in hosts
+    """Whether a page is ours: of the very Host that is asked, for another port of the same name is somebody else's; or
+    of a name that is allowed, on the scheme's own port or the one it is allowed with, where a proxy asks under another.
+    """
+    scheme, _, authority = page.lower().partition("://")
+    found = _AUTHORITY.fullmatch(authority)
+    if found is None or scheme not in _DEFAULT_PORTS:
+        return False
+    if [authority] == [host.lower() for host in asked]:
+        return True
+    name, default = found[1], _DEFAULT_PORTS[scheme]
+    own = {name, name.strip("[]"), name + default} if found[2] in {None, default} else {authority}
+    return not own.isdisjoint(hosts)
 
 
 def _is_followed_link(scope: Scope, headers: Headers) -> bool:

@@ -36,15 +36,31 @@ _SECRET_VARIABLES = (
 # Each looks at a character a bounded number of times: what may repeat is possessive, or ends where the next match may
 # begin. A pattern that tries again from every character would hold a process up for as long as a stranger likes.
 _PATTERNS = (
-    # A password in a URL: postgresql://user:password@host
-    (re.compile(r"""(://[^\s/"'<>:@]*+):[^\s/"'<>]*@"""), rf"\1:{REDACTED}@"),
+    # A password in a URL, also with a slash: postgresql://user:password@host. What begins as :5432/ is a port.
+    (re.compile(r"""(://[^\s/"'<>:@[]*+):(?!\d{1,5}/)(?:(?!://)[^\s"'<>])*@"""), rf"\1:{REDACTED}@"),
     # A Telegram bot's token, which stands in the path of every request: /bot123:secret/getMe
     (re.compile(r"(/bot)\d++(?::|%3A)[^\s/?#\"']++", re.IGNORECASE), rf"\1{REDACTED}"),
     (re.compile(r"(?<!\d)\d{6,12}(?::|%3A)[A-Za-z0-9_-]{30,}+", re.IGNORECASE), REDACTED),
     # The id of a key of AWS.
     (re.compile(r"(?<![A-Z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Z0-9])"), REDACTED),
     (re.compile(r"(\b(?:Bearer|Basic)\s++)[A-Za-z0-9._~+/=-]++", re.IGNORECASE), rf"\1{REDACTED}"),
-    (re.compile(r"((?:password|secret_access_key|session_token)=)[^\s&]++", re.IGNORECASE), rf"\1{REDACTED}"),
+    # What its name says is secret: password=x, {'password': 'x'}, {\"token\": \"x\"}, (b'cookie', b'x'), X-Api-Key: x.
+    # But "the token: expired" is a sentence.
+    (
+        re.compile(
+            r"""
+            (
+                (?:password|passwd|passphrase|secret|(?:api|access|private)[_-]?key(?:[_-]id)?|authorization|cookie|token)
+                (?: \\{0,7}+ ["'] [ \t]*+ [:=,] | [ \t]*+ = | (?<![ ]token) [ \t]*+ : )
+                [ \t]*+ (?: (?:Bearer|Basic) [ \t]++ )?+ (?: b(?=["']) )?+
+                (?: (\\{0,7}+) (["']) )?
+            )
+            (?(3) (?: (?!\2\3) (?: \\. | [^\\] ) )*+ | [^\s&]++ )
+            """,
+            re.IGNORECASE | re.VERBOSE | re.DOTALL,
+        ),
+        rf"\1{REDACTED}",
+    ),
 )
 
 

@@ -101,7 +101,8 @@ class Settings(BaseSettings):
     allowed_hosts: str = Field(
         "",
         validation_alias="TXWATCH_ALLOWED_HOSTS",
-        description="Names by which others reach the web pages and the API, separated by commas. Loopback always does.",
+        description="Names by which others reach the web pages and the API, separated by commas; as NAME:PORT where a "
+        "proxy has another port than 80 or 443. Loopback always does.",
     )
     mlflow_tracking_uri: str | None = Field(
         None,

@@ -2,19 +2,24 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import httpx
+import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from tests.builders import transaction
 from tests.serving import serving, settings_of
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, wait_until
 from txwatch.alerts.kinds import Severity
 from txwatch.alerts.raising import Alert
 from txwatch.alerts.store import insert_alerts
+from txwatch.api.stream import BATCH, QUEUE
 from txwatch.clock import utc_now
 from txwatch.detection.reasons import Reason
+from txwatch.queries.paging import Position
 from txwatch.store.database import connect
 from txwatch.store.landing import land_transactions
 
@@ -101,6 +106,65 @@ def test_alerts_committed_out_of_order_are_all_told_once(address: str, database_
         insert_alerts(fast, [alert(22)], [])
         assert next(source) == f"{22:064x}"
     assert late.created_at < utc_now() - timedelta(0)
+
+
+def keys_of(response: httpx.Response) -> Iterator[str]:
+    return (json.loads(event["data"])["alert_key"] for event in events(response) if event["event"] == "alert")
+
+
+def test_a_burst_of_more_than_a_batch_is_told_to_its_end(address: str, database_url: str) -> None:
+    burst = [alert(n) for n in range(1_000, 1_000 + BATCH + 200)]
+    with (
+        connect(database_url) as connection,
+        httpx.stream("GET", f"{address}/v1/stream", timeout=PATIENCE_SECONDS) as response,
+    ):
+        source = keys_of(response)
+        with connection.transaction():
+            insert_alerts(connection, burst, [])
+        assert [next(source) for _ in burst] == [one.alert_key for one in burst]
+        insert_alerts(connection, [alert(2_000)], [])
+        assert next(source) == f"{2_000:064x}"
+
+
+def test_a_client_that_missed_more_than_a_queue_gets_all_of_it_and_then_what_is_new(
+    address: str, database_url: str
+) -> None:
+    left = utc_now() - timedelta(hours=1)
+    missed = [
+        replace(alert(n), created_at=left + timedelta(milliseconds=n)) for n in range(3_000, 3_000 + QUEUE + BATCH)
+    ]
+    headers = {"Last-Event-ID": Position(left, "").encode()}
+    with connect(database_url) as connection:
+        with connection.transaction():
+            insert_alerts(connection, missed, [])
+        with httpx.stream("GET", f"{address}/v1/stream", headers=headers, timeout=PATIENCE_SECONDS) as response:
+            source = keys_of(response)
+            assert [next(source) for _ in missed] == [one.alert_key for one in missed]
+            insert_alerts(connection, [alert(5_000)], [])
+            # What the tests before raised within the hour is missed too.
+            assert f"{5_000:064x}" in source
+            insert_alerts(connection, [alert(5_001)], [])
+            assert next(source) == f"{5_001:064x}"
+
+
+def test_the_stream_goes_on_after_whatever_the_database_refused(address: str, database_url: str) -> None:
+    with (
+        psycopg.connect(database_url, autocommit=True) as operator,
+        connect(database_url) as connection,
+        httpx.stream("GET", f"{address}/v1/stream", timeout=PATIENCE_SECONDS) as response,
+    ):
+        source = keys_of(response)
+        insert_alerts(connection, [alert(6_000)], [])
+        assert next(source) == f"{6_000:064x}"
+        with capture_logs() as lines:
+            operator.execute("ALTER TABLE alerts RENAME TO alerts_away")
+            try:
+                operator.execute("NOTIFY txwatch, 'alerts'")
+                wait_until(lambda: any(line["event"] == "stream_lost_database" for line in lines), "a line of the log")
+            finally:
+                operator.execute("ALTER TABLE alerts_away RENAME TO alerts")
+        insert_alerts(connection, [alert(6_001)], [])
+        assert next(source) == f"{6_001:064x}"
 
 
 def test_a_bad_id_is_told_before_the_stream_begins(address: str) -> None:

@@ -6,7 +6,6 @@ a notification that was missed costs nothing.
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -30,6 +29,8 @@ AT_MOST_EVERY = 0.5
 ANYWAY_EVERY = 10.0
 OVERLAP = timedelta(seconds=10)
 """Two lanes commit alerts out of order; what is read again is recognised by its key."""
+BATCH = 500
+"""Alerts that are read at once. A burst, or what a client missed, is read batch after batch to its end."""
 QUEUE = 1_000
 """A client that is so many events behind is let go, and comes back with the id of its last one."""
 MAX_CLIENTS = 200
@@ -50,7 +51,9 @@ class Stream:
     def __init__(self, database_url: str) -> None:
         self._url = libpq_url(database_url)
         self._clients: set[asyncio.Queue[Event | None]] = set()
-        self._told: OrderedDict[str, None] = OrderedDict()
+        # Of the alerts of the last OVERLAP: older ones are not read again.
+        self._told: dict[str, datetime] = {}
+        self._began = False
         self._alerts_since = utc_now()
         self._listening: asyncio.Task[None] | None = None
 
@@ -76,12 +79,18 @@ class Stream:
         """Events from now on; with the id of an alert, first those that were raised after it."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
         self._clients.add(queue)
+        in_both = self._alerts_since - OVERLAP
         try:
             told: set[str | None] = set()
-            if last_id is not None:
-                for event in await self._missed(Position.decode(last_id)):
-                    told.add(event.id)
+            position = None if last_id is None else Position.decode(last_id)
+            while position is not None:
+                missed, position = await self._missed(position)
+                for event, created_at in missed:
+                    if created_at >= in_both:
+                        told.add(event.id)
                     yield event
+                if queue not in self._clients:  # Let go meanwhile: it comes back for the rest.
+                    return
             while (next_event := await queue.get()) is not None:
                 if next_event.id is None or next_event.id not in told:
                     yield next_event
@@ -99,7 +108,7 @@ class Stream:
                     await self._tell(connection)
                     while True:
                         await self._tell(connection, await self._changed(connection))
-            except psycopg.OperationalError as error:
+            except psycopg.Error as error:
                 log.warning("stream_lost_database", error=str(error))
                 await asyncio.sleep(1)
 
@@ -115,26 +124,33 @@ class Stream:
     async def _tell(
         self, connection: psycopg.AsyncConnection[Any], tables: set[str] | frozenset[str] = frozenset()
     ) -> None:
-        found = await _alerts_after(connection, self._alerts_since - OVERLAP, "", 500)
-        for event, created_at in found:
-            key = event.data["alert_key"]
-            if key in self._told:
-                continue
-            self._told[key] = None
-            if created_at > self._alerts_since or "alerts" in tables:
-                self._hand_out(event)
-            self._alerts_since = max(self._alerts_since, created_at)
-        while len(self._told) > 10_000:
-            self._told.popitem(last=False)
+        position: Position | None = Position(self._alerts_since - OVERLAP, "")
+        while position is not None:
+            found, position = await _alerts_after(connection, position)
+            for event, created_at in found:
+                key = event.data["alert_key"]
+                if key in self._told:
+                    continue
+                self._told[key] = created_at
+                if self._began or created_at > self._alerts_since:
+                    self._hand_out(event)
+            if found:
+                self._alerts_since = max(self._alerts_since, found[-1][1])
+            if position is not None:  # Clients take this batch before they get the next one.
+                await asyncio.sleep(AT_MOST_EVERY)
+        self._began = True
+        again_from = self._alerts_since - OVERLAP
+        self._told = {key: created_at for key, created_at in self._told.items() if created_at >= again_from}
         if "transactions" in tables and self._clients:
             cursor = connection.cursor(row_factory=dict_row)
             row = await (await cursor.execute(statement(__file__, "traffic"), {"now": utc_now()})).fetchone()
             self._hand_out(Event("traffic", row or {}))
 
-    async def _missed(self, position: Position) -> list[Event]:
+    async def _missed(self, position: Position) -> tuple[list[tuple[Event, datetime]], Position | None]:
+        """As `_alerts_after`, over a connection that is not kept while a slow client takes what was read."""
         async with await psycopg.AsyncConnection.connect(self._url, autocommit=True, connect_timeout=10) as connection:
             await connection.execute("SET TIME ZONE 'UTC'")
-            return [event for event, _ in await _alerts_after(connection, position.moment, position.key, QUEUE)]
+            return await _alerts_after(connection, position)
 
     def _hand_out(self, event: Event) -> None:
         for queue in list(self._clients):
@@ -146,11 +162,12 @@ class Stream:
 
 
 async def _alerts_after(
-    connection: psycopg.AsyncConnection[Any], moment: datetime, key: str, limit: int
-) -> list[tuple[Event, datetime]]:
+    connection: psycopg.AsyncConnection[Any], position: Position
+) -> tuple[list[tuple[Event, datetime]], Position | None]:
+    """A batch of alerts after a position, oldest first, and where the next batch begins: None after the last one."""
     cursor = connection.cursor(row_factory=dict_row)
-    rows = await cursor.execute(statement(__file__, "alerts_after"), {"after": moment, "key": key, "limit": limit})
-    return [
-        (Event("alert", row, Position(row["created_at"], row["alert_key"]).encode()), row["created_at"])
-        async for row in rows
-    ]
+    after = {"after": position.moment, "key": position.key, "limit": BATCH}
+    rows = await (await cursor.execute(statement(__file__, "alerts_after"), after)).fetchall()
+    ends = [Position(row["created_at"], row["alert_key"]) for row in rows]
+    found = [(Event("alert", row, end.encode()), end.moment) for row, end in zip(rows, ends, strict=True)]
+    return found, ends[-1] if len(ends) == BATCH else None
