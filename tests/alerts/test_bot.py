@@ -308,6 +308,29 @@ def test_an_update_without_a_number_is_left_out() -> None:
     assert msgspec.json.decode(_readable(body))["result"] == [{"update_id": 1}, {"update_id": 4}]
 
 
+GOOD = b'{"update_id":5,"message":{"message_id":1,"date":1,"chat":{"id":42,"type":"private"},"text":"}[\\"/top"}}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        rb'{"message_id":1,"date":1,"chat":{"id":42,"type":"private"},"text":"/why \ud800"}',
+        rb'{"\ud800":1}',
+        b'{"message_id":1,"date":1,"chat":{"id":42,"type":"private"},"text":"\xff"}',
+        b'{"message_id":1,"date":1e400,"chat":{"id":42,"type":"private"}}',
+        b'{"message_id":1,"date":NaN,"chat":{"id":42,"type":"private"}}',
+        b'{"reply_to_message":' * 3_000 + b"{}" + b"}" * 3_000,
+        b"[" * 100_000 + b"]" * 100_000,
+    ],
+)
+@pytest.mark.parametrize("form", [b'{"update_id":6,"message":%s}', b'{"message":%s,"update_id":6}'])
+def test_an_update_that_no_decoder_takes_spoils_no_other(content: bytes, form: bytes) -> None:
+    batch = b'{"ok":true,"result":[' + GOOD + b"," + form % content + b"," + GOOD + b"]}"
+    first, spoilt, last = msgspec.json.decode(_readable(batch))["result"]
+    assert first == last == msgspec.json.decode(GOOD)
+    assert spoilt == {"update_id": 6}
+
+
 def test_only_administrators_of_a_group_change_what_it_gets(database_url: str, connection: Connection) -> None:
     group = "-1005"
     with listening(database_url, group) as person:
