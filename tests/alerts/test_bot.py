@@ -393,6 +393,46 @@ def test_a_webhook_is_a_condition_and_not_a_line_in_a_log(database_url: str, con
         wait_until(lambda: condition().state is State.well, "it hears again")
 
 
+def test_that_it_hears_again_is_noted_once_the_database_takes_it(database_url: str, connection: Connection) -> None:
+    connection.execute("TRUNCATE telegram_bot")
+    with listening(database_url, CHAT) as person:
+        person.local.webhook = "https://elsewhere.example/hook"
+        person.say(CHAT, "/status")  # ends the poll that may be under way
+        wait_until(
+            lambda: connection.execute("SELECT 1 FROM telegram_bot WHERE reason IS NOT NULL").fetchone(), "noted"
+        )
+        connection.execute("ALTER TABLE telegram_bot RENAME TO telegram_bot_away")
+        try:
+            person.local.webhook = ""
+            person.say(CHAT, "/top")
+            answered(person, CHAT, "No alerts")
+        finally:
+            connection.execute("ALTER TABLE telegram_bot_away RENAME TO telegram_bot")
+        person.say(CHAT, "/least high")
+        answered(person, CHAT, "From now on")
+    assert connection.execute("SELECT deaf_since FROM telegram_bot").fetchone() == (None,)
+
+
+def test_a_bot_that_is_told_to_wait_for_hours_keeps_saying_why(database_url: str, connection: Connection) -> None:
+    connection.execute("TRUNCATE telegram_bot")
+    rests: list[float] = []
+    notes: set[datetime] = set()
+    stop = asyncio.Event()
+
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+        notes.update(noted for (noted,) in connection.execute("SELECT noted_at FROM telegram_bot WHERE reason <> ''"))
+        if sum(rests) >= 7_250:
+            stop.set()
+        await asyncio.sleep(0)
+
+    with phone() as person:
+        person.local.answers_with = (429, b'{"ok":false,"parameters":{"retry_after":7250}}')
+        asyncio.run(AlertBot(database_url, "1:a", (CHAT,), person.url, sleep=rest).run(stop))
+    assert rests[:25] == [300.0] * 24 + [50.0]
+    assert len(notes) >= 25, "each rest begins with a note"
+
+
 def test_the_bot_answers_its_chats_and_ignores_strangers(database_url: str, connection: Connection) -> None:
     now = utc_now()
     insert_alerts(connection, [whale(now)], [CHAT])

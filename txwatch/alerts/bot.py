@@ -34,6 +34,8 @@ log = structlog.get_logger(__name__)
 POLL_SECONDS = 50
 EMPTY_SECONDS = 1.0
 """Rest after a poll that gave nothing new: a server that does not wait must not be asked without a pause."""
+NOTE_SECONDS = 300
+"""How often it is noted, at the least, that the bot hears nothing: well within `health.BOT_FORGOTTEN`."""
 KINDS_OF_UPDATE = ["message", "callback_query"]
 MAX_WAITING = 5
 """Answers that may wait for a chat; further ones are left out, and who asked can ask again."""
@@ -84,9 +86,7 @@ class AlertBot:
             before = offset
             try:
                 updates = await bot.get_updates(offset, timeout=POLL_SECONDS, allowed_updates=KINDS_OF_UPDATE)
-                if not heard:
-                    await self._note_listening(None)
-                heard, failures = True, 0
+                heard, failures = heard or await self._note_listening(None), 0
                 for update in updates:
                     await self._handle_safely(bot, update)
                     offset = max(offset, update.update_id + 1)
@@ -99,11 +99,21 @@ class AlertBot:
             except Exception as error:  # whatever came instead of updates, the next poll may give some
                 heard, failures = False, failures + 1
                 log.warning("bot_hears_nothing", cause=self._words(error))
-                await self._note_listening(self._words(error))
                 asked = error.retry_after if isinstance(error, RetryAfter) else backoff(failures)
-                await self._sleep(asked if isinstance(asked, int) else asked.total_seconds())
+                await self._rest(asked if isinstance(asked, int) else asked.total_seconds(), self._words(error))
 
-    async def _note_listening(self, problem: str | None) -> None:
+    async def _rest(self, seconds: float, problem: str) -> None:
+        """Wait, and note the problem again and again: what is not noted for long counts as unknown."""
+        while True:
+            await self._note_listening(problem)
+            await self._sleep(min(seconds, NOTE_SECONDS))
+            seconds -= NOTE_SECONDS
+            if seconds <= 0:
+                return
+
+    async def _note_listening(self, problem: str | None) -> bool:
+        """Whether it could be noted."""
+
         def note() -> None:
             with self._connected() as connection:
                 note_listening(connection, utc_now(), problem)
@@ -112,6 +122,8 @@ class AlertBot:
             await asyncio.to_thread(note)
         except psycopg.Error as error:
             log.warning("listening_not_noted", cause=self._words(error))
+            return False
+        return True
 
     async def _speak(self, dispatcher: Dispatcher, chat_id: str, answers: asyncio.Queue[str]) -> None:
         """Send a chat its answers. Each chat has a task of its own: the pause of one is not that of the others."""
