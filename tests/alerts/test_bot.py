@@ -433,6 +433,22 @@ def test_a_bot_that_is_told_to_wait_for_hours_keeps_saying_why(database_url: str
     assert len(notes) >= 25, "each rest begins with a note"
 
 
+@pytest.mark.usefixtures("connection")
+def test_answers_that_waited_too_long_for_others_are_left_out(database_url: str) -> None:
+    async def scenario(url: str) -> None:
+        stop, bot = asyncio.Event(), AlertBot(database_url, "1:a", (CHAT,), url)
+        for age, text in ((timedelta(minutes=6), "old"), (timedelta(0), "new")):
+            bot._answers[CHAT].put_nowait((utc_now() - age, text))
+        running = asyncio.create_task(bot.run(stop))
+        await asyncio.to_thread(wait_until, lambda: person.local.received, "the new one has arrived")
+        stop.set()
+        await running
+
+    with phone() as person:
+        asyncio.run(scenario(person.url))
+        assert [m.text for m in person.local.received] == ["new"]
+
+
 def test_the_bot_answers_its_chats_and_ignores_strangers(database_url: str, connection: Connection) -> None:
     now = utc_now()
     insert_alerts(connection, [whale(now)], [CHAT])

@@ -87,10 +87,10 @@ class Delivery:
 
         return asyncio.run(drained())
 
-    def reply(self, chat_id: str, html: str) -> object:
+    def reply(self, chat_id: str, html: str, written_at: datetime | None = None) -> object:
         async def replied() -> object:
             async with TelegramSender("1:a", self.server.url) as sender:
-                return await self.dispatcher(sender).reply(chat_id, html)
+                return await self.dispatcher(sender).reply(chat_id, html, written_at or self.waited.now)
 
         return asyncio.run(replied())
 
@@ -446,6 +446,19 @@ def test_an_answer_that_cannot_be_given_for_long_is_left_out(delivery: Delivery)
     delivery.waited.now += SECOND
     assert delivery.reply(CHAT, "x") == Sent(1)
     assert delivery.waited.seconds == [ANSWER_PATIENCE.total_seconds()]
+
+
+def test_the_patience_for_an_answer_counts_from_when_it_was_written(delivery: Delivery) -> None:
+    written_at = T0 - ANSWER_PATIENCE + SECOND
+    outcome = delivery.reply(CHAT, "x", written_at - 2 * SECOND)
+    assert isinstance(outcome, NotSent)
+    assert "too old" in outcome.reason
+    delivery.connection.execute(
+        "INSERT INTO telegram_chats (chat_id, retry_at) VALUES (%s, %s)", [CHAT, T0 + 2 * SECOND]
+    )
+    assert isinstance(delivery.reply(CHAT, "x", written_at), NotSent)
+    assert delivery.waited.seconds == [], "nobody waits for what is too old then"
+    assert delivery.reply(CHAT, "x", written_at + SECOND) == Sent(1)
 
 
 def test_who_asks_and_asks_leaves_room_for_alerts(delivery: Delivery) -> None:

@@ -43,6 +43,10 @@ ADMINISTRATORS = {ChatMember.OWNER, ChatMember.ADMINISTRATOR}
 FOR_ADMINISTRATORS = "Only administrators of the group may change this."
 
 
+Answers = asyncio.Queue[tuple[datetime, str]]
+"""Answers to a chat, each with when it was written."""
+
+
 class AlertBot:
     """Listens in these chats until `stop` is set."""
 
@@ -58,7 +62,7 @@ class AlertBot:
         quiet_libraries()
         self._database_url = database_url
         self._token, self._api_url = token, api_url
-        self._answers: dict[str, asyncio.Queue[str]] = {chat: asyncio.Queue(MAX_WAITING) for chat in chats}
+        self._answers: dict[str, Answers] = {chat: asyncio.Queue(MAX_WAITING) for chat in chats}
         self._sleep = sleep
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -125,12 +129,12 @@ class AlertBot:
             return False
         return True
 
-    async def _speak(self, dispatcher: Dispatcher, chat_id: str, answers: asyncio.Queue[str]) -> None:
+    async def _speak(self, dispatcher: Dispatcher, chat_id: str, answers: Answers) -> None:
         """Send a chat its answers. Each chat has a task of its own: the pause of one is not that of the others."""
         while True:
-            html = await answers.get()
+            written_at, html = await answers.get()
             try:
-                outcome = await dispatcher.reply(chat_id, html)
+                outcome = await dispatcher.reply(chat_id, html, written_at)
                 if not isinstance(outcome, Sent):
                     log.info("not_answered", chat=chat_id, cause=outcome.reason)
             except Exception as error:
@@ -177,7 +181,7 @@ class AlertBot:
             html = await asyncio.to_thread(self._answer, configured, text, message.date)
         answers = self._answers[configured]
         if html is not None and not answers.full():
-            answers.put_nowait(html)
+            answers.put_nowait((utc_now(), html))
 
     def _note(self, chat: Chat, message_id: int, user_id: int, verdict: Verdict) -> bool:
         with self._connected() as connection:

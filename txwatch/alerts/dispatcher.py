@@ -114,11 +114,13 @@ class Dispatcher:
         except psycopg.Error as error:
             log.warning("moves_not_followed", cause=str(error).strip())
 
-    async def reply(self, chat_id: str, html: str, patience: timedelta = ANSWER_PATIENCE) -> Outcome:
+    async def reply(self, chat_id: str, html: str, written_at: datetime) -> Outcome:
         """Answer somebody in a chat, within the same limits. An answer is not kept: it is tried once, if at all."""
-        deadline = self.clock() + patience
+        deadline = written_at + ANSWER_PATIENCE
         with connect(self.database_url, application="txwatch bot") as connection:
             while True:
+                if self.clock() > deadline:
+                    return NotSent("what it says has become too old")
                 chat_id = present_id(connection, chat_id)
                 with chat_lock(connection, chat_id) as held:
                     wait: Wait | Claim = Wait(self.clock() + BUSY)
