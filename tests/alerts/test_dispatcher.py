@@ -398,6 +398,34 @@ def test_what_waits_under_an_id_that_the_settings_name_no_more_goes_to_the_prese
     assert delivery.connection.execute(left).fetchall() == [("-6",), ("-7",)], "those that were taken out get nothing"
 
 
+def test_groups_that_nobody_names_are_asked_for_in_turn(delivery: Delivery) -> None:
+    delivery.raise_alerts(alert(1), chats=tuple(f"-{n}" for n in range(10, 25)))
+    delivery.local.moved["-24"] = "-1005"
+    for _ in range(50):
+        delivery.drain(HOUR, "-1005")
+        delivery.waited.now += SECOND
+    assert [m.chat_id for m in delivery.local.received] == ["-1005"]
+
+
+def test_no_chat_waits_for_groups_that_nobody_names(delivery: Delivery) -> None:
+    asked: list[str] = []
+
+    class Slow(TelegramSender):
+        async def moved_to(self, chat_id: str) -> str | None:
+            asked.append(chat_id)
+            await eventually(lambda: delivery.local.received and len(asked) == 3, "a message and all questions")
+            return await super().moved_to(chat_id)
+
+    async def drained() -> None:
+        async with Slow("1:a", delivery.server.url) as sender:
+            await delivery.dispatcher(sender, CHAT).drain(timedelta(0))
+
+    delivery.raise_alerts(alert(1), chats=(CHAT, "-5", "-6", "-7"))
+    asyncio.run(asyncio.wait_for(drained(), PATIENCE_SECONDS))
+    assert sorted(asked) == ["-5", "-6", "-7"]
+    assert [m.chat_id for m in delivery.local.received] == [CHAT]
+
+
 def test_an_answer_follows_the_chat_that_moves_meanwhile(delivery: Delivery) -> None:
     delivery.local.moved["-5"] = "-1005"
     assert delivery.reply("-5", "hello") == Sent(1)
