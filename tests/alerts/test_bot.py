@@ -308,6 +308,29 @@ def test_an_update_without_a_number_is_left_out() -> None:
     assert msgspec.json.decode(_readable(body))["result"] == [{"update_id": 1}, {"update_id": 4}]
 
 
+GOOD = b'{"update_id":5,"message":{"message_id":1,"date":1,"chat":{"id":42,"type":"private"},"text":"}[\\"/top"}}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        rb'{"message_id":1,"date":1,"chat":{"id":42,"type":"private"},"text":"/why \ud800"}',
+        rb'{"\ud800":1}',
+        b'{"message_id":1,"date":1,"chat":{"id":42,"type":"private"},"text":"\xff"}',
+        b'{"message_id":1,"date":1e400,"chat":{"id":42,"type":"private"}}',
+        b'{"message_id":1,"date":NaN,"chat":{"id":42,"type":"private"}}',
+        b'{"reply_to_message":' * 3_000 + b"{}" + b"}" * 3_000,
+        b"[" * 100_000 + b"]" * 100_000,
+    ],
+)
+@pytest.mark.parametrize("form", [b'{"update_id":6,"message":%s}', b'{"message":%s,"update_id":6}'])
+def test_an_update_that_no_decoder_takes_spoils_no_other(content: bytes, form: bytes) -> None:
+    batch = b'{"ok":true,"result":[' + GOOD + b"," + form % content + b"," + GOOD + b"]}"
+    first, spoilt, last = msgspec.json.decode(_readable(batch))["result"]
+    assert first == last == msgspec.json.decode(GOOD)
+    assert spoilt == {"update_id": 6}
+
+
 def test_only_administrators_of_a_group_change_what_it_gets(database_url: str, connection: Connection) -> None:
     group = "-1005"
     with listening(database_url, group) as person:
@@ -368,6 +391,62 @@ def test_a_webhook_is_a_condition_and_not_a_line_in_a_log(database_url: str, con
         person.local.webhook = ""
         person.say(CHAT, "/status")  # ends the poll that waits
         wait_until(lambda: condition().state is State.well, "it hears again")
+
+
+def test_that_it_hears_again_is_noted_once_the_database_takes_it(database_url: str, connection: Connection) -> None:
+    connection.execute("TRUNCATE telegram_bot")
+    with listening(database_url, CHAT) as person:
+        person.local.webhook = "https://elsewhere.example/hook"
+        person.say(CHAT, "/status")  # ends the poll that may be under way
+        wait_until(
+            lambda: connection.execute("SELECT 1 FROM telegram_bot WHERE reason IS NOT NULL").fetchone(), "noted"
+        )
+        connection.execute("ALTER TABLE telegram_bot RENAME TO telegram_bot_away")
+        try:
+            person.local.webhook = ""
+            person.say(CHAT, "/top")
+            answered(person, CHAT, "No alerts")
+        finally:
+            connection.execute("ALTER TABLE telegram_bot_away RENAME TO telegram_bot")
+        person.say(CHAT, "/least high")
+        answered(person, CHAT, "From now on")
+    assert connection.execute("SELECT deaf_since FROM telegram_bot").fetchone() == (None,)
+
+
+def test_a_bot_that_is_told_to_wait_for_hours_keeps_saying_why(database_url: str, connection: Connection) -> None:
+    connection.execute("TRUNCATE telegram_bot")
+    rests: list[float] = []
+    notes: set[datetime] = set()
+    stop = asyncio.Event()
+
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+        notes.update(noted for (noted,) in connection.execute("SELECT noted_at FROM telegram_bot WHERE reason <> ''"))
+        if sum(rests) >= 7_250:
+            stop.set()
+        await asyncio.sleep(0)
+
+    with phone() as person:
+        person.local.answers_with = (429, b'{"ok":false,"parameters":{"retry_after":7250}}')
+        asyncio.run(AlertBot(database_url, "1:a", (CHAT,), person.url, sleep=rest).run(stop))
+    assert rests[:25] == [300.0] * 24 + [50.0]
+    assert len(notes) >= 25, "each rest begins with a note"
+
+
+@pytest.mark.usefixtures("connection")
+def test_answers_that_waited_too_long_for_others_are_left_out(database_url: str) -> None:
+    async def scenario(url: str) -> None:
+        stop, bot = asyncio.Event(), AlertBot(database_url, "1:a", (CHAT,), url)
+        for age, text in ((timedelta(minutes=6), "old"), (timedelta(0), "new")):
+            bot._answers[CHAT].put_nowait((utc_now() - age, text))
+        running = asyncio.create_task(bot.run(stop))
+        await asyncio.to_thread(wait_until, lambda: person.local.received, "the new one has arrived")
+        stop.set()
+        await running
+
+    with phone() as person:
+        asyncio.run(scenario(person.url))
+        assert [m.text for m in person.local.received] == ["new"]
 
 
 def test_the_bot_answers_its_chats_and_ignores_strangers(database_url: str, connection: Connection) -> None:

@@ -87,10 +87,10 @@ class Delivery:
 
         return asyncio.run(drained())
 
-    def reply(self, chat_id: str, html: str) -> object:
+    def reply(self, chat_id: str, html: str, written_at: datetime | None = None) -> object:
         async def replied() -> object:
             async with TelegramSender("1:a", self.server.url) as sender:
-                return await self.dispatcher(sender).reply(chat_id, html)
+                return await self.dispatcher(sender).reply(chat_id, html, written_at or self.waited.now)
 
         return asyncio.run(replied())
 
@@ -398,6 +398,34 @@ def test_what_waits_under_an_id_that_the_settings_name_no_more_goes_to_the_prese
     assert delivery.connection.execute(left).fetchall() == [("-6",), ("-7",)], "those that were taken out get nothing"
 
 
+def test_groups_that_nobody_names_are_asked_for_in_turn(delivery: Delivery) -> None:
+    delivery.raise_alerts(alert(1), chats=tuple(f"-{n}" for n in range(10, 25)))
+    delivery.local.moved["-24"] = "-1005"
+    for _ in range(10):
+        delivery.drain(HOUR, "-1005")
+        delivery.waited.now += SECOND
+    assert [m.chat_id for m in delivery.local.received] == ["-1005"]
+
+
+def test_no_chat_waits_for_groups_that_nobody_names(delivery: Delivery) -> None:
+    asked: list[str] = []
+
+    class Slow(TelegramSender):
+        async def moved_to(self, chat_id: str) -> str | None:
+            asked.append(chat_id)
+            await eventually(lambda: delivery.local.received and len(asked) == 3, "a message and all questions")
+            return await super().moved_to(chat_id)
+
+    async def drained() -> None:
+        async with Slow("1:a", delivery.server.url) as sender:
+            await delivery.dispatcher(sender, CHAT).drain(timedelta(0))
+
+    delivery.raise_alerts(alert(1), chats=(CHAT, "-5", "-6", "-7"))
+    asyncio.run(asyncio.wait_for(drained(), PATIENCE_SECONDS))
+    assert sorted(asked) == ["-5", "-6", "-7"]
+    assert [m.chat_id for m in delivery.local.received] == [CHAT]
+
+
 def test_an_answer_follows_the_chat_that_moves_meanwhile(delivery: Delivery) -> None:
     delivery.local.moved["-5"] = "-1005"
     assert delivery.reply("-5", "hello") == Sent(1)
@@ -446,6 +474,19 @@ def test_an_answer_that_cannot_be_given_for_long_is_left_out(delivery: Delivery)
     delivery.waited.now += SECOND
     assert delivery.reply(CHAT, "x") == Sent(1)
     assert delivery.waited.seconds == [ANSWER_PATIENCE.total_seconds()]
+
+
+def test_the_patience_for_an_answer_counts_from_when_it_was_written(delivery: Delivery) -> None:
+    written_at = T0 - ANSWER_PATIENCE + SECOND
+    outcome = delivery.reply(CHAT, "x", written_at - 2 * SECOND)
+    assert isinstance(outcome, NotSent)
+    assert "too old" in outcome.reason
+    delivery.connection.execute(
+        "INSERT INTO telegram_chats (chat_id, retry_at) VALUES (%s, %s)", [CHAT, T0 + 2 * SECOND]
+    )
+    assert isinstance(delivery.reply(CHAT, "x", written_at), NotSent)
+    assert delivery.waited.seconds == [], "nobody waits for what is too old then"
+    assert delivery.reply(CHAT, "x", written_at + SECOND) == Sent(1)
 
 
 def test_who_asks_and_asks_leaves_room_for_alerts(delivery: Delivery) -> None:

@@ -34,11 +34,17 @@ log = structlog.get_logger(__name__)
 POLL_SECONDS = 50
 EMPTY_SECONDS = 1.0
 """Rest after a poll that gave nothing new: a server that does not wait must not be asked without a pause."""
+NOTE_SECONDS = 300
+"""How often it is noted, at the least, that the bot hears nothing: well within `health.BOT_FORGOTTEN`."""
 KINDS_OF_UPDATE = ["message", "callback_query"]
 MAX_WAITING = 5
 """Answers that may wait for a chat; further ones are left out, and who asked can ask again."""
 ADMINISTRATORS = {ChatMember.OWNER, ChatMember.ADMINISTRATOR}
 FOR_ADMINISTRATORS = "Only administrators of the group may change this."
+
+
+Answers = asyncio.Queue[tuple[datetime, str]]
+"""Answers to a chat, each with when it was written."""
 
 
 class AlertBot:
@@ -56,7 +62,7 @@ class AlertBot:
         quiet_libraries()
         self._database_url = database_url
         self._token, self._api_url = token, api_url
-        self._answers: dict[str, asyncio.Queue[str]] = {chat: asyncio.Queue(MAX_WAITING) for chat in chats}
+        self._answers: dict[str, Answers] = {chat: asyncio.Queue(MAX_WAITING) for chat in chats}
         self._sleep = sleep
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -84,9 +90,7 @@ class AlertBot:
             before = offset
             try:
                 updates = await bot.get_updates(offset, timeout=POLL_SECONDS, allowed_updates=KINDS_OF_UPDATE)
-                if not heard:
-                    await self._note_listening(None)
-                heard, failures = True, 0
+                heard, failures = heard or await self._note_listening(None), 0
                 for update in updates:
                     await self._handle_safely(bot, update)
                     offset = max(offset, update.update_id + 1)
@@ -99,11 +103,21 @@ class AlertBot:
             except Exception as error:  # whatever came instead of updates, the next poll may give some
                 heard, failures = False, failures + 1
                 log.warning("bot_hears_nothing", cause=self._words(error))
-                await self._note_listening(self._words(error))
                 asked = error.retry_after if isinstance(error, RetryAfter) else backoff(failures)
-                await self._sleep(asked if isinstance(asked, int) else asked.total_seconds())
+                await self._rest(asked if isinstance(asked, int) else asked.total_seconds(), self._words(error))
 
-    async def _note_listening(self, problem: str | None) -> None:
+    async def _rest(self, seconds: float, problem: str) -> None:
+        """Wait, and note the problem again and again: what is not noted for long counts as unknown."""
+        while True:
+            await self._note_listening(problem)
+            await self._sleep(min(seconds, NOTE_SECONDS))
+            seconds -= NOTE_SECONDS
+            if seconds <= 0:
+                return
+
+    async def _note_listening(self, problem: str | None) -> bool:
+        """Whether it could be noted."""
+
         def note() -> None:
             with self._connected() as connection:
                 note_listening(connection, utc_now(), problem)
@@ -112,13 +126,15 @@ class AlertBot:
             await asyncio.to_thread(note)
         except psycopg.Error as error:
             log.warning("listening_not_noted", cause=self._words(error))
+            return False
+        return True
 
-    async def _speak(self, dispatcher: Dispatcher, chat_id: str, answers: asyncio.Queue[str]) -> None:
+    async def _speak(self, dispatcher: Dispatcher, chat_id: str, answers: Answers) -> None:
         """Send a chat its answers. Each chat has a task of its own: the pause of one is not that of the others."""
         while True:
-            html = await answers.get()
+            written_at, html = await answers.get()
             try:
-                outcome = await dispatcher.reply(chat_id, html)
+                outcome = await dispatcher.reply(chat_id, html, written_at)
                 if not isinstance(outcome, Sent):
                     log.info("not_answered", chat=chat_id, cause=outcome.reason)
             except Exception as error:
@@ -165,7 +181,7 @@ class AlertBot:
             html = await asyncio.to_thread(self._answer, configured, text, message.date)
         answers = self._answers[configured]
         if html is not None and not answers.full():
-            answers.put_nowait(html)
+            answers.put_nowait((utc_now(), html))
 
     def _note(self, chat: Chat, message_id: int, user_id: int, verdict: Verdict) -> bool:
         with self._connected() as connection:

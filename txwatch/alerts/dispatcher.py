@@ -88,8 +88,8 @@ class Dispatcher:
         What befalls one chat is raised when the others have been served.
         """
         deadline = self.clock() + patience
-        await self._follow_moves()
-        served = await asyncio.gather(*(self._drain_chat(c, deadline) for c in self.chats), return_exceptions=True)
+        chats = (self._drain_chat(chat_id, deadline) for chat_id in self.chats)
+        served = await asyncio.gather(self._drain_moved(deadline), *chats, return_exceptions=True)
         for error in served:
             if error is not None:
                 raise error
@@ -101,24 +101,38 @@ class Dispatcher:
             for chat_id in self.chats:
                 tasks.create_task(self._run_chat(chat_id, stop))
 
-    async def _follow_moves(self) -> None:
-        """Learn of moves that the settings know before us: what waits for a group that nobody names is perhaps ours."""
+    async def _follow_moves(self) -> set[str]:
+        """Learn of moves that the settings know before us: what waits for a group that nobody names is perhaps ours.
+
+        Gives the chats of ours that were found to be such a group.
+        """
+        found: set[str] = set()
         try:
             with connect(self.database_url, application="txwatch alerts") as connection:
                 ours = {present_id(connection, chat_id) for chat_id in self.chats}
-                for former in waits_elsewhere(connection, ours):
-                    present = await self.sender.moved_to(former)
+                formers = waits_elsewhere(connection, ours, self.clock())
+                presents = await asyncio.gather(*(self.sender.moved_to(former) for former in formers))
+                for former, present in zip(formers, presents, strict=True):
                     if present in ours:
                         with connection.transaction():
                             record_move(connection, former, present)
+                        found.add(present)
         except psycopg.Error as error:
             log.warning("moves_not_followed", cause=str(error).strip())
+        return found
 
-    async def reply(self, chat_id: str, html: str, patience: timedelta = ANSWER_PATIENCE) -> Outcome:
+    async def _drain_moved(self, deadline: datetime) -> None:
+        """Deliver what waits under the former ids of chats that were perhaps drained before the move was known."""
+        for chat_id in await self._follow_moves():
+            await self._drain_chat(chat_id, deadline)
+
+    async def reply(self, chat_id: str, html: str, written_at: datetime) -> Outcome:
         """Answer somebody in a chat, within the same limits. An answer is not kept: it is tried once, if at all."""
-        deadline = self.clock() + patience
+        deadline = written_at + ANSWER_PATIENCE
         with connect(self.database_url, application="txwatch bot") as connection:
             while True:
+                if self.clock() > deadline:
+                    return NotSent("what it says has become too old")
                 chat_id = present_id(connection, chat_id)
                 with chat_lock(connection, chat_id) as held:
                     wait: Wait | Claim = Wait(self.clock() + BUSY)

@@ -5,6 +5,7 @@ id is the present one. What was sent before a move stays where it is, under the 
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from txwatch.store.database import Connection
 
@@ -21,13 +22,13 @@ def former_ids(connection: Connection, chat_id: str) -> list[str]:
     return [former for (former,) in rows]
 
 
-def waits_elsewhere(connection: Connection, ours: Iterable[str]) -> list[str]:
-    """Groups other than ours for which something waits, and of which no move is known: a few of them."""
+def waits_elsewhere(connection: Connection, ours: Iterable[str], now: datetime) -> list[str]:
+    """Groups other than ours for which something waits, and of which no move is known: a few, at each time others."""
     rows = connection.execute(
-        "SELECT DISTINCT chat_id FROM alert_deliveries LEFT JOIN telegram_chats USING (chat_id)"
+        "SELECT chat_id FROM alert_deliveries LEFT JOIN telegram_chats USING (chat_id)"
         " WHERE state = 'pending' AND moved_to IS NULL AND chat_id <> ALL(%s) AND chat_id LIKE '-%%'"
-        " ORDER BY chat_id LIMIT 5",
-        [list(ours)],
+        " GROUP BY chat_id ORDER BY md5(chat_id || %s) LIMIT 5",
+        [list(ours), now.isoformat()],
     )
     return [chat_id for (chat_id,) in rows]
 

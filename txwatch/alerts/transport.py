@@ -4,12 +4,14 @@ An answer may be a proxy's page, cut off, or JSON of another form. The library t
 fails on others, and fails on a whole batch of updates for one that it cannot read.
 """
 
+import json
 import logging
+import math
 import os
-from typing import Annotated, Any
+import re
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 from telegram import Update
 from telegram.request import HTTPXRequest
 
@@ -18,14 +20,16 @@ MAX_PAUSE_SECONDS = 24 * 60 * 60
 MAX_DESCRIPTION = 300
 
 
-class _Parameters(msgspec.Struct, omit_defaults=True):
-    retry_after: Annotated[int, Meta(ge=0)] | None = None
-    migrate_to_chat_id: int | None = None
+_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[][{}]', re.DOTALL)
+"""Strings, so that no bracket in them counts, and the brackets of JSON."""
 
 
-class _Refusal(msgspec.Struct, omit_defaults=True):
-    description: str = ""
-    parameters: _Parameters = msgspec.field(default_factory=_Parameters)
+class _Numbered(msgspec.Struct):
+    update_id: int
+
+
+class _Batch(msgspec.Struct):
+    result: list[Any]
 
 
 class Transport(HTTPXRequest):
@@ -54,31 +58,74 @@ def quiet_libraries() -> None:
 
 
 def _refusal(body: bytes) -> bytes:
+    """Of a refusal what is in Telegram's form, each part for itself."""
     try:
-        refusal = msgspec.json.decode(body, type=_Refusal)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        said = json.loads(body)
+    except (ValueError, RecursionError):
         return b"{}"
-    refusal.description = refusal.description[:MAX_DESCRIPTION]
-    if refusal.parameters.retry_after is not None:
-        refusal.parameters.retry_after = min(refusal.parameters.retry_after, MAX_PAUSE_SECONDS)
-    return msgspec.json.encode(refusal)
+    if not isinstance(said, dict):
+        return b"{}"
+    refusal: dict[str, Any] = {}
+    if isinstance(said.get("description"), str):
+        refusal["description"] = said["description"].encode(errors="replace").decode()[:MAX_DESCRIPTION]
+    parameters = said.get("parameters")
+    if isinstance(parameters, dict):
+        pause, moved_to = _pause(parameters.get("retry_after")), parameters.get("migrate_to_chat_id")
+        known = {"retry_after": pause, "migrate_to_chat_id": moved_to if type(moved_to) is int else None}
+        refusal["parameters"] = {name: value for name, value in known.items() if value is not None}
+    return json.dumps(refusal).encode()
+
+
+def _pause(seconds: object) -> int | None:
+    """Whole seconds; None for what is no length of time."""
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds >= 0:
+        return None
+    return math.ceil(min(seconds, MAX_PAUSE_SECONDS))
 
 
 def _readable(body: bytes) -> bytes:
+    """A batch of updates that the library can read. What is no batch stays as it is."""
+    emptied, updates = _take_apart(body, 2)
     try:
-        answer = msgspec.json.decode(body)
+        msgspec.json.decode(emptied, type=_Batch)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return body
-    if not isinstance(answer, dict) or not isinstance(answer.get("result"), list):
-        return body
-    numbered = [u for u in answer["result"] if isinstance(u, dict) and type(u.get("update_id")) is int]
-    updates = [u if _can_be_read(u) else {"update_id": u["update_id"]} for u in numbered]
-    return msgspec.json.encode(answer | {"result": updates})
+    kept = [readable for update in updates if (readable := _readable_update(update)) is not None]
+    return b'{"ok":true,"result":[' + b",".join(kept) + b"]}"
 
 
-def _can_be_read(update: dict[str, Any]) -> bool:
+def _readable_update(update: bytes) -> bytes | None:
+    """The update, or its number alone if the library cannot read it; None without a number."""
+    emptied, _ = _take_apart(update, 1)
     try:
-        Update.de_json(update, None)
-    except Exception:  # whatever it is that the library stumbles over
-        return False
-    return True
+        numbered = msgspec.json.decode(emptied, type=_Numbered)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+    try:
+        Update.de_json(msgspec.json.decode(update), None)
+    except Exception:  # whatever it is that the library or a decoder stumbles over
+        return msgspec.json.encode(numbered)
+    return update
+
+
+def _take_apart(text: bytes, depth: int) -> tuple[bytes, list[bytes]]:
+    """JSON with 0 in place of each object and list that lies in so many others, and these.
+
+    No decoder gives the rest of what holds one thing that it cannot decode, such as half a character or a nesting that
+    is too deep.
+    """
+    level, start, end = 0, 0, 0
+    around: list[bytes] = []
+    inside: list[bytes] = []
+    for token in _TOKENS.finditer(text):
+        if token[0] in (b"{", b"["):
+            if level == depth:
+                start = token.start()
+                around += [text[end:start], b"0"]
+            level += 1
+        elif token[0] in (b"}", b"]"):
+            level -= 1
+            if level == depth:
+                end = token.end()
+                inside.append(text[start:end])
+    return b"".join([*around, text[end:]]), inside
