@@ -443,6 +443,27 @@ def test_a_gap_with_a_block_missing_in_the_chain_is_not_recovered(fresh: str) ->
     assert gap_states(fresh) == ["lost"]
 
 
+@pytest.mark.parametrize("status", [404, 500])
+@pytest.mark.parametrize("place", ["d", "b", "last"])
+def test_a_listed_block_that_is_not_of_the_chain_does_not_hold_up_a_gap(fresh: str, status: int, place: str) -> None:
+    """One that lost a split stays in the listing, and the service may never give it."""
+    service = Service(World(), 12, ahead=2, contents={"c": (1,), "d": (2,)})
+    listed = json.loads(service.answer(httpx.Request("GET", "http://api/blocks/0")).content)
+    with connect(fresh) as connection:
+        ended_gap(connection, minutes=2)
+        if place == "last":
+            needed = [ListedBlock(block["hash"], block["height"], block["time"]) for block in listed]
+            gap = unrecovered_gaps(connection)[0]
+            place = blocks_needed(gap, needed, set(), T0 + 30 * MINUTE).blocks[-1].hash[0]
+        beside = NAMES.index(place)
+        listed.insert(beside, listed[beside] | {"hash": "9" * 64})
+        service.faults["9" * 64] = answering(status, json={"error": "gone"})
+        service.faults[f"/blocks/{int(T0.timestamp()) * 1000}"] = answering(200, json=listed)
+        done = read_chain(connection, service.source, service.world.clock)
+    assert (done.landed, done.gaps_closed) == (2, 1)
+    assert gap_states(fresh) == ["recovered"]
+
+
 def test_blocks_that_name_each_other_as_predecessors_end(fresh: str) -> None:
     service = Service(World(), 8)
     loop = {name: raw_block(name, 100 + NAMES.index(name), after) for name, after in (("b", "c"), ("c", "c"))}

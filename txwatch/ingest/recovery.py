@@ -170,10 +170,13 @@ class _Reading:
             if missing is None or missing.hash in asked or not self._read_block(missing.hash, [need.gap]):
                 break
             asked.add(missing.hash)
-        left = {block.hash for block in need.blocks if block.hash not in done}
-        # Below all that it lists, a service may have nothing.
-        if missing and not (missing.hash in self._unobtainable and missing.height < need.blocks[0].height):
-            left.add(missing.hash)
+        left: set[str] = set()
+        if missing:
+            # Of what is listed above, the searched chain says what belongs to it: the rest lost a split.
+            left = {block.hash for block in need.blocks if block.height < missing.height} - done
+            # Below all that it lists, a service may have nothing.
+            if not (missing.hash in self._unobtainable and missing.height < need.blocks[0].height):
+                left.add(missing.hash)
         if not left <= self._unobtainable:
             return
         with self._connection.transaction():
