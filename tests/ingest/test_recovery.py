@@ -25,13 +25,13 @@ from txwatch.queries.status import read_status
 from txwatch.simulator.chain import Chain
 from txwatch.simulator.rest import RestApi
 from txwatch.simulator.traffic import Simulator
-from txwatch.store.blocks import mark_stale_branches
+from txwatch.store.blocks import LONGEST_SPLIT, mark_stale_branches
 from txwatch.store.database import Connection, connect
 from txwatch.store.gaps import FeedGap, Gap, record_gaps, unrecovered_gaps
 from txwatch.store.landing import land_blocks
 from txwatch.store.lease import take_lease
 from txwatch.windows import WINDOW, window_range, window_start
-from txwatch.wire.blocks import ListedBlock, decode_block
+from txwatch.wire.blocks import ListedBlock, WholeBlock, decode_block
 from txwatch.wire.messages import WireBlock
 from txwatch.wire.transaction import Transaction
 
@@ -500,6 +500,30 @@ def test_an_old_block_that_is_announced_again_leads_no_reading_down_the_chain(fr
         announce(connection, "d")
         done = read_chain(connection, service.source, service.world.clock)
     assert [block.height for block in done.blocks] == [103, 3]
+
+
+@pytest.mark.parametrize(("falls_by", "read"), [(0, 1), (2, 1), (1, LONGEST_SPLIT)], ids=["level", "two", "for ever"])
+def test_a_branch_is_followed_as_far_as_its_heights_fall_by_one(fresh: str, falls_by: int, read: int) -> None:
+    """Whatever a service makes up, each block costs a request, and these are few."""
+    top = 900_000
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        name = request.url.path[-64:]
+        depth = int(name[:8])
+        if depth > 2 * LONGEST_SPLIT:
+            return httpx.Response(404, json={"error": "enough"})
+        before = f"{depth + 1:08}" + "b" * 56
+        header = {"hash": name, "prev_block": before, "height": top - depth * falls_by, "time": int(T0.timestamp())}
+        return httpx.Response(200, json=header | {"n_tx": 0, "tx": []})
+
+    world = World()
+    with connect(fresh) as connection:
+        for height in range(top - 400, top, 100):
+            known = WholeBlock(f"{height:08}" + "a" * 56, "c" * 64, height, int(T0.timestamp()), 0, [])
+            take_in(connection, known, [], [], world.clock)
+        land_blocks(connection, [WireBlock("0" * 8 + "b" * 56, top, int(T0.timestamp()))], T0)
+        done = read_chain(connection, served_by(answer, world), world.clock)
+    assert len(done.blocks) == 1 + read
 
 
 def test_an_answer_without_an_end_is_given_up() -> None:

@@ -9,7 +9,6 @@ A gap is recovered once all blocks between its ends were searched: each names th
 A block that cannot be had now is left for the next time, and holds up no other.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -22,7 +21,7 @@ from txwatch.ingest.gap_blocks import GapBlocks, blocks_needed, days_listed, mis
 from txwatch.ingest.rest import BlockSource, RestError
 from txwatch.ingest.sealing import late_windows
 from txwatch.store import blocks as store
-from txwatch.store.blocks import BlockContents, BlockSummary, KnownTransaction
+from txwatch.store.blocks import BlockContents, BlockSummary, KnownTransaction, Link
 from txwatch.store.database import Connection
 from txwatch.store.gaps import Gap, count_recovered, note_searched, searched, settle_gap, unrecovered_gaps
 from txwatch.store.landing import QuarantinedMessage, land_what_is_sound, quarantine
@@ -93,14 +92,13 @@ class _Reading:
         if start is None and end is None:
             for block_hash in store.unfetched_blocks(self._connection, self._clock()):
                 wanted.setdefault(block_hash, [])
-        queue = deque(wanted)
-        while queue:
-            block_hash = queue.popleft()
-            block = self._read_block(block_hash, wanted[block_hash])
-            if block and block.prev_block not in wanted and store.is_missing_ancestor(self._connection, block):
-                # A branch that was not announced is found from its end.
-                wanted[block.prev_block] = []
-                queue.append(block.prev_block)
+        tips = []
+        for block_hash, gaps in wanted.items():
+            link = self._read_block(block_hash, gaps)
+            if link and store.is_missing_ancestor(self._connection, link):
+                tips.append(link)
+        for tip in tips:
+            self._read_branch(tip)
         store.mark_stale_branches(self._connection)
         for need in needs:
             self._settle(need)
@@ -132,7 +130,18 @@ class _Reading:
         self._answers += 1
         return listing
 
-    def _read_block(self, block_hash: str, gaps: Sequence[Gap]) -> WholeBlock | None:
+    def _read_branch(self, tip: Link) -> None:
+        """Read a branch that was not announced, which is found from its end; as far as each height is one less."""
+        link = tip
+        for _ in range(store.LONGEST_SPLIT):
+            if not store.is_missing_ancestor(self._connection, link):
+                return
+            parent = self._read_block(link.prev_hash, [])
+            if parent is None or parent.height != link.height - 1:
+                return
+            link = parent
+
+    def _read_block(self, block_hash: str, gaps: Sequence[Gap]) -> Link | None:
         """Fetch a block and take it in; None if that cannot be done now, or never."""
         if block_hash in self._unobtainable | self._failed:
             return None
@@ -151,7 +160,7 @@ class _Reading:
             return None
         self._done.blocks.append(summary)
         self._done.landed += landed
-        return block
+        return Link(block.hash, block.prev_block, block.height, _moment(block.time))
 
     def _fail(self, what: str, error: Exception) -> None:
         log.warning("chain_not_read", what=what, cause=str(error))
