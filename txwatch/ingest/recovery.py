@@ -11,7 +11,7 @@ A block that cannot be had now is left for the next time, and holds up no other.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import structlog
 from msgspec import structs
@@ -34,6 +34,9 @@ from txwatch.wire.messages import MalformedMessageError
 from txwatch.wire.transaction import Transaction, from_wire
 
 log = structlog.get_logger(__name__)
+
+GIVEN_UP_AFTER = timedelta(hours=6)
+"""A service of several machines may have a block on one and not yet on another: until then it is asked again."""
 
 
 @dataclass
@@ -78,6 +81,7 @@ class _Reading:
         self._gaps = unrecovered_gaps(connection)
         self._done = Recovery()
         self._answers = 0
+        self._absent: set[str] = set()
         self._unobtainable: set[str] = set()
         self._failed: set[str] = set()
 
@@ -143,15 +147,13 @@ class _Reading:
 
     def _read_block(self, block_hash: str, gaps: Sequence[Gap]) -> Link | None:
         """Fetch a block and take it in; None if that cannot be done now, or never."""
-        if block_hash in self._unobtainable | self._failed:
+        if block_hash in self._absent | self._failed:
             return None
         try:
             block = self._source.block(block_hash)
             self._answers += 1
             if block is None:
-                log.warning("block_unobtainable", hash=block_hash)
-                store.record_unobtainable(self._connection, block_hash, self._clock())
-                self._unobtainable.add(block_hash)
+                self._note_absent(block_hash, gaps)
                 return None
             summary, landed = take_in(self._connection, block, gaps, self._gaps, self._clock)
         except (RestError, MalformedMessageError) as error:
@@ -161,6 +163,22 @@ class _Reading:
         self._done.blocks.append(summary)
         self._done.landed += landed
         return Link(block.hash, block.prev_block, block.height, _moment(block.time))
+
+    def _note_absent(self, block_hash: str, gaps: Sequence[Gap]) -> None:
+        self._absent.add(block_hash)
+        if self._may_come(block_hash, gaps):
+            log.info("block_not_there_yet", hash=block_hash)
+            return
+        log.warning("block_unobtainable", hash=block_hash)
+        store.record_unobtainable(self._connection, block_hash, self._clock())
+        self._unobtainable.add(block_hash)
+
+    def _may_come(self, block_hash: str, gaps: Sequence[Gap]) -> bool:
+        """Whether a block that the service has not may be there later: it was announced, or a gap ended, lately."""
+        now = self._clock()
+        announced = store.announced_at(self._connection, block_hash)
+        moments = [gap.ended_at_or(now) for gap in gaps] + ([announced] if announced else [])
+        return any(now - moment < GIVEN_UP_AFTER for moment in moments)
 
     def _fail(self, what: str, error: Exception) -> None:
         log.warning("chain_not_read", what=what, cause=str(error))
@@ -184,7 +202,7 @@ class _Reading:
             # Of what is listed above, the searched chain says what belongs to it: the rest lost a split.
             left = {block.hash for block in need.blocks if block.height < missing.height} - done
             # Below all that it lists, a service may have nothing.
-            if not (missing.hash in self._unobtainable and missing.height < need.blocks[0].height):
+            if not (missing.hash in self._absent and missing.height < need.blocks[0].height):
                 left.add(missing.hash)
         if not left <= self._unobtainable:
             return
