@@ -19,19 +19,19 @@ from txwatch.ingest.commit import commit
 from txwatch.ingest.connection import Received
 from txwatch.ingest.gap_blocks import blocks_needed
 from txwatch.ingest.recent import RecentTxids
-from txwatch.ingest.recovery import read_chain, take_in
+from txwatch.ingest.recovery import GIVEN_UP_AFTER, read_chain, take_in
 from txwatch.ingest.rest import BlockSource, RestError
 from txwatch.queries.status import read_status
 from txwatch.simulator.chain import Chain
 from txwatch.simulator.rest import RestApi
 from txwatch.simulator.traffic import Simulator
-from txwatch.store.blocks import mark_stale_branches
+from txwatch.store.blocks import LONGEST_SPLIT, mark_stale_branches
 from txwatch.store.database import Connection, connect
 from txwatch.store.gaps import FeedGap, Gap, record_gaps, unrecovered_gaps
 from txwatch.store.landing import land_blocks
 from txwatch.store.lease import take_lease
 from txwatch.windows import WINDOW, window_range, window_start
-from txwatch.wire.blocks import ListedBlock, decode_block
+from txwatch.wire.blocks import ListedBlock, WholeBlock, decode_block
 from txwatch.wire.messages import WireBlock
 from txwatch.wire.transaction import Transaction
 
@@ -190,9 +190,10 @@ def test_blocks_that_the_service_has_lost_leave_a_gap_that_says_so(fresh: str) -
     def answer(request: httpx.Request) -> httpx.Response:
         response = api.answer(request.url.raw_path.decode())
         if "rawblock" in request.url.path and json.loads(response.body).get("time", 0) < first_gap.timestamp() + 60:
-            return httpx.Response(404)
+            return httpx.Response(404, json={"error": "Not Found"})
         return httpx.Response(response.status_code, content=response.body)
 
+    world.now += GIVEN_UP_AFTER
     with connect(fresh) as connection:
         read_chain(connection, served_by(answer, world), world.clock)
     states = [state for (state,) in query(fresh, "SELECT state FROM feed_gaps ORDER BY started_at")]
@@ -252,8 +253,8 @@ NAMES = "abcdef123456789"
 class Service:
     """A service with blocks a minute apart, `ahead` of them before T0, named a, b, c, ...; height 100 is the first.
 
-    `contents` are the transactions of blocks, `times` and `unlisted` what is unusual of them, `faults` what it answers
-    instead to a path that ends so.
+    `contents` are the transactions of blocks, `times`, `unlisted` and `missing` what is unusual of them, `faults`
+    what it answers instead to a path that ends so.
     """
 
     world: World
@@ -262,6 +263,7 @@ class Service:
     contents: dict[str, tuple[int, ...]] = field(default_factory=dict)
     times: dict[str, datetime] = field(default_factory=dict)
     unlisted: str = ""
+    missing: str = ""
     faults: dict[str, Answer] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
@@ -271,7 +273,7 @@ class Service:
         for end, fault in self.faults.items():
             if path.endswith(end):
                 return fault()
-        if path[-1] in self.raw and "rawblock" in path:
+        if path[-1] in self.raw and path[-1] not in self.missing and "rawblock" in path:
             return httpx.Response(200, content=self.raw[path[-1]])
         if "rawblock" in path:
             return httpx.Response(404, json={"error": "not-found-or-invalid-arg"})
@@ -332,6 +334,10 @@ WRONG_ANSWERS = {
     "cut": answering(200, content=raw_block("b", 101, "a", 1)[:-9]),
     "a page": answering(200, html="<!DOCTYPE html><html>Please log in</html>"),
     "a page with 404": answering(404, html="<html>no such page</html>"),
+    "a page with 404 and a BOM": answering(404, content=b"\xef\xbb\xbf<html>"),
+    "nothing with 404": answering(404),
+    "text with 404": answering(404, text="default backend - 404"),
+    "no refusal with 404": answering(404, json=["error"]),
     "forbidden": answering(403),
     "broken": answering(500),
     "moved for ever": answering(302, headers={"Location": f"http://api/rawblock/{'b' * 64}"}),
@@ -438,9 +444,54 @@ def test_a_gap_with_a_block_missing_in_the_chain_is_not_recovered(fresh: str) ->
     with connect(fresh) as connection:
         ended_gap(connection, minutes=2)
         assert read_chain(connection, service.source, service.world.clock).gaps_waiting == 1
-        service.faults["b" * 64] = answering(404)
-        assert read_chain(connection, service.source, service.world.clock).gaps_closed == 1
+        del service.faults["b" * 64]
+        service.missing = "b"
+        assert read_chain(connection, service.source, service.world.clock).gaps_waiting == 1
+        source, service.world.now = service.source, T0 + GIVEN_UP_AFTER + 2 * MINUTE
+        assert read_chain(connection, source, service.world.clock).gaps_closed == 1
     assert gap_states(fresh) == ["lost"]
+
+
+@pytest.mark.parametrize("status", [404, 500])
+@pytest.mark.parametrize("place", ["d", "b", "last"])
+def test_a_listed_block_that_is_not_of_the_chain_does_not_hold_up_a_gap(fresh: str, status: int, place: str) -> None:
+    """One that lost a split stays in the listing, and the service may never give it."""
+    service = Service(World(), 12, ahead=2, contents={"c": (1,), "d": (2,)})
+    listed = json.loads(service.answer(httpx.Request("GET", "http://api/blocks/0")).content)
+    with connect(fresh) as connection:
+        ended_gap(connection, minutes=2)
+        if place == "last":
+            needed = [ListedBlock(block["hash"], block["height"], block["time"]) for block in listed]
+            gap = unrecovered_gaps(connection)[0]
+            place = blocks_needed(gap, needed, set(), T0 + 30 * MINUTE).blocks[-1].hash[0]
+        beside = NAMES.index(place)
+        listed.insert(beside, listed[beside] | {"hash": "9" * 64})
+        service.faults["9" * 64] = answering(status, json={"error": "gone"})
+        service.faults[f"/blocks/{int(T0.timestamp()) * 1000}"] = answering(200, json=listed)
+        done = read_chain(connection, service.source, service.world.clock)
+    assert (done.landed, done.gaps_closed) == (2, 1)
+    assert gap_states(fresh) == ["recovered"]
+
+
+def test_an_announced_block_that_is_not_there_yet_is_asked_for_again(fresh: str) -> None:
+    """A machine of the service that lags behind says 404 too."""
+    service = Service(World(), 3, missing="b")
+    with connect(fresh) as connection:
+        announce(connection, "abc")
+        for hours, missing, read in ((1, "b", "ac"), (2, "b", ""), (3, "", "b")):
+            source, service.world.now, service.missing = service.source, T0 + hours * 60 * MINUTE, missing
+            done = read_chain(connection, source, service.world.clock)
+            assert ([block.hash[0] for block in done.blocks], done.failures) == (list(read), [])
+
+
+def test_a_block_that_is_still_not_there_after_hours_is_given_up(fresh: str) -> None:
+    service = Service(World(), 3, missing="b")
+    with connect(fresh) as connection:
+        announce(connection, "abc")
+        source, service.world.now = service.source, T0 + 20 * MINUTE + GIVEN_UP_AFTER
+        for _ in range(2):
+            read_chain(connection, source, service.world.clock)
+    assert service.asked == list("abc")
 
 
 def test_blocks_that_name_each_other_as_predecessors_end(fresh: str) -> None:
@@ -479,6 +530,30 @@ def test_an_old_block_that_is_announced_again_leads_no_reading_down_the_chain(fr
         announce(connection, "d")
         done = read_chain(connection, service.source, service.world.clock)
     assert [block.height for block in done.blocks] == [103, 3]
+
+
+@pytest.mark.parametrize(("falls_by", "read"), [(0, 1), (2, 1), (1, LONGEST_SPLIT)], ids=["level", "two", "for ever"])
+def test_a_branch_is_followed_as_far_as_its_heights_fall_by_one(fresh: str, falls_by: int, read: int) -> None:
+    """Whatever a service makes up, each block costs a request, and these are few."""
+    top = 900_000
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        name = request.url.path[-64:]
+        depth = int(name[:8])
+        if depth > 2 * LONGEST_SPLIT:
+            return httpx.Response(404, json={"error": "enough"})
+        before = f"{depth + 1:08}" + "b" * 56
+        header = {"hash": name, "prev_block": before, "height": top - depth * falls_by, "time": int(T0.timestamp())}
+        return httpx.Response(200, json=header | {"n_tx": 0, "tx": []})
+
+    world = World()
+    with connect(fresh) as connection:
+        for height in range(top - 400, top, 100):
+            known = WholeBlock(f"{height:08}" + "a" * 56, "c" * 64, height, int(T0.timestamp()), 0, [])
+            take_in(connection, known, [], [], world.clock)
+        land_blocks(connection, [WireBlock("0" * 8 + "b" * 56, top, int(T0.timestamp()))], T0)
+        done = read_chain(connection, served_by(answer, world), world.clock)
+    assert len(done.blocks) == 1 + read
 
 
 def test_an_answer_without_an_end_is_given_up() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from tests.builders import pay, spend, utx
 from txwatch.wire.blocks import (
@@ -24,6 +25,19 @@ NO_UTF8, TOO_DEEP = b'{"hash":"\xff"}', b'{"a":' + b"[" * 100_000
 @pytest.mark.parametrize("body", [[LISTED | {"main_chain": True}], {"blocks": [LISTED]}])
 def test_a_listing_is_read_in_both_of_its_forms(body: object) -> None:
     assert decode_listing(json.dumps(body).encode()) == [ListedBlock("0a" * 32, 834_637, 1_710_376_406)]
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [LISTED | {"height": -1}, LISTED | {"height": None}, {"hash": "0c" * 32, "height": 3}, LISTED | {"hash": 7}, None],
+)
+def test_a_malformed_entry_does_not_spoil_a_listing(malformed: object) -> None:
+    for body in ([LISTED, malformed], {"blocks": [malformed, LISTED]}):
+        with capture_logs() as logs:
+            assert decode_listing(json.dumps(body).encode()) == [ListedBlock("0a" * 32, 834_637, 1_710_376_406)]
+        assert [(line["event"], line["log_level"], line["count"]) for line in logs] == [
+            ("listed_blocks_left_out", "warning", 1)
+        ]
 
 
 def test_a_block_is_read_and_each_of_its_transactions_by_itself() -> None:

@@ -62,7 +62,8 @@ def blocks_needed(gap: Gap, listed: Sequence[ListedBlock], before: Collection[st
     places = range(len(by_height))
     first = next((i for i in places if sum(early[i : i + MEDIAN_OF]) <= SURE), len(by_height))
     last = next((i for i in places if sum(late[max(0, i + 1 - MEDIAN_OF) : i + 1]) >= SURE), None)
-    blocks = by_height[first:] if last is None else by_height[first : last + 1]
+    # With all of the last height: which of them is of the chain is not known.
+    blocks = [block for block in by_height[first:] if last is None or block.height <= by_height[last].height]
     blocks = [block for block in blocks if block.hash not in before]
     return GapBlocks(gap, blocks, complete=last is not None and bool(blocks))
 
@@ -74,7 +75,10 @@ def missing_link(
 
     The start is reached with a block that was announced `before` it, or with six of eleven whose times are.
     """
-    place = MissingBlock(need.blocks[-1].hash, need.blocks[-1].height)
+    height = need.blocks[-1].height
+    ends = [block.hash for block in need.blocks if block.height == height]
+    # Of several blocks of this height all but one lost a split, and a service may have only the other.
+    place = MissingBlock(next((end for end in ends if end in done), ends[-1]), height)
     early: deque[bool] = deque(maxlen=MEDIAN_OF)
     while place.hash not in before and sum(early) < SURE:
         link = links.get(place.hash)

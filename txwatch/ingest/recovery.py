@@ -9,10 +9,9 @@ A gap is recovered once all blocks between its ends were searched: each names th
 A block that cannot be had now is left for the next time, and holds up no other.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import structlog
 from msgspec import structs
@@ -22,7 +21,7 @@ from txwatch.ingest.gap_blocks import GapBlocks, blocks_needed, days_listed, mis
 from txwatch.ingest.rest import BlockSource, RestError
 from txwatch.ingest.sealing import late_windows
 from txwatch.store import blocks as store
-from txwatch.store.blocks import BlockContents, BlockSummary, KnownTransaction
+from txwatch.store.blocks import BlockContents, BlockSummary, KnownTransaction, Link
 from txwatch.store.database import Connection
 from txwatch.store.gaps import Gap, count_recovered, note_searched, searched, settle_gap, unrecovered_gaps
 from txwatch.store.landing import QuarantinedMessage, land_what_is_sound, quarantine
@@ -35,6 +34,9 @@ from txwatch.wire.messages import MalformedMessageError
 from txwatch.wire.transaction import Transaction, from_wire
 
 log = structlog.get_logger(__name__)
+
+GIVEN_UP_AFTER = timedelta(hours=6)
+"""A service of several machines may have a block on one and not yet on another: until then it is asked again."""
 
 
 @dataclass
@@ -79,6 +81,7 @@ class _Reading:
         self._gaps = unrecovered_gaps(connection)
         self._done = Recovery()
         self._answers = 0
+        self._absent: set[str] = set()
         self._unobtainable: set[str] = set()
         self._failed: set[str] = set()
 
@@ -93,14 +96,13 @@ class _Reading:
         if start is None and end is None:
             for block_hash in store.unfetched_blocks(self._connection, self._clock()):
                 wanted.setdefault(block_hash, [])
-        queue = deque(wanted)
-        while queue:
-            block_hash = queue.popleft()
-            block = self._read_block(block_hash, wanted[block_hash])
-            if block and block.prev_block not in wanted and store.is_missing_ancestor(self._connection, block):
-                # A branch that was not announced is found from its end.
-                wanted[block.prev_block] = []
-                queue.append(block.prev_block)
+        tips = []
+        for block_hash, gaps in wanted.items():
+            link = self._read_block(block_hash, gaps)
+            if link and store.is_missing_ancestor(self._connection, link):
+                tips.append(link)
+        for tip in tips:
+            self._read_branch(tip)
         store.mark_stale_branches(self._connection)
         for need in needs:
             self._settle(need)
@@ -132,17 +134,26 @@ class _Reading:
         self._answers += 1
         return listing
 
-    def _read_block(self, block_hash: str, gaps: Sequence[Gap]) -> WholeBlock | None:
+    def _read_branch(self, tip: Link) -> None:
+        """Read a branch that was not announced, which is found from its end; as far as each height is one less."""
+        link = tip
+        for _ in range(store.LONGEST_SPLIT):
+            if not store.is_missing_ancestor(self._connection, link):
+                return
+            parent = self._read_block(link.prev_hash, [])
+            if parent is None or parent.height != link.height - 1:
+                return
+            link = parent
+
+    def _read_block(self, block_hash: str, gaps: Sequence[Gap]) -> Link | None:
         """Fetch a block and take it in; None if that cannot be done now, or never."""
-        if block_hash in self._unobtainable | self._failed:
+        if block_hash in self._absent | self._failed:
             return None
         try:
             block = self._source.block(block_hash)
             self._answers += 1
             if block is None:
-                log.warning("block_unobtainable", hash=block_hash)
-                store.record_unobtainable(self._connection, block_hash, self._clock())
-                self._unobtainable.add(block_hash)
+                self._note_absent(block_hash, gaps)
                 return None
             summary, landed = take_in(self._connection, block, gaps, self._gaps, self._clock)
         except (RestError, MalformedMessageError) as error:
@@ -151,7 +162,23 @@ class _Reading:
             return None
         self._done.blocks.append(summary)
         self._done.landed += landed
-        return block
+        return Link(block.hash, block.prev_block, block.height, _moment(block.time))
+
+    def _note_absent(self, block_hash: str, gaps: Sequence[Gap]) -> None:
+        self._absent.add(block_hash)
+        if self._may_come(block_hash, gaps):
+            log.info("block_not_there_yet", hash=block_hash)
+            return
+        log.warning("block_unobtainable", hash=block_hash)
+        store.record_unobtainable(self._connection, block_hash, self._clock())
+        self._unobtainable.add(block_hash)
+
+    def _may_come(self, block_hash: str, gaps: Sequence[Gap]) -> bool:
+        """Whether a block that the service has not may be there later: it was announced, or a gap ended, lately."""
+        now = self._clock()
+        announced = store.announced_at(self._connection, block_hash)
+        moments = [gap.ended_at_or(now) for gap in gaps] + ([announced] if announced else [])
+        return any(now - moment < GIVEN_UP_AFTER for moment in moments)
 
     def _fail(self, what: str, error: Exception) -> None:
         log.warning("chain_not_read", what=what, cause=str(error))
@@ -170,10 +197,13 @@ class _Reading:
             if missing is None or missing.hash in asked or not self._read_block(missing.hash, [need.gap]):
                 break
             asked.add(missing.hash)
-        left = {block.hash for block in need.blocks if block.hash not in done}
-        # Below all that it lists, a service may have nothing.
-        if missing and not (missing.hash in self._unobtainable and missing.height < need.blocks[0].height):
-            left.add(missing.hash)
+        left: set[str] = set()
+        if missing:
+            # Of what is listed above, the searched chain says what belongs to it: the rest lost a split.
+            left = {block.hash for block in need.blocks if block.height < missing.height} - done
+            # Below all that it lists, a service may have nothing.
+            if not (missing.hash in self._absent and missing.height < need.blocks[0].height):
+                left.add(missing.hash)
         if not left <= self._unobtainable:
             return
         with self._connection.transaction():

@@ -10,7 +10,7 @@ from http import HTTPStatus
 import httpx
 import structlog
 
-from txwatch.wire.blocks import ListedBlock, WholeBlock, decode_block, decode_listing
+from txwatch.wire.blocks import ListedBlock, WholeBlock, decode_block, decode_listing, is_refusal
 from txwatch.wire.messages import MalformedMessageError
 
 log = structlog.get_logger(__name__)
@@ -80,10 +80,10 @@ class BlockSource:
                 if response.status_code == HTTPStatus.OK:
                     self._refuses = False
                     return body
-                if response.status_code == HTTPStatus.NOT_FOUND and not body.lstrip().startswith(b"<"):
+                if response.status_code == HTTPStatus.NOT_FOUND and is_refusal(body):
                     self._refuses = False
                     return None
-                # A page instead of the API's own answer is a proxy's, and says nothing of the block.
+                # Without the API's own answer it is a proxy's, and says nothing of the block.
                 failure = f"status {response.status_code}"
                 if response.status_code != HTTPStatus.TOO_MANY_REQUESTS and response.status_code < 500:
                     break

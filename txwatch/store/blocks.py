@@ -97,12 +97,12 @@ def links(connection: Connection, heights: range) -> dict[str, Link]:
     return {link.hash: link for link in rows}
 
 
-def is_missing_ancestor(connection: Connection, block: WholeBlock) -> bool:
+def is_missing_ancestor(connection: Connection, block: Link) -> bool:
     """Whether the block before this one was never heard of, though the chain was followed not long before it."""
     row = connection.execute(
         "SELECT NOT EXISTS (SELECT FROM blocks WHERE hash = %(parent)s) AND EXISTS (SELECT FROM blocks"
         " WHERE prev_hash IS NOT NULL AND height < %(height)s AND height >= %(height)s - %(longest)s)",
-        {"height": block.height, "parent": block.prev_block, "longest": LONGEST_SPLIT},
+        {"height": block.height, "parent": block.prev_hash, "longest": LONGEST_SPLIT},
     ).fetchone()
     return bool(row and row[0])
 

@@ -3,9 +3,12 @@
 from typing import Annotated
 
 import msgspec
+import structlog
 from msgspec import Meta, Struct
 
 from txwatch.wire.messages import Count, Hash, MalformedMessageError, WireTransaction
+
+log = structlog.get_logger(__name__)
 
 _COINBASE_INDEX = 0xFFFFFFFF
 
@@ -30,21 +33,50 @@ class WholeBlock(Struct):
 
 
 class _Listing(Struct):
-    blocks: list[ListedBlock]
+    blocks: list[msgspec.Raw]
 
 
-_listing = msgspec.json.Decoder(list[ListedBlock] | _Listing)
+class _Refusal(Struct):
+    error: str
+
+
+_refusal = msgspec.json.Decoder(_Refusal)
+_listing = msgspec.json.Decoder(list[msgspec.Raw] | _Listing)
+_listed = msgspec.json.Decoder(ListedBlock)
 _block = msgspec.json.Decoder(WholeBlock)
 _transaction = msgspec.json.Decoder(WireTransaction)
 
 
 def decode_listing(body: bytes) -> list[ListedBlock]:
-    """The blocks of a day, in both forms that the service has used. Raises MalformedMessageError."""
+    """The blocks of a day, in both forms that the service has used.
+
+    An entry that is malformed is left out: the block after it names it. Raises MalformedMessageError, also if all are.
+    """
     try:
         listing = _listing.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise MalformedMessageError(f"no listing of blocks: {error}") from None
-    return listing.blocks if isinstance(listing, _Listing) else listing
+    entries = listing.blocks if isinstance(listing, _Listing) else listing
+    blocks, malformed = [], []
+    for entry in entries:
+        try:
+            blocks.append(_listed.decode(entry))
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            malformed.append(str(error))
+    if malformed and not blocks:
+        raise MalformedMessageError(f"no listing of blocks: {malformed[0]}")
+    if malformed:
+        log.warning("listed_blocks_left_out", count=len(malformed), cause=malformed[0])
+    return blocks
+
+
+def is_refusal(body: bytes) -> bool:
+    """Whether this is the service's own answer that it has no such thing: a proxy on the way answers otherwise."""
+    try:
+        _refusal.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return False
+    return True
 
 
 def decode_block(body: bytes) -> WholeBlock:
