@@ -23,8 +23,8 @@ def main() -> None:
         sys.exit("txwatch needs Python 3.11, 3.12 or 3.13; try: make PYTHON=python3.12")
     began = time.monotonic()
     python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
+    if not succeeds([str(python), "-m", "pip", "--version"]):
+        venv.create(folder, symlinks=True, with_pip=True)
     count = sum(line[0].isalpha() for line in lock.read_text().splitlines() if line)
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     how = "uv"
@@ -37,8 +37,11 @@ def main() -> None:
 
 
 def succeeds(command: list[str]) -> bool:
-    """Whether the command ends well; what it says is left out."""
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    """Whether the command is there and ends well; what it says is left out."""
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
 
 
 def installs_by_uv(folder: Path, lock: Path, count: int) -> bool:
