@@ -53,10 +53,12 @@ def installs_by_uv(folder: Path, lock: Path, count: int) -> bool:
     before = entries(unpacked)
     command = [uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "--require-hashes", "-r", str(lock)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        while process.poll() is None:
-            show(max(entries(unpacked) - before, entries(folder, "lib/*/site-packages/*.dist-info")), count)
-            time.sleep(LOOK_EVERY_SECONDS)
-        said = process.stderr.read() if process.stderr else ""
+        while True:
+            try:
+                _, said = process.communicate(timeout=LOOK_EVERY_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                show(max(entries(unpacked) - before, entries(folder, "lib/*/site-packages/*.dist-info")), count)
     if process.returncode != 0:
         print(said, file=sys.stderr)
         return False
