@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 LOOK_EVERY_SECONDS = 0.1
+"""Nobody tells a process that another one has begun to listen."""
 
 
 def main() -> None:
@@ -22,16 +23,20 @@ def main() -> None:
     parser.add_argument("--after-file", type=Path, help="begin once this file is there")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
-    while options.after_file is not None and not options.after_file.exists():
-        time.sleep(LOOK_EVERY_SECONDS)
-    while options.after_port is not None and not _is_listened_to(options.after_port):
+    while not (_is_there(options.after_file) and _is_listened_to(options.after_port)):
         time.sleep(LOOK_EVERY_SECONDS)
     if options.nice:
         _lower_priority(options.nice)
     os.execvp(options.command[0], options.command)  # noqa: S606 - the supervisor's own command
 
 
-def _is_listened_to(port: int) -> bool:
+def _is_there(file: Path | None) -> bool:
+    return file is None or file.exists()
+
+
+def _is_listened_to(port: int | None) -> bool:
+    if port is None:
+        return True
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
