@@ -1,6 +1,7 @@
 """The supervisor: when one process ends, a signal comes or the watching is over, all end, and so do their children."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -30,11 +31,15 @@ def watch(ended):
 sys.exit(supervise({k: [sys.executable, "-c", v] for k, v in commands.items()}, os.environ, folder, watch))
 """
 
-SLEEPER = "import pathlib, time; pathlib.Path('{marker}').touch(); print('here', flush=True); time.sleep(86_400)"
+# They wait for a signal; the alarm is one that ends them, should a test have failed to.
+SLEEPER = (
+    "import pathlib, signal; pathlib.Path('{marker}').touch(); print('here', flush=True);"
+    " signal.alarm(3_600); signal.pause()"
+)
 # As the code server starts a run: the child is in a process group of its own, and outlives a parent that is ended.
 WITH_CHILD = (
-    "import subprocess, sys, time;"
-    " subprocess.Popen([sys.executable, '-c', {child!r}], process_group=0); time.sleep(86_400)"
+    "import signal, subprocess, sys;"
+    " subprocess.Popen([sys.executable, '-c', {child!r}], process_group=0); signal.alarm(3_600); signal.pause()"
 )
 
 
@@ -107,10 +112,11 @@ def test_the_first_that_fails_ends_all_with_its_status(tmp_path: Path) -> None:
 
 def test_one_that_fails_later_is_no_end_of_the_watching(tmp_path: Path) -> None:
     one, go = tmp_path / "one", tmp_path / "go"
-    waits = f"import pathlib, sys, time\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.05)\nsys.exit(3)"
+    os.mkfifo(go)
+    waits = f"import pathlib, sys; pathlib.Path({str(go)!r}).read_text(); sys.exit(3)"
     with supervisor({"one": sleeper(one), "failing": waits}, tmp_path) as process:
         wait_until(lambda: (tmp_path / "watching").exists() and one.exists(), "all have begun")
-        go.touch()
+        go.write_text("go")
         assert ended(process, tmp_path) == 3
 
 
