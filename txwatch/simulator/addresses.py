@@ -12,6 +12,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from txwatch.wire.addresses import BASE58, BECH32, BECH32_CONSTANT, BECH32M_CONSTANT, HUMAN_PART, polymod_step
+
 KINDS = ("p2pkh", "p2sh", "p2wpkh", "p2wsh", "p2tr")
 """The script types that have an address; names as in `txwatch.wire.scripts`."""
 PROGRAM_BYTES = {"p2pkh": 20, "p2sh": 20, "p2wpkh": 20, "p2wsh": 32, "p2tr": 32}
@@ -24,13 +26,10 @@ _SCRIPT_AROUND = {
 }
 """What stands before and after the program in a locking script, in hex."""
 
-_BASE58 = np.frombuffer(b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz", dtype=np.uint8)
+_BASE58 = np.frombuffer(BASE58.encode(), dtype=np.uint8)
 _BASE58_VERSION = {"p2pkh": 0, "p2sh": 5}
-_BECH32 = np.frombuffer(b"qpzry9x8gf2tvdw0s3jn54khce6mua7l", dtype=np.uint8)
-_GENERATORS = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
+_BECH32 = np.frombuffer(BECH32.encode(), dtype=np.uint8)
 _CHECKSUM_GROUPS = 6
-_BECH32_CONSTANT = 1
-_BECH32M_CONSTANT = 0x2BC830A3
 _WITNESS_VERSION = {"p2wpkh": 0, "p2wsh": 0, "p2tr": 1}
 
 
@@ -123,21 +122,11 @@ def _checksum_table(version: int, groups: int) -> tuple[np.uint32, npt.NDArray[n
     for value in range(32):
         residue = value
         for _ in range(_CHECKSUM_GROUPS):
-            residue = _step(residue, 0)
+            residue = polymod_step(residue, 0)
         for position in reversed(range(groups)):
             table[position, value] = residue
-            residue = _step(residue, 0)
+            residue = polymod_step(residue, 0)
     same = 1
-    for value in (3, 3, 0, 2, 3, version, *[0] * (groups + _CHECKSUM_GROUPS)):  # "bc" expanded, then the data
-        same = _step(same, value)
-    return np.uint32(same ^ (_BECH32M_CONSTANT if version else _BECH32_CONSTANT)), table
-
-
-def _step(residue: int, value: int) -> int:
-    """One step of BIP 173's polymod."""
-    top = residue >> 25
-    residue = (residue & 0x1FFFFFF) << 5 ^ value
-    for bit, generator in enumerate(_GENERATORS):
-        if top >> bit & 1:
-            residue ^= generator
-    return residue
+    for value in (*HUMAN_PART, version, *[0] * (groups + _CHECKSUM_GROUPS)):
+        same = polymod_step(same, value)
+    return np.uint32(same ^ (BECH32M_CONSTANT if version else BECH32_CONSTANT)), table

@@ -3,14 +3,16 @@
 Base58Check (P2PKH, P2SH), Bech32 (BIP 173, witness version 0) and Bech32m (BIP 350, later ones).
 """
 
+from functools import reduce
 from hashlib import sha256
 
-_BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _BASE58_VERSIONS = frozenset({0x00, 0x05})
-_BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _GENERATORS = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
-_BECH32_CONSTANT, _BECH32M_CONSTANT = 1, 0x2BC830A3
-_HUMAN_PART = (3, 3, 0, 2, 3)
+BECH32_CONSTANT, BECH32M_CONSTANT = 1, 0x2BC830A3
+"""What the checksum of a whole address comes to, for witness version 0 (BIP 173) and for later ones (BIP 350)."""
+HUMAN_PART = (3, 3, 0, 2, 3)
 """`bc`, expanded."""
 _LONGEST = 90
 
@@ -27,7 +29,7 @@ def bitcoin_address(text: str) -> str:
     if len(text) <= _LONGEST and text[:3].lower() == "bc1" and text in (text.lower(), text.upper()):
         _check_segwit(text.lower())
         return text.lower()
-    if 25 <= len(text) <= 35 and text[0] in "13" and all(c in _BASE58 for c in text):
+    if 25 <= len(text) <= 35 and text[0] in "13" and all(c in BASE58 for c in text):
         _check_base58(text)
         return text
     raise AddressError(f"{text[:100]!r} is no Bitcoin address")
@@ -36,7 +38,7 @@ def bitcoin_address(text: str) -> str:
 def _check_base58(text: str) -> None:
     number = 0
     for character in text:
-        number = number * 58 + _BASE58.index(character)
+        number = number * 58 + BASE58.index(character)
     zeros = len(text) - len(text.lstrip("1"))
     raw = bytes(zeros) + number.to_bytes((number.bit_length() + 7) // 8)
     if sha256(sha256(raw[:-4]).digest()).digest()[:4] != raw[-4:]:
@@ -46,11 +48,11 @@ def _check_base58(text: str) -> None:
 
 
 def _check_segwit(text: str) -> None:
-    places = [_BECH32.find(character) for character in text[3:]]
+    places = [BECH32.find(character) for character in text[3:]]
     if -1 in places or len(places) < 8:
         raise AddressError(f"{text!r} is no Bitcoin address")
     version = places[0]
-    if _residue([*_HUMAN_PART, *places]) != (_BECH32M_CONSTANT if version else _BECH32_CONSTANT):
+    if reduce(polymod_step, [*HUMAN_PART, *places], 1) != (BECH32M_CONSTANT if version else BECH32_CONSTANT):
         raise AddressError(_wrong_checksum(text))
     size, padding = divmod(5 * (len(places) - 7), 8)
     unused = places[-7] & ((1 << padding) - 1)
@@ -59,15 +61,13 @@ def _check_segwit(text: str) -> None:
         raise AddressError(f"{text!r} is no address of a witness program")
 
 
-def _residue(values: list[int]) -> int:
-    """BIP 173's polymod."""
-    residue = 1
-    for value in values:
-        top = residue >> 25
-        residue = (residue & 0x1FFFFFF) << 5 ^ value
-        for bit, generator in enumerate(_GENERATORS):
-            if top >> bit & 1:
-                residue ^= generator
+def polymod_step(residue: int, value: int) -> int:
+    """The checksum of some groups of five bits, and one group more: a step of BIP 173's polymod."""
+    top = residue >> 25
+    residue = (residue & 0x1FFFFFF) << 5 ^ value
+    for bit, generator in enumerate(_GENERATORS):
+        if top >> bit & 1:
+            residue ^= generator
     return residue
 
 
