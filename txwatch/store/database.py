@@ -28,22 +28,7 @@ def open_connection(database_url: str, *, application: str = "txwatch") -> Conne
 
     Times come back in UTC whatever the server's zone. Raises psycopg.OperationalError when the server is away.
     """
-    connection = psycopg.connect(
-        libpq_url(database_url),
-        autocommit=True,
-        connect_timeout=10,
-        application_name=application,
-        # Without these a connection to a host that vanished would be waited for some minutes.
-        keepalives_idle=10,
-        keepalives_interval=5,
-        keepalives_count=3,
-    )
-    try:
-        connection.execute("SET TIME ZONE 'UTC'")
-    except psycopg.Error:
-        connection.close()
-        raise
-    return connection
+    return psycopg.connect(libpq_url(database_url), **_parameters(database_url, application))
 
 
 @contextmanager
@@ -67,7 +52,6 @@ def connection_pool(
     `options` are libpq's, such as `-c statement_timeout=30s`. Whoever finds none free within `wait_seconds` gets
     psycopg_pool.PoolTimeout, a psycopg.OperationalError.
     """
-    given = str(conninfo_to_dict(libpq_url(database_url)).get("options") or "")
     return ConnectionPool(
         libpq_url(database_url),
         min_size=min_size,
@@ -77,13 +61,23 @@ def connection_pool(
         check=ConnectionPool.check_connection,
         # Temporary tables and settings of the block before must not be there in the next.
         reset=_leave_as_opened,
-        kwargs={
-            "autocommit": True,
-            "connect_timeout": 10,
-            "application_name": application,
-            "options": f"{given} -c timezone=UTC {options}".strip(),
-        },
+        kwargs=_parameters(database_url, application, options),
     )
+
+
+def _parameters(database_url: str, application: str, options: str = "") -> dict[str, Any]:
+    """How each connection is opened. The options that the URL gives stay."""
+    given = conninfo_to_dict(libpq_url(database_url)).get("options") or ""
+    return {
+        "autocommit": True,
+        "connect_timeout": 10,
+        "application_name": application,
+        "options": f"{given} -c timezone=UTC {options}".strip(),
+        # Without these a connection to a host that vanished would be waited for some minutes.
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+    }
 
 
 def process_pool(database_url: str, *, application: str, max_size: int = 8) -> ConnectionPool[Connection]:
