@@ -96,6 +96,7 @@ def from_wire(tx: WireTransaction, seen_at: datetime, source: Source = "feed") -
         raise MalformedMessageError(f"outputs of {value_sat} sat exceed inputs of {input_sat} sat")
 
     base = base_size(tx)
+    _require_hex(tx)
     witness = tx.size - base
     if witness < 0 or witness == 1:
         raise MalformedMessageError(f"size {tx.size} cannot hold {base} bytes without witness and {witness} of witness")
@@ -124,6 +125,23 @@ def from_wire(tx: WireTransaction, seen_at: datetime, source: Source = "feed") -
         outputs=[CreatedOutput(_address(o.addr), o.value, script_type(o.script), o.n) for o in tx.out],
         source=source,
     )
+
+
+def _require_hex(tx: WireTransaction) -> None:
+    """Raise MalformedMessageError for a script that is no hex. All are looked at in one, which takes a microsecond."""
+    scripts = [part.script for part in (*tx.inputs, *tx.out)]
+    scripts += [i.prev_out.script for i in tx.inputs if i.prev_out is not None]
+    if not _is_hex("".join(scripts)):
+        wrong = next((script for script in scripts if not _is_hex(script)), scripts[0])
+        raise MalformedMessageError(f"script {wrong[:40]!r} is not hex")
+
+
+def _is_hex(text: str) -> bool:
+    try:
+        # Python leaves out white space between bytes.
+        return 2 * len(bytes.fromhex(text)) == len(text) and text == text.lower()
+    except ValueError:
+        return False
 
 
 def base_size(tx: WireTransaction) -> int:
