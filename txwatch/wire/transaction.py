@@ -129,8 +129,11 @@ def from_wire(tx: WireTransaction, seen_at: datetime, source: Source = "feed") -
 
 def _require_hex(tx: WireTransaction) -> None:
     """Raise MalformedMessageError for a script that is no hex. All are looked at in one, which takes a microsecond."""
-    scripts = [part.script for part in (*tx.inputs, *tx.out)]
-    scripts += [i.prev_out.script for i in tx.inputs if i.prev_out is not None]
+    scripts = [output.script for output in tx.out]
+    for spent in tx.inputs:
+        scripts.append(spent.script)
+        if spent.prev_out is not None:
+            scripts.append(spent.prev_out.script)
     if not _is_hex("".join(scripts)):
         wrong = next((script for script in scripts if not _is_hex(script)), scripts[0])
         raise MalformedMessageError(f"script {wrong[:40]!r} is not hex")
