@@ -13,7 +13,7 @@ from txwatch.simulator.traffic import Simulator
 from txwatch.store.database import connect
 from txwatch.store.reading import read_transactions
 from txwatch.system.demo import HISTORY, history_start
-from txwatch.system.history import SimulatedHistory, land_history
+from txwatch.system.history import HistoryError, SimulatedHistory, land_history
 from txwatch.windows import WINDOW, window_start
 
 
@@ -71,6 +71,23 @@ def test_a_demo_lands_what_was_before_the_window_of_the_first_live_transaction(
 def test_the_end_of_a_demo_ends_the_landing(database_url: str, tmp_path: Path) -> None:
     with history(database_url, tmp_path).landing():
         pass
+    assert not (tmp_path / "landed").exists()
+
+
+def test_a_landing_that_fails_is_told_and_begins_no_sensors(tmp_path: Path) -> None:
+    failing = history("postgresql://nobody@127.0.0.1:1/nothing", tmp_path)
+    failing.raise_if_it_failed()
+
+    def says_so() -> bool:
+        try:
+            failing.raise_if_it_failed()
+        except HistoryError as error:
+            return "could not be landed" in str(error)
+        return False
+
+    with failing.landing():
+        failing.land_until(HISTORY_START + WINDOW)
+        wait_until(says_so, "the landing has failed")
     assert not (tmp_path / "landed").exists()
 
 

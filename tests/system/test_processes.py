@@ -26,6 +26,8 @@ def watch(ended):
     (folder / "watching").touch()
     while not ended.wait(0.05):
         if watch_for and Path(watch_for).exists():
+            if Path(watch_for).name == "wrong":
+                raise ValueError("what it watches is wrong")
             return
 
 sys.exit(supervise({k: [sys.executable, "-c", v] for k, v in commands.items()}, os.environ, folder, watch))
@@ -101,6 +103,15 @@ def test_the_end_of_the_watching_ends_all_with_status_0(tmp_path: Path) -> None:
     commands = {"one": sleeper(one), "parent": WITH_CHILD.format(child=sleeper(grandchild))}
     with supervisor(commands, tmp_path, watch_for=grandchild) as process:
         assert ended(process, tmp_path) == 0
+
+
+def test_an_error_of_the_watching_ends_all_and_is_raised(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong"
+    with supervisor({"one": sleeper(wrong)}, tmp_path, watch_for=wrong) as process:
+        _, errors = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 1
+    assert errors.endswith("ValueError: what it watches is wrong\n")
+    assert left_of(tmp_path) == []
 
 
 def test_the_first_that_fails_ends_all_with_its_status(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
+from txwatch.errors import UserError
 from txwatch.simulator.traffic import Simulator
 from txwatch.store.database import connect
 from txwatch.store.landing import land_transactions
@@ -14,6 +16,10 @@ from txwatch.windows import window_start
 
 BATCH = 5_000
 SEED = 1
+
+
+class HistoryError(UserError):
+    """The history could not be landed, and nothing would be learned."""
 
 
 class SimulatedHistory:
@@ -28,6 +34,7 @@ class SimulatedHistory:
         self._landed_file = landed_file
         self._end: datetime | None = None
         self._may_begin, self._stopped = threading.Event(), threading.Event()
+        self._landing: Future[None] | None = None
         self.expected = round(self._simulator.rate * span.total_seconds())
         """Transactions, about."""
         self.landed = 0
@@ -41,14 +48,18 @@ class SimulatedHistory:
     @contextmanager
     def landing(self) -> Iterator[None]:
         """Land in a thread during the block, once `land_until` is called; the end of the block ends it."""
-        thread = threading.Thread(target=self._land, name="history")
-        thread.start()
-        try:
-            yield
-        finally:
-            self._stopped.set()
-            self._may_begin.set()
-            thread.join()
+        with ThreadPoolExecutor(1, thread_name_prefix="history") as threads:
+            self._landing = threads.submit(self._land)
+            try:
+                yield
+            finally:
+                self._stopped.set()
+                self._may_begin.set()
+
+    def raise_if_it_failed(self) -> None:
+        """Raise HistoryError if something has ended the landing."""
+        if self._landing is not None and self._landing.done() and (cause := self._landing.exception()) is not None:
+            raise HistoryError(f"the simulated history could not be landed: {cause}") from cause
 
     def _land(self) -> None:
         self._may_begin.wait()

@@ -27,7 +27,8 @@ from txwatch.system.processes import (
     pages_processes,
     supervise,
 )
-from txwatch.system.watch import Watch, console
+from txwatch.system.progress import console
+from txwatch.system.watch import Watch
 
 
 @contextmanager

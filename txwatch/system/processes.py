@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -114,7 +115,8 @@ def supervise(
     """Run the commands until one of them ends, a signal arrives, or `watch` returns, which runs beside them.
 
     The output of each goes to `logs/<name>.log`, within the bounds of `bound_logs`. Returns 0, or the number of the
-    signal plus 128, or the exit status of the first process that ended by itself. No process is left behind.
+    signal plus 128, or the exit status of the first process that ended by itself. No process is left behind. Raises
+    what `watch` raises.
     """
     logs.mkdir(parents=True, exist_ok=True)
     bound_logs(logs)
@@ -124,7 +126,7 @@ def supervise(
         log = shlex.quote(str(logs / f"{name}.log"))
         manager.add_process(name, f"exec {shlex.join(command)} >> {log} 2>&1", env=dict(environment))
     ended = threading.Event()
-    watched = threading.Event()
+    watched = Future[None]()
 
     def watch_then_stop() -> None:
         # honcho forks first; until it has, this thread must hold no lock that a fork would copy.
@@ -132,9 +134,11 @@ def supervise(
             return
         try:
             watch(ended)
-        finally:
             if not ended.is_set():
-                watched.set()
+                watched.set_result(None)
+        except Exception as error:
+            watched.set_exception(error)
+        finally:
             manager.terminate()
 
     def look_at_logs() -> None:
@@ -150,7 +154,11 @@ def supervise(
         ended.set()
         watcher.join()
         _end_sessions({process["pid"] for process in manager._processes.values() if "pid" in process})
-    return 0 if watched.is_set() and manager.returncode not in SIGNALLED else int(manager.returncode or 0)
+    if watched.done():
+        watched.result()
+        if manager.returncode not in SIGNALLED:
+            return 0
+    return int(manager.returncode or 0)
 
 
 def bound_logs(folder: Path, most: int = LOG_BYTES) -> None:

@@ -1,6 +1,6 @@
 -- Of the last day: transactions in windows that have their context, which is when they have features; those windows;
--- windows that are over. Then the live transactions since the start, and within how many ms 99 % of the last minute's
--- were durable.
+-- windows that are over. Then the live transactions since the start, and the p99 of the last minute's in ms from seen to
+-- durable.
 WITH computed AS (
     SELECT DISTINCT ON (window_start) tx_count
     FROM network_baseline
@@ -11,8 +11,9 @@ SELECT
     (SELECT coalesce(sum(tx_count), 0)::bigint FROM computed),
     (SELECT count(*) FROM computed),
     (
-        SELECT extract(epoch FROM date_bin('5 minutes', now(), 'epoch') - date_bin('5 minutes', min(seen_at), 'epoch'))::int
-            / 300
+        SELECT coalesce(
+            extract(epoch FROM date_bin('5 minutes', now(), 'epoch') - date_bin('5 minutes', min(seen_at), 'epoch')), 0
+        )::int / 300
         FROM transactions
         WHERE seen_at > now() - interval '1 day'
     ),

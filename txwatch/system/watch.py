@@ -4,9 +4,7 @@ Belongs here: looking and showing. It reads the database, and starts and changes
 """
 
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
@@ -14,13 +12,10 @@ from typing import Any
 import httpx
 import psutil
 import psycopg
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from txwatch.alerts.waiting import read_delivery_levels
 from txwatch.clock import utc_now
 from txwatch.detection.registry import ModelRegistry
-from txwatch.detection.training import MIN_ROWS
 from txwatch.queries.drift import list_drift
 from txwatch.queries.status import read_status
 from txwatch.settings import Settings
@@ -29,6 +24,7 @@ from txwatch.store.database import Connection, connect
 from txwatch.store.sql import statement
 from txwatch.system.environment import DAGSTER_PORT
 from txwatch.system.history import SimulatedHistory
+from txwatch.system.progress import Milestones, console, shown
 
 POLL_SECONDS = 1.0
 STATUS_EVERY_SECONDS = 30.0
@@ -39,18 +35,6 @@ query ($keys: [AssetKeyInput!]) {
   assetNodes(assetKeys: $keys) { assetKey { path } partitionStats { numMaterialized } }
 }
 """
-
-console = Console(stderr=True, highlight=False)
-"""For people. Standard output is kept for results."""
-
-
-@dataclass
-class Milestones:
-    """Seconds after the start of the command, None for what has not come yet."""
-
-    first_live_s: float | None = None
-    first_alert_s: float | None = None
-    first_model_s: float | None = None
 
 
 class Watch:
@@ -81,9 +65,12 @@ class Watch:
         self._found_through = self._began_at
 
     def __call__(self, ended: threading.Event) -> None:
-        """Watch until the time is over. A database that is away for a moment is asked again."""
+        """Watch until the time is over. A database that is away for a moment is asked again.
+
+        Raises HistoryError.
+        """
         next_line = monotonic() + STATUS_EVERY_SECONDS
-        with self._landing_of_history(), self._bars() as bars:
+        with self._landing_of_history(), shown(self._history, self.milestones, self._began_at) as bars:
             while not ended.wait(POLL_SECONDS) and not self._is_over():
                 try:
                     with connect(self._database_url, application="txwatch watch") as connection:
@@ -141,6 +128,8 @@ class Watch:
         )
 
     def _look(self, connection: Connection) -> None:
+        if self._history is not None:
+            self._history.raise_if_it_failed()
         self._note_milestones(connection)
         self._print_found(connection)
         if self._phone:
@@ -194,50 +183,6 @@ class Watch:
             "ingest": status.ingest,
         }
         return "  ".join(f"{name} {value}" for name, value in facts.items() if value)
-
-    @contextmanager
-    def _bars(self) -> Iterator["Bars"]:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[text]}"),
-            TimeElapsedColumn(),
-        )
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            yield Bars(progress, self._history, self.milestones, self._began_at)
-
-
-class Bars:
-    """What is being done, as bars below the messages: history, windows, model, live traffic. On a terminal only."""
-
-    def __init__(
-        self, progress: Progress, history: SimulatedHistory | None, milestones: Milestones, began_at: datetime
-    ) -> None:
-        self._progress, self._history, self._milestones, self._began_at = progress, history, milestones, began_at
-        self._tasks: dict[str, TaskID] = {
-            name: progress.add_task(name, total=1, text="waits")
-            for name in (*(() if history is None else ("history",)), "windows", "model", "live")
-        }
-
-    def show(self, connection: Connection) -> None:
-        """Look how far everything has come."""
-        if self._progress.disable:
-            return
-        if self._history is not None:
-            landed, expected = self._history.landed, self._history.expected
-            self._set("history", landed, expected, f"{landed:,} transactions" if landed else "waits for the feed")
-        row = connection.execute(statement(__file__, "progress"), {"since": self._began_at}).fetchone()
-        rows, featured, sealed, live, lag = row or (0, 0, 0, 0, None)
-        self._set("windows", featured, sealed, f"{featured} of {sealed} have features")
-        if self._milestones.first_model_s is None:
-            self._set("model", min(rows, MIN_ROWS), MIN_ROWS, f"{rows:,} of {MIN_ROWS:,} transactions to learn from")
-        else:
-            self._set("model", 1, 1, f"since {self._milestones.first_model_s:.0f} s after the start")
-        if live:
-            self._set("live", 1, 1, f"{live:,} transactions" + (f", landed within {lag:.0f} ms" if lag else ""))
-
-    def _set(self, name: str, done: float, total: float, text: str) -> None:
-        self._progress.update(self._tasks[name], completed=done, total=max(total, 1), text=text)
 
 
 def materialized_windows(assets: list[str]) -> dict[str, int]:
