@@ -116,6 +116,12 @@ def test_without_a_worker_the_feed_is_not_called_silent_and_a_handover_is_no_abs
     assert {c.name: c.state for c in conditions(just_taken, T0)}["feed_silent"] is State.unknown
 
 
+def test_lag_is_not_told_before_a_worker_has_run_for_a_minute() -> None:
+    lagging = replace(WELL, landing_lag=LANDING_LAG + SECOND, lease=replace(LEASE, acquired_at=T0 - 59 * SECOND))
+    assert {c.name: c.state for c in conditions(lagging, T0)}["landing_lag"] is State.unknown
+    assert list(wrong(lagging, T0 + 2 * SECOND)) == ["landing_lag"]
+
+
 @pytest.mark.parametrize(
     ("drifted", "state"),
     [

@@ -144,6 +144,26 @@ async def test_a_worker_whose_lease_is_taken_lands_its_batch_and_leaves(database
     assert rows(database_url, "SELECT 1 FROM feed_gaps") == []
 
 
+async def test_one_that_is_to_be_relieved_asks_for_a_shift_at_once_and_lands_until_there_is_one(
+    database_url: str, tmp_path: Path
+) -> None:
+    feed = CapturedFeed(tmp_path, [numbered_utx(n) for n in range(1, 5)])
+    async with feed.serve() as server:
+        first = IngestWorker(database_url, server.stream_url, "first", tmp_path / "spool", relieved=True)
+        async with working(first) as (task, _):
+            await subscribed(database_url, 1)
+            with connect(database_url) as connection:
+                assert "the shift of first is over" in (shift_needed(read_lease(connection), utc_now()) or "")
+            feed.play(2)
+            await eventually(lambda: landed(database_url) == [1, 2], "it lands all the same")
+            async with working(IngestWorker(database_url, server.stream_url, "second", tmp_path / "spool")):
+                assert (await task).reason == "superseded"
+                await subscribed(database_url, 2)
+                feed.play(2)
+                await eventually(lambda: landed(database_url) == [1, 2, 3, 4], "the shift goes on")
+    assert rows(database_url, "SELECT 1 FROM feed_gaps") == []
+
+
 async def test_what_came_while_it_lost_the_lease_still_lands(database_url: str, tmp_path: Path) -> None:
     feed = CapturedFeed(tmp_path, [numbered_utx(1)])
     waits = "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%FROM ingest_lease FOR%' AND wait_event_type = 'Lock'"

@@ -9,7 +9,9 @@ from resources.feature_store import FeatureStoreResource
 from resources.ingestion import IngestionResource
 from resources.model_registry import ModelRegistryResource
 from resources.telegram import TelegramResource
+from tests.builders import T0
 from tests.waiting import wait_until
+from txwatch.features.contract import FEATURE_NAMES
 from txwatch.settings import Settings
 from txwatch.store.database import connect
 
@@ -52,6 +54,16 @@ def test_a_connection_that_the_server_has_closed_is_not_given_out(database_url: 
         other.execute("SELECT pg_terminate_backend(%s, 10000)", [process])
     with database.connect() as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_the_catalogue_is_applied_by_who_needs_it_first(database_url: str) -> None:
+    with connect(database_url) as connection:
+        assert connection.execute("SELECT to_regclass('feast.feature_services')").fetchone() == (None,)
+    feature_store = FeatureStoreResource(database_url=database_url)
+    for _ in range(2):
+        frame = feature_store.training_features(T0, T0 + timedelta(hours=1))
+        assert frame.empty
+        assert set(FEATURE_NAMES) <= set(frame.columns)
 
 
 def ingestion() -> IngestionResource:

@@ -5,8 +5,9 @@ from datetime import timedelta
 import dagster as dg
 import msgspec
 
+from blockchain_assets.jobs import ingest_shift_job
 from resources.database import DatabaseResource
-from sensors.keeper import ASK_AGAIN, Asked, keeper_sensor
+from sensors.keeper import ASK_AGAIN, STARTS_WITHIN, Asked, keeper_sensor
 from tests.conftest import Installation
 from txwatch.clock import utc_now
 from txwatch.store.database import connect
@@ -56,6 +57,23 @@ def test_one_shift_is_asked_for_until_it_has_had_time_to_take_the_lease(
     assert isinstance(ask(installation, dagster_instance, msgspec.json.encode(long_ago).decode()), dg.SensorResult)
     of_another = Asked(asked.epoch - 1, asked.at)
     assert isinstance(ask(installation, dagster_instance, msgspec.json.encode(of_another).decode()), dg.SensorResult)
+
+
+def test_a_shift_that_is_slow_to_start_is_not_asked_for_twice_and_one_that_hangs_is(
+    installation: Installation, dagster_instance: dg.DagsterInstance
+) -> None:
+    with connect(installation.database_url) as connection:
+        epoch = take_lease(connection, "run 4", utc_now() - STALE_AFTER - timedelta(seconds=5), None)
+    run = dagster_instance.create_run_for_job(ingest_shift_job, status=dg.DagsterRunStatus.STARTING)
+
+    def asked(before: timedelta) -> dg.SensorResult | dg.SkipReason:
+        cursor = msgspec.json.encode(Asked(epoch, utc_now() - before)).decode()
+        return ask(installation, dagster_instance, cursor)
+
+    assert isinstance(asked(2 * ASK_AGAIN), dg.SkipReason)
+    assert isinstance(asked(STARTS_WITHIN + ASK_AGAIN), dg.SensorResult)
+    dagster_instance.report_run_failed(run)
+    assert isinstance(asked(2 * ASK_AGAIN), dg.SensorResult)
 
 
 def test_a_successor_is_asked_for_before_a_shift_ends(

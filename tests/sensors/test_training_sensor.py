@@ -66,5 +66,13 @@ def test_it_waits_for_features_and_for_enough_of_them(
     (request,) = result.run_requests or []
     assert (request.run_key or "").startswith("first-training-")
 
+    @dg.job
+    def training() -> None: ...
+
+    run = dagster_instance.create_run_for_job(training, status=dg.DagsterRunStatus.STARTED)
+    assert reason(tick(installation, dagster_instance)) == "The first model is being trained."
+    dagster_instance.report_run_failed(run)
+    assert isinstance(tick(installation, dagster_instance), dg.SensorResult)
+
     report(dagster_instance, "champion_model")
     assert "There is a model" in reason(tick(installation, dagster_instance))

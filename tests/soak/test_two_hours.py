@@ -8,14 +8,15 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from time import monotonic
 
 import pytest
 
 from tests.conftest import dagster_at
+from tests.repeating import repeating
 from tests.soak.chaos import Chaos
 from tests.soak.faults import schedule
 from tests.soak.home import Home
@@ -49,23 +50,14 @@ CAN_LEAVE_UNCERTAIN = (
 """Each can catch one request under way: a chat has one at a time."""
 
 
-@contextmanager
-def sampled(home: Home, chaos: Chaos, memory: Memory) -> Iterator[None]:
-    """Sample the memory beside the block."""
-    over = threading.Event()
+def sampled(home: Home, chaos: Chaos, memory: Memory) -> AbstractContextManager[None]:
+    """Sample the memory beside a block."""
 
     def sample() -> None:
-        while not over.wait(SAMPLE_SECONDS):
-            worker = chaos.worker_pid()
-            memory.sample(home.pids() | ({} if worker is None else {"worker": worker}))
+        worker = chaos.worker_pid()
+        memory.sample(home.pids() | ({} if worker is None else {"worker": worker}))
 
-    sampler = threading.Thread(target=sample, name="memory")
-    sampler.start()
-    try:
-        yield
-    finally:
-        over.set()
-        sampler.join()
+    return repeating(sample, SAMPLE_SECONDS)
 
 
 def is_scoring(home: Home) -> bool:
