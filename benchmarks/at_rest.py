@@ -59,7 +59,9 @@ ROLES = {
 """By what is in the command line. Other processes have the role of their parent."""
 DEMO_ONLY = ("supervisor and the demo's watcher", "the demo's feed", "the demo's Telegram", "postgres: txwatch watch")
 RUNS, WORKER, POSTGRES, ENDED = "run processes", "ingest worker", "postgres: server", "postgres: connections that ended"
-ENDED_CHILDREN = {"code server": RUNS, "daemon": RUNS, POSTGRES: ENDED}
+FORK_SERVER, FORKED_FROM = "multiprocessing.forkserver", "what runs are forked from"
+"""Its runs have its command line."""
+ENDED_CHILDREN = {"code server": RUNS, "daemon": RUNS, FORKED_FROM: RUNS, POSTGRES: ENDED}
 """Where the time of ended children goes; by default to the parent's own role."""
 
 
@@ -319,6 +321,8 @@ def role(process: psutil.Process, backends: dict[int, str]) -> str:
         return POSTGRES
     for one in [process, *process.parents()]:
         command = " ".join(one.cmdline())
+        if FORK_SERVER in command and one == process and FORK_SERVER not in " ".join(process.parents()[0].cmdline()):
+            return FORKED_FROM
         for part, name in ROLES.items():
             if part in command:
                 # What the code server and the daemon start are runs.

@@ -95,6 +95,8 @@ def beside(command: list[str], environment: Mapping[str, str], log: Path) -> Ite
         process = subprocess.Popen(  # noqa: S603 - our own commands
             command, env=dict(environment), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
+    # Or it would stay a zombie from its end on.
+    threading.Thread(target=process.wait, name=f"wait for {log.stem}", daemon=True).start()
     try:
         yield
     finally:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from txwatch.detection.training import MIN_ROWS
 from txwatch.store.database import Connection
@@ -31,7 +31,7 @@ def shown(
     history: SimulatedHistory | None, milestones: Milestones, began_at: datetime, on: Console = console
 ) -> Iterator["Bars"]:
     """The bars for the block, of a system that was started at `began_at` (UTC). They go at its end."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
     with Progress(*columns, console=on, transient=True, disable=not on.is_terminal) as progress:
         yield Bars(progress, history, milestones, began_at)
 
