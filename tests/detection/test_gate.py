@@ -82,6 +82,11 @@ def test_a_wrong_verdict_on_a_known_case_is_refused_in_words(good: Showing) -> N
     assert reasons["look_alikes_stay_silent"] == "an exchange pays 3 BTC out of 5,000: expected silence, got forest"
 
 
+def test_a_challenger_whose_order_is_unlike_the_champions_is_refused(good: Showing) -> None:
+    unlike = replace(good, scores=np.random.default_rng(1).permutation(good.scores))
+    assert failed(judge(unlike, good)).keys() == {"agrees_with_champion"}
+
+
 def test_agreement_is_one_for_equal_scores_and_that_of_chance_for_unrelated_ones() -> None:
     generator = np.random.default_rng(1)
     a, b = generator.random(50_000), generator.random(50_000)

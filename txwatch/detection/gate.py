@@ -17,7 +17,7 @@ MAX_TIMES_BUDGET = 3.0
 MIN_SEED_AGREEMENT = 0.8
 MIN_COINJOIN_RECALL = 0.8
 MAX_LOSS = 0.03
-MIN_AGREEMENT = 0.1
+MIN_AGREEMENT = 0.05
 MIN_JUDGED = 10
 CHANCE = 2.33
 """Standard errors: what happens by chance once in a hundred times."""
@@ -34,7 +34,7 @@ CHECKS: Mapping[str, str] = {
     "not_worse_than_champion": "Planted and labelled anomalies stand out as much as they do to the champion, within"
     f" {MAX_LOSS:g} of AUC.",
     "agrees_with_champion": "Both agree on some of the most unusual hundredth of held-out traffic: a Jaccard index of"
-    f" at least {MIN_AGREEMENT:g}, twenty times that of chance.",
+    f" at least {MIN_AGREEMENT:g}, ten times that of chance.",
     "follows_the_feedback": "Of the alerts that people judged, it raises useful ones at least as often as noise, but"
     f" for chance. Asked from {MIN_JUDGED} of each on.",
 }
