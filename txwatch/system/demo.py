@@ -17,11 +17,13 @@ from txwatch.system.history import SimulatedHistory
 from txwatch.system.launch import database, launch
 from txwatch.system.ports import require_free
 from txwatch.system.processes import feed_process, telegram_process
+from txwatch.system.progress import console
 from txwatch.system.watch import Watch
 from txwatch.windows import window_start
 
 HISTORY = timedelta(hours=1)
 """What a first model needs: four times the rows of the least training, and a held-out fifth with planted anomalies."""
+LONG_ENOUGH = "a live window is over after five minutes at most, and scored within two more (SECONDS=480)"
 LOCAL_CHAT = {"TELEGRAM_BOT_TOKEN": "1:local", "TELEGRAM_CHAT_ID": "1"}
 """Without a token of the user's, alerts go to the local Telegram, which takes any."""
 
@@ -74,7 +76,10 @@ def run_demo(options: DemoOptions) -> int:
             return status
         result = watch.result()
     print(json.dumps(result), flush=True)
-    return 0 if watch.every_stage_worked(result) else 1
+    idle = watch.idle_stages(result)
+    if idle:
+        console.print(f"Nothing came of {', '.join(idle)}: {LONG_ENOUGH}.", soft_wrap=True)
+    return 1 if idle else 0
 
 
 def history_start(settings: Settings) -> datetime:

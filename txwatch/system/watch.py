@@ -111,11 +111,11 @@ class Watch:
             "first_model_s": self.milestones.first_model_s,
         }
 
-    def every_stage_worked(self, result: dict[str, Any]) -> bool:
-        """Whether live transactions were landed, their windows sealed and scored, alerts sent, and drift reported."""
+    def idle_stages(self, result: dict[str, Any]) -> list[str]:
+        """The figures of a result whose stage did nothing: a demo that was long enough has none."""
         stages = ("transactions", "windows_sealed", "windows_scored", "live_windows_scored", "anomalies", "alerts_sent")
-        worked = self._first_live is not None and all(result[stage] > 0 for stage in stages)
-        return worked and result["drift_share"] is not None
+        idle = [stage for stage in stages if not result[stage]]
+        return idle + [figure for figure in ("first_live_s", "drift_share") if result[figure] is None]
 
     def _landing_of_history(self) -> AbstractContextManager[None]:
         return nullcontext() if self._history is None else self._history.landing()
