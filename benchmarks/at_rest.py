@@ -197,6 +197,10 @@ class Settling:
         self._busy_at = time.monotonic()
 
     def __call__(self) -> bool:
+        """Live traffic lands before Dagster has made its tables."""
+        there = self._connection.execute("SELECT to_regclass('dagster.runs')").fetchone()
+        if there is None or there[0] is None:
+            return False
         row = self._connection.execute(
             "SELECT (SELECT max(window_start) FROM scored_windows),"
             " (SELECT count(*) FROM dagster.runs WHERE pipeline_name <> 'ingest_shift'"
