@@ -13,16 +13,15 @@ import numpy as np
 
 from benchmarks.harness import Bench, Measurement
 from tests.waiting import wait_until
+from txwatch.alerts.alert import Alert, Severity
 from txwatch.alerts.dispatcher import Dispatcher
-from txwatch.alerts.kinds import Severity
-from txwatch.alerts.raising import Alert
 from txwatch.alerts.sender import TelegramSender
 from txwatch.alerts.store import insert_alerts
 from txwatch.clock import utc_now
 from txwatch.detection.reasons import Reason
-from txwatch.simulator.telegram import LocalTelegram
-from txwatch.simulator.telegram_limits import FloodControl
-from txwatch.simulator.telegram_server import TelegramServer
+from txwatch.lab.simulator.telegram import LocalTelegram
+from txwatch.lab.simulator.telegram_rules import FloodControl
+from txwatch.lab.simulator.telegram_server import TelegramServer
 from txwatch.store.database import Connection, connect
 
 CHAT = "1"

@@ -24,15 +24,14 @@ from tests.features.window_lane import materialize
 from tests.ports import free_port
 from tests.registering import registered
 from tests.waiting import answers, wait_until
-from txwatch.clock import utc_now
+from txwatch.clock import WINDOW, utc_now, window_start
 from txwatch.detection.registry import ModelRegistry
 from txwatch.detection.training import train
 from txwatch.features.store import read_recent_features
+from txwatch.lab.simulator.traffic import Simulator
 from txwatch.queries.transactions import list_transactions
-from txwatch.simulator.traffic import Simulator
 from txwatch.store.database import connect
 from txwatch.system.history import land_history
-from txwatch.windows import WINDOW, window_start
 
 CLIENTS = 50
 ROWS = 1_000_000
@@ -56,7 +55,7 @@ def measure(bench: Bench) -> Iterator[Measurement]:
     port = free_port()
     # One process of the product itself, as `txwatch api` runs it, but for the limit of requests: 50 clients are one.
     serve = (
-        "import sys; from txwatch.settings import Settings; from txwatch.api.limits import Limits;"
+        "import sys; from txwatch.settings import Settings; from txwatch.api.middleware import Limits;"
         "from txwatch.api.app import create_app; import uvicorn;"
         "uvicorn.run(create_app(Settings(), Limits(per_second=1e6, burst=10**6)), host='127.0.0.1',"
         " port=int(sys.argv[1]), access_log=False, log_level='error')"

@@ -2,14 +2,13 @@
 
 from tests.features.window_lane import materialize
 from tests.registering import registered
-from txwatch.clock import utc_now
+from txwatch.clock import WINDOW, utc_now, window_start
 from txwatch.detection.registry import ModelRegistry
 from txwatch.detection.training import train
 from txwatch.features.store import read_recent_features
-from txwatch.simulator.traffic import Simulator
+from txwatch.lab.simulator.traffic import Simulator
 from txwatch.store.database import connect
 from txwatch.system.history import land_history
-from txwatch.windows import WINDOW, window_start
 
 
 def promote_champion(database_url: str, registry: ModelRegistry) -> None:

@@ -19,15 +19,15 @@ from psycopg import sql
 
 from benchmarks.harness import Bench, Measurement
 from tests.ports import free_port
+from txwatch.clock import WINDOW, window_range
 from txwatch.features.addresses import write_address_activity
-from txwatch.features.batch_store import read_batch
-from txwatch.features.network_store import publish_network_baseline, read_network_contexts
+from txwatch.features.batch import read_batch
+from txwatch.features.network import publish_network_baseline, read_network_contexts
 from txwatch.features.store import write_features
-from txwatch.simulator.traffic import Simulator
+from txwatch.lab.simulator.traffic import Simulator
 from txwatch.store.database import Connection, connect
-from txwatch.store.landing import land_transactions
 from txwatch.store.retention import drop_expired
-from txwatch.windows import WINDOW, window_range
+from txwatch.store.transactions import land_transactions
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -79,7 +79,7 @@ def training_retrieval(database_url: str, sizes: tuple[int, ...] = (10_000, 100_
     The baseline of the first size is Feast's point-in-time join over an entity frame of the same rows.
     """
     from feature_repo.apply import apply
-    from txwatch.features.catalogue import feature_store, training_features
+    from txwatch.features.feast import feature_store, training_features
 
     apply(database_url)
     results: Results = {}
@@ -102,8 +102,7 @@ def training_retrieval(database_url: str, sizes: tuple[int, ...] = (10_000, 100_
 def online_lookup(database_url: str, redis_url: str | None = None) -> Results:
     """Milliseconds for the context of one window from the online store; the limit is the table by its key."""
     from feature_repo.apply import apply
-    from txwatch.features.catalogue import feature_store
-    from txwatch.features.online import online_network, push_network_contexts
+    from txwatch.features.feast import feature_store, online_network, push_network_contexts
 
     name = "postgres" if redis_url is None else "redis"
     apply(database_url, redis_url)
@@ -199,7 +198,7 @@ def _read(connection: Connection, start: datetime, end: datetime) -> None:
 def _point_in_time(store: "FeatureStore", connection: Connection, size: int) -> float:
     import pandas as pd
 
-    from txwatch.features.catalogue import FEATURE_SERVICE
+    from txwatch.features.feast import FEATURE_SERVICE
 
     rows = connection.execute(
         "SELECT txid, seen_at FROM transaction_features ORDER BY seen_at LIMIT %s", [size]

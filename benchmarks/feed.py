@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from queue import SimpleQueue
 
-from txwatch.simulator.traffic import Simulator
+from txwatch.lab.simulator.traffic import Simulator
 
 DISTINCT = 20_000
 """So many transactions are simulated; from then on they repeat under other txids."""

@@ -14,7 +14,7 @@ from benchmarks.harness import Bench, Measurement
 from tests.waiting import wait_until
 from txwatch.detection.registry import ModelRegistry
 from txwatch.store.database import connect
-from txwatch.store.landing import copy_row
+from txwatch.store.transactions import copy_row
 from txwatch.wire.messages import UnconfirmedTransaction, decode
 from txwatch.wire.transaction import Transaction, from_wire
 

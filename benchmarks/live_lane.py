@@ -22,9 +22,9 @@ from tests.builders import numbered_utx, pay, spend
 from tests.waiting import wait_until
 from txwatch.clock import utc_now
 from txwatch.detection.registry import ModelRegistry
-from txwatch.simulator.telegram import LocalTelegram, ReceivedMessage
-from txwatch.simulator.telegram_limits import FloodControl
-from txwatch.simulator.telegram_server import TelegramServer
+from txwatch.lab.simulator.telegram import LocalTelegram, ReceivedMessage
+from txwatch.lab.simulator.telegram_rules import FloodControl
+from txwatch.lab.simulator.telegram_server import TelegramServer
 from txwatch.store.database import connect
 
 RATES = (7, 70, 700)

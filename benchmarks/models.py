@@ -18,9 +18,8 @@ from txwatch.detection.explain import explain
 from txwatch.detection.model import Model
 from txwatch.detection.score import score
 from txwatch.detection.training import train
-from txwatch.evaluation.labelled import simulate
-from txwatch.evaluation.replay import ReplayedWindow, replay, replayed_features
 from txwatch.features.contract import FEATURE_NAMES
+from txwatch.lab.evaluation.replay import ReplayedWindow, replay, replayed_features, simulate
 
 if TYPE_CHECKING:
     from benchmarks.harness import Bench, Measurement

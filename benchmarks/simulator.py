@@ -13,10 +13,10 @@ from itertools import islice
 import msgspec
 
 from benchmarks.harness import Bench, Measurement
-from txwatch.simulator.forms import FeedMessage
-from txwatch.simulator.traffic import SimulatedTransaction, Simulator
+from txwatch.lab.simulator.spending import FeedMessage
+from txwatch.lab.simulator.traffic import SimulatedTransaction, Simulator
 from txwatch.store.database import connect
-from txwatch.store.landing import land_transactions
+from txwatch.store.transactions import land_transactions
 from txwatch.system.history import BATCH, land_history
 from txwatch.wire.messages import UnconfirmedTransaction, decode
 from txwatch.wire.transaction import Transaction, from_wire

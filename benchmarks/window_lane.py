@@ -17,16 +17,15 @@ from benchmarks.harness import Bench, Measurement
 from tests.builders import numbered_utx, pay, spend
 from tests.ports import free_port
 from tests.waiting import wait_until
-from txwatch.clock import utc_now
-from txwatch.simulator.traffic import Simulator
+from txwatch.clock import WINDOW, utc_now, window_start
+from txwatch.lab.simulator.traffic import Simulator
 from txwatch.store.database import Connection, connect, open_connection
-from txwatch.store.landing import land_transactions
 from txwatch.store.lease import HEARTBEAT, renew_lease, take_lease
+from txwatch.store.transactions import land_transactions
 from txwatch.system.environment import system_environment
 from txwatch.system.history import land_history
-from txwatch.system.prepare import Preparation
+from txwatch.system.launch import Preparation
 from txwatch.system.processes import dagster_processes, supervise
-from txwatch.windows import WINDOW, window_start
 from txwatch.wire.messages import UnconfirmedTransaction, decode
 from txwatch.wire.transaction import Transaction, from_wire
 

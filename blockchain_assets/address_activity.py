@@ -4,17 +4,18 @@ from datetime import datetime
 
 import dagster as dg
 
+from blockchain_assets import keys
 from blockchain_assets.windows import window_asset, window_span
 from resources.database import DatabaseResource
+from txwatch.clock import window_key, window_range
 from txwatch.features.addresses import write_address_activity
-from txwatch.windows import window_key, window_range
 
 
 def address_activity_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
     @window_asset(
         windows,
         group="features",
-        deps=["transactions"],
+        deps=[keys.TRANSACTIONS],
         kinds={"postgres", "sql"},
         description="One bucket for each address and window: transactions, satoshi received and spent, first and last"
         " seen. Summed over a trailing day where a transaction is scored.",

@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import dagster as dg
 
+from blockchain_assets import keys
 from blockchain_assets.windows import window_asset, window_span
 from resources.database import DatabaseResource
 from resources.telegram import TelegramResource
 from txwatch.alerts.store import AlertCounts, count_alerts, raise_window_alerts
-from txwatch.clock import utc_now
-from txwatch.windows import window_key, window_range
+from txwatch.clock import utc_now, window_key, window_range
 
 PATIENCE = timedelta(seconds=5)
 """What Telegram's limits hold up for longer is left to the delivery job, so that the next window need not wait."""
@@ -20,7 +20,7 @@ def alerts_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinit
     @window_asset(
         windows,
         group="detection",
-        deps=["transaction_scores"],
+        deps=[keys.TRANSACTION_SCORES],
         kinds={"postgres", "telegram"},
         # Several may run at once: the database orders what they insert, and each chat has its lock.
         pool=None,

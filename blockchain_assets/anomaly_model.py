@@ -5,13 +5,13 @@ from typing import Any
 
 import dagster as dg
 
+from blockchain_assets import keys
 from blockchain_assets.windows import OWNERS
 from resources.feature_store import FeatureStoreResource
 from resources.model_registry import ModelRegistryResource
-from txwatch.clock import utc_now
+from txwatch.clock import WINDOW, utc_now, window_start
 from txwatch.detection.training import held_out_from, train
 from txwatch.features.contract import FEATURE_NAMES
-from txwatch.windows import WINDOW, window_start
 
 TRAINED_ON = timedelta(hours=24)
 REFERENCE_ROWS = 50_000
@@ -22,7 +22,7 @@ SEED = 20_240_314
 
 def anomaly_model_asset(alerts_per_hour: float, whale_btc: float) -> dg.AssetsDefinition:
     @dg.asset(
-        deps=["transaction_features"],
+        deps=[keys.TRANSACTION_FEATURES],
         group_name="models",
         owners=OWNERS,
         kinds={"scikitlearn", "mlflow"},
@@ -84,7 +84,7 @@ def anomaly_model_asset(alerts_per_hour: float, whale_btc: float) -> dg.AssetsDe
 
 training_job = dg.define_asset_job(
     "training",
-    selection=["anomaly_model", "champion_model"],
+    selection=[keys.ANOMALY_MODEL, keys.CHAMPION_MODEL],
     executor_def=dg.in_process_executor,
     description="Trains a challenger on the trailing day, and judges whether it becomes champion.",
 )

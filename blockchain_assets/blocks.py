@@ -4,28 +4,28 @@ from functools import partial
 
 import dagster as dg
 
+from blockchain_assets import keys
 from blockchain_assets.windows import OWNERS, RETRIES
 from resources.database import DatabaseResource
 from resources.ingestion import IngestionResource
-from txwatch.alerts.updates import insert_chain_news
+from txwatch.alerts.store import insert_chain_news
 from txwatch.clock import utc_now
 from txwatch.ingest.recovery import Recovery, read_chain
 from txwatch.store.blocks import BlockSummary
 from txwatch.store.database import database_now
 
-KEY = dg.AssetKey("blocks")
 POOL = "rest"
 """One run at a time: the API answers one request in ten seconds, whoever asks."""
 COMPLETE = dg.AssetCheckSpec(
     "seen_before_mined",
-    asset=KEY,
+    asset=keys.BLOCKS,
     description="The feed had brought 90 % of what was mined before the block came.",
 )
 MIN_COMPLETENESS = 0.9
 
 
 @dg.asset(
-    key=KEY,
+    key=keys.BLOCKS,
     group_name="ingestion",
     owners=OWNERS,
     kinds={"postgres"},
@@ -88,7 +88,7 @@ def _table(blocks: list[BlockSummary]) -> str:
 
 recovery_job = dg.define_asset_job(
     "recovery",
-    selection=["blocks"],
+    selection=[keys.BLOCKS],
     executor_def=dg.in_process_executor,
     description="Reads the blocks that are new, and those that the gaps of the feed need.",
 )

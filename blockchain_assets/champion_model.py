@@ -4,31 +4,30 @@ from datetime import timedelta
 
 import dagster as dg
 
+from blockchain_assets import keys
 from blockchain_assets.windows import OWNERS
 from resources.database import DatabaseResource
 from resources.model_registry import ModelRegistryResource
-from txwatch.clock import utc_now
+from txwatch.clock import utc_now, window_start
 from txwatch.detection.gate import CHECKS, GateCheck, Showing, judge, passes
 from txwatch.detection.registry import comparable_champion
-from txwatch.evaluation.examination import examine
-from txwatch.evaluation.held_out import read_held_out
-from txwatch.evaluation.judged import read_judged
-from txwatch.windows import window_start
+from txwatch.lab.evaluation.examination import examine, read_held_out, read_judged
 
-KEY = dg.AssetKey("champion_model")
 JUDGED_ON = timedelta(hours=1)
 
 
 def champion_model_asset(whale_btc: float) -> dg.AssetsDefinition:
     @dg.asset(
-        key=KEY,
-        deps=["anomaly_model"],
+        key=keys.CHAMPION_MODEL,
+        deps=[keys.ANOMALY_MODEL],
         group_name="models",
         owners=OWNERS,
         kinds={"mlflow"},
         pool="models",
         automation_condition=dg.AutomationCondition.eager(),
-        check_specs=[dg.AssetCheckSpec(name, asset=KEY, description=text) for name, text in CHECKS.items()],
+        check_specs=[
+            dg.AssetCheckSpec(name, asset=keys.CHAMPION_MODEL, description=text) for name, text in CHECKS.items()
+        ],
         description="Judges the challenger, beside the champion, on the windows that were held out of its training, on"
         " known cases and on alerts that people judged, and moves the alias @champion to it if it passes every check."
         " Otherwise the champion stays, and the checks say why.",

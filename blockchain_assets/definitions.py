@@ -36,6 +36,7 @@ from sensors.promotion import promotion_sensor
 from sensors.recovery import recovery_sensor
 from sensors.scoring import scoring_sensor
 from sensors.training import first_training_sensor
+from txwatch.detection.drift_reports import DriftPages
 from txwatch.logs import configure_logging
 from txwatch.settings import Settings
 
@@ -105,7 +106,7 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
             alerts_asset(windows),
             anomaly_model_asset(settings.alerts_per_hour, settings.whale_btc),
             champion_model_asset(settings.whale_btc),
-            drift_report_asset(settings.drift_pages),
+            drift_report_asset(DriftPages(settings.report_place)),
         ],
         jobs=[
             ingest_shift_job,

@@ -7,28 +7,26 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
+from blockchain_assets import keys
 from blockchain_assets.windows import OWNERS
 from resources.database import DatabaseResource
 from resources.model_registry import ModelRegistryResource
 from txwatch.clock import utc_now
 from txwatch.detection.drift import MIN_ROWS, Drift, Reference
-from txwatch.detection.drift_page import DriftPage, drift_page
+from txwatch.detection.drift_reports import DriftPage, DriftPages, drift_page, record_drift_page, record_drift_report
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.store import read_recent_features
-from txwatch.store.drift_pages import DriftPages
-from txwatch.store.drift_reports import record_drift_page, record_drift_report
 
-KEY = dg.AssetKey("drift_report")
 RECENT = timedelta(hours=1)
 LIKE_TRAINING = dg.AssetCheckSpec(
     "traffic_is_like_training",
-    asset=KEY,
+    asset=keys.DRIFT_REPORT,
     description="No feature of the last hour is further from the champion's training data than its limit.",
 )
 
 AFTER_JUDGEMENT = (
     dg.AutomationCondition.any_deps_match(dg.AutomationCondition.newly_updated())
-    .allow(dg.AssetSelection.assets("champion_model"))
+    .allow(dg.AssetSelection.assets(keys.CHAMPION_MODEL))
     .since_last_handled()
     & ~dg.AutomationCondition.in_progress()
 ).with_label("champion_model was judged")
@@ -38,8 +36,8 @@ def drift_report_asset(pages: DriftPages) -> dg.AssetsDefinition:
     """`pages` is where the reports' pages are kept."""
 
     @dg.asset(
-        key=KEY,
-        deps=["transaction_features", "champion_model"],
+        key=keys.DRIFT_REPORT,
+        deps=[keys.TRANSACTION_FEATURES, keys.CHAMPION_MODEL],
         group_name="models",
         owners=OWNERS,
         kinds={"evidently"},
@@ -138,7 +136,7 @@ def _table(drift: Drift) -> str:
 
 drift_job = dg.define_asset_job(
     "drift",
-    selection=["drift_report"],
+    selection=[keys.DRIFT_REPORT],
     executor_def=dg.in_process_executor,
     description="Compares the last hour with what the champion was trained on.",
 )

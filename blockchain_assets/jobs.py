@@ -5,8 +5,9 @@ from datetime import timedelta
 
 import dagster as dg
 
-from blockchain_assets.instance import INGEST_POOL
-from blockchain_assets.log_beside import log_beside
+from blockchain_assets import keys
+from blockchain_assets.platform.instance import INGEST_POOL
+from blockchain_assets.platform.log_beside import log_beside
 from resources.database import DatabaseResource
 from resources.ingestion import IngestionResource
 from resources.telegram import TelegramResource
@@ -49,7 +50,10 @@ def ingest_shift_job() -> None:
 
 score_windows_job = dg.define_asset_job(
     "score_windows",
-    selection=["network_baseline", "address_activity", "transaction_features", "transaction_scores", "alerts"],
+    selection=[
+        *keys.BEFORE_SCORES,
+        *keys.SCORES,
+    ],
     executor_def=dg.in_process_executor,
     description="Everything that a sealed window goes through, in one process: baseline, activity, features, scores and"
     " alerts.",
@@ -57,7 +61,7 @@ score_windows_job = dg.define_asset_job(
 
 raise_alerts_job = dg.define_asset_job(
     "raise_alerts",
-    selection=["alerts"],
+    selection=[keys.ALERTS],
     executor_def=dg.in_process_executor,
     tags={"dagster/priority": DELIVERY_PRIORITY},
     description="Raises the alerts of windows that were scored by hand or by a backfill, and delivers what waits.",

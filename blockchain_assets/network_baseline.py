@@ -2,12 +2,13 @@
 
 import dagster as dg
 
+from blockchain_assets import keys
 from blockchain_assets.windows import window_asset, window_span
 from resources.database import DatabaseResource
 from resources.feature_store import FeatureStoreResource
+from txwatch.clock import window_key
 from txwatch.features.context import NetworkContext
-from txwatch.features.network_store import publish_network_baseline
-from txwatch.windows import window_key
+from txwatch.features.network import publish_network_baseline
 
 
 def network_baseline_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
@@ -15,7 +16,7 @@ def network_baseline_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.Ass
         windows,
         group="features",
         # A context is published once the address buckets are there that it sums.
-        deps=["transactions", "address_activity"],
+        deps=[keys.TRANSACTIONS, keys.ADDRESS_ACTIVITY],
         kinds={"postgres", "python"},
         description="Arrival rate, amounts and fee rates of the trailing hour and day, as of each window."
         " Published once; a window that is materialized again writes a new context version only if it differs.",

@@ -1,4 +1,4 @@
-"""Five-minute windows as Dagster partitions. The arithmetic is in `txwatch.windows`.
+"""Five-minute windows as Dagster partitions. The arithmetic is in `txwatch.clock`.
 
 Each asset's window depends on the same window of the assets before it, although it reads those of a trailing day, and
 features a context that is two windows older: Dagster carries a range that was chosen for a backfill along these
@@ -9,11 +9,11 @@ from datetime import datetime
 
 import dagster as dg
 
+from txwatch.clock import KEY_FORMAT
 from txwatch.errors import UserError
 from txwatch.settings import Settings
 from txwatch.store.database import connect
-from txwatch.store.history_start import as_window, read_history_start
-from txwatch.windows import KEY_FORMAT
+from txwatch.store.retention import as_window, read_history_start
 
 
 def first_window(settings: Settings) -> datetime:

@@ -2,12 +2,12 @@
 
 import dagster as dg
 
-from blockchain_assets.champion_model import KEY as CHAMPION
+from blockchain_assets import keys
 
 
 def once_there_is_a_champion(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """For what would fail without one: until then it is the first training's sensor that waits for its time."""
-    if context.instance.get_latest_materialization_event(CHAMPION) is None:
+    if context.instance.get_latest_materialization_event(keys.CHAMPION_MODEL) is None:
         return dg.SkipReason("There is no champion yet. The first one is trained once there is enough to learn from.")
     return dg.RunRequest()
 

@@ -2,11 +2,12 @@
 
 import dagster as dg
 
+from blockchain_assets import keys
 from blockchain_assets.windows import SCORING_POOL, window_asset, window_span
 from resources.database import DatabaseResource
+from txwatch.clock import window_key
 from txwatch.features.contract import FEATURE_NAMES, contract_fingerprint
 from txwatch.features.store import write_features
-from txwatch.windows import window_key
 
 
 def transaction_features_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
@@ -14,7 +15,7 @@ def transaction_features_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg
         windows,
         group="features",
         pool=SCORING_POOL,
-        deps=["transactions", "network_baseline", "address_activity"],
+        deps=[keys.TRANSACTIONS, keys.NETWORK_BASELINE, keys.ADDRESS_ACTIVITY],
         kinds={"postgres", "numpy"},
         description="The feature contract, computed for each transaction from itself and from the context as of two"
         " windows before.",

@@ -4,22 +4,23 @@ from typing import Any
 
 import dagster as dg
 
+from blockchain_assets import keys
 from blockchain_assets.windows import SCORING_POOL, window_asset, window_span
 from resources.database import DatabaseResource
 from resources.model_registry import ModelRegistryResource
-from txwatch.clock import utc_now
+from txwatch.clock import utc_now, window_key, window_range
 from txwatch.detection.model import Model
-from txwatch.detection.recent_scores import publish_recent_scores
-from txwatch.detection.scoring import ScoredWindow, score_windows
-from txwatch.windows import window_key, window_range
+from txwatch.detection.score_windows import ScoredWindow, score_windows
+from txwatch.detection.threshold import publish_recent_scores
 
-KEY = dg.AssetKey("transaction_scores")
 ALL_SCORED = dg.AssetCheckSpec(
-    "every_transaction_is_scored", asset=KEY, description="Each transaction that has features has a score."
+    "every_transaction_is_scored",
+    asset=keys.TRANSACTION_SCORES,
+    description="Each transaction that has features has a score.",
 )
 LANES_AGREE = dg.AssetCheckSpec(
     "lanes_agree",
-    asset=KEY,
+    asset=keys.TRANSACTION_SCORES,
     description="What the live lane had scored before comes out the same here, of the same model and context.",
 )
 
@@ -29,7 +30,7 @@ def transaction_scores_asset(windows: dg.TimeWindowPartitionsDefinition, whale_b
         windows,
         group="detection",
         pool=SCORING_POOL,
-        deps=["transaction_features", dg.AssetDep("champion_model")],
+        deps=[keys.TRANSACTION_FEATURES, dg.AssetDep(keys.CHAMPION_MODEL)],
         kinds={"postgres", "scikitlearn"},
         check_specs=[ALL_SCORED, LANES_AGREE],
         description="The champion's score of each transaction with its threshold and reasons. Insert-only: a window"
@@ -50,12 +51,12 @@ def transaction_scores_asset(windows: dg.TimeWindowPartitionsDefinition, whale_b
         shadow = registry.shadow(model)
         with database.connect() as connection:
             scored = score_windows(connection, windows_of_run, model, whale_btc=whale_btc)
-            publish_recent_scores(connection, model, utc_now())
+            publish_recent_scores(connection, model.version, model.card.alerts_per_hour, utc_now())
             for window in scored:
                 context.add_asset_metadata(_figures(window, model), partition_key=window_key(window.window_start))
             if shadow is not None:
                 shadowed = score_windows(connection, windows_of_run, shadow, whale_btc=whale_btc, lane="shadow")
-                publish_recent_scores(connection, shadow, utc_now())
+                publish_recent_scores(connection, shadow.version, shadow.card.alerts_per_hour, utc_now())
                 for window in shadowed:
                     figures = {"shadow_version": shadow.version, "shadow_anomalies": len(window.anomalies)}
                     context.add_asset_metadata(figures, partition_key=window_key(window.window_start))

@@ -8,22 +8,26 @@ from functools import partial
 
 import dagster as dg
 
+from blockchain_assets import keys
 from blockchain_assets.windows import window_asset, window_span
 from resources.database import DatabaseResource
 from resources.ingestion import IngestionResource
+from txwatch.clock import window_key, window_range
 from txwatch.ingest.recovery import read_chain
 from txwatch.ingest.rest import RestError
 from txwatch.ingest.sealing import WindowSummary, summarize_windows
 from txwatch.store.database import database_now
 from txwatch.store.gaps import unrecovered_gaps
-from txwatch.windows import window_key, window_range
 
-KEY = dg.AssetKey("transactions")
 NO_GAPS = dg.AssetCheckSpec(
-    "no_feed_gap", asset=KEY, description="The feed was heard during the whole window, or what it missed was recovered."
+    "no_feed_gap",
+    asset=keys.TRANSACTIONS,
+    description="The feed was heard during the whole window, or what it missed was recovered.",
 )
 LANDED_IN_TIME = dg.AssetCheckSpec(
-    "landed_within_a_second", asset=KEY, description="99 % of the window's live transactions were durable within 1 s."
+    "landed_within_a_second",
+    asset=keys.TRANSACTIONS,
+    description="99 % of the window's live transactions were durable within 1 s.",
 )
 MAX_LAG_MS = 1_000
 
@@ -74,14 +78,14 @@ def sealed_events(summary: WindowSummary) -> list[dg.AssetMaterialization | dg.A
     checks = [_gap_check(summary.gap_seconds), _lag_check(summary.lag_p99_ms)]
     return [
         dg.AssetMaterialization(
-            asset_key=KEY,
+            asset_key=keys.TRANSACTIONS,
             partition=window_key(summary.window_start),
             description="Sealed: nothing further can land in this window from the live feed.",
             metadata=_figures(summary),
         ),
         *(
             dg.AssetCheckEvaluation(
-                asset_key=KEY,
+                asset_key=keys.TRANSACTIONS,
                 check_name=str(check.check_name),
                 passed=check.passed,
                 severity=check.severity,

@@ -6,8 +6,8 @@ from typing import Any
 
 import dagster as dg
 
+from txwatch.clock import window_key
 from txwatch.logs import from_now_on
-from txwatch.windows import window_key
 
 OWNERS = ["team:txwatch"]
 

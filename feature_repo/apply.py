@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from txwatch.features.catalogue import FEATURE_SERVICE, feature_store
+from txwatch.features.feast import FEATURE_SERVICE, feature_store
 from txwatch.settings import Settings
 
 if TYPE_CHECKING:

@@ -9,9 +9,8 @@ import dagster as dg
 from pydantic import Field
 
 from feature_repo.apply import apply_if_missing
-from txwatch.features.catalogue import feature_store, training_features
 from txwatch.features.context import NetworkContext
-from txwatch.features.online import push_network_contexts
+from txwatch.features.feast import feature_store, push_network_contexts, training_features
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,7 @@ from datetime import timedelta
 import dagster as dg
 from pydantic import Field
 
-from txwatch.alerts.chats import Chats
+from txwatch.alerts.dispatcher import Chats
 
 
 class TelegramResource(dg.ConfigurableResource):

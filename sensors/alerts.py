@@ -5,13 +5,13 @@ from datetime import datetime
 
 import dagster as dg
 
+from blockchain_assets import keys
 from resources.database import DatabaseResource
 from resources.telegram import TelegramResource
 from sensors.events import events_after
-from sensors.scoring import ALERTS, SCORED, range_requests, since
-from txwatch.alerts.waiting import delivery_needed
-from txwatch.clock import utc_now
-from txwatch.windows import parse_window_key
+from sensors.scoring import range_requests, since
+from txwatch.alerts.deliveries import delivery_needed
+from txwatch.clock import parse_window_key, utc_now
 
 DELIVERY_BUCKET_SECONDS = 30
 
@@ -30,13 +30,13 @@ def alert_sensor(first_window: datetime) -> dg.SensorDefinition:
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         before = int(context.cursor or 0)
-        scored = events_after(context.instance, SCORED, before)
-        keys, cursor = scored_without_alerts(context.instance, scored, before)
-        windows = since(first_window, map(parse_window_key, keys))
+        scored = events_after(context.instance, keys.TRANSACTION_SCORES, before)
+        partitions, cursor = scored_without_alerts(context.instance, scored, before)
+        windows = since(first_window, map(parse_window_key, partitions))
         if not windows:
             context.update_cursor(str(cursor))
             return dg.SkipReason("No window was scored since the last tick whose run raises no alerts.")
-        return dg.SensorResult(run_requests=range_requests(windows, [ALERTS]), cursor=str(cursor))
+        return dg.SensorResult(run_requests=range_requests(windows, [keys.ALERTS]), cursor=str(cursor))
 
     return sensor
 
@@ -54,7 +54,7 @@ def scored_without_alerts(
         if record.run_id not in runs:
             runs[record.run_id] = instance.get_run_by_id(record.run_id)
         run = runs[record.run_id]
-        raises = run is not None and ALERTS in (run.asset_selection or ())
+        raises = run is not None and keys.ALERTS in (run.asset_selection or ())
         if run is not None and raises and not run.is_finished:
             break
         if record.partition_key is not None and not (run is not None and raises and run.is_success):

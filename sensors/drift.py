@@ -6,13 +6,11 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import msgspec
 
-from sensors.scoring import CHAMPION
-from txwatch.alerts.health import drift_condition
-from txwatch.alerts.system import Condition
+from blockchain_assets import keys
+from txwatch.alerts.health import Condition, drift_condition
 from txwatch.clock import utc_now
 from txwatch.detection.drift import retraining_needed
 
-REPORT = dg.AssetKey("drift_report")
 PERSISTS = 3
 COOLDOWN = timedelta(hours=6)
 
@@ -33,7 +31,7 @@ class Cursor(msgspec.Struct):
 )
 def drift_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     cursor = msgspec.json.decode(context.cursor, type=Cursor) if context.cursor else Cursor()
-    records = context.instance.fetch_materializations(REPORT, limit=PERSISTS).records
+    records = context.instance.fetch_materializations(keys.DRIFT_REPORT, limit=PERSISTS).records
     if not records or records[0].storage_id <= cursor.seen:
         return dg.SkipReason("There is no new drift report.")
     cursor.seen = records[0].storage_id
@@ -51,7 +49,7 @@ def drift_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
 
 def drift_of_champion(instance: dg.DagsterInstance) -> Condition:
     """Whether drift persists, as a condition of the system. Unknown until the champion has been compared."""
-    records = _since_promotion(instance, instance.fetch_materializations(REPORT, limit=PERSISTS).records)
+    records = _since_promotion(instance, instance.fetch_materializations(keys.DRIFT_REPORT, limit=PERSISTS).records)
     if not records:
         return drift_condition([], 0.0, utc_now(), PERSISTS)
     newest = records[0].asset_materialization
@@ -62,7 +60,7 @@ def drift_of_champion(instance: dg.DagsterInstance) -> Condition:
 
 def _since_promotion(instance: dg.DagsterInstance, reports: Sequence[dg.EventLogRecord]) -> list[dg.EventLogRecord]:
     """The reports about the champion of now."""
-    promoted = instance.fetch_materializations(CHAMPION, limit=1).records
+    promoted = instance.fetch_materializations(keys.CHAMPION_MODEL, limit=1).records
     since = promoted[0].timestamp if promoted else 0.0
     return [record for record in reports if record.timestamp > since]
 

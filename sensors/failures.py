@@ -5,9 +5,8 @@ import structlog
 
 from resources.database import DatabaseResource
 from resources.telegram import TelegramResource
-from txwatch.alerts.health import failed_run
+from txwatch.alerts.health import failed_run, read_raised, system_alerts
 from txwatch.alerts.store import insert_alerts
-from txwatch.alerts.system import read_raised, system_alerts
 from txwatch.clock import utc_now
 
 WILL_RETRY = "dagster/will_retry"

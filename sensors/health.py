@@ -5,22 +5,24 @@ from pathlib import Path
 
 import dagster as dg
 
+from blockchain_assets import keys
 from resources.database import DatabaseResource
 from resources.telegram import TelegramResource
 from sensors.drift import drift_of_champion
-from sensors.scoring import CHAMPION, SCORED, SEALED
 from txwatch.alerts.health import (
     WINDOW_UNSCORED,
+    Condition,
     conditions,
     failed_jobs,
     read_health,
+    read_raised,
+    record_health,
     succeeded_job,
+    system_alerts,
     unscored_windows,
     windows_condition,
 )
-from txwatch.alerts.health_record import record_health
 from txwatch.alerts.store import insert_alerts
-from txwatch.alerts.system import Condition, read_raised, system_alerts
 from txwatch.clock import Clock
 from txwatch.store.database import database_now
 
@@ -61,11 +63,13 @@ def health_sensor(home: Path, clock: Clock | None = None) -> dg.SensorDefinition
 
 
 def _windows(instance: dg.DagsterInstance, now: datetime) -> list[Condition]:
-    promoted = instance.get_latest_materialization_event(CHAMPION)
+    promoted = instance.get_latest_materialization_event(keys.CHAMPION_MODEL)
     # Before there is a champion no window can be scored, and when one appears all that waited for it take their time.
     if promoted is None or now - datetime.fromtimestamp(promoted.timestamp, UTC) < WINDOW_UNSCORED:
         return []
-    sealed, scored = (instance.get_materialized_partitions(asset) for asset in (SEALED, SCORED))
+    sealed, scored = (
+        instance.get_materialized_partitions(asset) for asset in (keys.TRANSACTIONS, keys.TRANSACTION_SCORES)
+    )
     return [windows_condition(unscored_windows(sealed, scored, now), now)]
 
 

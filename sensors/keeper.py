@@ -7,7 +7,7 @@ import msgspec
 
 from resources.database import DatabaseResource
 from sensors.events import NOT_FINISHED
-from txwatch.ingest.keeping import shift_needed
+from txwatch.ingest.sealing import shift_needed
 from txwatch.store.database import database_now
 from txwatch.store.lease import read_lease
 

@@ -9,11 +9,10 @@ import dagster as dg
 
 from blockchain_assets.transactions import sealed_events
 from resources.database import DatabaseResource
+from txwatch.clock import WINDOW, contiguous, parse_window_key, window_key, window_range
 from txwatch.ingest.sealing import WindowSummary, sealable_windows, sealed_through, summarize_windows
 from txwatch.store.database import Connection, database_now
-from txwatch.store.late_windows import LateWindow, forget_late_windows, read_late_windows
-from txwatch.store.lease import read_lease
-from txwatch.windows import WINDOW, contiguous, parse_window_key, window_key, window_range
+from txwatch.store.lease import LateWindow, forget_late_windows, read_late_windows, read_lease
 
 WINDOWS_PER_TICK = 288
 """A tick is cut at 60 s; a day's windows are reported well within that."""

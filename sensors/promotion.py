@@ -3,9 +3,11 @@ compares the traffic with a new champion's, as that on `drift_report` says."""
 
 import dagster as dg
 
+from blockchain_assets import keys
+
 promotion_sensor = dg.AutomationConditionSensorDefinition(
     "promotion_sensor",
-    target=dg.AssetSelection.assets("champion_model", "drift_report"),
+    target=dg.AssetSelection.assets(keys.CHAMPION_MODEL, keys.DRIFT_REPORT),
     minimum_interval_seconds=15,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Materializes champion_model whenever anomaly_model has a new version, and drift_report after it.",

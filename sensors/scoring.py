@@ -11,16 +11,10 @@ from datetime import datetime
 import dagster as dg
 import msgspec
 
+from blockchain_assets import keys
 from sensors.events import drain, was_materialized
-from txwatch.windows import contiguous, parse_window_key, window_key, window_range
+from txwatch.clock import contiguous, parse_window_key, window_key, window_range
 
-SEALED = dg.AssetKey("transactions")
-CHAMPION = dg.AssetKey("champion_model")
-FEATURED = dg.AssetKey("transaction_features")
-SCORED = dg.AssetKey("transaction_scores")
-ALERTS = dg.AssetKey("alerts")
-BEFORE_SCORES = [dg.AssetKey("network_baseline"), dg.AssetKey("address_activity"), FEATURED]
-SCORES = [SCORED, ALERTS]
 WINDOWS_PER_RUN = 288
 
 Range = tuple[datetime, datetime]
@@ -48,17 +42,17 @@ def scoring_sensor(first_window: datetime) -> dg.SensorDefinition:
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         cursor = msgspec.json.decode(context.cursor, type=Cursor) if context.cursor else Cursor()
-        keys, cursor.sealed = drain(context.instance, SEALED, cursor.sealed)
-        sealed = since(first_window, map(parse_window_key, keys))
+        partitions, cursor.sealed = drain(context.instance, keys.TRANSACTIONS, cursor.sealed)
+        sealed = since(first_window, map(parse_window_key, partitions))
         waiting = contiguous(since(first_window, _windows(cursor.unscored)))
-        if not was_materialized(context.instance, CHAMPION):
+        if not was_materialized(context.instance, keys.CHAMPION_MODEL):
             cursor.unscored = contiguous([*sealed, *_windows(waiting)])
-            requests = range_requests(sealed, BEFORE_SCORES)
+            requests = range_requests(sealed, keys.BEFORE_SCORES)
         else:
-            featured = context.instance.get_materialized_partitions(FEATURED) if waiting else set()
+            featured = context.instance.get_materialized_partitions(keys.TRANSACTION_FEATURES) if waiting else set()
             ready, cursor.unscored = split_ready(waiting, featured)
-            requests = range_requests(sealed, [*BEFORE_SCORES, *SCORES]) + range_requests(ready, SCORES)
-        if not requests and not keys:
+            requests = range_requests(sealed, [*keys.BEFORE_SCORES, *keys.SCORES]) + range_requests(ready, keys.SCORES)
+        if not requests and not partitions:
             return dg.SkipReason("No window was sealed since the last tick.")
         return dg.SensorResult(run_requests=requests, cursor=msgspec.json.encode(cursor).decode())
 

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import dagster as dg
 
+from blockchain_assets import keys
 from resources.database import DatabaseResource
 from sensors.events import NOT_FINISHED, was_materialized
-from sensors.scoring import CHAMPION, FEATURED, SEALED
 from txwatch.clock import utc_now
 from txwatch.detection.training import MIN_ROWS
 
@@ -24,14 +24,16 @@ BEHIND_SHARE = 0.1
 def first_training_sensor(
     context: dg.SensorEvaluationContext, database: DatabaseResource
 ) -> dg.SensorResult | dg.SkipReason:
-    if was_materialized(context.instance, CHAMPION):
+    if was_materialized(context.instance, keys.CHAMPION_MODEL):
         return dg.SkipReason("There is a model; the daily schedule trains the next one.")
     if context.instance.get_runs_count(dg.RunsFilter(job_name="training", statuses=NOT_FINISHED)):
         return dg.SkipReason("The first model is being trained.")
     # The event comes when a run is done: rows alone would show the first windows of a long history.
-    if not was_materialized(context.instance, FEATURED):
+    if not was_materialized(context.instance, keys.TRANSACTION_FEATURES):
         return dg.SkipReason("No window has features yet.")
-    sealed, featured = (context.instance.get_materialized_partitions(asset) for asset in (SEALED, FEATURED))
+    sealed, featured = (
+        context.instance.get_materialized_partitions(asset) for asset in (keys.TRANSACTIONS, keys.TRANSACTION_FEATURES)
+    )
     behind = len(sealed - featured)
     if behind > BEHIND_SHARE * len(sealed):
         # A model of a history's first half-hour would alert far above its budget on the rest, and be refused.

@@ -29,14 +29,13 @@ from tests.databases import database_named as database_named
 from tests.materializing import materialize
 from tests.populated import Populated, populate
 from tests.redis_server import redis_server
-from txwatch.clock import utc_now
+from txwatch.clock import WINDOW, utc_now, window_range, window_start
 from txwatch.detection.training import MIN_ROWS, train
+from txwatch.lab.simulator.traffic import Simulator
 from txwatch.settings import Settings
-from txwatch.simulator.traffic import Simulator
 from txwatch.system.environment import system_environment
 from txwatch.system.history import land_history
-from txwatch.system.prepare import Preparation
-from txwatch.windows import WINDOW, window_range, window_start
+from txwatch.system.launch import Preparation
 
 # A slow machine is no fault of what is tested.
 hypothesis.settings.register_profile("any machine", deadline=None)

@@ -1,6 +1,7 @@
 """The one server that a test session has, and its databases."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -8,12 +9,19 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
+import pytest
+from alembic.script import ScriptDirectory
 
 from txwatch.store.cluster import embedded_postgres
-from txwatch.store.migrate import migrate
+from txwatch.store.migrate import MIGRATIONS, migrate
 
 GIVEN_DATABASE = "TXWATCH_TEST_DATABASE"
 """The environment variable with the URL of a database that all modules of a session take instead of fresh ones."""
+
+LATEST = ScriptDirectory(str(MIGRATIONS)).get_current_head()
+"""The newest revision."""
+LATER = "9998"
+"""That of `a_later_migration`."""
 
 _PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "test")
 _numbers = count(1)
@@ -53,3 +61,16 @@ def copied_database(server_url: str, template: str) -> str:
         )
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     return database_named(server_url, name)
+
+
+def a_later_migration(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Let this program know one more migration than the databases that were made so far."""
+    migrations = folder / "migrations"
+    shutil.copytree(MIGRATIONS, migrations)
+    (migrations / "versions" / f"{LATER}_later.py").write_text(
+        "from alembic import op\n\n"
+        f'revision, down_revision = "{LATER}", "{LATEST}"\n\n\n'
+        "def upgrade() -> None:\n"
+        '    op.execute("CREATE TABLE of_a_later_version (id INTEGER)")\n'
+    )
+    patch.setattr("txwatch.store.migrate.MIGRATIONS", migrations)

@@ -4,9 +4,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from tests.builders import T0
-from txwatch.simulator.chain import Chain
-from txwatch.simulator.feed import LocalFeed
-from txwatch.simulator.playing import Playlist
+from txwatch.lab.simulator.chain import Chain
+from txwatch.lab.simulator.feed import LocalFeed, Playlist
 
 RATE = 100.0
 """Messages of the capture in a second of the feed's clock."""

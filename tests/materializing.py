@@ -7,8 +7,8 @@ from typing import Any
 import dagster as dg
 
 from blockchain_assets.definitions import build_defs
+from txwatch.clock import parse_window_key, window_key
 from txwatch.settings import Settings
-from txwatch.windows import parse_window_key, window_key
 
 
 def materialize(

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from txwatch.detection.model import Model
 from txwatch.detection.training import train
-from txwatch.evaluation.labelled import Labelled, simulate
-from txwatch.evaluation.replay import ReplayedWindow, replay, replayed_features
+from txwatch.lab.evaluation.replay import Labelled, ReplayedWindow, replay, replayed_features, simulate
 
 START = datetime(2024, 3, 14, tzinfo=UTC)
 TREES = 500

@@ -10,22 +10,19 @@ from pathlib import Path
 
 from tests.features.window_lane import materialize
 from tests.registering import registered
-from txwatch.alerts.feedback import record_verdict
-from txwatch.alerts.health import conditions, read_health
-from txwatch.alerts.health_record import record_health
-from txwatch.alerts.store import raise_window_alerts
-from txwatch.clock import utc_now
+from txwatch.alerts.health import conditions, read_health, record_health
+from txwatch.alerts.store import raise_window_alerts, record_verdict
+from txwatch.clock import WINDOW, utc_now, window_range, window_start
 from txwatch.detection.registry import ModelRegistry
-from txwatch.detection.scoring import score_windows
+from txwatch.detection.score_windows import score_windows
 from txwatch.detection.training import train
 from txwatch.features.store import read_recent_features
-from txwatch.simulator.traffic import Simulator
+from txwatch.lab.simulator.traffic import Simulator
 from txwatch.store.database import Connection, connect
 from txwatch.store.gaps import FeedGap, record_gaps
-from txwatch.store.landing import QuarantinedMessage, quarantine
 from txwatch.store.lease import count_messages, renew_lease, take_lease
+from txwatch.store.transactions import QuarantinedMessage, quarantine
 from txwatch.system.history import land_history
-from txwatch.windows import WINDOW, window_range, window_start
 
 HOURS = timedelta(minutes=100)
 CHAT = "-1001234567890"

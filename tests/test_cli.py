@@ -21,8 +21,7 @@ from tests.waiting import PATIENCE_SECONDS, eventually
 from txwatch.cli import app
 from txwatch.store.database import connect
 from txwatch.store.lease import read_lease
-from txwatch.system.environment import PORTS
-from txwatch.system.ports import PortInUseError
+from txwatch.system.environment import PORTS, PortInUseError
 
 
 def txwatch(*arguments: str, folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,7 @@ import pytest
 from typer.main import get_command
 
 from txwatch.cli import app
-from txwatch.settings_page import EXAMPLE, README, example, in_readme
+from txwatch.reference import EXAMPLE, README, example, in_readme
 from txwatch.system.environment import PORTS
 
 PROJECT = Path(__file__).parents[1]
@@ -15,7 +15,7 @@ TEXT = README.read_text()
 
 
 def test_its_settings_are_those_of_the_class() -> None:
-    """`python -m txwatch.settings_page` writes both."""
+    """`python -m txwatch.reference` writes both."""
     assert in_readme(TEXT) == TEXT
     assert EXAMPLE.read_text() == example()
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from txwatch.windows import (
+from txwatch.clock import (
     WINDOW,
     context_window,
     contiguous,

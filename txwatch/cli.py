@@ -4,6 +4,8 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -13,13 +15,115 @@ from rich.markup import escape
 from rich.table import Table
 
 from txwatch.errors import UserError
-from txwatch.evaluation.commands import CAPTURE, FilesCommand, backtest, evaluate, evaluate_day
-from txwatch.label_commands import labels
+from txwatch.lab.evaluation.commands import CAPTURE, FilesCommand, backtest, evaluate, evaluate_day
 from txwatch.places import place
 from txwatch.settings import Settings
+from txwatch.store.database import Connection
+
+labels = typer.Typer(no_args_is_help=True, help="What is known of addresses, and which of them are watched.")
+console = Console(highlight=False)
+
+Address = Annotated[str, typer.Argument(help="A Bitcoin address.")]
+
+
+@labels.command("import")
+def import_files(
+    files: Annotated[list[Path], typer.Argument(help="TagPacks (.yaml) and CSV files (.csv).")],
+    category: Annotated[str | None, typer.Option(help="For labels without one, such as exchange.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Put the addresses on the watch list as well.")] = False,
+) -> None:
+    """Import labels from GraphSense TagPacks and from CSV (address,entity,source). All files, or none.
+
+    Importing a file again changes nothing. Whales of the past get the flow that the labels now say.
+    """
+    from txwatch.clock import utc_now
+    from txwatch.labels.files import read_labels
+    from txwatch.labels.store import import_labels, watch_all
+    from txwatch.labels.whales import reclassify_whales
+
+    read = [read_labels(path, category) for path in files]
+    for strange in (found for file in read for found in file.strange):
+        console.print(f"left out: {strange}", soft_wrap=True, markup=False)
+    with _connected() as connection, connection.transaction():
+        for file in read:
+            done = import_labels(connection, file.labels, utc_now())
+            skipped = f", {file.skipped:,} of other currencies left out" if file.skipped else ""
+            console.print(
+                f"{file.path.name}: {done.new:,} new, {done.changed:,} changed, {done.unchanged:,} unchanged{skipped}",
+                soft_wrap=True,
+            )
+        if watch:
+            added = watch_all(connection, (label for file in read for label in file.labels), utc_now())
+            console.print(f"{added:,} more addresses are watched.")
+        reclassify_whales(connection)
+
+
+@labels.command()
+def show(address: Address) -> None:
+    """What is known of an address, and who says so."""
+    from txwatch.labels.store import read_known, read_watch_list
+
+    with _connected() as connection:
+        known = read_known(connection, [address]).get(address)
+        note = read_watch_list(connection).get(address)
+    if note is not None:
+        console.print(f"Watched: {note or 'without a note'}", markup=False)
+    if known is None:
+        console.print("No label.")
+        return
+    table = Table("entity", "category", "confidence", "source", "note")
+    for label in known.labels:
+        table.add_row(label.entity, label.category, label.confidence, label.source, label.note)
+    console.print(table)
+
+
+@labels.command()
+def watch(address: Address, note: Annotated[str, typer.Option(help="Shown in the alert.")] = "") -> None:
+    """Alert on every transaction that spends from an address or pays to it. In effect within a second."""
+    from txwatch.clock import utc_now
+    from txwatch.labels.store import watch as put_on_list
+    from txwatch.wire.addresses import AddressError, bitcoin_address
+
+    try:
+        wanted = bitcoin_address(address)
+    except AddressError as error:
+        raise UserError(f"{error}.") from error
+    with _connected() as connection, connection.transaction():
+        put_on_list(connection, wanted, note or "watched", utc_now())
+    console.print(f"{wanted} is watched.", soft_wrap=True)
+
+
+@labels.command()
+def unwatch(address: Address) -> None:
+    """Watch an address no longer."""
+    from txwatch.clock import utc_now
+    from txwatch.labels.store import unwatch as take_off_list
+
+    with _connected() as connection, connection.transaction():
+        if not take_off_list(connection, address, utc_now()):
+            raise UserError(f"{address} is not watched.")
+    console.print(f"{address} is no longer watched.", soft_wrap=True)
+
+
+@labels.command()
+def watched() -> None:
+    """The watch list."""
+    from txwatch.labels.store import read_watch_list
+
+    with _connected() as connection:
+        for address, note in read_watch_list(connection).items():
+            console.print(f"{address}  {note}", soft_wrap=True, markup=False)
+
+
+@contextmanager
+def _connected() -> Iterator[Connection]:
+    from txwatch.store.database import connect
+
+    with connect(Settings().require_database_url(), application="txwatch labels") as connection:
+        yield connection
+
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
-console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
 
@@ -35,7 +139,7 @@ def main() -> None:
 @app.command()
 def migrate() -> None:
     """Bring the database of DATABASE_URL to the newest schema, and the tables that MLflow has in it."""
-    from txwatch.system.prepare import prepare_database, upgrade_mlflow
+    from txwatch.system.launch import prepare_database, upgrade_mlflow
 
     settings = Settings()
     url = settings.require_database_url()
@@ -56,7 +160,7 @@ def feed(
     truth: Annotated[Path | None, typer.Option(help="Append what was planted to this file.")] = None,
 ) -> None:
     """Serve the blockchain.info WebSocket and REST protocol on loopback."""
-    from txwatch.simulator.feed import serve
+    from txwatch.lab.simulator.feed import serve
 
     played = place(capture) if capture else None
     serve(host=host, port=port, capture=played, rate=rate, regime=regime, seed=seed, truth=truth)
@@ -68,9 +172,8 @@ def telegram(
     host: Annotated[str, typer.Option(help="Address to serve on; 0.0.0.0 inside a container.")] = "127.0.0.1",
 ) -> None:
     """Serve a local Telegram that prints what it receives; for TELEGRAM_API_URL."""
-    from txwatch.simulator.telegram import LocalTelegram
-    from txwatch.simulator.telegram_phone import phone
-    from txwatch.simulator.telegram_server import serve_telegram
+    from txwatch.lab.simulator.telegram import LocalTelegram
+    from txwatch.lab.simulator.telegram_server import phone, serve_telegram
 
     serve_telegram(LocalTelegram(on_message=lambda message: console.print(phone(message))), port, host)
 
@@ -167,7 +270,7 @@ def api(
     port: Annotated[int, typer.Option(help="Port.")] = 8000,
 ) -> None:
     """Serve the HTTP API, its live stream and its metrics."""
-    from txwatch.api.serve import serve_api
+    from txwatch.api.app import serve_api
 
     serve_api(Settings(), host, port)
 
@@ -236,8 +339,7 @@ def restore(file: Annotated[Path, typer.Argument(help="A file that `txwatch back
 @app.command()
 def doctor() -> None:
     """Say in plain words what is missing. Ends with 1 if something is."""
-    from txwatch.system.doctor.examination import examine
-    from txwatch.system.doctor.findings import Level
+    from txwatch.system.doctor import Level, examine
 
     colours = {Level.good: "green", Level.note: "yellow", Level.wrong: "bold red"}
     found = set()

@@ -7,8 +7,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from txwatch.errors import UserError
-from txwatch.places import place
-from txwatch.store.drift_pages import DriftPages
+from txwatch.places import Place, place
 
 
 class MissingSettingError(UserError):
@@ -160,7 +159,7 @@ class Settings(BaseSettings):
         return self.home.resolve() / "spool"
 
     @property
-    def drift_pages(self) -> DriftPages:
-        """The pages of drift reports. Raises ObjectStoreError if TXWATCH_REPORTS names no bucket."""
+    def report_place(self) -> Place:
+        """Where the pages of drift reports are. Raises ObjectStoreError if TXWATCH_REPORTS names no bucket."""
         where = place(self.reports) if self.reports else self.home / "reports"
-        return DriftPages(where.resolve() if isinstance(where, Path) else where)
+        return where.resolve() if isinstance(where, Path) else where

@@ -15,26 +15,23 @@ import pytest
 
 from tests.builders import transaction
 from tests.waiting import PATIENCE_SECONDS, wait_until
+from txwatch.alerts.alert import Alert, Severity
 from txwatch.alerts.bot import AlertBot
 from txwatch.alerts.commands import HELP, answer
 from txwatch.alerts.dispatcher import Dispatcher
-from txwatch.alerts.feedback import read_precision
-from txwatch.alerts.health import conditions, read_health
-from txwatch.alerts.kinds import Severity
-from txwatch.alerts.raising import Alert
+from txwatch.alerts.health import Condition, State, conditions, read_health
 from txwatch.alerts.sender import TelegramSender
-from txwatch.alerts.store import insert_alerts
-from txwatch.alerts.system import Condition, State
+from txwatch.alerts.store import insert_alerts, read_precision
 from txwatch.alerts.transport import _readable
 from txwatch.clock import utc_now
 from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score
-from txwatch.detection.scoring import insert_scores
-from txwatch.simulator.telegram import LocalTelegram
-from txwatch.simulator.telegram_server import TelegramServer
+from txwatch.detection.score_windows import insert_scores
+from txwatch.lab.simulator.telegram import LocalTelegram
+from txwatch.lab.simulator.telegram_server import TelegramServer
 from txwatch.store.database import Connection, connect
-from txwatch.store.landing import land_transactions
 from txwatch.store.lease import renew_lease, take_lease
+from txwatch.store.transactions import land_transactions
 
 CHAT, STRANGER = "42", "666"
 TXID = "ab" * 32

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from psycopg.rows import dict_row
 
+from txwatch.alerts.alert import Alert, Severity, former_ids, present_id, record_move
 from txwatch.alerts.deliveries import (
     Claim,
     chat_lock,
@@ -20,14 +21,9 @@ from txwatch.alerts.deliveries import (
     settle,
     start_request,
 )
-from txwatch.alerts.identity import former_ids, present_id, record_move
-from txwatch.alerts.kinds import Severity
-from txwatch.alerts.outcomes import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
-from txwatch.alerts.pacing import Limits
-from txwatch.alerts.planning import EditAlert, PendingAlert, Request, SendAlert, SendDigest, SentAlone, Wait
-from txwatch.alerts.raising import Alert
-from txwatch.alerts.store import insert_alerts
-from txwatch.alerts.updates import AlertUpdate, Edition, insert_updates
+from txwatch.alerts.planning import EditAlert, Limits, PendingAlert, Request, SendAlert, SendDigest, SentAlone, Wait
+from txwatch.alerts.sender import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
+from txwatch.alerts.store import AlertUpdate, Edition, insert_alerts, insert_updates
 from txwatch.detection.reasons import Reason
 from txwatch.store.database import Connection, connect
 

@@ -15,23 +15,28 @@ import pytest
 from tests.alerts.accelerated import ORIGIN, AcceleratedTime
 from tests.builders import transaction
 from tests.waiting import PATIENCE_SECONDS, wait_until
+from txwatch.alerts.alert import LATE_AFTER, Alert, Severity
 from txwatch.alerts.dispatcher import Dispatcher
-from txwatch.alerts.feedback import Verdict, read_precision, record_feedback
-from txwatch.alerts.kinds import Severity
-from txwatch.alerts.markup import MAX_UNITS, units
-from txwatch.alerts.messages import MAX_DIGEST_LINES
+from txwatch.alerts.messages import MAX_DIGEST_LINES, MAX_UNITS, units
 from txwatch.alerts.planning import BURST, FLOOD_WINDOW
-from txwatch.alerts.raising import LATE_AFTER, Alert
 from txwatch.alerts.sender import TelegramSender
-from txwatch.alerts.store import count_alerts, insert_alerts
-from txwatch.alerts.updates import insert_chain_news, insert_updates, later_kinds
+from txwatch.alerts.store import (
+    Verdict,
+    count_alerts,
+    insert_alerts,
+    insert_chain_news,
+    insert_updates,
+    later_kinds,
+    read_precision,
+    record_feedback,
+)
+from txwatch.clock import window_start
 from txwatch.detection.reasons import Reason
-from txwatch.simulator.telegram import Fault, LocalTelegram, ReceivedMessage
-from txwatch.simulator.telegram_limits import FloodControl
-from txwatch.simulator.telegram_server import TelegramServer
+from txwatch.lab.simulator.telegram import Fault, LocalTelegram, ReceivedMessage
+from txwatch.lab.simulator.telegram_rules import FloodControl
+from txwatch.lab.simulator.telegram_server import TelegramServer
 from txwatch.store.database import Connection, connect
-from txwatch.store.landing import land_transactions
-from txwatch.windows import window_start
+from txwatch.store.transactions import land_transactions
 from txwatch.wire.transaction import SpentOutput
 
 TOKEN = "123:secret"

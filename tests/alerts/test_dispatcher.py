@@ -11,25 +11,20 @@ import pytest
 
 from tests.builders import T0, transaction
 from tests.waiting import PATIENCE_SECONDS, eventually
+from txwatch.alerts.alert import Alert, Severity
 from txwatch.alerts.deliveries import chat_lock
 from txwatch.alerts.dispatcher import ANSWER_PATIENCE, RECONNECT_SECONDS, Dispatcher
-from txwatch.alerts.feedback import BUTTONS, record_feedback
-from txwatch.alerts.health import conditions, read_health
-from txwatch.alerts.kinds import Severity
-from txwatch.alerts.outcomes import NotSent, Outcome, Sent
-from txwatch.alerts.pacing import Limits
-from txwatch.alerts.raising import Alert
-from txwatch.alerts.sender import Buttons, TelegramSender
-from txwatch.alerts.store import insert_alerts
-from txwatch.alerts.system import Condition, State, system_alerts
-from txwatch.alerts.updates import AlertUpdate, insert_updates
+from txwatch.alerts.health import Condition, State, conditions, read_health, system_alerts
+from txwatch.alerts.planning import Limits
+from txwatch.alerts.sender import Buttons, NotSent, Outcome, Sent, TelegramSender
+from txwatch.alerts.store import BUTTONS, AlertUpdate, insert_alerts, insert_updates, record_feedback
 from txwatch.detection.reasons import Reason
+from txwatch.lab.simulator.telegram import Fault, LocalTelegram
+from txwatch.lab.simulator.telegram_server import TelegramServer
 from txwatch.labels.label import Label
 from txwatch.labels.store import import_labels
-from txwatch.simulator.telegram import Fault, LocalTelegram
-from txwatch.simulator.telegram_server import TelegramServer
 from txwatch.store.database import Connection, connect
-from txwatch.store.landing import land_transactions
+from txwatch.store.transactions import land_transactions
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 CHAT, OTHER = "42", "43"

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
+from txwatch.alerts.alert import KINDS, LATE_AFTER
 from txwatch.alerts.commands import ANSWERS
-from txwatch.alerts.kinds import KINDS
 from txwatch.alerts.planning import BURST, DIGEST_EVERY, FLOOD_WINDOW
-from txwatch.alerts.raising import LATE_AFTER
 from txwatch.store.schema import alert_deliveries
 
 PAGE = (Path(__file__).parents[2] / "docs/alerts.md").read_text()

@@ -5,9 +5,8 @@ from datetime import timedelta
 import pytest
 
 from tests.builders import T0, transaction
-from txwatch.alerts.kinds import Severity
+from txwatch.alerts.alert import Alert, Severity
 from txwatch.alerts.messages import alert_message
-from txwatch.alerts.raising import Alert
 from txwatch.detection.reasons import Reason
 from txwatch.labels.label import Label, known_by_address
 from txwatch.wire.transaction import CreatedOutput, SpentOutput

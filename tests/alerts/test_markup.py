@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from txwatch.alerts.markup import MAX_UNITS, Line, Piece, clean, cut, to_html, units
-from txwatch.simulator.telegram_markup import read_text
+from txwatch.alerts.messages import MAX_UNITS, Line, Piece, clean, cut, to_html, units
+from txwatch.lab.simulator.telegram_rules import read_text
 
 HOSTILE = "<b>&amp;</b>\"'🐋👩‍👩‍👧é\u202eأهلا"
 texts = st.text(st.characters(exclude_categories=("Cs",)) | st.sampled_from(HOSTILE), max_size=60)

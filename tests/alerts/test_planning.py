@@ -5,8 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from txwatch.alerts.kinds import KINDS, Severity
-from txwatch.alerts.pacing import Limits, backoff, chat_free_at
+from txwatch.alerts.alert import KINDS, LATE_AFTER, Severity
 from txwatch.alerts.planning import (
     BURST,
     DIGEST_EVERY,
@@ -15,15 +14,17 @@ from txwatch.alerts.planning import (
     ChatState,
     EditAlert,
     Idle,
+    Limits,
     PendingAlert,
+    QuietHours,
     SendAlert,
     SendDigest,
     SentAlone,
     Wait,
+    backoff,
+    chat_free_at,
     next_step,
 )
-from txwatch.alerts.quiet import QuietHours
-from txwatch.alerts.raising import LATE_AFTER
 
 T0 = datetime(2024, 3, 14, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -4,8 +4,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from txwatch.alerts.kinds import KINDS, Severity, most_severe_first
-from txwatch.alerts.raising import LATE_AFTER, Alert, ScoredTransaction, first_of_events, is_late, raise_alerts
+from txwatch.alerts.alert import (
+    KINDS,
+    LATE_AFTER,
+    Alert,
+    ScoredTransaction,
+    Severity,
+    first_of_events,
+    is_late,
+    most_severe_first,
+    raise_alerts,
+)
 from txwatch.detection.kinds import KINDS as MEANINGS
 from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score

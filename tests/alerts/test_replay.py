@@ -13,17 +13,17 @@ from txwatch.alerts.dispatcher import Dispatcher
 from txwatch.alerts.sender import TelegramSender
 from txwatch.alerts.store import raise_window_alerts
 from txwatch.captures import read_capture
+from txwatch.clock import WINDOW, window_range
 from txwatch.detection.model import Model
-from txwatch.detection.scoring import score_windows
+from txwatch.detection.score_windows import score_windows
 from txwatch.detection.training import train
-from txwatch.features.network_store import publish_network_baseline
+from txwatch.features.network import publish_network_baseline
 from txwatch.features.store import read_recent_features, write_features
-from txwatch.simulator.telegram import LocalTelegram
-from txwatch.simulator.telegram_server import TelegramServer
-from txwatch.simulator.traffic import Simulator
+from txwatch.lab.simulator.telegram import LocalTelegram
+from txwatch.lab.simulator.telegram_server import TelegramServer
+from txwatch.lab.simulator.traffic import Simulator
 from txwatch.store.database import Connection, connect
-from txwatch.store.landing import land_transactions
-from txwatch.windows import WINDOW, window_range
+from txwatch.store.transactions import land_transactions
 from txwatch.wire.messages import UnconfirmedTransaction, decode
 from txwatch.wire.transaction import from_wire
 

@@ -10,10 +10,9 @@ from itertools import count
 import pytest
 
 from tests.builders import T0
-from txwatch.alerts.outcomes import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
-from txwatch.alerts.sender import TelegramSender
-from txwatch.simulator.telegram import Fault, LocalTelegram
-from txwatch.simulator.telegram_server import TelegramServer
+from txwatch.alerts.sender import ChatRefused, NotSent, Outcome, Refused, Sent, TelegramSender, Unknown
+from txwatch.lab.simulator.telegram import Fault, LocalTelegram
+from txwatch.lab.simulator.telegram_server import TelegramServer
 
 TOKEN = "123:secret"
 BUTTONS = (("👍", "useful"), ("👎", "noise"))

@@ -8,27 +8,31 @@ from pathlib import Path
 import pytest
 
 from tests.builders import transaction
+from txwatch.alerts.alert import Severity
 from txwatch.alerts.health import (
     FEED_SILENT,
     LANDING_LAG,
+    REPEAT_AFTER,
     WORKER_ABSENT,
+    Condition,
     Health,
+    State,
     conditions,
     drift_condition,
     failed_jobs,
     failed_run,
     read_health,
+    read_raised,
     succeeded_job,
+    system_alerts,
     unscored_windows,
     windows_condition,
 )
-from txwatch.alerts.kinds import Severity
 from txwatch.alerts.store import insert_alerts
-from txwatch.alerts.system import REPEAT_AFTER, Condition, State, read_raised, system_alerts
+from txwatch.clock import window_key
 from txwatch.store.database import Connection, connect
-from txwatch.store.landing import land_transactions
 from txwatch.store.lease import Lease, take_lease
-from txwatch.windows import window_key
+from txwatch.store.transactions import land_transactions
 
 T0 = datetime(2024, 3, 14, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -14,10 +14,8 @@ import structlog
 from tests.populated import CHAT, Populated
 from tests.serving import KEY, TOKEN, serving, settings_of
 from tests.waiting import PATIENCE_SECONDS
-from txwatch.api.access import LoopbackOnly
-from txwatch.api.app import create_app
-from txwatch.api.limits import Limits
-from txwatch.api.serve import NotLoopbackError, serve_api
+from txwatch.api.app import NotLoopbackError, create_app, serve_api
+from txwatch.api.middleware import Limits, LoopbackOnly
 from txwatch.logs import configure_logging
 
 PASSWORD = "opensesame-in-the-url"

@@ -11,8 +11,8 @@ import pytest
 
 from tests.populated import Populated
 from txwatch.clock import utc_now
-from txwatch.labels.watch_list import unwatch, watch
-from txwatch.simulator.traffic import Simulator
+from txwatch.lab.simulator.traffic import Simulator
+from txwatch.labels.store import unwatch, watch
 from txwatch.store.database import connect
 
 LISTS = (

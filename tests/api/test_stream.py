@@ -13,15 +13,14 @@ from structlog.testing import capture_logs
 from tests.builders import transaction
 from tests.serving import serving, settings_of
 from tests.waiting import PATIENCE_SECONDS, wait_until
-from txwatch.alerts.kinds import Severity
-from txwatch.alerts.raising import Alert
+from txwatch.alerts.alert import Alert, Severity
 from txwatch.alerts.store import insert_alerts
-from txwatch.api.stream import BATCH, QUEUE
+from txwatch.api.routes.stream import BATCH, QUEUE
 from txwatch.clock import utc_now
 from txwatch.detection.reasons import Reason
 from txwatch.queries.paging import Position
 from txwatch.store.database import connect
-from txwatch.store.landing import land_transactions
+from txwatch.store.transactions import land_transactions
 
 
 def alert(n: int) -> Alert:

@@ -14,16 +14,15 @@ from resources.telegram import TelegramResource
 from sensors.alerts import alert_sensor, delivery_sensor
 from tests.builders import transaction
 from tests.conftest import Installation
-from txwatch.alerts.waiting import read_delivery_levels
-from txwatch.clock import utc_now
+from txwatch.alerts.deliveries import read_delivery_levels
+from txwatch.clock import WINDOW, utc_now, window_key, window_start
 from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score
-from txwatch.detection.scoring import insert_scores
-from txwatch.simulator.telegram import Fault, LocalTelegram
-from txwatch.simulator.telegram_server import TelegramServer
+from txwatch.detection.score_windows import insert_scores
+from txwatch.lab.simulator.telegram import Fault, LocalTelegram
+from txwatch.lab.simulator.telegram_server import TelegramServer
 from txwatch.store.database import connect
-from txwatch.store.landing import land_transactions
-from txwatch.windows import WINDOW, window_key, window_start
+from txwatch.store.transactions import land_transactions
 from txwatch.wire.transaction import Source
 
 WINDOWS = window_partitions(window_start(utc_now()) - timedelta(days=1))

@@ -14,11 +14,10 @@ from psycopg import sql
 
 from tests.conftest import HISTORY_START, Installation
 from tests.materializing import materialize, range_tags
-from txwatch.clock import utc_now
-from txwatch.simulator.traffic import Simulator
+from txwatch.clock import WINDOW, utc_now, window_key, window_range
+from txwatch.lab.simulator.traffic import Simulator
 from txwatch.store.database import Connection, connect
-from txwatch.store.landing import land_transactions
-from txwatch.windows import WINDOW, window_key, window_range
+from txwatch.store.transactions import land_transactions
 
 HOURS = 3
 SPAN = timedelta(hours=HOURS)

@@ -17,14 +17,13 @@ from resources.model_registry import ModelRegistryResource
 from resources.telegram import TelegramResource
 from tests.builders import numbered_utx
 from tests.conftest import Installation
-from txwatch.clock import utc_now
+from txwatch.clock import utc_now, window_key, window_start
 from txwatch.ingest.batch import Batch
-from txwatch.ingest.commit import commit
-from txwatch.simulator.chain import Chain
-from txwatch.simulator.rest import RestApi
+from txwatch.ingest.lander import commit
+from txwatch.lab.simulator.chain import Chain
+from txwatch.lab.simulator.feed import RestApi
 from txwatch.store.database import connect
 from txwatch.store.gaps import FeedGap
-from txwatch.windows import window_key, window_start
 from txwatch.wire.messages import BlockAnnouncement, UnconfirmedTransaction, decode
 from txwatch.wire.transaction import from_wire
 

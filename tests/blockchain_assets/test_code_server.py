@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 from dagster._grpc.server import DagsterApiServer
 
-from blockchain_assets.code_server import NICENESS, ForkedRuns, adapt
+from blockchain_assets.platform.code_server import NICENESS, ForkedRuns, adapt
 
 
 def ended_process() -> multiprocessing.process.BaseProcess:
@@ -65,7 +65,7 @@ def says(file: str, _job: object) -> None:
 def test_runs_are_copies_of_one_process_and_all_but_the_workers_are_niced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("blockchain_assets.code_server.IMPORTED_BEFORE", ["decimal"])
+    monkeypatch.setattr("blockchain_assets.platform.code_server.IMPORTED_BEFORE", ["decimal"])
     multiprocessing.forkserver._forkserver._stop()
     forked = ForkedRuns()
     forked.begin()

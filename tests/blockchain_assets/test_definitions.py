@@ -14,11 +14,11 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 from blockchain_assets.definitions import build_defs, default_resources
 from blockchain_assets.partitions import first_window
 from tests.conftest import HISTORY_START
+from txwatch.clock import WINDOW
 from txwatch.errors import UserError
 from txwatch.settings import Settings
 from txwatch.system.environment import PROJECT
-from txwatch.system.prepare import prepare_database
-from txwatch.windows import WINDOW
+from txwatch.system.launch import prepare_database
 
 GRAPH = Path(__file__).with_name("graph.txt")
 HEAVY = ("mlflow", "feast", "evidently", "sklearn")

@@ -9,9 +9,9 @@ import pytest
 
 from tests.conftest import History, Installation
 from tests.materializing import materialize, metadata_by_window
+from txwatch.clock import WINDOW, context_window
 from txwatch.features.contract import FEATURE_NAMES, contract_fingerprint
 from txwatch.store.database import connect
-from txwatch.windows import WINDOW, context_window
 
 TABLES = {
     "network_baseline": "window_start, context_version, tx_count, value_sat, tx_count_1h, median_fee_rate_1h",

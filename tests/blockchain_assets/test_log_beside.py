@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from blockchain_assets.log_beside import log_beside, written_beside
+from blockchain_assets.platform.log_beside import log_beside, written_beside
 from tests.waiting import wait_until
 
 

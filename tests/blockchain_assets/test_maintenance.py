@@ -14,8 +14,8 @@ from tests.conftest import Installation
 from txwatch.clock import utc_now
 from txwatch.settings import Settings
 from txwatch.store.database import connect
-from txwatch.store.landing import land_transactions
 from txwatch.store.retention import drop_run_records
+from txwatch.store.transactions import land_transactions
 
 
 @pytest.fixture(scope="module")

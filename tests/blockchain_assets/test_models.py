@@ -12,13 +12,13 @@ from blockchain_assets.anomaly_model import REFERENCE_ROWS
 from tests.conftest import History, Installation
 from tests.materializing import checks, failure, materialize, metadata
 from tests.modelling import features
+from txwatch.clock import WINDOW
 from txwatch.detection.gate import CHECKS
 from txwatch.detection.registry import EXPERIMENT, REGISTERED_MODEL, ModelRegistry
 from txwatch.detection.training import train
 from txwatch.features.contract import FEATURE_NAMES, contract_fingerprint
 from txwatch.features.store import read_recent_features
 from txwatch.store.database import connect
-from txwatch.windows import WINDOW
 
 
 @pytest.fixture(scope="module")

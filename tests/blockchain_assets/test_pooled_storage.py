@@ -3,7 +3,7 @@
 import dagster as dg
 import psycopg
 
-from blockchain_assets.pooled_storage import KEPT
+from blockchain_assets.platform.instance import KEPT
 from txwatch.store.database import connect
 
 TICKS = 20

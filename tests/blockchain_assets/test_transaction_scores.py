@@ -10,10 +10,10 @@ import pytest
 from tests.builders import transaction
 from tests.conftest import History, Installation
 from tests.materializing import checks, materialize, metadata_by_window
-from txwatch.detection.scoring import MAX_EXAMPLES
+from txwatch.clock import WINDOW
+from txwatch.detection.score_windows import MAX_EXAMPLES
 from txwatch.store.database import connect
-from txwatch.store.landing import land_transactions
-from txwatch.windows import WINDOW
+from txwatch.store.transactions import land_transactions
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,10 @@ import pytest
 from tests.builders import transaction
 from tests.conftest import History, Installation
 from tests.materializing import checks, materialize, metadata_by_window
-from txwatch.clock import utc_now
+from txwatch.clock import utc_now, window_key
 from txwatch.store.database import connect
 from txwatch.store.gaps import FeedGap, record_gaps
-from txwatch.store.landing import land_transactions
-from txwatch.windows import window_key
+from txwatch.store.transactions import land_transactions
 
 
 @pytest.fixture(scope="module")

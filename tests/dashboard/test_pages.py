@@ -20,9 +20,9 @@ from tests.serving import KEY, TOKEN, serving, settings_of
 from tests.waiting import PATIENCE_SECONDS, answers, wait_until
 from txwatch.clock import utc_now
 from txwatch.dashboard import look
+from txwatch.detection.drift_reports import DriftPages
 from txwatch.places import S3Object
 from txwatch.store.database import connect
-from txwatch.store.drift_pages import DriftPages
 from txwatch.store.lease import take_lease
 
 pytestmark = [

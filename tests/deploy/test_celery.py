@@ -29,18 +29,17 @@ from tests.deploy.processes import Processes, quiet_environment
 from tests.ports import free_port
 from tests.registering import registered
 from tests.waiting import wait_until
-from txwatch.clock import utc_now
+from txwatch.clock import utc_now, window_key, window_range, window_start
 from txwatch.detection.registry import ModelRegistry
 from txwatch.detection.training import train
 from txwatch.features.store import read_recent_features
+from txwatch.lab.simulator.traffic import Simulator
 from txwatch.settings import Settings
-from txwatch.simulator.traffic import Simulator
 from txwatch.store.database import connect
 from txwatch.store.migrate import migrate
 from txwatch.system.environment import system_environment
 from txwatch.system.history import land_history
-from txwatch.system.prepare import Preparation
-from txwatch.windows import window_key, window_range, window_start
+from txwatch.system.launch import Preparation
 
 pytestmark = pytest.mark.soak
 
@@ -188,7 +187,15 @@ def cluster(url: str, folder: Path, workers: Sequence[str], slots: int) -> Itera
         redis = ["redis-server", "--port", str(broker_port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         processes.start("redis", redis, {"PATH": "/usr/bin:/bin"}, folder)
         for name in workers:
-            worker = [sys.executable, "-m", "resources.celery_worker", "--name", name, "--slots", str(slots)]
+            worker = [
+                sys.executable,
+                "-m",
+                "blockchain_assets.platform.celery_worker",
+                "--name",
+                name,
+                "--slots",
+                str(slots),
+            ]
             processes.start(name, worker, machine(url, folder / name, shared).environment, folder)
         start_dagster(processes, head, code_port, ui_port, folder)
         graphql = f"http://127.0.0.1:{ui_port}/graphql"

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from dagster._config import post_process_config, resolve_to_config_type
 
-from resources.celery_runs import WatchedCeleryRunLauncher
+from blockchain_assets.platform.launchers import WatchedCeleryRunLauncher
 from tests.deploy.compose import PROJECT
 
 

@@ -22,13 +22,12 @@ import pytest
 from tests.deploy import compose
 from tests.deploy.processes import Processes
 from tests.waiting import wait_until
-from txwatch.clock import utc_now
-from txwatch.simulator.traffic import Simulator
+from txwatch.clock import utc_now, window_start
+from txwatch.lab.simulator.traffic import Simulator
 from txwatch.store.cluster import embedded_postgres, server_program
 from txwatch.store.database import connect
 from txwatch.store.lease import read_lease
 from txwatch.system.history import land_history
-from txwatch.windows import window_start
 
 pytestmark = pytest.mark.soak
 

@@ -126,4 +126,4 @@ def test_by_its_own_name_too_dagsters_webserver_is_behind_the_guard() -> None:
         [sys.executable, "-c", code, "--help"], cwd=compose.PROJECT, capture_output=True, text=True, check=True
     )
     assert "--path-prefix" in done.stdout
-    assert "from blockchain_assets.webserver import main\n" in code
+    assert "from blockchain_assets.platform.webserver import main\n" in code

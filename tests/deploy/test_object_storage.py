@@ -53,7 +53,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 from tests.ports import free_port
-from txwatch.detection.forest import build_forest
+from txwatch.detection.model import build_forest
 from txwatch.detection.model import ModelCard
 from txwatch.detection.registry import EXPERIMENT, ModelRegistry
 from txwatch.features.contract import FEATURE_NAMES, contract_fingerprint

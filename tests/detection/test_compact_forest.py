@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.modelling import features, model
-from txwatch.detection.compact import FEW_ROWS
+from txwatch.detection.model import FEW_ROWS
 
 
 @pytest.mark.parametrize("rows", [1, 2, 31, FEW_ROWS, FEW_ROWS + 1, 1_500])

@@ -6,13 +6,20 @@ import pytest
 
 from tests.builders import T0
 from tests.modelling import traffic, windows
-from txwatch.detection.amounts import DormantRoundMove, FeeAccident, Whale
 from txwatch.detection.detectors import Detector, default_detectors
 from txwatch.detection.kinds import KINDS
 from txwatch.detection.known_cases import Coin, btc, written_down
 from txwatch.detection.reasons import SAT, Reason
-from txwatch.detection.shapes import BatchPayout, Coinjoin, Consolidation, DustStorm
-from txwatch.detection.watch_list import WatchListed
+from txwatch.detection.rules import (
+    BatchPayout,
+    Coinjoin,
+    Consolidation,
+    DormantRoundMove,
+    DustStorm,
+    FeeAccident,
+    WatchListed,
+    Whale,
+)
 from txwatch.features.batch import TransactionBatch
 from txwatch.features.context import AddressActivity, Context, NetworkContext
 from txwatch.features.transaction import transaction_features

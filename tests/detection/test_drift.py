@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from tests.modelling import START, features, traffic
 from txwatch.detection.drift import WATCHED, Drift, Reference, TooFewRowsError, retraining_needed
-from txwatch.evaluation.evaluate import capture_context
-from txwatch.evaluation.labelled import read_labelled
 from txwatch.features.batch import TransactionBatch
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.transaction import transaction_features
+from txwatch.lab.evaluation.evaluate import capture_context
+from txwatch.lab.evaluation.replay import read_labelled
 
 Floats = NDArray[np.float64]
 

@@ -5,7 +5,7 @@ import pytest
 
 from tests.modelling import START, features
 from txwatch.detection.drift import WATCHED, Reference
-from txwatch.detection.drift_page import drift_page
+from txwatch.detection.drift_reports import drift_page
 from txwatch.features.contract import FEATURE_NAMES
 
 

@@ -14,11 +14,11 @@ from txwatch.detection.explain import TOP, explain
 from txwatch.detection.model import Model
 from txwatch.detection.reasons import feature_reason
 from txwatch.detection.score import score_features
-from txwatch.evaluation.evaluate import capture_context
-from txwatch.evaluation.labelled import read_labelled
 from txwatch.features.batch import TransactionBatch
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.transaction import transaction_features
+from txwatch.lab.evaluation.evaluate import capture_context
+from txwatch.lab.evaluation.replay import read_labelled
 
 CAUSES = {
     "plant:coinjoin": {
@@ -38,7 +38,7 @@ CAUSES = {
     },
     "plant:fee_accident": {"fee_sat", "fee_rate_over_median_1h"},
 }
-"""What makes a plant of each kind unusual: see `txwatch.simulator.plants`."""
+"""What makes a plant of each kind unusual: see `txwatch.lab.simulator.plants`."""
 
 
 def put_back(model: Model, rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from tests.modelling import features, fit, model, traffic, windows
-from txwatch.detection.agreement import top_agreement
 from txwatch.detection.gate import CHECKS, Feedback, GateCheck, Showing, judge, passes
 from txwatch.detection.model import Model
-from txwatch.evaluation.examination import examine
-from txwatch.evaluation.held_out import HeldOutWindow
+from txwatch.detection.training import top_agreement
+from txwatch.lab.evaluation.examination import HeldOutWindow, examine
 
 
 def held_out() -> list[HeldOutWindow]:

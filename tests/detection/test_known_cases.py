@@ -4,9 +4,7 @@ import pytest
 
 from tests.modelling import REGIMES, model
 from txwatch.detection.detectors import default_detectors
-from txwatch.detection.incidents import incidents
-from txwatch.detection.known_cases import judge_cases
-from txwatch.detection.look_alikes import look_alikes
+from txwatch.detection.known_cases import incidents, judge_cases, look_alikes
 from txwatch.features.contract import FEATURE_NAMES
 
 DETECTORS = default_detectors(whale_btc=500)

@@ -17,7 +17,7 @@ from txwatch.features.batch import TransactionBatch
 from txwatch.features.context import Context, NetworkContext
 from txwatch.features.transaction import transaction_features
 from txwatch.store.database import Connection, connect
-from txwatch.store.landing import land_transactions
+from txwatch.store.transactions import land_transactions
 from txwatch.wire.transaction import CreatedOutput, SpentOutput, Transaction
 
 NOW = T0 + timedelta(hours=3)

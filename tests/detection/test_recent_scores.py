@@ -9,19 +9,25 @@ import pytest
 
 from tests.features.window_lane import materialize
 from tests.modelling import START, model
+from txwatch.clock import WINDOW, window_range
 from txwatch.detection.detectors import CurrentDetectors
 from txwatch.detection.model import Model
-from txwatch.detection.recent_scores import HOLDS, SPAN, publish_recent_scores, read_recent_scores
-from txwatch.detection.scoring import score_windows
-from txwatch.detection.threshold import RecentScores, arrivals_per_hour
-from txwatch.evaluation.labelled import simulate
-from txwatch.features.network_store import publish_network_baseline
+from txwatch.detection.score_windows import score_windows
+from txwatch.detection.threshold import (
+    HOLDS,
+    SPAN,
+    RecentScores,
+    arrivals_per_hour,
+    publish_recent_scores,
+    read_recent_scores,
+)
+from txwatch.features.network import publish_network_baseline
 from txwatch.features.store import write_features
-from txwatch.live.scoring import LiveScoring
-from txwatch.queries.overview import read_overview
+from txwatch.lab.evaluation.replay import simulate
+from txwatch.live.lane import LiveScoring
+from txwatch.queries.status import read_overview
 from txwatch.store.database import Connection, connect
-from txwatch.store.landing import land_transactions
-from txwatch.windows import WINDOW, window_range
+from txwatch.store.transactions import land_transactions
 
 NOW = START + 6 * WINDOW + timedelta(seconds=20)
 AS_OF = START + 6 * WINDOW
@@ -55,10 +61,10 @@ def test_what_was_scored_in_the_hours_before_is_kept_and_stays(connection: Conne
     write_scores(connection, AS_OF, [0.99])
     write_scores(connection, AS_OF - SPAN - timedelta(seconds=1), [0.98])
     write_scores(connection, AS_OF - WINDOW, [0.97], version="2")
-    publish_recent_scores(connection, few, NOW)
+    publish_recent_scores(connection, few.version, few.card.alerts_per_hour, NOW)
     assert read_recent_scores(connection, "1", AS_OF) == RecentScores(5, [0.9, 0.7, 0.5])
     write_scores(connection, AS_OF - WINDOW, [0.8])
-    publish_recent_scores(connection, few, NOW + timedelta(seconds=200))
+    publish_recent_scores(connection, few.version, few.card.alerts_per_hour, NOW + timedelta(seconds=200))
     assert read_recent_scores(connection, "1", AS_OF) == RecentScores(5, [0.9, 0.7, 0.5]), "what was published stays"
 
 
@@ -66,7 +72,7 @@ def test_they_decide_from_their_window_on_for_an_hour_and_for_their_model(
     connection: Connection, trained: Model
 ) -> None:
     write_scores(connection, START, [0.5])
-    publish_recent_scores(connection, trained, NOW)
+    publish_recent_scores(connection, trained.version, trained.card.alerts_per_hour, NOW)
     assert read_recent_scores(connection, "1", AS_OF - WINDOW) is None
     assert read_recent_scores(connection, "1", AS_OF + HOLDS - WINDOW) is not None
     assert read_recent_scores(connection, "1", AS_OF + HOLDS) is None
@@ -74,7 +80,7 @@ def test_they_decide_from_their_window_on_for_an_hour_and_for_their_model(
 
 
 def test_a_model_that_has_scored_nothing_publishes_nothing(connection: Connection, trained: Model) -> None:
-    publish_recent_scores(connection, trained, NOW)
+    publish_recent_scores(connection, trained.version, trained.card.alerts_per_hour, NOW)
     assert connection.execute("SELECT count(*) FROM recent_scores").fetchone() == (0,)
 
 

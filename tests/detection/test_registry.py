@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.conftest import HISTORY_START, Installation
+from txwatch.clock import WINDOW
 from txwatch.detection.model import ContractMismatchError
 from txwatch.detection.registry import EXPERIMENT, REGISTERED_MODEL, ModelRegistry, UnknownModelError
 from txwatch.detection.training import TrainedModel, train
 from txwatch.features.contract import FEATURE_NAMES
-from txwatch.windows import WINDOW
 
 Floats = NDArray[np.float64]
 

@@ -8,16 +8,21 @@ import numpy as np
 import pytest
 
 from tests.modelling import START, features, fit, windows
+from txwatch.clock import WINDOW
 from txwatch.detection.detectors import default_detectors
 from txwatch.detection.model import Model
-from txwatch.detection.recent_scores import SPAN
 from txwatch.detection.score import score_features
-from txwatch.detection.threshold import RecentScores, arrivals_per_hour, budget_threshold, following_threshold, highest
-from txwatch.evaluation.following import FollowedScoring
-from txwatch.evaluation.labelled import simulate
-from txwatch.evaluation.replay import ReplayedWindow, replay, replayed_features
+from txwatch.detection.threshold import (
+    SPAN,
+    RecentScores,
+    arrivals_per_hour,
+    budget_threshold,
+    following_threshold,
+    highest,
+)
 from txwatch.features.context import NetworkContext
-from txwatch.windows import WINDOW
+from txwatch.lab.evaluation.backtest import FollowedScoring
+from txwatch.lab.evaluation.replay import ReplayedWindow, replay, replayed_features, simulate
 
 BUDGET = 12.0
 RATE = 20_000.0

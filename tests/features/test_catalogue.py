@@ -9,8 +9,8 @@ import pytest
 
 from feature_repo.apply import apply
 from tests.conftest import History, Installation
-from txwatch.features.catalogue import FEATURE_SERVICE, feast_environment, open_feature_store, training_features
 from txwatch.features.contract import FEATURE_NAMES
+from txwatch.features.feast import FEATURE_SERVICE, feast_environment, open_feature_store, training_features
 from txwatch.store.database import connect
 from txwatch.system.environment import PROJECT
 

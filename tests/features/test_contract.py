@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.builders import T0, transaction
+from txwatch.clock import WINDOW
 from txwatch.detection.model import ContractMismatchError, Model
 from txwatch.detection.reasons import feature_reason
 from txwatch.detection.training import train
@@ -12,10 +13,9 @@ from txwatch.features import contract
 from txwatch.features.batch import TransactionBatch
 from txwatch.features.context import Context, NetworkContext
 from txwatch.features.contract import FEATURE_NAMES, FEATURES, contract_fingerprint
-from txwatch.features.describe import PAGE, describe
 from txwatch.features.transaction import transaction_features
+from txwatch.reference import PAGE, describe
 from txwatch.store.schema import transaction_features as table
-from txwatch.windows import WINDOW
 from txwatch.wire.transaction import CreatedOutput, SpentOutput, Transaction
 
 CONTEXT = Context(
@@ -64,7 +64,7 @@ def made(inputs: list[SpentOutput], outputs: list[CreatedOutput], **changes: obj
 
 
 def test_the_page_is_what_the_definitions_say() -> None:
-    assert PAGE.read_text() == describe(), "write it anew: python -m txwatch.features.describe"
+    assert PAGE.read_text() == describe(), "write it anew: python -m txwatch.reference"
 
 
 def test_names_are_unique_and_the_table_has_them_in_order() -> None:

@@ -10,21 +10,23 @@ import pytest
 from feature_repo.apply import apply
 from tests.builders import T0
 from tests.features.window_lane import materialize
-from txwatch.features.catalogue import feature_store, redis_connection, training_features
+from txwatch.clock import WINDOW, context_window, window_range, window_start
 from txwatch.features.context import NetworkContext
 from txwatch.features.contract import FEATURE_NAMES
-from txwatch.features.network_store import read_network_contexts
-from txwatch.features.online import (
+from txwatch.features.feast import (
     OnlineFeatures,
+    feature_store,
     online_network,
     push_network_contexts,
+    redis_connection,
+    training_features,
     transaction_features_of,
 )
+from txwatch.features.network import read_network_contexts
 from txwatch.features.store import read_recent_features
-from txwatch.simulator.traffic import Simulator
+from txwatch.lab.simulator.traffic import Simulator
 from txwatch.store.database import Connection, connect
-from txwatch.store.landing import land_transactions
-from txwatch.windows import WINDOW, context_window, window_range, window_start
+from txwatch.store.transactions import land_transactions
 
 if TYPE_CHECKING:
     from feast import FeatureStore

@@ -8,12 +8,12 @@ from msgspec import structs
 
 from tests.builders import T0, transaction
 from tests.features.window_lane import materialize
+from txwatch.clock import WINDOW
 from txwatch.features.live import LiveContext
 from txwatch.features.store import read_features
 from txwatch.queries.feed import read_feed_spans
 from txwatch.store.database import Connection, connect
-from txwatch.store.landing import land_transactions
-from txwatch.windows import WINDOW
+from txwatch.store.transactions import land_transactions
 from txwatch.wire.messages import MAX_SUPPLY_SAT
 from txwatch.wire.transaction import CreatedOutput, SpentOutput, Transaction
 

@@ -7,11 +7,11 @@ import pytest
 
 from tests.builders import T0, transaction
 from tests.features.window_lane import materialize
+from txwatch.clock import WINDOW, context_window
 from txwatch.features.context import Context, NetworkContext
 from txwatch.features.live import LiveContext
 from txwatch.store.database import Connection, connect
-from txwatch.store.landing import land_transactions
-from txwatch.windows import WINDOW, context_window
+from txwatch.store.transactions import land_transactions
 from txwatch.wire.transaction import SpentOutput, Transaction
 
 W = T0 + 2 * WINDOW

@@ -17,22 +17,20 @@ from tests.builders import pay, spend, utx
 from tests.conftest import database_named
 from tests.features.window_lane import materialize
 from tests.waiting import PATIENCE_SECONDS
-from txwatch.clock import MonotoneClock
+from txwatch.clock import WINDOW, MonotoneClock, window_start
 from txwatch.detection.detectors import default_detectors
 from txwatch.detection.model import Model
 from txwatch.detection.score import score
-from txwatch.detection.scoring import insert_scores, score_windows
+from txwatch.detection.score_windows import insert_scores, score_windows
 from txwatch.detection.training import train
 from txwatch.features.batch import TransactionBatch
 from txwatch.features.context import Context, NetworkContext
 from txwatch.features.live import LiveContext
 from txwatch.features.transaction import transaction_features
 from txwatch.ingest.worker import IngestWorker
-from txwatch.simulator.traffic import Simulator
+from txwatch.lab.simulator.traffic import Simulator
 from txwatch.store.database import Connection, connect
-from txwatch.store.landing import land_transactions
-from txwatch.store.reading import read_transactions
-from txwatch.windows import WINDOW, window_start
+from txwatch.store.transactions import land_transactions, read_transactions
 from txwatch.wire.messages import UnconfirmedTransaction, decode
 from txwatch.wire.transaction import Transaction, from_wire
 

@@ -13,19 +13,22 @@ from hypothesis import given, settings
 from tests.builders import T0
 from tests.features.traffic import SPAN, traffic
 from tests.features.window_lane import materialize
+from txwatch.clock import WINDOW, context_window, window_range, window_start
 from txwatch.features.addresses import read_address_context, write_address_activity
-from txwatch.features.batch import Coins, TransactionBatch
-from txwatch.features.batch_store import read_batch
+from txwatch.features.batch import Coins, TransactionBatch, read_batch
 from txwatch.features.context import AddressActivity, Context, NetworkContext
 from txwatch.features.contract import FEATURE_NAMES
-from txwatch.features.network import NetworkColumns, network_buckets, network_contexts
-from txwatch.features.network_store import publish_network_baseline, read_network_contexts
+from txwatch.features.network import (
+    NetworkColumns,
+    network_buckets,
+    network_contexts,
+    publish_network_baseline,
+    read_network_contexts,
+)
 from txwatch.features.store import read_features
 from txwatch.features.transaction import transaction_features
 from txwatch.store.database import Connection, connect
-from txwatch.store.landing import land_transactions
-from txwatch.store.reading import read_transactions
-from txwatch.windows import WINDOW, context_window, window_range, window_start
+from txwatch.store.transactions import land_transactions, read_transactions
 from txwatch.wire.transaction import Transaction
 
 END = T0 + SPAN

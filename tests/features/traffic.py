@@ -5,8 +5,7 @@ from datetime import timedelta
 from hypothesis import strategies as st
 
 from tests.builders import T0, transaction
-from txwatch.wire.scripts import SCRIPT_TYPES
-from txwatch.wire.transaction import CreatedOutput, SpentOutput, Transaction
+from txwatch.wire.transaction import SCRIPT_TYPES, CreatedOutput, SpentOutput, Transaction
 
 SPAN = timedelta(hours=3)
 _addresses = st.sampled_from(["bc1qa", "bc1qb", "1c", "3d", "bc1pe", 'odd "one", {with} \\ signs', "ü"]) | st.none()

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from txwatch.features.addresses import write_address_activity
 from txwatch.features.context import NetworkContext
-from txwatch.features.network_store import publish_network_baseline
+from txwatch.features.network import publish_network_baseline
 from txwatch.features.store import write_features
 from txwatch.store.database import Connection
 

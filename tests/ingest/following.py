@@ -14,7 +14,7 @@ from tests.builders import numbered_utx, pay
 from tests.waiting import PATIENCE_SECONDS
 from txwatch.ingest.worker import IngestWorker, Shift
 from txwatch.store.database import connect
-from txwatch.store.reading import read_transactions
+from txwatch.store.transactions import read_transactions
 from txwatch.wire.messages import UnconfirmedTransaction, decode
 from txwatch.wire.transaction import Transaction, from_wire
 

@@ -9,11 +9,11 @@ import pytest
 from tests.builders import transaction
 from tests.ingest.following import query
 from txwatch.ingest.batch import Batch
-from txwatch.ingest.commit import commit
+from txwatch.ingest.lander import commit
 from txwatch.store.database import Connection, connect
 from txwatch.store.gaps import NO_WORKER, FeedGap, record_gaps
-from txwatch.store.landing import QuarantinedMessage, land_transactions
 from txwatch.store.lease import take_lease
+from txwatch.store.transactions import QuarantinedMessage, land_transactions
 from txwatch.wire.transaction import Transaction
 
 T0 = datetime(2024, 3, 14, 12, tzinfo=UTC)

@@ -18,9 +18,8 @@ from tests.ingest.feed_server import Broadcast, scripted_feed
 from tests.ingest.following import has_landed, query, until
 from tests.ports import free_port
 from tests.waiting import PATIENCE_SECONDS
-from txwatch.clock import utc_now
+from txwatch.clock import WINDOW, utc_now, window_key, window_start
 from txwatch.system.environment import PROJECT
-from txwatch.windows import WINDOW, window_key, window_start
 
 pytestmark = [pytest.mark.anyio, pytest.mark.soak]
 

@@ -14,23 +14,21 @@ from msgspec import structs
 
 from tests.builders import pay, spend, utx
 from tests.ingest.following import landed, query
-from txwatch.ingest.batch import Batch
-from txwatch.ingest.commit import commit
+from txwatch.clock import WINDOW, window_range, window_start
+from txwatch.ingest.batch import Batch, RecentTxids
 from txwatch.ingest.connection import Received
-from txwatch.ingest.gap_blocks import blocks_needed
-from txwatch.ingest.recent import RecentTxids
+from txwatch.ingest.lander import commit
 from txwatch.ingest.recovery import GIVEN_UP_AFTER, read_chain, take_in
-from txwatch.ingest.rest import BlockSource, RestError
+from txwatch.ingest.rest import BlockSource, RestError, blocks_needed
+from txwatch.lab.simulator.chain import Chain
+from txwatch.lab.simulator.feed import RestApi
+from txwatch.lab.simulator.traffic import Simulator
 from txwatch.queries.status import read_status
-from txwatch.simulator.chain import Chain
-from txwatch.simulator.rest import RestApi
-from txwatch.simulator.traffic import Simulator
 from txwatch.store.blocks import LONGEST_SPLIT, mark_stale_branches
 from txwatch.store.database import Connection, connect
 from txwatch.store.gaps import FeedGap, Gap, record_gaps, unrecovered_gaps
-from txwatch.store.landing import land_blocks
 from txwatch.store.lease import take_lease
-from txwatch.windows import WINDOW, window_range, window_start
+from txwatch.store.transactions import land_blocks
 from txwatch.wire.blocks import ListedBlock, WholeBlock, decode_block
 from txwatch.wire.messages import WireBlock
 from txwatch.wire.transaction import Transaction

@@ -5,12 +5,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.builders import transaction
-from txwatch.ingest.keeping import HANDOVER_LEAD, shift_needed
-from txwatch.ingest.sealing import late_windows, sealable_windows, sealed_through, summarize_windows
+from txwatch.clock import WINDOW
+from txwatch.ingest.sealing import (
+    HANDOVER_LEAD,
+    late_windows,
+    sealable_windows,
+    sealed_through,
+    shift_needed,
+    summarize_windows,
+)
 from txwatch.store.database import connect
 from txwatch.store.gaps import FeedGap, record_gaps
 from txwatch.store.lease import STALE_AFTER, Lease
-from txwatch.windows import WINDOW
 
 T0 = datetime(2024, 3, 14, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

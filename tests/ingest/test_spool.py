@@ -13,7 +13,7 @@ from tests.builders import transaction
 from txwatch.ingest.batch import Batch
 from txwatch.ingest.spool import Spool, SpoolFullError, UnreadableBatchError, spooled_through
 from txwatch.store.gaps import FeedGap
-from txwatch.store.landing import QuarantinedMessage
+from txwatch.store.transactions import QuarantinedMessage
 from txwatch.wire.messages import WireBlock
 
 T0 = datetime(2024, 3, 14, 12, 0, 0, 123_456, tzinfo=UTC)

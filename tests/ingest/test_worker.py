@@ -14,8 +14,7 @@ from tests.builders import numbered_utx, pay, spend
 from tests.feeds import CapturedFeed
 from tests.waiting import eventually
 from txwatch.clock import MonotoneClock, utc_now
-from txwatch.ingest.keeping import shift_needed
-from txwatch.ingest.sealing import sealed_through
+from txwatch.ingest.sealing import sealed_through, shift_needed
 from txwatch.ingest.worker import IngestWorker, Shift
 from txwatch.store.database import connect, database_now
 from txwatch.store.lease import read_lease, take_lease

@@ -7,8 +7,7 @@ from typer.testing import CliRunner
 
 from txwatch.cli import app
 from txwatch.errors import UserError
-from txwatch.labels.store import read_known
-from txwatch.labels.watch_list import read_watch_list
+from txwatch.labels.store import read_known, read_watch_list
 from txwatch.store.database import connect
 
 ONE, OTHER = "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa", "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"

@@ -7,25 +7,23 @@ import pytest
 
 from tests.builders import T0, transaction
 from tests.modelling import model
+from txwatch.alerts.alert import Alert
 from txwatch.alerts.commands import answer
-from txwatch.alerts.raising import Alert
 from txwatch.alerts.store import raise_window_alerts, read_alerts
+from txwatch.clock import WINDOW, window_start
 from txwatch.detection.detectors import CurrentDetectors
-from txwatch.detection.scoring import score_windows
-from txwatch.evaluation.backtest import backtest
-from txwatch.evaluation.labelled import Labelled
-from txwatch.features.network_store import publish_network_baseline
+from txwatch.detection.score_windows import score_windows
+from txwatch.features.network import publish_network_baseline
 from txwatch.features.store import write_features
-from txwatch.labels.known_addresses import StoredAddresses
+from txwatch.lab.evaluation.backtest import backtest
+from txwatch.lab.evaluation.replay import Labelled
 from txwatch.labels.label import Label
-from txwatch.labels.store import import_labels
-from txwatch.labels.watch_list import watch
-from txwatch.live.scoring import LiveScoring
-from txwatch.queries.anomalies import list_whales
+from txwatch.labels.store import StoredAddresses, import_labels, watch
+from txwatch.labels.whales import list_whale_moves
+from txwatch.live.lane import LiveScoring
+from txwatch.queries.alerts import list_whales
 from txwatch.store.database import Connection, connect
-from txwatch.store.landing import land_transactions
-from txwatch.whales.history import list_whale_moves
-from txwatch.windows import WINDOW, window_start
+from txwatch.store.transactions import land_transactions
 from txwatch.wire.transaction import CreatedOutput, SpentOutput, Transaction
 
 BTC = 100_000_000

@@ -8,10 +8,18 @@ import pytest
 
 from tests.builders import T0
 from txwatch.detection.detectors import CurrentDetectors
-from txwatch.detection.watch_list import WatchListed
+from txwatch.detection.rules import WatchListed
 from txwatch.labels.label import Label
-from txwatch.labels.store import Imported, import_labels, read_known, read_version
-from txwatch.labels.watch_list import read_watch_list, unwatch, watch, watch_all
+from txwatch.labels.store import (
+    Imported,
+    import_labels,
+    read_known,
+    read_version,
+    read_watch_list,
+    unwatch,
+    watch,
+    watch_all,
+)
 from txwatch.store.database import Connection, connect
 
 ACME = Label("acme-hot", "book", "Acme", "exchange", "service_data", "hot wallet")

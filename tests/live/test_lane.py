@@ -13,12 +13,12 @@ from tests.builders import numbered_utx, pay, spend
 from tests.feeds import CapturedFeed
 from tests.modelling import model
 from tests.waiting import PATIENCE_SECONDS, eventually
-from txwatch.alerts.chats import Chats
+from txwatch.alerts.dispatcher import Chats
 from txwatch.detection.model import Model
+from txwatch.lab.simulator.telegram import LocalTelegram
+from txwatch.lab.simulator.telegram_server import TelegramServer
 from txwatch.live.champion import Champion
 from txwatch.live.lane import LiveLane
-from txwatch.simulator.telegram import LocalTelegram
-from txwatch.simulator.telegram_server import TelegramServer
 from txwatch.store.database import connect
 
 pytestmark = pytest.mark.anyio

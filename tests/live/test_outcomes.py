@@ -19,18 +19,17 @@ from tests.modelling import model
 from tests.waiting import PATIENCE_SECONDS, eventually
 from txwatch.alerts.dispatcher import Dispatcher
 from txwatch.alerts.sender import TelegramSender
-from txwatch.alerts.updates import BURIED, insert_chain_news
+from txwatch.alerts.store import BURIED, insert_chain_news
 from txwatch.clock import MonotoneClock
 from txwatch.detection.detectors import CurrentDetectors
 from txwatch.ingest.recovery import read_chain
 from txwatch.ingest.rest import BlockSource
 from txwatch.ingest.worker import IngestWorker
-from txwatch.live.scoring import LiveScoring
-from txwatch.simulator.chain import Chain
-from txwatch.simulator.feed import LocalFeed
-from txwatch.simulator.playing import Played, Playlist
-from txwatch.simulator.telegram import LocalTelegram
-from txwatch.simulator.telegram_server import TelegramServer
+from txwatch.lab.simulator.chain import Chain
+from txwatch.lab.simulator.feed import LocalFeed, Played, Playlist
+from txwatch.lab.simulator.telegram import LocalTelegram
+from txwatch.lab.simulator.telegram_server import TelegramServer
+from txwatch.live.lane import LiveScoring
 from txwatch.store.database import connect
 from txwatch.wire.messages import UnconfirmedTransaction, decode
 

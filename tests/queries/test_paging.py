@@ -10,7 +10,7 @@ from tests.builders import T0, transaction
 from txwatch.queries.paging import BadCursorError, Position, page_of
 from txwatch.queries.transactions import list_transactions
 from txwatch.store.database import connect
-from txwatch.store.landing import land_transactions
+from txwatch.store.transactions import land_transactions
 
 MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
 

@@ -3,10 +3,9 @@
 from datetime import timedelta
 
 from tests.populated import Populated
-from txwatch.clock import utc_now
+from txwatch.clock import WINDOW, utc_now
 from txwatch.queries.status import read_status
 from txwatch.store.database import connect
-from txwatch.windows import WINDOW
 
 
 def test_windows_anomalies_and_the_model_are_those_that_were_scored(populated: Populated) -> None:

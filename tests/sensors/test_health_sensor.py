@@ -12,10 +12,9 @@ from sensors.failures import run_failure_sensor
 from sensors.health import health_sensor
 from tests.conftest import Installation
 from txwatch.alerts.health import WINDOW_UNSCORED
-from txwatch.clock import utc_now
+from txwatch.clock import WINDOW, utc_now, window_key, window_start
 from txwatch.store.database import connect
 from txwatch.store.lease import take_lease
-from txwatch.windows import WINDOW, window_key, window_start
 
 TELEGRAM = TelegramResource(token="1:a", chats=["1"])
 

@@ -8,12 +8,11 @@ from resources.database import DatabaseResource
 from sensors.landing import landing_sensor
 from tests.builders import transaction
 from tests.conftest import HISTORY_START, Installation
-from txwatch.clock import utc_now
+from txwatch.clock import WINDOW, utc_now, window_key
 from txwatch.store.database import connect
 from txwatch.store.gaps import FeedGap, record_gaps
-from txwatch.store.landing import land_transactions
 from txwatch.store.lease import renew_lease, take_lease
-from txwatch.windows import WINDOW, window_key
+from txwatch.store.transactions import land_transactions
 
 
 def tick(installation: Installation, instance: dg.DagsterInstance, cursor: str | None) -> dg.SensorResult:

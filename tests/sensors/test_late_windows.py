@@ -8,13 +8,11 @@ from resources.database import DatabaseResource
 from sensors.landing import Cursor, landing_sensor
 from tests.builders import transaction
 from tests.conftest import HISTORY_START, Installation
-from txwatch.clock import utc_now
+from txwatch.clock import WINDOW, utc_now, window_key
 from txwatch.ingest.batch import Batch
-from txwatch.ingest.commit import commit
+from txwatch.ingest.lander import commit
 from txwatch.store.database import connect
-from txwatch.store.late_windows import read_late_windows
-from txwatch.store.lease import renew_lease, take_lease
-from txwatch.windows import WINDOW, window_key
+from txwatch.store.lease import read_late_windows, renew_lease, take_lease
 
 FIRST, SECOND, THIRD = (HISTORY_START + i * WINDOW for i in range(3))
 

@@ -8,7 +8,7 @@ import pytest
 
 from sensors.scoring import WINDOWS_PER_RUN, range_requests, scoring_sensor, split_ready
 from tests.conftest import HISTORY_START, Installation, dagster_at
-from txwatch.windows import WINDOW, window_key
+from txwatch.clock import WINDOW, window_key
 
 START, END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 BEFORE_SCORES = {"network_baseline", "address_activity", "transaction_features"}

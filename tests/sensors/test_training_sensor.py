@@ -8,12 +8,11 @@ from psycopg import sql
 from resources.database import DatabaseResource
 from sensors.training import first_training_sensor
 from tests.conftest import Installation
-from txwatch.clock import utc_now
+from txwatch.clock import WINDOW, utc_now
 from txwatch.detection.training import MIN_ROWS
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.store.database import connect
-from txwatch.store.days import ensure_days
-from txwatch.windows import WINDOW
+from txwatch.store.retention import ensure_days
 
 
 def tick(installation: Installation, instance: dg.DagsterInstance) -> dg.SensorResult | dg.SkipReason:

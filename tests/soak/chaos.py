@@ -15,7 +15,7 @@ import structlog
 from tests.soak.faults import Fault
 from tests.soak.home import Home
 from txwatch.clock import utc_now
-from txwatch.simulator.telegram import Fault as Answer
+from txwatch.lab.simulator.telegram import Fault as Answer
 from txwatch.store.database import connect
 from txwatch.store.lease import read_lease
 

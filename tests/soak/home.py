@@ -20,16 +20,15 @@ from tests.databases import database_named
 from tests.deploy.processes import Processes, quiet_environment
 from tests.ports import free_port
 from tests.soak.wire import Wire
-from txwatch.clock import utc_now
-from txwatch.simulator.telegram import LocalTelegram, ReceivedMessage
-from txwatch.simulator.telegram_server import TelegramServer
-from txwatch.simulator.traffic import Simulator
+from txwatch.clock import utc_now, window_start
+from txwatch.lab.simulator.telegram import LocalTelegram, ReceivedMessage
+from txwatch.lab.simulator.telegram_server import TelegramServer
+from txwatch.lab.simulator.traffic import Simulator
 from txwatch.store.cluster import embedded_postgres
 from txwatch.system.environment import PROJECT, system_environment
 from txwatch.system.history import land_history
-from txwatch.system.prepare import Preparation, prepare_database
+from txwatch.system.launch import Preparation, prepare_database
 from txwatch.system.processes import STOP_GRACE_SECONDS, dagster_processes
-from txwatch.windows import window_start
 
 HISTORY = timedelta(hours=2)
 CHAT = "1"

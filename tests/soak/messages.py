@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from txwatch.alerts.alert import SYSTEM_PREFIX
 from txwatch.alerts.messages import EXPLORER, MAX_DIGEST_LINES
-from txwatch.alerts.raising import SYSTEM_PREFIX
 
 _IN_ONE_MESSAGE = re.compile(r"^🗂 ([\d,]+) alerts? in one message")
 _MAY_NOT_HAVE_ARRIVED = re.compile(r"^⚠️ ([\d,]+) alerts? may not have reached you", re.MULTILINE)

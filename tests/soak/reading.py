@@ -7,7 +7,7 @@ from tests.soak.messages import Delivery
 from tests.soak.recorded_feed import fingerprint
 from txwatch.clock import utc_now
 from txwatch.store.database import Connection
-from txwatch.store.reading import read_transactions
+from txwatch.store.transactions import read_transactions
 
 _SLICE = timedelta(minutes=5)
 

@@ -18,11 +18,9 @@ import msgspec
 from msgspec import structs
 
 from txwatch.clock import utc_now
-from txwatch.simulator.blocks import Block
-from txwatch.simulator.chain import Chain, read_transaction
-from txwatch.simulator.feed import LocalFeed
-from txwatch.simulator.playing import Played, Playlist
-from txwatch.store.landing import copy_row
+from txwatch.lab.simulator.chain import Block, Chain, read_transaction
+from txwatch.lab.simulator.feed import LocalFeed, Played, Playlist
+from txwatch.store.transactions import copy_row
 from txwatch.wire.transaction import Transaction
 
 REPEATED, MALFORMED = 1 / 200, 1 / 500

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 
-from txwatch.alerts.chats import Chats
+from txwatch.alerts.dispatcher import Chats
 from txwatch.settings import Settings
 
 

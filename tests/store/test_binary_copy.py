@@ -5,8 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from txwatch.store.binary_copy import BinaryColumn, copy_rows
-from txwatch.store.database import connect
+from txwatch.store.database import BinaryColumn, connect, copy_rows
 
 
 def test_values_come_back_as_they_were(database_url: str) -> None:

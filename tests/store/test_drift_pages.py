@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.buckets import environment_of, s3_server, using_s3
+from txwatch.detection.drift_reports import KEEP_PAGES_FOR, DriftPages
 from txwatch.places import Place, S3Object
-from txwatch.store.drift_pages import KEEP_PAGES_FOR, DriftPages
 
 NOW = datetime(2026, 3, 1, 12, 30, 45, 678_901, tzinfo=UTC)
 

@@ -6,14 +6,6 @@ import pytest
 
 from tests.builders import T0, transaction
 from txwatch.store.database import connect
-from txwatch.store.landing import (
-    MAX_QUARANTINED_BYTES,
-    MAX_REASON,
-    QuarantinedMessage,
-    land_blocks,
-    land_transactions,
-    quarantine,
-)
 from txwatch.store.lease import (
     STALE_AFTER,
     LeaseLostError,
@@ -23,7 +15,15 @@ from txwatch.store.lease import (
     renew_lease,
     take_lease,
 )
-from txwatch.store.reading import read_transactions
+from txwatch.store.transactions import (
+    MAX_QUARANTINED_BYTES,
+    MAX_REASON,
+    QuarantinedMessage,
+    land_blocks,
+    land_transactions,
+    quarantine,
+    read_transactions,
+)
 from txwatch.wire.messages import WireBlock
 from txwatch.wire.transaction import SpentOutput, Transaction
 
@@ -101,8 +101,8 @@ def test_what_a_worker_said_whose_clock_was_ahead_is_taken_back_by_the_next(data
 def test_the_quarantine_keeps_the_newest_messages_within_its_bounds(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("txwatch.store.landing.QUARANTINE_MESSAGES", 5)
-    monkeypatch.setattr("txwatch.store.landing.QUARANTINE_BYTES", 300_000)
+    monkeypatch.setattr("txwatch.store.transactions.QUARANTINE_MESSAGES", 5)
+    monkeypatch.setattr("txwatch.store.transactions.QUARANTINE_BYTES", 300_000)
 
     def kept(bodies: list[bytes], reason: str = "odd") -> list[int]:
         with connect(database_url) as connection, connection.transaction(force_rollback=True):

@@ -9,11 +9,11 @@ import pytest
 
 from tests.builders import T0
 from txwatch.alerts.deliveries import chat_lock, start_request
-from txwatch.alerts.pacing import Limits
-from txwatch.features.publication import next_publication
+from txwatch.alerts.planning import Limits
+from txwatch.features.network import next_publication
 from txwatch.store.database import connect
-from txwatch.store.days import ensure_days
 from txwatch.store.locks import Lock, if_free, wait_for
+from txwatch.store.retention import ensure_days
 
 PROJECT = Path(__file__).parents[2]
 TAKES_A_LOCK = re.compile(r"pg_(try_)?advisory")

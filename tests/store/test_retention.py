@@ -8,10 +8,20 @@ from psycopg import sql
 from tests.builders import transaction
 from tests.features.window_lane import materialize
 from txwatch.store.database import Connection, connect
-from txwatch.store.days import ATTEMPTS, PAUSE_SECONDS, drop_days, ensure_days, partition_name
 from txwatch.store.gaps import FeedGap, record_gaps
-from txwatch.store.landing import QuarantinedMessage, land_transactions, quarantine
-from txwatch.store.retention import BY_DAY, BY_ROW, Expired, drop_expired, expiry
+from txwatch.store.retention import (
+    ATTEMPTS,
+    BY_DAY,
+    BY_ROW,
+    PAUSE_SECONDS,
+    Expired,
+    drop_days,
+    drop_expired,
+    ensure_days,
+    expiry,
+    partition_name,
+)
+from txwatch.store.transactions import QuarantinedMessage, land_transactions, quarantine
 
 NOW = datetime(2024, 3, 14, 3, 40, tzinfo=UTC)
 MIDNIGHT = datetime(2024, 3, 12, tzinfo=UTC)
@@ -105,7 +115,7 @@ def test_a_backup_that_reads_an_old_day_is_not_disturbed_and_holds_nobody_up(dat
 
 
 def test_a_day_in_use_is_reported_and_goes_the_next_time(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("txwatch.store.days.ATTEMPTS", 1)
+    monkeypatch.setattr("txwatch.store.retention.ATTEMPTS", 1)
     day = datetime(2020, 1, 1, tzinfo=UTC)
     with connect(database_url) as connection, connect(database_url) as backup:
         ensure_days(connection, "address_activity", day, day + timedelta(days=1))

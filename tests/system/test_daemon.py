@@ -20,13 +20,12 @@ from tests.conftest import History, Installation, dagster_at
 from tests.feeds import CapturedFeed
 from tests.ports import free_port
 from tests.waiting import eventually, wait_until
-from txwatch.clock import MonotoneClock, utc_now
+from txwatch.clock import MonotoneClock, utc_now, window_key
 from txwatch.ingest.worker import IngestWorker
 from txwatch.store.database import connect
 from txwatch.store.lease import read_lease
 from txwatch.system.environment import system_environment
 from txwatch.system.processes import dagster_processes, feed_process, supervise
-from txwatch.windows import window_key
 
 LIVE = 40
 

@@ -13,19 +13,18 @@ from resources.telegram import TelegramResource
 from tests.builders import transaction
 from tests.databases import copied_database
 from txwatch.alerts.store import raise_window_alerts
-from txwatch.clock import utc_now
+from txwatch.clock import utc_now, window_start
+from txwatch.detection.drift_reports import record_drift_report
 from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score
-from txwatch.detection.scoring import insert_scores
+from txwatch.detection.score_windows import insert_scores
+from txwatch.lab.simulator.telegram import LocalTelegram
+from txwatch.lab.simulator.telegram_server import TelegramServer
 from txwatch.settings import Settings
-from txwatch.simulator.telegram import LocalTelegram
-from txwatch.simulator.telegram_server import TelegramServer
 from txwatch.store.database import connect
-from txwatch.store.drift_reports import record_drift_report
-from txwatch.store.landing import land_transactions
+from txwatch.store.transactions import land_transactions
 from txwatch.system import watch
 from txwatch.system.watch import Watch
-from txwatch.windows import window_start
 
 COUNTS = {"transactions": 73, "transaction_scores": 72}
 BEGAN = utc_now()

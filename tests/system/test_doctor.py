@@ -12,14 +12,15 @@ from typer.testing import CliRunner
 from tests.buckets import environment_of, s3_server, using_s3
 from tests.builders import T0
 from tests.conftest import database_named
+from tests.databases import LATER, LATEST, a_later_migration
 from txwatch.cli import app
 from txwatch.clock import Clock, utc_now
+from txwatch.lab.simulator.telegram import LocalTelegram
+from txwatch.lab.simulator.telegram_server import TelegramServer
 from txwatch.settings import Settings
-from txwatch.simulator.telegram import LocalTelegram
-from txwatch.simulator.telegram_server import TelegramServer
 from txwatch.store.migrate import migrate
-from txwatch.system.doctor import database, machine, services
-from txwatch.system.doctor.findings import Finding, Level
+from txwatch.system import doctor
+from txwatch.system.doctor import Finding, Level
 
 TOKEN, PASSWORD = "123456:very-secret", "hunter2-secret"
 
@@ -48,7 +49,7 @@ def refusing_port() -> int:
 
 
 def test_this_interpreter_and_its_packages_will_do() -> None:
-    findings = list(machine.look_at_python(Settings()))
+    findings = list(doctor.look_at_python(Settings()))
     assert [finding.level for finding in findings] == [Level.good, Level.good]
 
 
@@ -56,30 +57,33 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "importlib.metadata.requires", lambda _: ["no-such-package>=1", "httpx>=999", "click; extra == 'x'"]
     )
-    assert list(machine.missing_packages()) == ["no-such-package", "httpx>=999"]
+    assert list(doctor.missing_packages()) == ["no-such-package", "httpx>=999"]
 
 
-def test_a_database_without_migrations_is_told_from_a_migrated_one(server_url: str, settings_of: Any) -> None:
+def test_a_database_without_migrations_is_told_from_a_migrated_one(
+    server_url: str, settings_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE doctor")
     url = database_named(server_url, "doctor")
     settings = settings_of(DATABASE_URL=url)
-    before = list(database.look_at_database(settings))
+    before = list(doctor.look_at_database(settings))
     assert "migrations: the database has no tables of txwatch's" in texts(before, Level.wrong)
     assert {finding.remedy for finding in before if finding.level is Level.wrong} == {"run txwatch migrate"}
     migrate(url)
-    after = list(database.look_at_database(settings))
+    after = list(doctor.look_at_database(settings))
     assert not texts(after, Level.wrong)
     assert texts(after, Level.note) == ["ingest: no worker ever ran on this database"]
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-        [newer] = [one for one in database.look_at_database(settings) if one.level is Level.wrong]
+        [newer] = [one for one in doctor.look_at_database(settings) if one.level is Level.wrong]
         assert newer.text.startswith("the schema is 9999, which this program does not know")
         assert "Install that version" in newer.remedy
-        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+        connection.execute("UPDATE alembic_version SET version_num = %s", [LATEST])
+    a_later_migration(tmp_path, monkeypatch)
     assert any(
-        "the schema is 0001, this program's is" in text
-        for text in texts(list(database.look_at_database(settings)), Level.wrong)
+        f"the schema is {LATEST}, this program's is {LATER}" in text
+        for text in texts(list(doctor.look_at_database(settings)), Level.wrong)
     )
 
 
@@ -94,13 +98,13 @@ def test_a_database_without_migrations_is_told_from_a_migrated_one(server_url: s
     ],
 )
 def test_the_difference_between_two_clocks_is_measured(asked: int, answered: int, level: Level, said: str) -> None:
-    finding = database.compare_clocks(T0 + timedelta(seconds=asked), T0, T0 + timedelta(seconds=answered))
+    finding = doctor.compare_clocks(T0 + timedelta(seconds=asked), T0, T0 + timedelta(seconds=answered))
     assert (finding.level, finding.text) == (level, said)
 
 
 def test_the_clock_of_this_machine_is_compared_with_the_databases(database_url: str) -> None:
     def found(clock: Clock) -> list[Level]:
-        return [finding.level for finding in database.look_at_server(database_url, clock) if finding.what == "clocks"]
+        return [finding.level for finding in doctor.look_at_server(database_url, clock) if finding.what == "clocks"]
 
     assert found(utc_now) == [Level.good]
     assert found(lambda: utc_now() - timedelta(hours=1)) == [Level.wrong]
@@ -109,38 +113,38 @@ def test_the_clock_of_this_machine_is_compared_with_the_databases(database_url: 
 def test_a_database_that_is_away_is_wrong_and_its_password_is_not_shown(settings_of: Any) -> None:
     port = refusing_port()
     settings = settings_of(DATABASE_URL=f"postgresql://txwatch:{PASSWORD}@127.0.0.1:{port}/txwatch")
-    [finding] = database.look_at_database(settings)
+    [finding] = doctor.look_at_database(settings)
     assert finding.level is Level.wrong
     assert f"127.0.0.1:{port} does not answer" in finding.text
     assert PASSWORD not in repr(finding)
 
 
 def test_without_a_database_url_the_embedded_server_is_looked_for(settings_of: Any) -> None:
-    [finding] = database.look_at_database(settings_of())
+    [finding] = doctor.look_at_database(settings_of())
     assert finding.level is Level.good
 
 
 def test_a_port_in_use_is_named(settings_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        monkeypatch.setattr(machine, "PORTS", {"Dagster": port})
-        assert texts(list(machine.look_at_ports(settings_of())), Level.note) == [
+        monkeypatch.setattr(doctor, "PORTS", {"Dagster": port})
+        assert texts(list(doctor.look_at_ports(settings_of())), Level.note) == [
             f"ports: {port}, which Dagster needs, is in use"
         ]
-    assert texts(list(machine.look_at_ports(settings_of())), Level.good) == [f"ports: {port} are free"]
+    assert texts(list(doctor.look_at_ports(settings_of())), Level.good) == [f"ports: {port} are free"]
 
 
 def test_a_feed_that_cannot_be_reached_is_wrong(settings_of: Any) -> None:
     port = refusing_port()
     settings = settings_of(TXWATCH_STREAM_URL=f"ws://127.0.0.1:{port}/inv", TXWATCH_REST_URL=f"http://127.0.0.1:{port}")
-    findings = list(services.look_at_feed(settings))
+    findings = list(doctor.look_at_feed(settings))
     assert [finding.level for finding in findings] == [Level.wrong, Level.note]
     assert "txwatch demo needs neither" in findings[0].remedy
 
 
 def test_an_address_of_the_wrong_kind_is_wrong(settings_of: Any) -> None:
     settings = settings_of(TXWATCH_STREAM_URL="https://feed.example", TXWATCH_REST_URL="nonsense")
-    assert "no ws:// or wss:// address" in next(iter(services.look_at_feed(settings))).text
+    assert "no ws:// or wss:// address" in next(iter(doctor.look_at_feed(settings))).text
 
 
 @pytest.mark.parametrize(
@@ -153,7 +157,7 @@ def test_an_address_of_the_wrong_kind_is_wrong(settings_of: Any) -> None:
 )
 def test_telegram_is_asked(settings_of: Any, variables: dict[str, str], level: Level, said: str) -> None:
     with TelegramServer(LocalTelegram()) as server:
-        findings = list(services.look_at_telegram(settings_of(TELEGRAM_API_URL=server.url, **variables)))
+        findings = list(doctor.look_at_telegram(settings_of(TELEGRAM_API_URL=server.url, **variables)))
     assert said in texts(findings, level)
 
 
@@ -162,15 +166,15 @@ def test_a_webhook_is_found(settings_of: Any) -> None:
     with TelegramServer(local) as server:
         variables = {"TELEGRAM_API_URL": server.url, "TELEGRAM_BOT_TOKEN": TOKEN, "TELEGRAM_CHAT_ID": "42"}
         settings = settings_of(**variables)
-        assert not texts(list(services.look_at_telegram(settings)), Level.wrong)
+        assert not texts(list(doctor.look_at_telegram(settings)), Level.wrong)
         local.webhook = "https://elsewhere.example/secret-path"
-        (found,) = [f for f in services.look_at_telegram(settings) if f.level is Level.wrong]
+        (found,) = [f for f in doctor.look_at_telegram(settings) if f.level is Level.wrong]
     assert found.text == "a webhook is set on the bot: it hears no commands and no buttons"
     assert "deleteWebhook" in found.remedy
 
 
 def test_the_bucket_of_the_reports_is_asked(settings_of: Any) -> None:
-    assert texts(list(services.look_at_reports(settings_of())), Level.good)
+    assert texts(list(doctor.look_at_reports(settings_of())), Level.good)
     with s3_server("reports") as s3, using_s3(environment_of(s3)):
         for bucket, level, said in (
             ("reports", Level.good, "reports: s3://reports/drift can be read"),
@@ -178,7 +182,7 @@ def test_the_bucket_of_the_reports_is_asked(settings_of: Any) -> None:
             ("K:S@reports", Level.wrong, "reports: An s3:// address names a bucket, and nothing else"),
         ):
             settings = settings_of(TXWATCH_REPORTS=f"s3://{bucket}/drift")
-            (found,) = texts(list(services.look_at_reports(settings)), level)
+            (found,) = texts(list(doctor.look_at_reports(settings)), level)
             assert found.startswith(said)
 
 

@@ -8,13 +8,13 @@ import pytest
 
 from tests.conftest import HISTORY_START
 from tests.waiting import wait_until
+from txwatch.clock import WINDOW, window_start
+from txwatch.lab.simulator.traffic import Simulator
 from txwatch.settings import Settings
-from txwatch.simulator.traffic import Simulator
 from txwatch.store.database import connect
-from txwatch.store.reading import read_transactions
+from txwatch.store.transactions import read_transactions
 from txwatch.system.demo import HISTORY, history_start
 from txwatch.system.history import HistoryError, SimulatedHistory, land_history
-from txwatch.windows import WINDOW, window_start
 
 
 def simulator() -> Simulator:

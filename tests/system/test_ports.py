@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from tests.ports import free_port
-from txwatch.system.ports import PortInUseError, require_free
+from txwatch.system.environment import PortInUseError, require_free
 
 
 def test_a_used_port_is_named_with_what_needs_it() -> None:

@@ -11,13 +11,11 @@ from tests.builders import T0
 from tests.conftest import Installation, copied_database
 from txwatch.clock import utc_now
 from txwatch.detection.registry import ModelRegistry, table_migrations
-from txwatch.store.database import connect
-from txwatch.store.history_start import read_history_start
+from txwatch.store.database import connect, sqlalchemy_url, with_schema
 from txwatch.store.migrate import NEWER, SchemaTooNewError, read_revision
-from txwatch.store.urls import sqlalchemy_url, with_schema
-from txwatch.system.doctor.database import look_at_server
-from txwatch.system.doctor.findings import Level
-from txwatch.system.prepare import Preparation, PreparationError, prepare_database, upgrade_mlflow
+from txwatch.store.retention import read_history_start
+from txwatch.system.doctor import Level, look_at_server
+from txwatch.system.launch import Preparation, PreparationError, prepare_database, upgrade_mlflow
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +66,7 @@ def test_a_start_that_an_older_version_kept_in_a_file_stays(server_url: str, tmp
 
 def test_a_preparation_that_fails_names_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = {"Dagster": ["-c", "pass"], "MLflow": ["-c", "import sys; sys.exit('no room for tables')"]}
-    monkeypatch.setattr("txwatch.system.prepare.PREPARATIONS", commands)
+    monkeypatch.setattr("txwatch.system.launch.PREPARATIONS", commands)
     with pytest.raises(PreparationError, match=r"MLflow could not be prepared; see .*prepare-mlflow\.log: no room"):
         Preparation(os.environ, tmp_path).wait()
     assert (tmp_path / "prepare-mlflow.log").read_text() == "no room for tables\n"

@@ -8,13 +8,12 @@ from rich.console import Console
 
 from tests.builders import transaction
 from tests.conftest import HISTORY_START
-from txwatch.clock import utc_now
-from txwatch.features.network_store import publish_network_baseline
+from txwatch.clock import WINDOW, utc_now, window_start
+from txwatch.features.network import publish_network_baseline
 from txwatch.store.database import connect
-from txwatch.store.landing import land_transactions
+from txwatch.store.transactions import land_transactions
 from txwatch.system.history import SimulatedHistory
-from txwatch.system.progress import Milestones, shown
-from txwatch.windows import WINDOW, window_start
+from txwatch.system.watch import Milestones, shown
 
 
 @pytest.fixture

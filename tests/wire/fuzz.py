@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from txwatch.ingest.batch import Batch
-from txwatch.store.landing import copy_row
+from txwatch.store.transactions import copy_row
 from txwatch.wire.messages import (
     MAX_SUPPLY_SAT,
     MalformedMessageError,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from txwatch.simulator.addresses import KINDS, PROGRAM_BYTES, make_address
+from txwatch.lab.simulator.addresses import KINDS, PROGRAM_BYTES, make_address
 from txwatch.wire.addresses import AddressError, bitcoin_address
 
 VALID = [

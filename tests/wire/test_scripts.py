@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from txwatch.wire.scripts import SCRIPT_TYPES, script_type
+from txwatch.wire.transaction import SCRIPT_TYPES, script_type
 
 HASH20, HASH32 = "d5" * 20, "d5" * 32
 SHORT_KEY, LONG_KEY = "02" + HASH32, "04" + HASH32 * 2

@@ -1,4 +1,4 @@
-"""The bot that listens: commands, and the buttons below alerts. By long polling, so it needs no public address.
+"""The bot: read updates from Telegram and answer commands and buttons.
 
 Only configured chats are answered. Updates that were handled are acknowledged with the next poll, so one may come twice
 after a restart; handling one twice changes nothing. One that cannot be handled is left behind: it would come again for
@@ -9,6 +9,7 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import get_args
 
@@ -17,17 +18,43 @@ import structlog
 from telegram import Bot, Chat, ChatMember, Message, Update
 from telegram.error import RetryAfter, TelegramError
 
+from txwatch.alerts.alert import present_id, record_move
 from txwatch.alerts.commands import answer, changes_the_chat
 from txwatch.alerts.dispatcher import Dispatcher
-from txwatch.alerts.feedback import Verdict, record_feedback
-from txwatch.alerts.identity import present_id, record_move
-from txwatch.alerts.listening import note_listening
-from txwatch.alerts.outcomes import Sent
-from txwatch.alerts.pacing import backoff
-from txwatch.alerts.sender import TelegramSender
+from txwatch.alerts.planning import backoff
+from txwatch.alerts.sender import Sent, TelegramSender
+from txwatch.alerts.store import Verdict, record_feedback
 from txwatch.alerts.transport import Polling, Transport, quiet_libraries
 from txwatch.clock import utc_now
 from txwatch.store.database import Connection, connect
+
+
+@dataclass(frozen=True)
+class Listening:
+    """What the bot noted last. Times UTC."""
+
+    noted_at: datetime
+    deaf_since: datetime | None
+    """Since when Telegram gives it no updates; None while it does."""
+    reason: str | None
+
+
+def note_listening(connection: Connection, now: datetime, problem: str | None) -> None:
+    """Note that the bot hears, or why it does not."""
+    connection.execute(
+        "INSERT INTO telegram_bot AS bot (noted_at, deaf_since, reason)"
+        " VALUES (%(now)s, CASE WHEN %(problem)s::text IS NOT NULL THEN %(now)s END, %(problem)s)"
+        " ON CONFLICT (only_one) DO UPDATE SET noted_at = excluded.noted_at, reason = excluded.reason, deaf_since ="
+        " CASE WHEN excluded.reason IS NOT NULL THEN coalesce(bot.deaf_since, excluded.deaf_since) END",
+        {"now": now, "problem": problem},
+    )
+
+
+def read_listening(connection: Connection) -> Listening | None:
+    """What the bot noted last; None if none ever ran."""
+    row = connection.execute("SELECT noted_at, deaf_since, reason FROM telegram_bot").fetchone()
+    return None if row is None else Listening(*row)
+
 
 log = structlog.get_logger(__name__)
 

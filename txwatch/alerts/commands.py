@@ -7,19 +7,16 @@ from datetime import datetime, timedelta
 
 from psycopg import sql
 
-from txwatch.alerts.feedback import read_precision
-from txwatch.alerts.kinds import Severity
-from txwatch.alerts.markup import Line, Piece, clean, to_html
-from txwatch.alerts.messages import EXPLORER, DigestLine, digest_line
-from txwatch.alerts.quiet import QuietHours
-from txwatch.alerts.store import decode_reasons, read_alerts
-from txwatch.alerts.waiting import read_delivery_levels
+from txwatch.alerts.alert import Severity
+from txwatch.alerts.deliveries import read_delivery_levels
+from txwatch.alerts.messages import EXPLORER, DigestLine, Line, Piece, clean, digest_line, to_html
+from txwatch.alerts.planning import QuietHours
+from txwatch.alerts.store import decode_reasons, read_alerts, read_precision
 from txwatch.detection.reasons import btc
 from txwatch.labels.flows import FlowClass
-from txwatch.store.database import Connection, database_now
+from txwatch.labels.whales import flow_totals
+from txwatch.store.database import Connection, database_now, statement
 from txwatch.store.lease import read_lease
-from txwatch.store.sql import statement
-from txwatch.whales.history import flow_totals
 
 DAY = timedelta(days=1)
 MAX_MUTE_MINUTES = 7 * 24 * 60
@@ -147,7 +144,7 @@ def _why(asked: Command) -> list[Line]:
     prefix = asked.argument.lower()
     if not _TXID_PREFIX.fullmatch(prefix):
         return [[Piece("Say which transaction: /why and its txid, or at least the first 8 digits of it.")]]
-    rows = asked.connection.execute(statement(__file__, "why"), {"from": prefix, "to": prefix + "g"}).fetchall()
+    rows = asked.connection.execute(statement("alerts", "why"), {"from": prefix, "to": prefix + "g"}).fetchall()
     if not rows:
         return [[Piece("No such transaction was scored here.")]]
     lines: list[Line] = []

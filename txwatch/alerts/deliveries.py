@@ -1,4 +1,4 @@
-"""The deliveries of a chat and their states. Never doubled, never silently lost:
+"""The state of each delivery in Postgres, and how long a chat or everything has to wait.
 
 - `pending`: no request was made, or the last one certainly did not arrive. Goes to `sending` only. A chat that takes no
   messages is held: all of its deliveries stay pending.
@@ -21,16 +21,75 @@ from typing import Literal
 
 import structlog
 
-from txwatch.alerts.identity import adopt_what_waits, former_ids, record_move
-from txwatch.alerts.kinds import Severity
-from txwatch.alerts.outcomes import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
-from txwatch.alerts.pacing import MINUTE, SECOND, Limits, backoff, chat_free_at, hold
-from txwatch.alerts.planning import ChatState, PendingAlert, Request, SendAlert, SendDigest, SentAlone, Wait
-from txwatch.alerts.quiet import QuietHours
-from txwatch.alerts.updates import Edition
-from txwatch.store.database import Connection
+from txwatch.alerts.alert import Severity, adopt_what_waits, former_ids, present_id, record_move
+from txwatch.alerts.planning import (
+    MINUTE,
+    SECOND,
+    ChatState,
+    Limits,
+    PendingAlert,
+    QuietHours,
+    Request,
+    SendAlert,
+    SendDigest,
+    SentAlone,
+    Wait,
+    backoff,
+    chat_free_at,
+    hold,
+    next_step,
+)
+from txwatch.alerts.sender import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
+from txwatch.alerts.store import Edition
+from txwatch.store.database import Connection, statement
 from txwatch.store.locks import Lock, if_free, wait_for
-from txwatch.store.sql import statement
+
+OTHERS_HAVE = timedelta(seconds=15)
+"""Whoever raised an alert delivers it too; only what still waits after this needs a run of its own."""
+RUN_STARTS_IN = timedelta(seconds=5)
+LEFT_AFTER = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class DeliveryLevels:
+    """Deliveries by state, and from seen to sent in ms, over the alerts sent alone that were not late."""
+
+    sent: int
+    digested: int
+    pending: int
+    uncertain: int
+    dead: int
+    latency_ms_p50: float | None
+    latency_ms_p99: float | None
+
+
+def delivery_needed(
+    connection: Connection, chats: Sequence[str], now: datetime, limits: Limits | None = None
+) -> str | None:
+    """Why a delivery run should start now, in words for the operator, or None."""
+    for chat_id in dict.fromkeys(present_id(connection, chat_id) for chat_id in chats):
+        chat = read_chat(connection, chat_id, limits or Limits(), now)
+        step = next_step(chat, now + RUN_STARTS_IN)
+        overdue = sum(now - alert.created_at > OTHERS_HAVE for alert in chat.pending) + len(chat.unlisted)
+        if isinstance(step, SendAlert | SendDigest) and overdue:
+            return f"{overdue} alerts wait for chat {chat_id}"
+    left = connection.execute(
+        "SELECT count(*) FROM alert_deliveries JOIN telegram_requests ON request_id = id"
+        " WHERE state = 'sending' AND started_at < %s",
+        [now - LEFT_AFTER],
+    ).fetchone()
+    return f"{left[0]} deliveries were left half done" if left and left[0] else None
+
+
+def read_delivery_levels(connection: Connection, since: datetime) -> DeliveryLevels:
+    """How the deliveries of alerts raised since a moment stand."""
+    row = connection.execute(statement("alerts", "delivery_levels"), {"since": since}).fetchone()
+    if row is None:
+        raise LookupError("the query for delivery levels gave no row")
+    sent, digested, pending, uncertain, dead, latencies = row
+    p50, p99 = latencies or (None, None)
+    return DeliveryLevels(sent, digested, pending, uncertain, dead, p50 and round(p50, 1), p99 and round(p99, 1))
+
 
 log = structlog.get_logger(__name__)
 
@@ -88,15 +147,15 @@ def read_chat(connection: Connection, chat_id: str, limits: Limits, now: datetim
         " ORDER BY ended_at DESC LIMIT 300",
         [chat_id],
     ).fetchall()
-    pending = connection.execute(statement(__file__, "select_pending"), {"chat_id": chat_id})
+    pending = connection.execute(statement("alerts", "select_pending"), {"chat_id": chat_id})
     unlisted = connection.execute(
         "SELECT alert_key FROM alert_deliveries WHERE chat_id = %s AND state IN ('uncertain', 'dead')"
         " AND listed_in IS NULL ORDER BY alert_key",
         [chat_id],
     )
     ids = [chat_id, *former_ids(connection, chat_id)]
-    outdated = connection.execute(statement(__file__, "select_outdated"), {"chat_id": chat_id, "ids": ids, "now": now})
-    sent_alone = connection.execute(statement(__file__, "select_sent_alone"), {"chat_id": chat_id, "now": now})
+    outdated = connection.execute(statement("alerts", "select_outdated"), {"chat_id": chat_id, "ids": ids, "now": now})
+    sent_alone = connection.execute(statement("alerts", "select_sent_alone"), {"chat_id": chat_id, "now": now})
     free_at = chat_free_at(chat_id, [ended_at for _, ended_at in requests], limits)
     return ChatState(
         pending=[PendingAlert(key, kind, Severity[severity], *rest) for key, kind, severity, *rest in pending],

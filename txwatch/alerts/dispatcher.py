@@ -1,4 +1,4 @@
-"""Delivers what waits in `alert_deliveries`. Any number of these may run at once, in any number of processes.
+"""Deliver what is due to each chat, beside each other, so that one chat holds up no other.
 
 For each message the chat's lock is taken, the next step decided, the claim committed, the request made, and its outcome
 committed; then the lock is free for others. Waiting is done without it.
@@ -6,13 +6,15 @@ committed; then the lock is free for others. Waiting is done without it.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import psycopg
 import structlog
 
+from txwatch.alerts.alert import SYSTEM_PREFIX, Alert, present_id, record_move, waits_elsewhere
 from txwatch.alerts.deliveries import (
     Claim,
     chat_lock,
@@ -26,20 +28,15 @@ from txwatch.alerts.deliveries import (
     record_edit,
     settle,
 )
-from txwatch.alerts.feedback import BUTTONS
-from txwatch.alerts.identity import present_id, record_move, waits_elsewhere
 from txwatch.alerts.messages import DigestLine, alert_message, digest_message, is_silent
-from txwatch.alerts.outcomes import NotSent, Outcome, Sent
-from txwatch.alerts.pacing import Limits
-from txwatch.alerts.planning import EditAlert, Idle, Request, SendAlert, SendDigest, Step, Wait, next_step
-from txwatch.alerts.raising import SYSTEM_PREFIX, Alert
-from txwatch.alerts.sender import Buttons, Sender
-from txwatch.alerts.store import read_alerts
-from txwatch.alerts.updates import Edition, read_edition
+from txwatch.alerts.planning import EditAlert, Idle, Limits, Request, SendAlert, SendDigest, Step, Wait, next_step
+from txwatch.alerts.sender import Buttons, NotSent, Outcome, Sender, Sent, TelegramSender
+from txwatch.alerts.store import BUTTONS, Edition, read_alerts, read_edition
 from txwatch.clock import Clock, utc_now
 from txwatch.labels.store import read_known
+from txwatch.settings import Settings
 from txwatch.store.database import Connection, connect
-from txwatch.store.reading import read_transaction
+from txwatch.store.transactions import read_transaction
 
 log = structlog.get_logger(__name__)
 
@@ -298,3 +295,24 @@ def read_digest(connection: Connection, keys: Sequence[str]) -> list[DigestLine]
     rows = connection.execute("SELECT txid, value_sat FROM transactions WHERE txid = ANY(%s)", [list(keys)])
     values: dict[str, int] = dict(rows.fetchall())
     return [DigestLine(alert, values.get(alert.alert_key)) for alert in read_alerts(connection, keys)]
+
+
+@dataclass(frozen=True)
+class Chats:
+    """Chats and bot. Without chats alerts are raised, and stay visible in the terminal and the database."""
+
+    ids: tuple[str, ...] = ()
+    token: str = field(default="", repr=False)
+    api_url: str = "https://api.telegram.org"
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Chats":
+        """Those that the settings name."""
+        token = settings.telegram_bot_token
+        return cls(settings.telegram_chats, token.get_secret_value() if token else "", settings.telegram_api_url)
+
+    @asynccontextmanager
+    async def dispatcher(self, database_url: str) -> AsyncIterator[Dispatcher]:
+        """What delivers to them, for an `async with` block."""
+        async with TelegramSender(self.token, self.api_url) as sender:
+            yield Dispatcher(database_url, sender, self.ids)

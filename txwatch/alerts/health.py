@@ -1,18 +1,93 @@
-"""What is looked at to say whether the system is well: the worker, the feed, windows, runs, deliveries and the disk."""
+"""Watch the system: check it, record each check, and raise a system alert when one fails."""
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from enum import Enum
 from pathlib import Path
 
-from txwatch.alerts.identity import present_id
-from txwatch.alerts.listening import Listening, read_listening
-from txwatch.alerts.system import Condition, Raised, State
-from txwatch.store.database import Connection
+from txwatch.alerts.alert import KINDS, SYSTEM_PREFIX, Alert, present_id
+from txwatch.alerts.bot import Listening, read_listening
+from txwatch.clock import WINDOW, parse_window_key, window_key
+from txwatch.detection.reasons import Reason
+from txwatch.store.database import Connection, statement
 from txwatch.store.lease import Lease, read_lease
-from txwatch.store.sql import statement
-from txwatch.windows import WINDOW, parse_window_key, window_key
+
+REPEAT_AFTER = timedelta(minutes=15)
+_SINCE_FORMAT = "%Y%m%dT%H%M%S"
+_RECOVERED = ":recovered"
+
+
+class State(Enum):
+    """How a condition was found. Unknown changes nothing: what could not be looked at is neither wrong nor well."""
+
+    well = "well"
+    wrong = "wrong"
+    unknown = "unknown"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One thing that can go wrong. `name` is part of the alert's key; `text` says what is wrong, or that it is over."""
+
+    name: str
+    state: State
+    text: str = ""
+    since: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Raised:
+    """The last alert of a condition. `standing` until its recovery was told."""
+
+    alert_key: str
+    since: datetime
+    raised_at: datetime
+    standing: bool
+
+
+def system_alerts(conditions: Iterable[Condition], raised: Mapping[str, Raised], now: datetime) -> list[Alert]:
+    """What to tell of these conditions. `raised` holds the last alert of each by name."""
+    alerts = []
+    for condition in conditions:
+        last = raised.get(condition.name)
+        if condition.state is State.wrong and not (last and (last.standing or now - last.raised_at < REPEAT_AFTER)):
+            since = condition.since or now
+            key = f"{SYSTEM_PREFIX}{condition.name}:{since.astimezone(UTC).strftime(_SINCE_FORMAT)}"
+            alerts.append(_alert(key, "system", condition.text, now))
+        if condition.state is State.well and last and last.standing:
+            text = f"{condition.text or f'{condition.name} is over'}, after {_words(now - last.since)}"
+            alerts.append(_alert(last.alert_key + _RECOVERED, "recovered", text, now))
+    return alerts
+
+
+def read_raised(connection: Connection) -> dict[str, Raised]:
+    """The last alert of each condition that ever raised one, by the condition's name."""
+    rows = connection.execute(
+        "SELECT alert_key, created_at, EXISTS (SELECT 1 FROM alerts AS later WHERE later.alert_key = a.alert_key || %s)"
+        " FROM alerts AS a WHERE alert_key LIKE 'system:%%' AND alert_key NOT LIKE '%%:recovered' ORDER BY created_at",
+        [_RECOVERED],
+    )
+    raised = {}
+    for key, created_at, recovered in rows:
+        name, since = key.removeprefix(SYSTEM_PREFIX).rsplit(":", 1)
+        began = datetime.strptime(since, _SINCE_FORMAT).replace(tzinfo=UTC)
+        raised[name] = Raised(key, began, created_at, standing=not recovered)
+    return raised
+
+
+def _alert(key: str, kind: str, text: str, now: datetime) -> Alert:
+    # Seen when it was noticed: a condition that began long before is news all the same.
+    return Alert(key, [kind], KINDS[kind].severity, [Reason(kind, text)], late=False, seen_at=now, created_at=now)
+
+
+def _words(length: timedelta) -> str:
+    minutes = length.total_seconds() / 60
+    if minutes < 2:
+        return f"{length.total_seconds():.0f} s"
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+
 
 WORKER_ABSENT = timedelta(seconds=90)
 """The keeper asks for a new shift after 15 s, and a run needs some seconds to start; longer is no handover."""
@@ -53,7 +128,7 @@ class Health:
 
 def read_health(connection: Connection, home: Path, now: datetime, chats: Sequence[str] = ()) -> Health:
     """Look at the database, at the disk that holds the state, and at what became of messages to these chats."""
-    row = connection.execute(statement(__file__, "health"), {"now": now}).fetchone()
+    row = connection.execute(statement("alerts", "health"), {"now": now}).fetchone()
     last_seen_at, lag_seconds, dead, reason = row or (None, None, 0, None)
     chats = list(dict.fromkeys(present_id(connection, chat_id) for chat_id in chats))
     refusing = connection.execute(
@@ -211,3 +286,30 @@ def _disk(health: Health) -> Condition:
     if health.disk_free_share < DISK_FREE_SHARE:
         return Condition("disk_full", State.wrong, f"The disk is nearly full: {health.disk_free_share:.1%} is free")
     return Condition("disk_full", State.well, "The disk has room again")
+
+
+KEEP_UNCHANGED_EVERY = timedelta(minutes=5)
+KEEP_FOR = timedelta(days=30)
+
+
+def record_health(connection: Connection, found: Sequence[Condition], now: datetime) -> int:
+    """Keep what was found if it differs from the last result of that check, or that is old. Returns the rows kept.
+
+    Safe to repeat: the same moment again keeps nothing. What is older than KEEP_FOR is dropped.
+    """
+    connection.execute("DELETE FROM health_checks WHERE checked_at < %s", [now - KEEP_FOR])
+    return connection.execute(
+        "INSERT INTO health_checks (checked_at, name, state, text)"
+        " SELECT %(now)s, found.name, found.state, found.text"
+        " FROM unnest(%(names)s::text[], %(states)s::text[], %(texts)s::text[]) AS found (name, state, text)"
+        " LEFT JOIN LATERAL (SELECT state, checked_at FROM health_checks AS kept WHERE kept.name = found.name"
+        " ORDER BY checked_at DESC LIMIT 1) AS last ON true"
+        " WHERE last.state IS DISTINCT FROM found.state OR last.checked_at <= %(oldest)s",
+        {
+            "now": now,
+            "oldest": now - KEEP_UNCHANGED_EVERY,
+            "names": [condition.name for condition in found],
+            "states": [condition.state.value for condition in found],
+            "texts": [condition.text for condition in found],
+        },
+    ).rowcount

@@ -1,4 +1,8 @@
-"""What to send to a chat next: the pure decision behind the dispatcher, and all of its noise control.
+"""Plan what a chat gets and when: alone, in a digest or not at all, by severity, pace and quiet hours.
+
+https://core.telegram.org/bots/faq: about one message a second to a chat, 20 a minute to a group, 30 a second in all.
+Telegram counts when a request arrives, which is somewhere between its start and its end as seen from here. So gaps are
+kept from the end of one request to the start of the next: whatever the network does in between, the limits hold.
 
 - A fresh alert goes out by itself, the most severe first, then the largest, then the oldest.
 - At most BURST of its severity or a higher one go out in FLOOD_WINDOW, so that a storm of minor ones holds up nothing
@@ -12,13 +16,103 @@
   the digest.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
+from typing import Self
+from zoneinfo import ZoneInfo
 
-from txwatch.alerts.kinds import Severity, kind_named
-from txwatch.alerts.raising import LATE_AFTER
+from txwatch.alerts.alert import LATE_AFTER, Severity, kind_named
+
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+MAX_BACKOFF = timedelta(minutes=5)
+MAX_HOLD = timedelta(minutes=15)
+"""A chat that takes no messages is asked at least so often: once it does, nobody should wait much longer."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What Telegram allows, and how much of it goes to answers."""
+
+    chat_interval: timedelta = SECOND
+    group_per_minute: int = 20
+    overall_per_second: int = 30
+    answers_per_minute: int = 10
+    """Of these to a chat, so that a member who asks and asks holds up no alert. Not Telegram's."""
+
+
+def is_group(chat_id: str) -> bool:
+    """Whether the limit of groups holds: groups and channels have negative ids or names."""
+    return chat_id.startswith(("-", "@"))
+
+
+def chat_free_at(chat_id: str, ended: Sequence[datetime], limits: Limits) -> datetime | None:
+    """When the next request to the chat may start, None for at once. `ended` are ends of requests, newest first."""
+    if not ended:
+        return None
+    free = ended[0] + limits.chat_interval
+    if is_group(chat_id) and len(ended) >= limits.group_per_minute:
+        free = max(free, ended[limits.group_per_minute - 1] + MINUTE)
+    return free
+
+
+def backoff(failures: int) -> timedelta:
+    """How long to wait after so many failures in a row: 1 s, doubled each time up to five minutes."""
+    return min(MAX_BACKOFF, SECOND * (1 << min(failures - 1, 10)))
+
+
+def hold(failures: int) -> timedelta:
+    """The same for a chat that takes no messages: 1 min, doubled each time up to MAX_HOLD."""
+    return min(MAX_HOLD, MINUTE * (1 << min(failures - 1, 10)))
+
+
+_FORM = re.compile(r"(\d{1,2}):(\d{2})-(\d{1,2}):(\d{2})(?:\s+(\S+))?")
+
+
+@dataclass(frozen=True)
+class QuietHours:
+    """From a time of day to another, which may be past midnight."""
+
+    begin: time
+    end: time
+    zone: ZoneInfo
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `22:00-07:00 Europe/Berlin`; without a zone it is UTC. Raises ValueError, in words for a person."""
+        match = _FORM.fullmatch(text.strip())
+        if match is None:
+            raise ValueError("quiet hours look like 22:00-07:00 Europe/Berlin")
+        hours = [int(part) for part in match.groups()[:4]]
+        try:
+            begin, end = time(hours[0], hours[1]), time(hours[2], hours[3])
+        except ValueError:
+            raise ValueError("a time of day lies between 00:00 and 23:59") from None
+        if begin == end:
+            raise ValueError("quiet hours that last the whole day would keep everything back")
+        try:
+            return cls(begin, end, ZoneInfo(match.group(5) or "UTC"))
+        except (OSError, ValueError, KeyError):
+            raise ValueError(f"no time zone named {match.group(5)}; one is Europe/Berlin") from None
+
+    def until(self, now: datetime) -> datetime | None:
+        """When the quiet hours end that hold this moment, UTC; None outside of them."""
+        local = now.astimezone(self.zone)
+        for day in (local.date() - timedelta(days=1), local.date()):
+            # The wall's clock decides, also on the days on which it is put forward or back.
+            begin = datetime.combine(day, self.begin, self.zone)
+            last = day if self.begin < self.end else day + timedelta(days=1)
+            end = datetime.combine(last, self.end, self.zone)
+            if begin.astimezone(UTC) <= now < end.astimezone(UTC):
+                return end.astimezone(UTC)
+        return None
+
+    def __str__(self) -> str:
+        return f"{self.begin:%H:%M}-{self.end:%H:%M} {self.zone.key}"
+
 
 BURST = 12
 FLOOD_WINDOW = timedelta(minutes=5)

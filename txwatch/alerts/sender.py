@@ -1,6 +1,7 @@
-"""Sends one message to Telegram and says what became of it. It neither paces nor repeats: the dispatcher does."""
+"""Send one message and record what became of it: sent, refused, to be repeated, or uncertain."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
 from typing import Protocol, Self
@@ -19,8 +20,49 @@ from telegram.error import (
     TelegramError,
 )
 
-from txwatch.alerts.outcomes import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
 from txwatch.alerts.transport import Transport, quiet_libraries
+
+
+@dataclass(frozen=True)
+class Sent:
+    """It arrived, and this is the message's number within the chat."""
+
+    message_id: int
+
+
+@dataclass(frozen=True)
+class NotSent:
+    """It certainly did not arrive, and may later: Telegram was away, or asked to wait."""
+
+    reason: str
+    retry_after: timedelta | None = None
+    moved_to: str | None = None
+    """The id under which the chat is to be reached from now on."""
+
+
+@dataclass(frozen=True)
+class ChatRefused:
+    """It did not arrive, and no other message would have: the chat takes none until somebody acts there."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Telegram will never take this message; another one it may."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """It was handed over, and no answer came that says what became of it."""
+
+    reason: str
+
+
+Outcome = Sent | NotSent | ChatRefused | Refused | Unknown
+
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 15.0

@@ -1,4 +1,4 @@
-"""The application: settings in, an ASGI app out. Nothing connects before it starts."""
+"""The ASGI application and its server. Nothing connects before it starts."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,30 +10,50 @@ from typing import Any
 
 import fastapi_offline
 import msgspec
+import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
+from psycopg_pool import ConnectionPool
 from starlette.types import ASGIApp, Scope
 
 from txwatch.api import problems
-from txwatch.api.access import LoopbackOnly
-from txwatch.api.limits import BodyLimit, Limits, RateLimit
-from txwatch.api.observing import Observing
-from txwatch.api.pool import REQUESTS, open_pool
+from txwatch.api.middleware import BodyLimit, Limits, LoopbackOnly, Observing, RateLimit
 from txwatch.api.problems import ProblemError, problem_response
-from txwatch.api.routes import alerts, anomalies, drift, feed, health, metrics, models, scoring, stream, transactions
-from txwatch.api.scoring import Models, Scorer
-from txwatch.api.stream import Stream
+from txwatch.api.routes import alerts, anomalies, drift, feed, health, models, scoring, stream, transactions
+from txwatch.api.routes.scoring import Models, Scorer
+from txwatch.api.routes.stream import Stream
+from txwatch.detection.drift_reports import DriftPages
 from txwatch.detection.registry import ModelRegistry
-from txwatch.features.online import OnlineFeatures
+from txwatch.errors import UserError
+from txwatch.features.feast import OnlineFeatures
 from txwatch.guard import Guard, Refusal
-from txwatch.metrics.registry import metrics_registry
-from txwatch.metrics.requests import RequestMetrics
+from txwatch.logs import configure_logging
+from txwatch.metrics import RequestMetrics, metrics_registry
 from txwatch.settings import Settings
+from txwatch.store.database import Connection, connection_pool
 from txwatch.wire.messages import WireTransaction
 
-ROUTERS = (health, transactions, anomalies, alerts, scoring, models, drift, feed, stream, metrics)
+REQUESTS = 8
+"""Requests that use the database at once; the rest of the server's connections is for those who write."""
+SIZE = REQUESTS + 4
+"""Scoring and the metrics have theirs besides."""
+STATEMENT_TIMEOUT = "30s"
+
+
+def open_pool(database_url: str) -> ConnectionPool[Connection]:
+    """A pool that is not open yet. Times come back in UTC; a statement is cut after STATEMENT_TIMEOUT."""
+    return connection_pool(
+        database_url,
+        application="txwatch api",
+        min_size=1,
+        max_size=SIZE,
+        options=f"-c statement_timeout={STATEMENT_TIMEOUT}",
+    )
+
+
+ROUTERS = (health, transactions, anomalies, alerts, scoring, models, drift, feed, stream)
 DOCS_ASSETS = Path(fastapi_offline.__file__).with_name("static")
 
 
@@ -88,7 +108,7 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
     app.state.turns = asyncio.Semaphore(REQUESTS)
     app.state.models = Models(registry)
     app.state.scorer = Scorer(pool, app.state.models, whale_btc=settings.whale_btc)
-    app.state.drift_pages = settings.drift_pages
+    app.state.drift_pages = DriftPages(settings.report_place)
     app.state.online_features = online
     requests = RequestMetrics()
     app.state.metrics = metrics_registry(pool, settings.home, requests, lambda: live.clients)
@@ -130,3 +150,27 @@ def _docs() -> HTMLResponse:
         "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
     )
     return page
+
+
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+
+class NotLoopbackError(UserError):
+    """Served to others without a key."""
+
+
+def serve_api(settings: Settings, host: str, port: int) -> None:
+    """Serve until a signal. Raises NotLoopbackError for other than loopback while no key is set."""
+    if settings.api_key is None and host not in LOOPBACK:
+        raise NotLoopbackError(f"{host} is not loopback: set TXWATCH_API_KEY before others can reach the API")
+    configure_logging(settings, process="api")
+    # One process: the metrics, the stream and the limits are its own. Its own lines replace uvicorn's access log.
+    uvicorn.run(
+        create_app(settings),
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=3,
+    )

@@ -8,10 +8,10 @@ import streamlit as st
 from psycopg import OperationalError
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from txwatch.detection.drift_reports import DriftPages
 from txwatch.places import ObjectStoreError
 from txwatch.settings import Settings
-from txwatch.store.database import Connection
-from txwatch.store.urls import libpq_url
+from txwatch.store.database import Connection, libpq_url
 
 T = TypeVar("T")
 
@@ -61,4 +61,4 @@ def drift_page(at: datetime) -> str | None:
 
 @st.cache_data(max_entries=4, ttl=600, show_spinner=False)
 def _drift_page(at: datetime) -> str | None:
-    return settings().drift_pages.read(at)
+    return DriftPages(settings().report_place).read(at)

@@ -1,4 +1,4 @@
-"""How everything looks: one palette, one way to write amounts and times, one theme of charts."""
+"""How pages look: palette, amounts and times, the theme of charts, and the notices above every page."""
 
 from datetime import datetime
 from html import escape
@@ -6,6 +6,28 @@ from html import escape
 import altair as alt
 import streamlit as st
 from altair.typing import ChartType
+
+from txwatch.queries.status import Overview
+
+STALE_AFTER = 30.0
+"""Seconds without anything committed; a working system commits four times a second."""
+
+
+def freshness(overview: Overview) -> None:
+    """Say when the data is stale, and what to do."""
+    lag = overview.lag_seconds
+    if overview.lease is None:
+        st.warning("No worker has followed the feed yet. `make demo` or `make run` starts one.")
+    elif lag is None or lag > STALE_AFTER or not overview.is_followed:
+        since = overview.lease.committed_through or overview.lease.heartbeat_at
+        behind = span((overview.at - since).total_seconds())
+        st.warning(
+            f"This data is stale: nothing came in for {behind}, since {clock(since)} UTC."
+            f" The worker was last heard at {clock(overview.lease.heartbeat_at)} UTC."
+        )
+    else:
+        st.caption(f"As of {clock(overview.at)} UTC. Refreshes by itself.")
+
 
 PAPER, GROUND, INK, MUTED, LINE = "#fcfbf9", "#f3f0ea", "#1d2733", "#66717d", "#dcd7cd"
 ACCENT, BLUE, GREEN = "#c4561a", "#2b6291", "#3d7a55"

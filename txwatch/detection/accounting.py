@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from txwatch.detection.amounts import FeeAccident
-from txwatch.detection.findings import column
 from txwatch.detection.kinds import KINDS
 from txwatch.detection.reasons import SAT
-from txwatch.detection.shapes import BatchPayout, Coinjoin, Consolidation, DustStorm
+from txwatch.detection.rules import BatchPayout, Coinjoin, Consolidation, DustStorm, FeeAccident, column
 from txwatch.features.contract import FEATURE_NAMES
 
 Floats = NDArray[np.float64]

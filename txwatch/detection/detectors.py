@@ -11,16 +11,22 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from txwatch.detection.amounts import DormantRoundMove, FeeAccident, Whale
-from txwatch.detection.findings import Finding
-from txwatch.detection.flows import LabelledFlow
 from txwatch.detection.packages import ParentsOf, no_parents, stored_parents
 from txwatch.detection.reasons import SAT, Reason
-from txwatch.detection.shapes import BatchPayout, Coinjoin, Consolidation, DustStorm
-from txwatch.detection.watch_list import WatchListed
+from txwatch.detection.rules import (
+    BatchPayout,
+    Coinjoin,
+    Consolidation,
+    DormantRoundMove,
+    DustStorm,
+    FeeAccident,
+    Finding,
+    LabelledFlow,
+    WatchListed,
+    Whale,
+)
 from txwatch.features.batch import TransactionBatch
-from txwatch.labels.known_addresses import GivenAddresses, KnownAddresses, StoredAddresses
-from txwatch.labels.store import read_version
+from txwatch.labels.store import GivenAddresses, KnownAddresses, StoredAddresses, read_version
 from txwatch.store.database import Connection
 
 NOTHING_KNOWN = GivenAddresses()

@@ -1,7 +1,7 @@
 """The gate before promotion: what a challenger must show on traffic that it was not trained on.
 
-Belongs here: the checks, as pure functions of what models showed (`txwatch.evaluation.examination` finds out). Each has
-a name that the UI shows as an asset check, and says why it failed.
+The checks are pure functions of what models showed (`txwatch.lab.evaluation.examination` finds out). Each has a name
+that the UI shows as an asset check, and says why it failed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from txwatch.detection.agreement import top_agreement
 from txwatch.detection.known_cases import Verdict
+from txwatch.detection.training import top_agreement
 
 MAX_TIMES_BUDGET = 3.0
 MIN_SEED_AGREEMENT = 0.8

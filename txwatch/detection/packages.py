@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from txwatch.features.batch import EPOCH, NO_ADDRESS, TransactionBatch
-from txwatch.store.database import Connection
-from txwatch.store.sql import statement
-from txwatch.wire.scripts import SCRIPT_TYPES
+from txwatch.store.database import Connection, statement
+from txwatch.wire.transaction import SCRIPT_TYPES
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def _parents_of(connection: Connection, batch: TransactionBatch, rows: Sequence[
     of = [int(inputs.tx[i]) for i in coins]
     addresses = [int(inputs.address[i]) for i in coins]
     found = connection.execute(
-        statement(__file__, "unconfirmed_parents"),
+        statement("detection", "unconfirmed_parents"),
         {
             "coins": coins,
             "txids": [batch.txids[row] for row in of],

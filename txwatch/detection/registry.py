@@ -1,4 +1,4 @@
-"""The models in MLflow's registry: trained ones go in as challengers, the champion comes out to score.
+"""The models in MLflow's registry: store a challenger, load the champion, list the versions, promote and roll back.
 
 A model is stored as skops, which holds no code, and is read back here with a fixed list of types: neither a pickle nor
 a type that the stored file itself names is ever loaded. MLflow's import takes seconds, so it happens in the functions.
@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,16 +16,14 @@ from typing import TYPE_CHECKING, Any
 from txwatch.detection.model import ContractMismatchError, Model, ModelCard
 from txwatch.errors import UserError
 from txwatch.settings import Settings
-from txwatch.store.database import process_pool
+from txwatch.store.database import process_pool, sqlalchemy_url, with_schema
 from txwatch.store.locks import Lock, wait_for
 from txwatch.store.migrate import SchemaTooNewError, known_revisions
-from txwatch.store.urls import sqlalchemy_url, with_schema
 
 if TYPE_CHECKING:
     import pandas as pd
     from alembic.script import ScriptDirectory
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
 
 EXPERIMENT = "txwatch"
 REGISTERED_MODEL = "txwatch"
@@ -192,7 +191,7 @@ class ModelRegistry:
             return None if version is None else str(version)
         return None
 
-    def _artifact(self, version: "ModelVersion", name: str) -> str:
+    def _artifact(self, version: Any, name: str) -> str:
         run = self._client().get_run(version.run_id)
         return f"{run.info.artifact_uri}/{name}"
 
@@ -272,3 +271,82 @@ if __name__ == "__main__":
         ModelRegistry.of(settings.home, settings.require_database_url(), settings.mlflow_tracking_uri).prepare()
     except UserError as error:
         sys.exit(str(error))
+
+
+_BEFORE = "champion_before"
+
+
+class NoSuchVersionError(UserError):
+    """The registry has no such version."""
+
+
+class NothingBeforeError(UserError):
+    """There is no champion before this one to go back to."""
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One trained version. `alias` is champion, challenger or None; `decision` what the gate said, if it did. UTC."""
+
+    version: str
+    created_at: datetime
+    aliases: list[str]
+    decision: str | None
+    parameters: dict[str, str]
+    metrics: dict[str, float]
+    run_id: str
+
+
+def list_versions(registry: ModelRegistry) -> list[ModelVersion]:
+    """All versions, the newest first."""
+    client = registry.client()
+    models = client.search_registered_models(f"name = '{REGISTERED_MODEL}'")
+    aliases: dict[str, list[str]] = {}
+    for alias, version in (models[0].aliases if models else {}).items():
+        aliases.setdefault(str(version), []).append(alias)
+    found = client.search_model_versions(f"name = '{REGISTERED_MODEL}'")
+    versions = [_version(client, one, sorted(aliases.get(str(one.version), []))) for one in found]
+    return sorted(versions, key=lambda v: int(v.version), reverse=True)
+
+
+def make_champion(registry: ModelRegistry, version: str, by: str) -> str:
+    """Make a version the champion, whatever the gate says, and keep who did. Returns the version.
+
+    Takes effect where models are read anew: runs at once, a live scorer within its refresh.
+    """
+    if version not in {one.version for one in list_versions(registry)}:
+        raise NoSuchVersionError(f"there is no model version {version}")
+    client = registry.client()
+    before = registry.champion_version()
+    registry.promote(version, {"by": by, "at": datetime.now(UTC).isoformat(), "before": before})
+    if before is not None and before != version:
+        client.set_registered_model_tag(REGISTERED_MODEL, _BEFORE, before)
+    return version
+
+
+def roll_back(registry: ModelRegistry, by: str) -> str:
+    """Make the version that was champion before this one the champion again. Raises NothingBeforeError."""
+    client = registry.client()
+    champion = registry.champion_version()
+    if champion is None:
+        raise NothingBeforeError("there is no champion yet")
+    tags = client.get_registered_model(REGISTERED_MODEL).tags
+    # Where promotions by the gate left no note, the newest version before the champion is the one that it replaced.
+    older = [v.version for v in list_versions(registry) if int(v.version) < int(champion)]
+    before = tags.get(_BEFORE) if tags.get(_BEFORE) != champion else None
+    if before is None and not older:
+        raise NothingBeforeError(f"version {champion} is the first champion")
+    return make_champion(registry, before or older[0], by)
+
+
+def _version(client: Any, registered: Any, aliases: list[str]) -> ModelVersion:
+    run = client.get_run(registered.run_id)
+    return ModelVersion(
+        version=str(registered.version),
+        created_at=datetime.fromtimestamp(registered.creation_timestamp / 1000, UTC),
+        aliases=[alias for alias in aliases if alias in (CHAMPION, CHALLENGER)],
+        decision=registered.tags.get("decision"),
+        parameters=dict(run.data.params),
+        metrics={name: float(value) for name, value in run.data.metrics.items()},
+        run_id=str(registered.run_id),
+    )

@@ -1,4 +1,4 @@
-"""The alert budget: which score is unusual enough, so that about so many alerts an hour follow.
+"""The alert budget: which score is unusual enough for about so many alerts an hour, and the recent scores it follows.
 
 Method: of the scores of a day of traffic the highest are kept, in order. A budget of b alerts an hour at a rate of r
 transactions an hour is the share b / r of them; the threshold is the lowest score that no larger share reaches. The
@@ -14,17 +14,23 @@ the budget in them, but never below that of the training day, and never above th
 have spent a LEAST_SHARE of the budget. The lower bound is there for floods of ordinary transactions, which would
 dilute the share and let more alerts through; the upper one for storms, which must not buy silence for what comes after.
 With recent hours of n alerts by the budget the relative error is 1 / sqrt(n): 17 % for 12 an hour over three hours.
+
+A row holds what a model's scores were in the hours before the window `as_of`, and is written while that window is open.
+It decides in the windows from `as_of` + 2 on, like a context: at least a whole window later, so that a lane which
+scores one of them finds the same row whenever it looks, and both lanes have the same threshold. It is never changed. A
+backfill of old windows finds the rows of their time, and writes none for them.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
+from txwatch.clock import WINDOW, window_start
 from txwatch.features.context import NetworkContext
-from txwatch.windows import WINDOW
+from txwatch.store.database import Connection, statement
 
 KEPT_SHARE = 0.05
 KEPT_AT_LEAST, KEPT_AT_MOST = 500, 10_000
@@ -87,3 +93,40 @@ def arrivals_per_hour(network: NetworkContext) -> float | None:
     """Transactions an hour by the trailing hour, scaled up where less than an hour is known; None without any."""
     windows = min(network.windows_24h, timedelta(hours=1) // WINDOW)
     return network.tx_count_1h / windows * (timedelta(hours=1) / WINDOW) if windows and network.tx_count_1h else None
+
+
+SPAN = timedelta(hours=3)
+"""Short enough to follow a trailing day that fills up; half of it would be no quicker, and more subject to chance."""
+HOLDS = timedelta(hours=1)
+"""Without a newer row for so long the threshold is that of the training day again."""
+KEPT_TIMES = 2
+"""So many times the span's budget of scores is kept: as far as the threshold goes when the rate falls to half."""
+
+
+def scores_kept(alerts_per_hour: float) -> int:
+    """How many of the highest scores a row holds."""
+    return max(1, round(KEPT_TIMES * alerts_per_hour * (SPAN / timedelta(hours=1))))
+
+
+def publish_recent_scores(connection: Connection, model_version: str, alerts_per_hour: float, now: datetime) -> None:
+    """Write a model's row as of the window that is open now. One that is there stays as it is."""
+    as_of = window_start(now)
+    connection.execute(
+        statement("detection", "publish_recent_scores"),
+        {
+            "model_version": model_version,
+            "since": as_of - SPAN,
+            "as_of": as_of,
+            "kept": scores_kept(alerts_per_hour),
+        },
+    )
+
+
+def read_recent_scores(connection: Connection, model_version: str, as_of: datetime) -> RecentScores | None:
+    """The scores that decide for transactions whose context is as of this window, None if there are none."""
+    row = connection.execute(
+        "SELECT rows, highest FROM recent_scores WHERE model_version = %s AND as_of <= %s AND as_of > %s"
+        " ORDER BY as_of DESC LIMIT 1",
+        [model_version, as_of, as_of - HOLDS],
+    ).fetchone()
+    return None if row is None else RecentScores(*row)

@@ -1,4 +1,4 @@
-"""Training: features in, a fitted pipeline and its card out. No label is used."""
+"""Train a model: features in, a fitted pipeline and its card out. No label is used."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,14 +8,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from txwatch.clock import window_start
 from txwatch.detection.accounting import likely_findings, remaining_scores
-from txwatch.detection.agreement import top_agreement
-from txwatch.detection.compact import CompactForest
-from txwatch.detection.forest import SAMPLES_PER_TREE, TREES, build_forest
-from txwatch.detection.model import ModelCard
+from txwatch.detection.model import SAMPLES_PER_TREE, TREES, CompactForest, ModelCard, build_forest
 from txwatch.detection.threshold import budget_threshold, highest
 from txwatch.features.contract import FEATURE_NAMES, contract_fingerprint
-from txwatch.windows import window_start
+
+TOP_SHARE = 0.01
+
+
+def top_agreement(a: NDArray[np.float64], b: NDArray[np.float64], share: float = TOP_SHARE) -> float:
+    """The Jaccard index of the highest-scoring share by two scores of the same rows; 1 without rows."""
+    count = max(1, int(share * len(a)))
+    if not len(a):
+        return 1.0
+    top_a, top_b = (set(np.argpartition(-scores, count - 1)[:count].tolist()) for scores in (a, b))
+    return len(top_a & top_b) / len(top_a | top_b)
+
 
 MIN_ROWS = 5_000
 """Worth a first training, what is held out included."""

@@ -10,10 +10,9 @@ from datetime import datetime, timedelta
 from psycopg import sql
 
 from txwatch.features.context import AddressActivity, NetworkContext
-from txwatch.features.publication import next_publication
-from txwatch.store.database import Connection, commit_without_waiting
-from txwatch.store.days import ensure_days
-from txwatch.store.sql import statement
+from txwatch.features.network import next_publication
+from txwatch.store.database import Connection, commit_without_waiting, statement
+from txwatch.store.retention import ensure_days
 
 COUNTED_AT_ONCE = timedelta(hours=1)
 """An hour of coins is grouped in memory; a day would spill to disk."""
@@ -49,7 +48,7 @@ def read_address_context(
 ) -> dict[str, AddressActivity]:
     """The trailing day of these addresses, as the network's context was published. Those without any are absent."""
     rows = connection.execute(
-        statement(__file__, "address_context"),
+        statement("features", "address_context"),
         {"as_of": network.as_of, "publication": network.publication, "addresses": list(addresses)},
     )
     return {row[0]: AddressActivity(*row[1:]) for row in rows}
@@ -57,18 +56,18 @@ def read_address_context(
 
 def _write(connection: Connection, start: datetime, end: datetime) -> dict[datetime, int]:
     span = {"start": start, "end": end, "publication": next_publication(connection)}
-    buckets = sql.SQL(statement(__file__, "address_activity"))
+    buckets = sql.SQL(statement("features", "address_activity"))
     connection.execute("SET LOCAL work_mem = '64MB'")
     if not _is_written(connection, start, end):
         written = dict(connection.execute(_INSERT.format(columns=_COLUMNS, buckets=buckets), span).fetchall())
-        connection.execute(statement(__file__, "mark_windows"), span)
+        connection.execute(statement("features", "mark_windows"), span)
         return written
     connection.execute(_STAGE.format(buckets=buckets), span)
-    superseded = connection.execute(statement(__file__, "supersede_activity"), span).rowcount
-    written = dict(connection.execute(statement(__file__, "insert_staged_activity"), span).fetchall())
+    superseded = connection.execute(statement("features", "supersede_activity"), span).rowcount
+    written = dict(connection.execute(statement("features", "insert_staged_activity"), span).fetchall())
     connection.execute("DROP TABLE staged_activity")
     if superseded or written:
-        connection.execute(statement(__file__, "mark_windows"), span)
+        connection.execute(statement("features", "mark_windows"), span)
     return written
 
 

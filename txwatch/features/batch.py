@@ -1,15 +1,16 @@
-"""Transactions as columns: one array a field, and one entry a coin, so that features are computed for all at once."""
+"""Transactions as columns: one array a field and one entry a coin, so that features are computed for all at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from txwatch.wire.scripts import SCRIPT_TYPES
-from txwatch.wire.transaction import CreatedOutput, SpentOutput, Transaction
+from txwatch.store.database import Connection, statement
+from txwatch.wire.transaction import SCRIPT_TYPES, CreatedOutput, SpentOutput, Transaction
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -95,4 +96,37 @@ def coins_of(groups: Sequence[Sequence[SpentOutput] | Sequence[CreatedOutput]], 
             [NO_ADDRESS if coin.addr is None else numbers.setdefault(coin.addr, len(numbers)) for coin in coins],
             np.int64,
         ),
+    )
+
+
+_inputs = msgspec.json.Decoder(list[list[SpentOutput]])
+_outputs = msgspec.json.Decoder(list[list[CreatedOutput]])
+
+
+def read_batch(connection: Connection, start: datetime, end: datetime) -> TransactionBatch:
+    """The transactions seen at or after `start` and before `end`, ordered by time, then txid.
+
+    The same to the last digit as `TransactionBatch.of(read_transactions(...))`, in about half the time.
+    """
+    with connection.cursor(binary=True) as cursor:
+        rows = cursor.execute(statement("features", "select_batch"), {"start": start, "end": end}).fetchall()
+    txids, seen_us, value, fee, vsize, weight, size, rbf, version, lock_time, inputs, outputs = (
+        zip(*rows, strict=True) if rows else [()] * 12
+    )
+    numbers: dict[str, int] = {}
+    return TransactionBatch(
+        txids=list(txids),
+        seen_us=np.array(seen_us, np.int64),
+        value_sat=np.array(value, np.int64),
+        fee_sat=np.array(fee, np.float64),  # None becomes NaN
+        vsize=np.array(vsize, np.int64),
+        weight=np.array(weight, np.int64),
+        size=np.array(size, np.int64),
+        rbf=np.array(rbf, np.bool_),
+        version=np.array(version, np.int64),
+        lock_time=np.array(lock_time, np.int64),
+        # One document of all of them is decoded faster than one for each.
+        inputs=coins_of(_inputs.decode(f"[{','.join(inputs)}]"), numbers),
+        outputs=coins_of(_outputs.decode(f"[{','.join(outputs)}]"), numbers),
+        addresses=list(numbers),
     )

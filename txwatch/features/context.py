@@ -1,13 +1,32 @@
-"""What is known of the network and of addresses when a transaction is scored: plain values, as of one window.
+"""The context of a window: what was known of the network and of addresses. Shapes that are counted for the network.
 
-A transaction in window W sees the context as of window W - 2 (`txwatch.windows.context_window`), in every lane.
+A transaction in window W sees the context as of window W - 2 (`txwatch.clock.context_window`), in every lane.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
-from txwatch.features.kinds import KINDS
+import numpy as np
+from numpy.typing import NDArray
+
+KINDS = ("transfer", "payment", "consolidation", "batch_payout", "many_to_many")
+"""One output; few of both; many into few; few into many; many of both. The order is the code."""
+
+MANY = 5
+"""Coins from which on they are many: more than a person's payment and its change need."""
+
+
+def transaction_kinds(input_count: NDArray[Any], output_count: NDArray[Any]) -> NDArray[np.int64]:
+    """The code in KINDS of each transaction."""
+    many_in, many_out = input_count >= MANY, output_count >= MANY
+    few = np.where(output_count == 1, 0, 1)
+    return np.where(many_in, np.where(many_out, 4, 2), np.where(many_out, 3, few)).astype(np.int64)
+
+
+QUANTILES = {"p10": 0.1, "median": 0.5, "p90": 0.9, "p99": 0.99}
+SPANS = {"1h": timedelta(hours=1), "24h": timedelta(hours=24)}
 
 
 @dataclass(frozen=True)

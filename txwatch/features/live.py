@@ -12,13 +12,13 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
+from txwatch.clock import context_window, window_start
 from txwatch.features.addresses import read_address_context
 from txwatch.features.batch import TransactionBatch
 from txwatch.features.context import AddressActivity, Context, NetworkContext
-from txwatch.features.network_store import read_network_contexts
+from txwatch.features.network import read_network_contexts
 from txwatch.features.transaction import transaction_features
 from txwatch.store.database import Connection
-from txwatch.windows import context_window, window_start
 from txwatch.wire.transaction import Transaction
 
 NetworkLookup = Callable[[datetime], NetworkContext | None]

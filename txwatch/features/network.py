@@ -1,26 +1,42 @@
-"""The state of the network: a bucket of counts for each window, summed into trailing hours and days.
+"""The state of the network: a bucket of counts for each window, summed into trailing hours and days, and its table.
+
+A context sums the address buckets that were written up to its own publication, so that it stays what it was when
+recovered data rewrite a bucket later.
 
 Amounts and fee rates are counted in bins of an eighth of an octave, so that windows can be added exactly and a
 quantile of any trailing span is known to within 4.5 %, whatever the traffic, without reading a transaction again.
+
+A window that is materialized again writes a new version, and only if something differs.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from psycopg.rows import dict_row
 
-from txwatch.features.context import NetworkContext
-from txwatch.features.kinds import KINDS, transaction_kinds
-from txwatch.windows import WINDOW
+from txwatch.clock import WINDOW, window_range
+from txwatch.features.context import KINDS, QUANTILES, SPANS, NetworkContext, transaction_kinds
+from txwatch.store.database import Connection, statement
+from txwatch.store.locks import Lock, wait_for
+
+
+def next_publication(connection: Connection) -> int:
+    """The next number, in the caller's transaction, which others wait for until its end.
+
+    Without the wait a context could be published that sums buckets of a lower number which are not committed yet.
+    """
+    wait_for(connection, Lock.PUBLICATION)
+    row = connection.execute("SELECT nextval('context_publications')").fetchone()
+    return int(row[0]) if row else 0
+
 
 BINS_PER_OCTAVE = 8
 VALUE_OCTAVES = (0, 51)  # 1 sat to 21 million BTC
 FEE_RATE_OCTAVES = (-4, 21)  # 1/16 sat/vB to 2 million sat/vB
-QUANTILES = {"p10": 0.1, "median": 0.5, "p90": 0.9, "p99": 0.99}
-SPANS = {"1h": timedelta(hours=1), "24h": timedelta(hours=24)}
 
 Histogram = NDArray[np.int64]
 
@@ -127,3 +143,123 @@ def _quantiles(histogram: Histogram, octaves: tuple[int, int]) -> dict[str, floa
     within = (ranks - running[i] + histogram[i]) / histogram[i]
     values = 2.0 ** (octaves[0] + (i + within) / BINS_PER_OCTAVE)
     return dict(zip(QUANTILES, values.tolist(), strict=True))
+
+
+_CONTEXT_COLUMNS = [
+    field.name for field in fields(NetworkContext) if field.name not in {"as_of", "version", "publication"}
+]
+_DAY = timedelta(hours=24)
+
+
+def publish_network_baseline(connection: Connection, start: datetime, end: datetime) -> list[NetworkContext]:
+    """Count the windows in [start, end), and publish the context as of each. Returns the newest version of each.
+
+    One database transaction. A context that was published stays as it is; a new version is written only where the
+    traffic or the address buckets of its trailing day differ from what was known then.
+    """
+    windows = window_range(start, end)
+    with connection.transaction():
+        publication = next_publication(connection)
+        buckets = _count_windows(connection, windows)
+        contexts = network_contexts(_read_buckets(connection, start + WINDOW - _DAY, start) + buckets, windows)
+        published = _read_published(connection, start, end)
+        rewritten = _rewritten_activity(connection, start, end) if published else {}
+        changed = []
+        for i, (bucket, context) in enumerate(zip(buckets, contexts, strict=True)):
+            row = _row(bucket, context)
+            before = published.get(context.as_of)
+            if before is not None and _still_holds(before, row, rewritten):
+                version, known = before["context_version"], before["publication"]
+            else:
+                version, known = (before["context_version"] if before else 0) + 1, publication
+                changed.append(
+                    row | {"window_start": context.as_of, "context_version": version, "publication": publication}
+                )
+            contexts[i] = replace(context, version=version, publication=known)
+        with connection.cursor() as cursor:
+            cursor.executemany(statement("features", "insert_network_baseline"), changed)
+    return contexts
+
+
+def read_network_contexts(
+    connection: Connection, as_of: list[datetime], version: int | None = None
+) -> dict[datetime, NetworkContext]:
+    """The newest version of the context as of each of these windows, or this one, for those that are published."""
+    rows = connection.execute(statement("features", "select_network_contexts"), {"as_of": as_of, "version": version})
+    return {row[0]: _context(*row) for row in rows}
+
+
+def _context(*row: Any) -> NetworkContext:
+    values: list[Any] = [tuple(value) if isinstance(value, list) else value for value in row]
+    return NetworkContext(*values)
+
+
+def _still_holds(before: dict[str, Any], row: dict[str, object], rewritten: dict[datetime, int]) -> bool:
+    """Whether a published row says what is known now, of the network and of the addresses in its trailing day."""
+    if any(before[column] != value for column, value in row.items()):
+        return False
+    as_of, known = before["window_start"], before["publication"]
+    return not any(as_of - _DAY < window <= as_of and latest > known for window, latest in rewritten.items())
+
+
+def _rewritten_activity(connection: Connection, start: datetime, end: datetime) -> dict[datetime, int]:
+    """The last publication that touched the address buckets of each window in the trailing day of [start, end)."""
+    rows = connection.execute(
+        "SELECT window_start, publication FROM address_windows WHERE window_start > %s AND window_start < %s",
+        [start - _DAY, end],
+    )
+    return dict(rows.fetchall())
+
+
+def _read_published(connection: Connection, start: datetime, end: datetime) -> dict[datetime, dict[str, Any]]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            "SELECT DISTINCT ON (window_start) * FROM network_baseline"
+            " WHERE window_start >= %s AND window_start < %s ORDER BY window_start, context_version DESC",
+            [start, end],
+        )
+        return {row["window_start"]: row for row in rows}
+
+
+def _count_windows(connection: Connection, windows: list[datetime]) -> list[NetworkBucket]:
+    rows = connection.execute(
+        "SELECT extract(epoch FROM seen_at)::float8, value_sat, fee_sat::float8 / vsize, input_count, output_count"
+        " FROM transactions WHERE seen_at >= %s AND seen_at < %s ORDER BY seen_at",
+        [windows[0], windows[-1] + WINDOW],
+        binary=True,
+    ).fetchall()
+    seen, values, fee_rates, inputs, outputs = zip(*rows, strict=True) if rows else [()] * 5
+    return network_buckets(
+        NetworkColumns(
+            np.array(seen, np.float64),
+            np.array(values, np.int64),
+            np.array(fee_rates, np.float64),
+            np.array(inputs, np.int64),
+            np.array(outputs, np.int64),
+        ),
+        windows,
+    )
+
+
+def _read_buckets(connection: Connection, start: datetime, end: datetime) -> list[NetworkBucket]:
+    rows = connection.execute(
+        "SELECT DISTINCT ON (window_start) window_start, tx_count, value_sat, kind_counts,"
+        " value_histogram, fee_rate_histogram"
+        " FROM network_baseline WHERE window_start >= %s AND window_start < %s"
+        " ORDER BY window_start, context_version DESC",
+        [start, end],
+    )
+    return [
+        NetworkBucket(row[0], row[1], int(row[2]), *(np.array(counts, np.int64) for counts in row[3:])) for row in rows
+    ]
+
+
+def _row(bucket: NetworkBucket, context: NetworkContext) -> dict[str, object]:
+    columns = {name: getattr(context, name) for name in _CONTEXT_COLUMNS}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in columns.items()} | {
+        "tx_count": bucket.tx_count,
+        "value_sat": bucket.value_sat,
+        "kind_counts": bucket.kind_counts.tolist(),
+        "value_histogram": bucket.value_histogram.tolist(),
+        "fee_rate_histogram": bucket.fee_rate_histogram.tolist(),
+    }

@@ -8,18 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from psycopg import sql
 
+from txwatch.clock import WINDOW, context_window, window_range
 from txwatch.features.addresses import read_address_context
-from txwatch.features.batch import EPOCH, MICROSECOND, TransactionBatch
-from txwatch.features.batch_store import read_batch
+from txwatch.features.batch import EPOCH, MICROSECOND, TransactionBatch, read_batch
 from txwatch.features.context import Context, NetworkContext
 from txwatch.features.contract import FEATURE_NAMES
-from txwatch.features.network_store import read_network_contexts
+from txwatch.features.network import read_network_contexts
 from txwatch.features.transaction import transaction_features
-from txwatch.store.binary_copy import BinaryColumn, copy_rows
-from txwatch.store.database import Connection, commit_without_waiting
-from txwatch.store.days import ensure_days
-from txwatch.store.reading import read_transactions
-from txwatch.windows import WINDOW, context_window, window_range
+from txwatch.store.database import BinaryColumn, Connection, commit_without_waiting, copy_rows
+from txwatch.store.retention import ensure_days
+from txwatch.store.transactions import read_transactions
 from txwatch.wire.transaction import Transaction
 
 _COLUMNS = sql.SQL(", ").join(map(sql.Identifier, FEATURE_NAMES))

@@ -1,22 +1,183 @@
-"""The features of the contract, computed for a whole batch at once. The same function serves every lane."""
+"""The features of the contract, computed for a whole batch at once. The same function serves every lane.
 
+Outputs say nothing about who owns them, so this is an estimate with bounds, in satoshi:
+
+- `high`: all that is paid to addresses which the transaction does not also spend from. What returns to an address that
+  was spent from is change for certain.
+- `likely`: `high` without the output that is most likely change.
+- `low`: `high` without its largest output, which in the worst case is the change; 0 for a single output, which may be
+  a transfer to oneself.
+
+Change is recognised by the heuristics of Meiklejohn et al., "A Fistful of Bitcoins" (2013) and of BlockSci (2020), the
+first that singles out one output: by script type (change returns to the type that was spent), by round amounts (people
+pay round amounts, change is what is left), and by the optimal-change rule (change is smaller than every input, or one
+input would not have been needed). If none does, a payment of two outputs counts as the smaller of them: hot wallets
+peel small payments off large coins far more often than they spend nearly a whole coin.
+A merger of CONSOLIDATION_INPUTS or more coins into one output is a wallet that tidies up: likely nothing moved.
+"""
+
+from dataclasses import dataclass
 from datetime import timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
+from txwatch.clock import WINDOW
 from txwatch.features.batch import Coins, TransactionBatch
-from txwatch.features.context import Context
+from txwatch.features.context import Context, transaction_kinds
 from txwatch.features.contract import FEATURE_NAMES
-from txwatch.features.groups import EqualValues, count_where, distinct_by, max_by, member_of_same, min_by, sum_by
-from txwatch.features.kinds import transaction_kinds
-from txwatch.features.moved import ROUND_SAT, moved_value
-from txwatch.windows import WINDOW
-from txwatch.wire.scripts import SCRIPT_TYPES
+from txwatch.wire.transaction import SCRIPT_TYPES
 
+Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+
+def count_where(tx: Ints, condition: NDArray[np.bool_], n: int) -> Floats:
+    """How many coins of each of n transactions meet the condition."""
+    counts = np.bincount(tx[condition], minlength=n)
+    return counts.astype(np.float64)
+
+
+def sum_by(tx: Ints, values: Floats, n: int) -> Floats:
+    """The sum of each transaction's values; exact for satoshi, which stay below 2^53."""
+    return np.bincount(tx, values, minlength=n).astype(np.float64)
+
+
+def max_by(tx: Ints, values: Floats, n: int) -> Floats:
+    """The largest value of each transaction, NaN without any or with an unknown one."""
+    return _reduce(np.maximum, tx, values, n)
+
+
+def min_by(tx: Ints, values: Floats, n: int) -> Floats:
+    """The smallest value of each transaction, NaN without any or with an unknown one."""
+    return _reduce(np.minimum, tx, values, n)
+
+
+def distinct_by(tx: Ints, keys: Ints, n: int) -> Floats:
+    """How many different keys each transaction has. Keys are not negative."""
+    if not len(tx):
+        return np.zeros(n)
+    pairs = np.unique(tx * (int(keys.max()) + 1) + keys)
+    return np.bincount(pairs // (int(keys.max()) + 1), minlength=n).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class EqualValues:
+    """How often each coin's value occurs in its transaction, and what follows from that; `times` has shape (coins,)."""
+
+    tx: Ints
+    times: Ints
+    distinct: Floats
+    """Different values of each transaction, shape (n,)."""
+
+    @classmethod
+    def of(cls, tx: Ints, values: Floats, n: int) -> "EqualValues":
+        """Count the values of n transactions. An unknown value, NaN, equals no other."""
+        if not len(tx):
+            return cls(tx, np.zeros(0, np.int64), np.zeros(n))
+        order = np.lexsort((values, tx))
+        sorted_tx, sorted_values = tx[order], values[order]
+        starts = np.flatnonzero(np.r_[True, (np.diff(sorted_tx) != 0) | (np.diff(sorted_values) != 0)])
+        lengths = np.diff(np.r_[starts, len(tx)])
+        times = np.empty(len(tx), np.int64)
+        times[order] = np.repeat(lengths, lengths)
+        return cls(tx, times, np.bincount(sorted_tx[starts], minlength=n).astype(np.float64))
+
+    def most(self, n: int) -> Floats:
+        """How often the most frequent value of each transaction occurs; 0 for a transaction without coins."""
+        return np.nan_to_num(max_by(self.tx, self.times.astype(np.float64), n))
+
+
+def member_of_same(tx: Ints, keys: Ints, other_tx: Ints, other_keys: Ints) -> NDArray[np.bool_]:
+    """For each coin, whether its transaction has its key on the other side as well. Negative keys match nothing."""
+    size = 1 + max(int(keys.max(initial=0)), int(other_keys.max(initial=0)))
+    there = other_keys >= 0
+    return (keys >= 0) & np.isin(tx * size + keys, other_tx[there] * size + other_keys[there])
+
+
+def _reduce(ufunc: np.ufunc, tx: Ints, values: Floats, n: int) -> Floats:
+    result = np.full(n, np.nan)
+    if len(tx):
+        starts = np.flatnonzero(np.r_[True, np.diff(tx) != 0])
+        result[tx[starts]] = ufunc.reduceat(values, starts)
+    return result
+
+
+CONSOLIDATION_INPUTS = 10
+ROUND_SAT = 100_000
+"""0.001 BTC: an amount that is a multiple of this was typed by a person."""
+
 _OP_RETURN = SCRIPT_TYPES.index("op_return")
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class MovedValue:
+    """Estimates in satoshi, each of shape (n,)."""
+
+    low: Floats
+    likely: Floats
+    high: Floats
+
+
+def moved_value(batch: TransactionBatch) -> MovedValue:
+    """What each transaction of a batch moved."""
+    n, inputs, outputs = len(batch), batch.inputs, batch.outputs
+    returned = member_of_same(outputs.tx, outputs.address, inputs.tx, inputs.address)
+    external = ~returned & (outputs.type != _OP_RETURN)
+    paid = Coins(outputs.tx[external], outputs.value[external], outputs.type[external], outputs.address[external])
+    count = count_where(outputs.tx, external, n)
+    high = sum_by(paid.tx, paid.value, n)
+    change_known = count_where(outputs.tx, returned, n) > 0
+    largest = np.nan_to_num(max_by(paid.tx, paid.value, n))
+
+    likely_change = np.zeros(n)
+    open_ = ~change_known & (count >= 2)
+    for candidates in (
+        _by_script_type(batch, paid, n),
+        _by_roundness(paid, n),
+        _by_optimal_change(batch, paid, n),
+        _larger_of_two(paid, count, largest),
+    ):
+        single = open_ & (count_where(paid.tx, candidates, n) == 1)
+        likely_change = np.where(single, sum_by(paid.tx[candidates], paid.value[candidates], n), likely_change)
+        open_ &= ~single
+
+    input_count = np.bincount(inputs.tx, minlength=n)
+    consolidation = ~change_known & (count == 1) & (input_count >= CONSOLIDATION_INPUTS)
+    likely = np.where(consolidation, 0.0, high - likely_change)
+    low = np.where(change_known, np.where(count >= 1, high, 0.0), high - largest)
+    return MovedValue(np.minimum(low, likely), likely, high)
+
+
+def _by_script_type(batch: TransactionBatch, paid: Coins, n: int) -> Flags:
+    """The output of the one type that was spent, when others are of another."""
+    spent_type = min_by(batch.inputs.tx, batch.inputs.type.astype(np.float64), n)
+    spent_type[distinct_by(batch.inputs.tx, batch.inputs.type, n) != 1] = np.nan
+    candidates: Flags = paid.type == spent_type[paid.tx]
+    return candidates
+
+
+def _by_roundness(paid: Coins, n: int) -> Flags:
+    """The one output whose amount is not round, when all others are."""
+    round_: Flags = (paid.value % ROUND_SAT == 0) & (paid.value > 0)
+    others: Flags = (count_where(paid.tx, round_, n) > 0)[paid.tx]
+    return ~round_ & others
+
+
+def _by_optimal_change(batch: TransactionBatch, paid: Coins, n: int) -> Flags:
+    """The one output that is smaller than every input, when there are several inputs."""
+    smallest_input = min_by(batch.inputs.tx, batch.inputs.value, n)
+    smallest_input[np.bincount(batch.inputs.tx, minlength=n) < 2] = np.nan
+    candidates: Flags = paid.value < smallest_input[paid.tx]
+    return candidates
+
+
+def _larger_of_two(paid: Coins, count: Floats, largest: Floats) -> Flags:
+    candidates: Flags = (count[paid.tx] == 2) & (paid.value == largest[paid.tx])
+    return candidates
+
+
 _TAPROOT = SCRIPT_TYPES.index("p2tr")
 _IS_LEGACY = np.array([t in {"p2pk", "p2pkh", "multisig"} for t in SCRIPT_TYPES])
 _TIME_LOCKS_FROM = 500_000_000

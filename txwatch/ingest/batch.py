@@ -1,13 +1,13 @@
-"""The messages received since the last flush, sorted by what becomes of them."""
+"""The messages received since the last flush, and the txids seen recently."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
 
 from txwatch.ingest.connection import Received
-from txwatch.ingest.recent import RecentTxids
 from txwatch.store.gaps import FeedGap
-from txwatch.store.landing import MAX_QUARANTINED_BYTES, QuarantinedMessage
+from txwatch.store.transactions import MAX_QUARANTINED_BYTES, QuarantinedMessage
 from txwatch.wire.messages import (
     BlockAnnouncement,
     MalformedMessageError,
@@ -17,6 +17,33 @@ from txwatch.wire.messages import (
     decode,
 )
 from txwatch.wire.transaction import Source, Transaction, from_wire
+
+
+class RecentTxids:
+    """Remembers at least the last `capacity` txids, at most twice as many.
+
+    Two sets that take turns: of one that forgets txid by txid, every lookup costs twice as much.
+    """
+
+    def __init__(self, capacity: int = 100_000) -> None:
+        self._capacity = capacity
+        self._current: set[str] = set()
+        self._previous: set[str] = set()
+
+    def add(self, txid: str) -> bool:
+        """Remember a txid; whether it is new here."""
+        if txid in self._current or txid in self._previous:
+            return False
+        self._current.add(txid)
+        if len(self._current) >= self._capacity:
+            self._previous, self._current = self._current, set()
+        return True
+
+    def forget(self, txids: Iterable[str]) -> None:
+        """Take txids out again that could not be kept, so that the feed may bring them once more."""
+        gone = set(txids)
+        self._current -= gone
+        self._previous -= gone
 
 
 class Batch(msgspec.Struct):

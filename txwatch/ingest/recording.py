@@ -16,10 +16,9 @@ import msgspec
 from txwatch.captures import CaptureError, read_capture
 from txwatch.clock import Clock, MonotoneClock
 from txwatch.errors import UserError
-from txwatch.ingest.batch import Batch
-from txwatch.ingest.commit import commit
+from txwatch.ingest.batch import Batch, RecentTxids
 from txwatch.ingest.connection import Disconnected, Received, listen
-from txwatch.ingest.recent import RecentTxids
+from txwatch.ingest.lander import commit
 from txwatch.places import ObjectStoreError, Place, S3Object
 from txwatch.store.database import Connection, database_now
 

@@ -16,19 +16,16 @@ from datetime import UTC, date, datetime, timedelta
 import structlog
 from msgspec import structs
 
-from txwatch.clock import Clock
-from txwatch.ingest.gap_blocks import GapBlocks, blocks_needed, days_listed, missing_link
-from txwatch.ingest.rest import BlockSource, RestError
+from txwatch.clock import WINDOW, Clock, window_range, window_start
+from txwatch.ingest.rest import BlockSource, GapBlocks, RestError, blocks_needed, days_listed, missing_link
 from txwatch.ingest.sealing import late_windows
 from txwatch.store import blocks as store
 from txwatch.store.blocks import BlockContents, BlockSummary, KnownTransaction, Link
 from txwatch.store.database import Connection
 from txwatch.store.gaps import Gap, count_recovered, note_searched, searched, settle_gap, unrecovered_gaps
-from txwatch.store.landing import QuarantinedMessage, land_what_is_sound, quarantine
-from txwatch.store.late_windows import note_late_windows
-from txwatch.store.lease import lock_lease
+from txwatch.store.lease import lock_lease, note_late_windows
 from txwatch.store.locks import Lock, if_free
-from txwatch.windows import WINDOW, window_range, window_start
+from txwatch.store.transactions import QuarantinedMessage, land_what_is_sound, quarantine
 from txwatch.wire.blocks import ListedBlock, WholeBlock, decode_block_transaction, is_coinbase
 from txwatch.wire.messages import MalformedMessageError
 from txwatch.wire.transaction import Transaction, from_wire

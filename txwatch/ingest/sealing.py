@@ -1,4 +1,4 @@
-"""When a window is sealed: when no further live transaction can fall into it."""
+"""Decide when a window is sealed, and when another ingest worker is needed."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,10 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 from psycopg.rows import class_row
 
-from txwatch.store.database import Connection
+from txwatch.clock import WINDOW, window_range, window_start
+from txwatch.store.database import Connection, statement
 from txwatch.store.lease import Lease
-from txwatch.store.sql import statement
-from txwatch.windows import WINDOW, window_range, window_start
 from txwatch.wire.transaction import Transaction
 
 DEAD_WORKER_GRACE = timedelta(seconds=60)
@@ -66,5 +65,30 @@ def summarize_windows(connection: Connection, windows: list[datetime]) -> list[W
     """What each of these contiguous windows holds."""
     with connection.cursor(row_factory=class_row(WindowSummary)) as cursor:
         return cursor.execute(
-            statement(__file__, "window_summaries"), {"start": windows[0], "end": windows[-1] + WINDOW}
+            statement("ingest", "window_summaries"), {"start": windows[0], "end": windows[-1] + WINDOW}
         ).fetchall()
+
+
+HANDOVER_LEAD = timedelta(seconds=60)
+"""A successor is asked for this long before a shift ends: a run needs some seconds to start."""
+
+
+def shift_needed(lease: Lease | None, now: datetime) -> str | None:
+    """Why a new shift should start, in words for the operator, or None when the feed is being followed.
+
+    `now` is by the database's clock, as the lease is.
+    """
+    if lease is None:
+        return "no worker has run yet"
+    if lease.released_at is not None:
+        return f"{lease.holder} has left"
+    if lease.is_stale(now):
+        if lease.heartbeat_at > now:
+            ahead = (lease.heartbeat_at - now).total_seconds()
+            return f"{lease.holder} was heard {ahead:.0f} s in the future: the database's clock was set back"
+        return f"{lease.holder} was not heard for {(now - lease.heartbeat_at).total_seconds():.0f} s"
+    if lease.expires_at is not None and lease.expires_at < now:
+        return f"the shift of {lease.holder} is over since {(now - lease.expires_at).total_seconds():.0f} s"
+    if lease.expires_at is not None and lease.expires_at - now < HANDOVER_LEAD:
+        return f"the shift of {lease.holder} ends in {(lease.expires_at - now).total_seconds():.0f} s"
+    return None

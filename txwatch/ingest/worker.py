@@ -16,8 +16,7 @@ from pathlib import Path
 import structlog
 
 from txwatch.clock import Clock, MonotoneClock
-from txwatch.ingest.batch import Batch
-from txwatch.ingest.commit import Landed
+from txwatch.ingest.batch import Batch, RecentTxids
 from txwatch.ingest.connection import (
     SILENCE_SECONDS,
     Delays,
@@ -27,8 +26,7 @@ from txwatch.ingest.connection import (
     listen,
     reconnect_delays,
 )
-from txwatch.ingest.lander import Lander
-from txwatch.ingest.recent import RecentTxids
+from txwatch.ingest.lander import Landed, Lander
 from txwatch.ingest.spool import MAX_BYTES, Spool, spooled_through
 from txwatch.store.database import Connection, database_now
 from txwatch.store.gaps import NO_WORKER, FeedGap, close_open_gaps, record_gaps

@@ -1,18 +1,121 @@
-"""The live lane as a whole: the ingest worker with scoring and delivery at its side, for the length of a shift."""
+"""The live lane: score each micro-batch with the champion, write its alerts with its rows, and deliver them."""
 
 import asyncio
 import signal
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from txwatch.alerts.chats import Chats
-from txwatch.detection.detectors import CurrentDetectors
+import structlog
+
+from txwatch.alerts.alert import Alert, ScoredTransaction, raise_alerts
+from txwatch.alerts.dispatcher import Chats, Dispatcher
+from txwatch.alerts.store import insert_alerts
+from txwatch.clock import Clock, utc_now
+from txwatch.detection.detectors import CurrentDetectors, Detector
+from txwatch.detection.model import Model
 from txwatch.detection.registry import ModelRegistry
+from txwatch.detection.score import find_by_rules, score
+from txwatch.detection.score_windows import insert_scores
+from txwatch.detection.threshold import read_recent_scores
+from txwatch.features.live import LiveContext
 from txwatch.ingest.worker import IngestWorker, Shift
 from txwatch.live.champion import Champion, Registry
-from txwatch.live.delivery import Delivery
-from txwatch.live.scoring import LiveScoring
 from txwatch.settings import Settings
+from txwatch.store.database import Connection
+from txwatch.wire.transaction import Transaction
+
+
+@dataclass
+class LiveScoring:
+    """Called with each batch's new transactions (`txwatch.ingest.lander.Landed`).
+
+    Without a champion the detectors alone raise alerts; the scores of what was landed then are written by the window
+    lane. `raised` is called once a batch with alerts is committed.
+    """
+
+    champion: Callable[[], Model | None]
+    detectors: Callable[[Connection], Sequence[Detector]]
+    chats: Sequence[str] = ()
+    raised: Callable[[], None] = lambda: None
+    clock: Clock = utc_now
+    _context: tuple[Connection, LiveContext] | None = field(default=None, init=False)
+
+    def __call__(self, connection: Connection, transactions: Sequence[Transaction]) -> Callable[[], None] | None:
+        """Write scores and alerts. Gives what is to be done once they are committed."""
+        model = self.champion()
+        version = None if model is None else model.version
+        detectors = self.detectors(connection)
+        alerts: list[Alert] = []
+        for batch, context in self._context_on(connection).split(transactions):
+            if model is None:
+                scores = find_by_rules(batch, context, detectors)
+            else:
+                recent = read_recent_scores(connection, model.version, context.network.as_of)
+                scores = score(batch, context, model, detectors, recent)
+                insert_scores(connection, scores, model.version, context.network.version, lane="live")
+            scored = (ScoredTransaction(one, tx.source, version) for one, tx in zip(scores, batch, strict=True))
+            alerts += raise_alerts(scored, self.clock())
+        if alerts and insert_alerts(connection, alerts, self.chats):
+            return self.raised
+        return None
+
+    def _context_on(self, connection: Connection) -> LiveContext:
+        """The context for this connection: after a reconnection a new one looks at the database afresh."""
+        if self._context is None or self._context[0] is not connection:
+            self._context = (connection, LiveContext(connection))
+        return self._context[1]
+
+
+log = structlog.get_logger(__name__)
+
+OpenDispatcher = Callable[[], AbstractAsyncContextManager[Dispatcher]]
+"""Opens a dispatcher for the length of an `async with` block."""
+
+
+class Delivery:
+    """Delivers from `start` to `stop`. `wake` may be called from any thread, and says that an alert was committed."""
+
+    def __init__(self, open_dispatcher: OpenDispatcher) -> None:
+        self._open = open_dispatcher
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._deliver()), name="delivery", daemon=True)
+        self._ready = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._dispatcher: Dispatcher | None = None
+        self._stop = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look now, and not at the next second."""
+        if self._loop is not None and self._dispatcher is not None:
+            self._call(self._dispatcher.wake)
+
+    def stop(self, seconds: float) -> None:
+        """End after the request that is under way. What is left waits in the database for the next one."""
+        self._ready.wait(seconds)
+        self._call(self._stop.set)
+        self._thread.join(seconds)
+
+    def _call(self, function: Callable[[], None]) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(function)
+
+    async def _deliver(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ready.set()
+        try:
+            async with self._open() as dispatcher:
+                self._dispatcher = dispatcher
+                await dispatcher.run(self._stop)
+        except Exception:
+            log.exception("delivery_ended")  # the alert sensor and the delivery sensor go on delivering
+
 
 STOP_SECONDS = 5.0
 

@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from txwatch.queries.paging import DEFAULT_LIMIT, Page, Position, bounds, page_of
-from txwatch.queries.rows import rows_as
-from txwatch.store.database import Connection
-from txwatch.store.sql import statement
+from txwatch.queries.paging import DEFAULT_LIMIT, Page, Position, bounds, page_of, rows_as
+from txwatch.store.database import Connection, statement
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def list_gaps(
     rows = rows_as(
         connection,
         Gap,
-        statement(__file__, "list_gaps"),
+        statement("queries", "list_gaps"),
         {"state": state, "now": now, "limit": limit + 1, **bounds(cursor)},
     )
     return page_of(rows, limit, lambda gap: Position(gap.started_at, f"{gap.id:019d}"))
@@ -83,7 +81,7 @@ def list_gaps(
 
 def read_feed_spans(connection: Connection, start: datetime, end: datetime, span: timedelta) -> list[FeedSpan]:
     """Each span of [start, end), oldest first, also those in which nothing came. `start` is a span's start."""
-    return rows_as(connection, FeedSpan, statement(__file__, "feed_spans"), {"start": start, "end": end, "span": span})
+    return rows_as(connection, FeedSpan, statement("queries", "feed_spans"), {"start": start, "end": end, "span": span})
 
 
 def list_refused(

@@ -1,13 +1,34 @@
-"""Keyset paging: a page says where the next one begins, as a text that only this module reads."""
+"""Keyset paging, and rows as values of a dataclass."""
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Generic, TypeVar
+from typing import Any, Generic, LiteralString, TypeVar
+
+from psycopg.rows import class_row, dict_row
+
+from txwatch.store.database import Connection
 
 T = TypeVar("T")
+
+
+def rows_as(
+    connection: Connection, row: type[T], statement: LiteralString, parameters: Mapping[str, object] | None = None
+) -> list[T]:
+    """All rows. The statement's columns are the fields of `row`."""
+    with connection.cursor(row_factory=class_row(row)) as cursor:
+        return cursor.execute(statement, parameters or {}).fetchall()
+
+
+def dicts(
+    connection: Connection, statement: LiteralString, parameters: Mapping[str, object] | None = None
+) -> list[dict[str, Any]]:
+    """All rows by column, where a field is made of a column's contents."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(statement, parameters or {}).fetchall()
+
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500

@@ -9,13 +9,10 @@ from psycopg.rows import dict_row
 
 from txwatch.features.contract import FEATURE_NAMES, FEATURES
 from txwatch.features.live import features_of
-from txwatch.queries.alerts import AlertDetail, read_alert
-from txwatch.queries.explanations import Explanation, explanations
-from txwatch.queries.paging import DEFAULT_LIMIT, Page, Position, bounds, page_of
-from txwatch.queries.rows import dicts, rows_as
-from txwatch.store.database import Connection
-from txwatch.store.reading import read_transaction
-from txwatch.store.sql import statement
+from txwatch.queries.alerts import AlertDetail, Explanation, explanations, read_alert
+from txwatch.queries.paging import DEFAULT_LIMIT, Page, Position, bounds, dicts, page_of, rows_as
+from txwatch.store.database import Connection, statement
+from txwatch.store.transactions import read_transaction
 
 RECENT_ROWS = 5_000
 """So many of the newest transactions say what is ordinary for the percentiles of one."""
@@ -113,7 +110,7 @@ def list_transactions(
     rows = rows_as(
         connection,
         TransactionSummary,
-        statement(__file__, "list_transactions"),
+        statement("queries", "list_transactions"),
         {
             "since": since,
             "until": until,
@@ -128,7 +125,7 @@ def list_transactions(
 
 def read_transaction_detail(connection: Connection, txid: str) -> TransactionDetail | None:
     """One transaction with its features, scores and alert, or None when it was never landed."""
-    found = dicts(connection, statement(__file__, "transaction_detail"), {"txid": txid})
+    found = dicts(connection, statement("queries", "transaction_detail"), {"txid": txid})
     if not found:
         return None
     row = found[0]

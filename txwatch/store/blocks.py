@@ -6,8 +6,7 @@ from datetime import datetime, timedelta
 
 from psycopg.rows import class_row
 
-from txwatch.store.database import Connection
-from txwatch.store.sql import statement
+from txwatch.store.database import Connection, statement
 from txwatch.wire.blocks import WholeBlock
 
 ASKED_FOR = timedelta(days=1)
@@ -127,7 +126,7 @@ def record_contents(
 ) -> None:
     """Record a block's contents: which transactions it confirms, and how complete the store was when it came."""
     connection.execute(
-        statement(__file__, "record_block"),
+        statement("store", "record_block"),
         {
             "hash": block.hash,
             "prev_hash": block.prev_block,
@@ -157,4 +156,4 @@ def mark_stale_branches(connection: Connection) -> None:
     A height counts only if the block was fetched and follows on another: an announcement may say any.
     While two branches are equally high, none has lost: of the two tips none is marked.
     """
-    connection.execute(statement(__file__, "mark_stale_branches"), {"longest": LONGEST_SPLIT})
+    connection.execute(statement("store", "mark_stale_branches"), {"longest": LONGEST_SPLIT})

@@ -8,8 +8,7 @@ from typing import Literal
 
 from psycopg.rows import class_row
 
-from txwatch.store.database import Connection
-from txwatch.store.sql import statement
+from txwatch.store.database import Connection, statement
 
 NO_WORKER = "no worker was running"
 """The cause of a gap between two workers."""
@@ -32,7 +31,7 @@ def record_gaps(connection: Connection, gaps: Sequence[FeedGap]) -> None:
     """Enter gaps, or the end of one that was entered while it lasted. A gap is known by its start; its end stays."""
     with connection.cursor() as cursor:
         cursor.executemany(
-            statement(__file__, "record_gap"),
+            statement("store", "record_gap"),
             [
                 {
                     "started_at": gap.started_at,

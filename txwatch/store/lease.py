@@ -1,11 +1,15 @@
-"""The lease of the feed: one row that says which ingest worker lands, and how far it has come.
+"""The lease of the feed, which says which ingest worker lands and how far it has come; and windows written to late.
 
 The holder with the highest epoch is the one that lands. Everyone may take the lease; the holder before learns of it
 at its next heartbeat and leaves. Landing is idempotent, so the moment in which both land does no harm.
 
 Every `now` here is by the database's clock (`database_now`): machines' own clocks differ, and are set back at times.
+
+What is landed late is landed by a worker that had spooled it, by recovery from blocks, or by a replay. Whoever lands
+it notes its windows in the same database transaction, so that none is forgotten.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import LiteralString
@@ -108,3 +112,31 @@ def count_messages(connection: Connection, *, received: int, duplicates: int, ig
 def release_lease(connection: Connection, epoch: int, now: datetime) -> None:
     """Say that the holder of this epoch has left. Does nothing when another one has taken over."""
     connection.execute("UPDATE ingest_lease SET released_at = %s WHERE epoch = %s", [now, epoch])
+
+
+@dataclass(frozen=True)
+class LateWindow:
+    """One note. Several can name one window."""
+
+    id: int
+    window_start: datetime
+
+
+def note_late_windows(connection: Connection, windows: Iterable[datetime], reason: str) -> None:
+    """Ask for these windows to be reported again."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO late_windows (window_start, reason) VALUES (%s, %s)",
+            [(window, reason) for window in sorted(set(windows))],
+        )
+
+
+def read_late_windows(connection: Connection, limit: int) -> list[LateWindow]:
+    """The oldest notes."""
+    with connection.cursor(row_factory=class_row(LateWindow)) as cursor:
+        return cursor.execute("SELECT id, window_start FROM late_windows ORDER BY id LIMIT %s", [limit]).fetchall()
+
+
+def forget_late_windows(connection: Connection, ids: Sequence[int]) -> None:
+    """Remove notes that were reported. By id: a note that is committed meanwhile can have a lower one."""
+    connection.execute("DELETE FROM late_windows WHERE id = ANY(%s)", [list(ids)])

@@ -8,10 +8,10 @@ from alembic.script import ScriptDirectory
 from psycopg import sql
 
 from txwatch.errors import UserError
-from txwatch.store.database import Connection, connect
+from txwatch.store.database import Connection, connect, sqlalchemy_url
 from txwatch.store.locks import Lock, wait_for
-from txwatch.store.urls import sqlalchemy_url
 
+MIGRATIONS = Path(__file__).with_name("migrations")
 LIBRARY_SCHEMAS = ("dagster", "feast", "mlflow")
 """Each library keeps its tables in a schema of its own beside ours, which is `public`."""
 
@@ -61,6 +61,6 @@ def known_revisions(scripts: ScriptDirectory) -> set[str]:
 def alembic_config(database_url: str) -> Config:
     """Alembic's configuration for one database."""
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["url"] = sqlalchemy_url(database_url)
     return config

@@ -2,14 +2,14 @@
 
 `transaction_features` is rewritten by deleting and inserting a window in one transaction. `network_baseline`,
 `address_activity`, `transaction_scores` and `alerts` are insert-only: what was published or sent stays as it was.
-The large derived tables are partitioned by day; `txwatch.store.days` makes and drops the partitions.
+The large derived tables are partitioned by day; `txwatch.store.retention` makes and drops the partitions.
 """
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, BIGINT, JSONB, TIMESTAMP
 
+from txwatch.features.context import QUANTILES, SPANS
 from txwatch.features.contract import FEATURE_NAMES
-from txwatch.features.network import QUANTILES, SPANS
 
 metadata = sa.MetaData()
 
@@ -137,13 +137,8 @@ network_baseline = sa.Table(
     sa.Column("publication", BIGINT, nullable=False, comment="address buckets written later are no part of it"),
     sa.Column("tx_count", sa.Integer, nullable=False, comment="of the window itself"),
     sa.Column("value_sat", sa.Numeric, nullable=False, comment="of the window itself"),
-    sa.Column("kind_counts", ARRAY(sa.Integer), nullable=False, comment="of the window itself, by kinds.KINDS"),
-    sa.Column(
-        "value_histogram",
-        ARRAY(sa.Integer),
-        nullable=False,
-        comment="counts by log2 bin, of the window itself",
-    ),
+    sa.Column("kind_counts", ARRAY(sa.Integer), nullable=False, comment="by features.context.KINDS"),
+    sa.Column("value_histogram", ARRAY(sa.Integer), nullable=False, comment="counts by log2 bin"),
     sa.Column("fee_rate_histogram", ARRAY(sa.Integer), nullable=False, comment="counts by log2 bin"),
     sa.Column("tx_count_1h", BIGINT, nullable=False, comment="trailing hour that ends with the window"),
     sa.Column("tx_count_24h", BIGINT, nullable=False),
@@ -231,8 +226,9 @@ transaction_features = sa.Table(
     sa.Column("txid", sa.Text, primary_key=True),
     sa.Column("window_start", _time, nullable=False),
     sa.Column("context_version", BIGINT, nullable=False),
-    *(sa.Column(name, sa.Float(53), nullable=False, comment="NaN when unknown") for name in FEATURE_NAMES),
+    *(sa.Column(name, sa.Float(53), nullable=False) for name in FEATURE_NAMES),
     sa.Index("ix_transaction_features_txid", "txid", postgresql_using="hash"),
+    comment="a feature is NaN when unknown",
     postgresql_partition_by="RANGE (seen_at)",
 )
 
@@ -243,15 +239,14 @@ alerts = sa.Table(
     sa.Column("kinds", ARRAY(sa.Text), nullable=False, comment="most severe first"),
     sa.Column("severity", sa.Text, nullable=False),
     sa.Column("reasons", JSONB, nullable=False),
-    sa.Column(
-        "late", sa.Boolean, nullable=False, comment="recovered or backfilled: goes to a digest, never out as live"
-    ),
+    sa.Column("late", sa.Boolean, nullable=False, comment="recovered or backfilled: goes to a digest"),
     sa.Column("seen_at", _time, nullable=False, index=True, comment="of the transaction, or when it was noticed"),
     sa.Column("model_version", sa.Text, comment="that scored the transaction; NULL for system alerts"),
     sa.Column("created_at", _time, nullable=False, index=True),
     sa.CheckConstraint("severity IN ('low', 'medium', 'high', 'critical')", name="severity_is_known"),
 )
 
+_undelivered = sa.text("state IN ('pending', 'sending', 'uncertain', 'dead')")
 alert_deliveries = sa.Table(
     "alert_deliveries",
     metadata,
@@ -269,12 +264,7 @@ alert_deliveries = sa.Table(
         "state IN ('pending', 'sending', 'sent', 'digested', 'uncertain', 'dead')", name="state_is_known"
     ),
     sa.Index("ix_alert_deliveries_request_id", "request_id"),
-    sa.Index(
-        "ix_alert_deliveries_open",
-        "chat_id",
-        "state",
-        postgresql_where=sa.text("state IN ('pending', 'sending', 'uncertain', 'dead')"),
-    ),
+    sa.Index("ix_alert_deliveries_open", "chat_id", "state", postgresql_where=_undelivered),
 )
 
 alert_updates = sa.Table(
@@ -302,9 +292,7 @@ telegram_chats = sa.Table(
     metadata,
     sa.Column("chat_id", sa.Text, primary_key=True),
     sa.Column("retry_at", _time, comment="nothing is sent before: Telegram said so, or it could not be reached"),
-    sa.Column(
-        "failures", sa.Integer, nullable=False, server_default="0", comment="in a row; the delay grows with them"
-    ),
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0", comment="in a row"),
     sa.Column("held_until", _time, comment="muted: all but critical alerts wait, and then go into a digest"),
     sa.Column("quiet_hours", sa.Text, comment="such as 22:00-07:00 Europe/Berlin; as if muted every day"),
     sa.Column("min_severity", sa.Text, comment="alerts below it are not delivered here; NULL for all"),
@@ -406,8 +394,6 @@ drift_reports = sa.Table(
     sa.Column("rows", sa.Integer, nullable=False),
     sa.Column("share", sa.Float(53), nullable=False, comment="of the watched features that have drifted, 0 to 1"),
     sa.Column("drifted", sa.Boolean, nullable=False),
-    sa.Column(
-        "features", JSONB, nullable=False, comment="[{feature, distance, limit}], furthest beyond its limit first"
-    ),
+    sa.Column("features", JSONB, nullable=False, comment="[{feature, distance, limit}], furthest beyond it first"),
     sa.Column("html", sa.Text, comment="the report for people, one page without links; NULL if it is in S3"),
 )

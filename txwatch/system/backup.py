@@ -20,9 +20,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from txwatch.errors import UserError
 from txwatch.store.cluster import server_program
-from txwatch.store.database import connect
+from txwatch.store.database import connect, libpq_url
 from txwatch.store.migrate import LIBRARY_SCHEMAS, alembic_config, known_revisions, migrate, read_revision
-from txwatch.store.urls import libpq_url
 
 DUMP, CARD = "database.dump", "backup.json"
 STATE = ("history_start", "demo_history_start", "mlflow")

@@ -9,17 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from txwatch.clock import utc_now
+from txwatch.clock import utc_now, window_start
 from txwatch.places import Place
 from txwatch.settings import Settings
-from txwatch.system.environment import DEMO_PORTS, FEED_PORT, PORTS, TELEGRAM_PORT
+from txwatch.system.environment import DEMO_PORTS, FEED_PORT, PORTS, TELEGRAM_PORT, require_free
 from txwatch.system.history import SimulatedHistory
 from txwatch.system.launch import database, launch
-from txwatch.system.ports import require_free
 from txwatch.system.processes import feed_process, telegram_process
-from txwatch.system.progress import console
-from txwatch.system.watch import Watch
-from txwatch.windows import window_start
+from txwatch.system.watch import Watch, console
 
 HISTORY = timedelta(hours=1)
 """What a first model needs: four times the rows of the least training, and a held-out fifth with planted anomalies."""

@@ -1,12 +1,39 @@
-"""The environment that every process of the system gets, and the folders that it points to."""
+"""The environment and folders of every process of the system, and its ports."""
 
 import os
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from txwatch.features.catalogue import feast_environment
-from txwatch.store.urls import libpq_url, sqlalchemy_url, with_schema
+from txwatch.errors import UserError
+from txwatch.features.feast import feast_environment
+from txwatch.store.database import libpq_url, sqlalchemy_url, with_schema
+
+
+class PortInUseError(UserError):
+    """A port that the system needs is taken."""
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on this port of loopback."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def require_free(ports: Mapping[str, int]) -> None:
+    """Raise PortInUseError for the first of these loopback ports that cannot be bound."""
+    for name, port in ports.items():
+        if not is_free(port):
+            raise PortInUseError(
+                f"port {port}, which {name} needs, is in use: is another txwatch running? Stop it first."
+            )
+
 
 PROJECT = Path(__file__).parents[2]
 """The checkout, if there is one."""

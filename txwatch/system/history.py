@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
+from txwatch.clock import window_start
 from txwatch.errors import UserError
-from txwatch.simulator.traffic import Simulator
+from txwatch.lab.simulator.traffic import Simulator
 from txwatch.store.database import connect
-from txwatch.store.landing import land_transactions
-from txwatch.windows import window_start
+from txwatch.store.transactions import land_transactions
 
 BATCH = 5_000
 SEED = 1

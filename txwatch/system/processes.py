@@ -38,10 +38,10 @@ def dagster_processes(code_port: int = CODE_PORT, daemon_after: Path | None = No
     """
     workspace = str(project_file("workspace.yaml"))
     port = ["-h", "127.0.0.1", "-p"]
-    ui = [*_module("blockchain_assets.webserver"), *port, str(DAGSTER_PORT), "-w", workspace]
+    ui = [*_module("blockchain_assets.platform.webserver"), *port, str(DAGSTER_PORT), "-w", workspace]
     after = [] if daemon_after is None else [f"--after-file={daemon_after}"]
     return {
-        "code": [*_module("blockchain_assets.code_server"), "--prepare", *port, str(code_port)],
+        "code": [*_module("blockchain_assets.platform.code_server"), "--prepare", *port, str(code_port)],
         "daemon": _begin(f"--after-port={code_port}", *after, *_module("dagster._daemon"), "run", "-w", workspace),
         "ui": _begin(f"--after-port={code_port}", f"--nice={UI_NICENESS}", *ui),
     }

@@ -1,10 +1,9 @@
-"""What a person sees on the terminal while the system runs: how far it has come, and what is found unusual.
-
-Belongs here: looking and showing. It reads the database, and starts and changes nothing.
-"""
+"""Show on the terminal how far the system has come, and what is found unusual."""
 
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
@@ -12,19 +11,76 @@ from typing import Any
 import httpx
 import psutil
 import psycopg
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from txwatch.alerts.waiting import read_delivery_levels
+from txwatch.alerts.deliveries import read_delivery_levels
 from txwatch.clock import utc_now
 from txwatch.detection.registry import ModelRegistry
-from txwatch.queries.drift import list_drift
+from txwatch.detection.training import MIN_ROWS
+from txwatch.lab.simulator.telegram_server import LocalPhone
+from txwatch.queries.models import list_drift
 from txwatch.queries.status import read_status
 from txwatch.settings import Settings
-from txwatch.simulator.telegram_phone import LocalPhone
-from txwatch.store.database import Connection, connect
-from txwatch.store.sql import statement
+from txwatch.store.database import Connection, connect, statement
 from txwatch.system.environment import DAGSTER_PORT
 from txwatch.system.history import SimulatedHistory
-from txwatch.system.progress import Milestones, console, shown
+
+console = Console(stderr=True, highlight=False)
+"""For people. Standard output is kept for results."""
+
+
+@dataclass
+class Milestones:
+    """Seconds after the start of the command, None for what has not come yet."""
+
+    first_live_s: float | None = None
+    first_alert_s: float | None = None
+    first_model_s: float | None = None
+
+
+@contextmanager
+def shown(
+    history: SimulatedHistory | None, milestones: Milestones, began_at: datetime, on: Console = console
+) -> Iterator["Bars"]:
+    """The bars for the block, of a system that was started at `began_at` (UTC). They go at its end."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
+    with Progress(*columns, console=on, transient=True, disable=not on.is_terminal) as progress:
+        yield Bars(progress, history, milestones, began_at)
+
+
+class Bars:
+    """What is being done, as bars below the messages: history, windows, model, live traffic. On a terminal only."""
+
+    def __init__(
+        self, progress: Progress, history: SimulatedHistory | None, milestones: Milestones, began_at: datetime
+    ) -> None:
+        self._progress, self._history, self._milestones, self._began_at = progress, history, milestones, began_at
+        self._tasks: dict[str, TaskID] = {
+            name: progress.add_task(name, total=1, text="waits")
+            for name in (*(() if history is None else ("history",)), "windows", "model", "live")
+        }
+
+    def show(self, connection: Connection) -> None:
+        """Look how far everything has come."""
+        if self._progress.disable:
+            return
+        if self._history is not None:
+            landed, expected = self._history.landed, self._history.expected
+            self._set("history", landed, expected, f"{landed:,} transactions" if landed else "waits for the feed")
+        row = connection.execute(statement("system", "progress"), {"since": self._began_at}).fetchone()
+        rows, featured, sealed, live, lag = row or (0, 0, 0, 0, None)
+        self._set("windows", featured, sealed, f"{featured} of {sealed} have features")
+        if self._milestones.first_model_s is None:
+            self._set("model", min(rows, MIN_ROWS), MIN_ROWS, f"{rows:,} of {MIN_ROWS:,} transactions to learn from")
+        else:
+            self._set("model", 1, 1, f"since {self._milestones.first_model_s:.0f} s after the start")
+        if live:
+            self._set("live", 1, 1, f"{live:,} transactions" + (f", landed within {lag:.0f} ms" if lag else ""))
+
+    def _set(self, name: str, done: float, total: float, text: str) -> None:
+        self._progress.update(self._tasks[name], completed=done, total=max(total, 1), text=text)
+
 
 POLL_SECONDS = 1.0
 STATUS_EVERY_SECONDS = 30.0
@@ -151,7 +207,7 @@ class Watch:
                 if self._history is not None:
                     self._history.land_until(row[0])
         if reached.first_alert_s is None:
-            row = connection.execute(statement(__file__, "first_alert"), {"since": self._began_at}).fetchone()
+            row = connection.execute(statement("system", "first_alert"), {"since": self._began_at}).fetchone()
             if row is not None and row[0] is not None:
                 reached.first_alert_s = self._since_the_start(row[0])
                 console.print(f"First alert {reached.first_alert_s:.0f} s after the start.")
@@ -164,7 +220,7 @@ class Watch:
 
     def _print_found(self, connection: Connection) -> None:
         rows = connection.execute(
-            statement(__file__, "found"), {"after": self._found_through, "limit": FOUND_PER_POLL}
+            statement("system", "found"), {"after": self._found_through, "limit": FOUND_PER_POLL}
         ).fetchall()
         for txid, seen_at, score, text, scored_at in rows:
             self._found_through = max(self._found_through, scored_at)

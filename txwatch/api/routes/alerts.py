@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
-from txwatch.alerts.feedback import Precision, read_precision, record_verdict
-from txwatch.api.access import KeyRequired
+from txwatch.alerts.store import Precision, read_precision, record_verdict
+from txwatch.api.middleware import KeyRequired
 from txwatch.api.problems import ProblemError, documented
 from txwatch.api.routes.parameters import AlertKey, Cursor, Database, Hours, Kind, Limit, Since, Until
 from txwatch.clock import utc_now

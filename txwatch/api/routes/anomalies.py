@@ -10,9 +10,7 @@ from txwatch.api.problems import documented
 from txwatch.api.routes.parameters import MAX_SAT, Cursor, Database, Kind, Limit, Since, Until
 from txwatch.clock import utc_now
 from txwatch.labels.flows import FlowClass
-from txwatch.queries.anomalies import Anomaly, WhaleMove, list_anomalies, list_whales
-from txwatch.queries.paging import DEFAULT_LIMIT, Page, Position, page_of
-from txwatch.whales.history import (
+from txwatch.labels.whales import (
     EntityTotal,
     FlowTotal,
     RecordedWhale,
@@ -21,6 +19,8 @@ from txwatch.whales.history import (
     largest_whale_moves,
     list_whale_moves,
 )
+from txwatch.queries.alerts import Anomaly, WhaleMove, list_anomalies, list_whales
+from txwatch.queries.paging import DEFAULT_LIMIT, Page, Position, page_of
 
 router = APIRouter(prefix="/v1", tags=["anomalies"])
 

@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse
 from txwatch.api.problems import ProblemError, documented
 from txwatch.api.routes.parameters import Cursor, Database, Limit
 from txwatch.places import ObjectStoreError
-from txwatch.queries.drift import DriftSummary, list_drift, read_drift_page
+from txwatch.queries.models import DriftSummary, list_drift, read_drift_page
 from txwatch.queries.paging import DEFAULT_LIMIT, Page
 
 log = structlog.get_logger(__name__)

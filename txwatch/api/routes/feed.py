@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 
 from txwatch.api.problems import documented
 from txwatch.api.routes.parameters import Cursor, Database, Hours, Limit
-from txwatch.clock import utc_now
+from txwatch.clock import WINDOW, utc_now, window_start
 from txwatch.queries.feed import (
     FeedSpan,
     Gap,
@@ -19,7 +19,6 @@ from txwatch.queries.feed import (
     read_feed_spans,
 )
 from txwatch.queries.paging import DEFAULT_LIMIT, Page
-from txwatch.windows import WINDOW, window_start
 
 router = APIRouter(prefix="/v1/feed", tags=["feed"])
 

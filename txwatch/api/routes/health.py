@@ -1,4 +1,4 @@
-"""Whether the system is well: for supervisors, and for people."""
+"""Whether the system is well: for supervisors, for people, and for Prometheus."""
 
 import shutil
 from dataclasses import asdict, dataclass
@@ -6,15 +6,15 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from txwatch.alerts.health import DISK_FREE_SHARE, FEED_SILENT
 from txwatch.api.problems import documented
 from txwatch.api.routes.parameters import Cursor, Database, Limit
 from txwatch.clock import utc_now
-from txwatch.queries.health import HealthCheck, latest_health, list_health
-from txwatch.queries.overview import Overview, read_overview
 from txwatch.queries.paging import DEFAULT_LIMIT, Page
+from txwatch.queries.status import HealthCheck, Overview, latest_health, list_health, read_overview
 
 router = APIRouter(tags=["health"])
 
@@ -147,3 +147,14 @@ def _lease(overview: Overview) -> str:
 
 def _ago(now: datetime, then: datetime) -> str:
     return f"{max(0.0, (now - then).total_seconds()):,.0f} s"
+
+
+@router.get(
+    "/metrics",
+    summary="Metrics in Prometheus' text format",
+    response_class=PlainTextResponse,
+    responses={**documented(), 200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+def metrics(request: Request) -> PlainTextResponse:
+    """Of the whole system, read from its database, and of this process."""
+    return PlainTextResponse(generate_latest(request.app.state.metrics), media_type=CONTENT_TYPE_LATEST)

@@ -6,11 +6,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from txwatch.api.access import KeyRequired
+from txwatch.api.middleware import KeyRequired
 from txwatch.api.problems import ProblemError, documented
 from txwatch.api.routes.parameters import Database, Hours, Version
 from txwatch.clock import utc_now
-from txwatch.detection.versions import (
+from txwatch.detection.registry import (
     ModelVersion,
     NoSuchVersionError,
     NothingBeforeError,

@@ -1,14 +1,179 @@
-"""The live stream."""
+"""The live stream: one listener on Postgres' notifications sends every client what is new as it is committed.
 
+A notification says only that a table has new rows. What they are is read from where the reading before ended, so that
+a notification that was missed costs nothing.
+"""
+
+import asyncio
+import time
 from collections.abc import AsyncIterator
-from typing import Annotated
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
 
+import psycopg
+import structlog
 from fastapi import APIRouter, Depends, Header, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from psycopg.rows import dict_row
 
 from txwatch.api.problems import ProblemError, documented
-from txwatch.api.stream import MAX_CLIENTS, Stream
+from txwatch.clock import utc_now
 from txwatch.queries.paging import Position
+from txwatch.store.database import libpq_url, statement
+
+log = structlog.get_logger(__name__)
+
+CHANNEL = "txwatch"
+AT_MOST_EVERY = 0.5
+"""Seconds between two readings: the worker commits four times a second."""
+ANYWAY_EVERY = 10.0
+OVERLAP = timedelta(seconds=10)
+"""Two lanes commit alerts out of order; what is read again is recognised by its key."""
+BATCH = 500
+"""Alerts that are read at once. A burst, or what a client missed, is read batch after batch to its end."""
+QUEUE = 1_000
+"""A client that is so many events behind is let go, and comes back with the id of its last one."""
+MAX_CLIENTS = 200
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event. Alerts have an id, from which a client that was away goes on."""
+
+    kind: Literal["alert", "traffic"]
+    data: dict[str, Any]
+    id: str | None = None
+
+
+class Stream:
+    """Reads what is new once, and hands it to every client."""
+
+    def __init__(self, database_url: str) -> None:
+        self._url = libpq_url(database_url)
+        self._clients: set[asyncio.Queue[Event | None]] = set()
+        # Of the alerts of the last OVERLAP: older ones are not read again.
+        self._told: dict[str, datetime] = {}
+        self._began = False
+        self._alerts_since = utc_now()
+        self._listening: asyncio.Task[None] | None = None
+
+    @property
+    def clients(self) -> int:
+        """How many listen."""
+        return len(self._clients)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Listen for the block."""
+        self._listening = asyncio.create_task(self._listen_for_ever())
+        try:
+            yield
+        finally:
+            self._listening.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._listening
+            for queue in self._clients:
+                queue.put_nowait(None)
+
+    async def subscribe(self, last_id: str | None = None) -> AsyncIterator[Event]:
+        """Events from now on; with the id of an alert, first those that were raised after it."""
+        queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._clients.add(queue)
+        in_both = self._alerts_since - OVERLAP
+        try:
+            told: set[str | None] = set()
+            position = None if last_id is None else Position.decode(last_id)
+            while position is not None:
+                missed, position = await self._missed(position)
+                for event, created_at in missed:
+                    if created_at >= in_both:
+                        told.add(event.id)
+                    yield event
+                if queue not in self._clients:  # Let go meanwhile: it comes back for the rest.
+                    return
+            while (next_event := await queue.get()) is not None:
+                if next_event.id is None or next_event.id not in told:
+                    yield next_event
+        finally:
+            self._clients.discard(queue)
+
+    async def _listen_for_ever(self) -> None:
+        while True:
+            try:
+                async with await psycopg.AsyncConnection.connect(
+                    self._url, autocommit=True, application_name="txwatch stream", connect_timeout=10
+                ) as connection:
+                    await connection.execute("SET TIME ZONE 'UTC'")
+                    await connection.execute(f"LISTEN {CHANNEL}")
+                    await self._tell(connection)
+                    while True:
+                        await self._tell(connection, await self._changed(connection))
+            except psycopg.Error as error:
+                log.warning("stream_lost_database", error=str(error))
+                await asyncio.sleep(1)
+
+    async def _changed(self, connection: psycopg.AsyncConnection[Any]) -> set[str]:
+        """Wait for notifications, then for a moment more, so that a burst is read once. Gives the tables."""
+        tables = {n.payload async for n in connection.notifies(timeout=ANYWAY_EVERY, stop_after=1)}
+        if tables:
+            until = time.monotonic() + AT_MOST_EVERY
+            while (left := until - time.monotonic()) > 0:
+                tables |= {n.payload async for n in connection.notifies(timeout=left)}
+        return tables
+
+    async def _tell(
+        self, connection: psycopg.AsyncConnection[Any], tables: set[str] | frozenset[str] = frozenset()
+    ) -> None:
+        position: Position | None = Position(self._alerts_since - OVERLAP, "")
+        while position is not None:
+            found, position = await _alerts_after(connection, position)
+            for event, created_at in found:
+                key = event.data["alert_key"]
+                if key in self._told:
+                    continue
+                self._told[key] = created_at
+                if self._began or created_at > self._alerts_since:
+                    self._hand_out(event)
+            if found:
+                self._alerts_since = max(self._alerts_since, found[-1][1])
+            if position is not None:  # Clients take this batch before they get the next one.
+                await asyncio.sleep(AT_MOST_EVERY)
+        self._began = True
+        again_from = self._alerts_since - OVERLAP
+        self._told = {key: created_at for key, created_at in self._told.items() if created_at >= again_from}
+        if "transactions" in tables and self._clients:
+            cursor = connection.cursor(row_factory=dict_row)
+            row = await (await cursor.execute(statement("api", "traffic"), {"now": utc_now()})).fetchone()
+            self._hand_out(Event("traffic", row or {}))
+
+    async def _missed(self, position: Position) -> tuple[list[tuple[Event, datetime]], Position | None]:
+        """As `_alerts_after`, over a connection that is not kept while a slow client takes what was read."""
+        async with await psycopg.AsyncConnection.connect(self._url, autocommit=True, connect_timeout=10) as connection:
+            await connection.execute("SET TIME ZONE 'UTC'")
+            return await _alerts_after(connection, position)
+
+    def _hand_out(self, event: Event) -> None:
+        for queue in list(self._clients):
+            if queue.qsize() >= QUEUE:
+                queue.put_nowait(None)
+                self._clients.discard(queue)
+            else:
+                queue.put_nowait(event)
+
+
+async def _alerts_after(
+    connection: psycopg.AsyncConnection[Any], position: Position
+) -> tuple[list[tuple[Event, datetime]], Position | None]:
+    """A batch of alerts after a position, oldest first, and where the next batch begins: None after the last one."""
+    cursor = connection.cursor(row_factory=dict_row)
+    after = {"after": position.moment, "key": position.key, "limit": BATCH}
+    rows = await (await cursor.execute(statement("api", "alerts_after"), after)).fetchall()
+    ends = [Position(row["created_at"], row["alert_key"]) for row in rows]
+    found = [(Event("alert", row, end.encode()), end.moment) for row, end in zip(rows, ends, strict=True)]
+    return found, ends[-1] if len(ends) == BATCH else None
+
 
 router = APIRouter(tags=["stream"])
 

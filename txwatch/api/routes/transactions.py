@@ -6,8 +6,8 @@ from fastapi import APIRouter, Query, Request
 
 from txwatch.api.problems import ProblemError, documented
 from txwatch.api.routes.parameters import MAX_SAT, Cursor, Database, Limit, Since, Txid, Until
-from txwatch.detection.waterfall import Waterfall
-from txwatch.features.online import ServedFeatures
+from txwatch.detection.explain import Waterfall
+from txwatch.features.feast import ServedFeatures
 from txwatch.queries.paging import DEFAULT_LIMIT, Page
 from txwatch.queries.transactions import (
     TransactionDetail,

@@ -8,13 +8,12 @@ import pandas as pd
 import streamlit as st
 from altair.typing import ChartType
 
-from txwatch.clock import utc_now
+from txwatch.clock import WINDOW, utc_now, window_start
 from txwatch.dashboard import look
 from txwatch.dashboard.data import ask
-from txwatch.dashboard.notices import freshness
-from txwatch.queries.anomalies import Anomaly, AnomalyCount, count_anomalies, list_anomalies
-from txwatch.queries.overview import read_overview
-from txwatch.windows import WINDOW, window_start
+from txwatch.dashboard.look import freshness
+from txwatch.queries.alerts import Anomaly, AnomalyCount, count_anomalies, list_anomalies
+from txwatch.queries.status import read_overview
 
 SPANS = {"1 hour": (1, WINDOW), "6 hours": (6, WINDOW), "24 hours": (24, 6 * WINDOW), "7 days": (168, 36 * WINDOW)}
 

@@ -7,7 +7,7 @@ from altair.typing import ChartType
 
 from txwatch.dashboard import look
 from txwatch.dashboard.data import ask, drift_page
-from txwatch.queries.drift import DriftSummary, list_drift, read_drift_page
+from txwatch.queries.models import DriftSummary, list_drift, read_drift_page
 
 
 def page() -> None:

@@ -7,13 +7,12 @@ import pandas as pd
 import streamlit as st
 from altair.typing import ChartType
 
-from txwatch.clock import utc_now
+from txwatch.clock import WINDOW, utc_now, window_start
 from txwatch.dashboard import look
 from txwatch.dashboard.data import ask
-from txwatch.dashboard.notices import freshness
+from txwatch.dashboard.look import freshness
 from txwatch.queries.feed import FeedSpan, list_blocks, list_gaps, list_refused, read_feed_spans
-from txwatch.queries.overview import read_overview
-from txwatch.windows import WINDOW, window_start
+from txwatch.queries.status import read_overview
 
 HOURS = {"1 hour": (1, WINDOW), "6 hours": (6, WINDOW), "24 hours": (24, 3 * WINDOW)}
 

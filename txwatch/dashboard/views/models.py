@@ -7,11 +7,11 @@ import pandas as pd
 import streamlit as st
 from altair.typing import ChartType
 
-from txwatch.alerts.feedback import Precision, read_precision
+from txwatch.alerts.store import Precision, read_precision
 from txwatch.clock import utc_now
 from txwatch.dashboard import look
 from txwatch.dashboard.data import ask, settings
-from txwatch.dashboard.notices import freshness
+from txwatch.dashboard.look import freshness
 from txwatch.queries.models import (
     HourOfScores,
     ScoreBin,
@@ -21,7 +21,7 @@ from txwatch.queries.models import (
     score_histogram,
     scores_by_version,
 )
-from txwatch.queries.overview import read_overview
+from txwatch.queries.status import read_overview
 
 DAY = timedelta(hours=24)
 

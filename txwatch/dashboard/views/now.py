@@ -11,11 +11,10 @@ from altair.typing import ChartType
 from txwatch.clock import utc_now
 from txwatch.dashboard import look
 from txwatch.dashboard.data import ask
-from txwatch.dashboard.notices import freshness
+from txwatch.dashboard.look import freshness
 from txwatch.queries.alerts import AlertSummary, list_alerts
 from txwatch.queries.feed import FeedSpan, read_feed_spans
-from txwatch.queries.health import HealthCheck, latest_health
-from txwatch.queries.overview import Overview, read_overview
+from txwatch.queries.status import HealthCheck, Overview, latest_health, read_overview
 
 MINUTE = timedelta(minutes=1)
 

@@ -13,7 +13,7 @@ from altair.typing import ChartType
 from txwatch.dashboard import look
 from txwatch.dashboard.data import ask, settings
 from txwatch.dashboard.views.now import alert_item
-from txwatch.queries.anomalies import list_anomalies
+from txwatch.queries.alerts import list_anomalies
 from txwatch.queries.transactions import Coin, FeatureValue, TransactionDetail, read_transaction_detail
 
 MAX_COINS = 12

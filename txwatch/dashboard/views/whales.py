@@ -11,11 +11,10 @@ from altair.typing import ChartType
 from txwatch.clock import utc_now
 from txwatch.dashboard import look
 from txwatch.dashboard.data import ask, settings
-from txwatch.dashboard.notices import freshness
-from txwatch.queries.anomalies import WhaleMove, list_whales
-from txwatch.queries.flows import FLOWS, WORDS
-from txwatch.queries.overview import read_overview
-from txwatch.whales.history import RecordedWhale, entity_totals, flow_totals, largest_whale_moves
+from txwatch.dashboard.look import freshness
+from txwatch.labels.whales import RecordedWhale, entity_totals, flow_totals, largest_whale_moves
+from txwatch.queries.alerts import FLOWS, WORDS, WhaleMove, list_whales
+from txwatch.queries.status import read_overview
 
 HOURS = {"6 hours": 6, "24 hours": 24, "7 days": 168}
 DAYS = {"30 days": 30, "90 days": 90, "a year": 365}

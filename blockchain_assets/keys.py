@@ -1,0 +1,19 @@
+"""The keys of the assets, each written once: assets, jobs and sensors name them by these."""
+
+import dagster as dg
+
+TRANSACTIONS = dg.AssetKey("transactions")
+BLOCKS = dg.AssetKey("blocks")
+NETWORK_BASELINE = dg.AssetKey("network_baseline")
+ADDRESS_ACTIVITY = dg.AssetKey("address_activity")
+TRANSACTION_FEATURES = dg.AssetKey("transaction_features")
+TRANSACTION_SCORES = dg.AssetKey("transaction_scores")
+ALERTS = dg.AssetKey("alerts")
+ANOMALY_MODEL = dg.AssetKey("anomaly_model")
+CHAMPION_MODEL = dg.AssetKey("champion_model")
+DRIFT_REPORT = dg.AssetKey("drift_report")
+
+BEFORE_SCORES = [NETWORK_BASELINE, ADDRESS_ACTIVITY, TRANSACTION_FEATURES]
+"""What a window's scores are computed from, in order."""
+SCORES = [TRANSACTION_SCORES, ALERTS]
+"""What follows from them."""

@@ -1,0 +1,73 @@
+"""Dagster's instance: its storages in Postgres with pooled connections, and its tables.
+
+dagster-postgres opens a connection for each call of each of its three storages, and looks for its tables each time that
+an instance is made, which the code server does for every tick of every sensor. At rest that was most of the machine.
+
+Every pool has one slot, so that windows are computed one run after the other: a window's context is made of the
+windows before it. The pool `scoring` may be given more where several machines share a backfill. `ingest` has three:
+for a shift, for the next one to which it hands over, and for a run whose process has died and that Dagster still takes
+for started. A queue full of backfills never holds that up.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, cast
+
+import dagster as dg
+from dagster._core.storage.config import PostgresStorageConfig
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres.utils import create_pg_engine, pg_url_from_config
+from sqlalchemy import Engine
+
+KEPT = 4
+"""Connections that a process keeps for all its instances."""
+BEYOND = 20
+"""Connections that it may open beyond those for a moment; further calls wait for one."""
+RENEWED_AFTER_SECONDS = 300
+
+
+class PooledPostgresStorage(DagsterPostgresStorage):
+    """The same tables and calls. All instances of a process share one pool, and survive a restart of the server."""
+
+    def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None) -> None:
+        pool = _pool(postgres_url)
+        super().__init__(postgres_url, should_autocreate_tables=False, inst_data=inst_data)
+        self._run_storage._engine = pool
+        self._event_log_storage._engine = pool
+        self._schedule_storage._engine = pool
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> "PooledPostgresStorage":
+        return cls(pg_url_from_config(cast(PostgresStorageConfig, config_value)), inst_data)
+
+
+@lru_cache(maxsize=4)
+def _pool(postgres_url: str) -> Engine:
+    DagsterPostgresStorage(postgres_url)  # makes the tables where there are none
+    return create_pg_engine(
+        postgres_url,
+        isolation_level="AUTOCOMMIT",
+        pool_size=KEPT,
+        max_overflow=BEYOND,
+        pool_recycle=RENEWED_AFTER_SECONDS,
+        # A connection that the server has closed is noticed before it is used.
+        pool_pre_ping=True,
+    )
+
+
+INGEST_POOL = "ingest"
+INGEST_SLOTS = 3
+
+
+def prepare_instance(instance: dg.DagsterInstance) -> None:
+    """Migrate the instance's storage, and set its pools. Safe to repeat."""
+    instance.upgrade()
+    instance.event_log_storage.set_concurrency_slots(INGEST_POOL, INGEST_SLOTS)
+
+
+if __name__ == "__main__":
+    with dg.DagsterInstance.get() as default_instance:
+        prepare_instance(default_instance)

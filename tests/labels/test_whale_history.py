@@ -1,0 +1,105 @@
+"""The history of whales, by flow, entity and time, and after labels came to be known."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from tests.builders import T0, transaction
+from txwatch.labels.label import Label
+from txwatch.labels.store import import_labels
+from txwatch.labels.whales import (
+    EntityTotal,
+    FlowTotal,
+    RecordedWhale,
+    entity_totals,
+    flow_totals,
+    largest_whale_moves,
+    list_whale_moves,
+    reclassify_whales,
+    record_whales,
+)
+from txwatch.store.database import Connection, connect
+from txwatch.store.transactions import land_transactions
+from txwatch.wire.transaction import CreatedOutput, SpentOutput
+
+BTC = 100_000_000
+MINUTE = timedelta(minutes=1)
+LABELS = [Label("acme", "book", "Acme", "exchange"), Label("kraken", "explorer", "Kraken", "exchange")]
+MOVES = [("someone", "acme", 600), ("acme", "someone", 700), ("acme", "kraken", 800), ("someone", "another", 900)]
+"""From, to, and BTC; a minute apart, with the txids 1, 2, ..."""
+
+
+@pytest.fixture
+def connection(database_url: str) -> Iterator[Connection]:
+    with connect(database_url) as connection:
+        connection.execute("TRUNCATE labels, label_changes, whale_moves, transactions")
+        with connection.transaction():
+            land_transactions(
+                connection,
+                [
+                    transaction(
+                        txid=str(n),
+                        seen_at=T0 + n * MINUTE,
+                        inputs=[SpentOutput(source, btc * BTC, "p2wpkh", 0)],
+                        outputs=[CreatedOutput(target, btc * BTC, "p2wpkh", 0)],
+                    )
+                    for n, (source, target, btc) in enumerate(MOVES, start=1)
+                ],
+            )
+            record_whales(connection, {str(n): btc * BTC for n, (_, _, btc) in enumerate(MOVES, start=1)})
+        yield connection
+
+
+def label_them(connection: Connection) -> None:
+    with connection.transaction():
+        import_labels(connection, LABELS, T0)
+        reclassify_whales(connection)
+
+
+def txids(moves: list[RecordedWhale]) -> list[str]:
+    return [move.txid for move in moves]
+
+
+def test_labels_that_come_later_tell_the_flow_of_whales_before(connection: Connection) -> None:
+    assert {move.flow for move in list_whale_moves(connection)} == {"unknown"}
+    label_them(connection)
+    moves = list_whale_moves(connection)
+    assert txids(moves) == ["4", "3", "2", "1"]
+    assert [move.flow for move in moves] == ["unknown", "exchange_to_exchange", "exchange_out", "exchange_in"]
+    assert (moves[1].senders, moves[1].receivers, moves[1].sources) == (["Acme"], ["Kraken"], ["book", "explorer"])
+    assert (moves[1].moved_sat, moves[1].fee_sat, moves[1].confirmed_height) == (800 * BTC, 1_220, None)
+
+
+def test_the_history_is_read_by_flow_entity_amount_and_time_page_by_page(connection: Connection) -> None:
+    label_them(connection)
+    assert txids(list_whale_moves(connection, flow="exchange_in")) == ["1"]
+    assert txids(list_whale_moves(connection, entity="Acme")) == ["3", "2", "1"]
+    assert txids(list_whale_moves(connection, entity="Acme", since=T0 + 2 * MINUTE, until=T0 + 3 * MINUTE)) == ["2"]
+    assert txids(list_whale_moves(connection, min_moved_sat=800 * BTC)) == ["4", "3"]
+    first = list_whale_moves(connection, limit=3)
+    rest = list_whale_moves(connection, limit=3, before=(first[-1].seen_at, first[-1].txid))
+    assert txids(first + rest) == ["4", "3", "2", "1"]
+    assert txids(largest_whale_moves(connection, T0, limit=2)) == ["4", "3"]
+
+
+def test_totals_say_what_went_in_and_out_of_whom(connection: Connection) -> None:
+    label_them(connection)
+    until = T0 + 60 * MINUTE
+    assert flow_totals(connection, T0, until) == [
+        FlowTotal("unknown", 1, 900 * BTC),
+        FlowTotal("exchange_to_exchange", 1, 800 * BTC),
+        FlowTotal("exchange_out", 1, 700 * BTC),
+        FlowTotal("exchange_in", 1, 600 * BTC),
+    ]
+    assert entity_totals(connection, T0, until) == [
+        EntityTotal("Acme", 600 * BTC, 1_500 * BTC, 3),
+        EntityTotal("Kraken", 800 * BTC, 0, 1),
+    ]
+
+
+def test_whales_outlive_their_transactions(connection: Connection) -> None:
+    connection.execute("DELETE FROM transactions WHERE txid = '4'")
+    label_them(connection)
+    (newest, *_) = list_whale_moves(connection)
+    assert (newest.txid, newest.moved_sat, newest.value_sat) == ("4", 900 * BTC, None)

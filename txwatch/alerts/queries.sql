@@ -1,0 +1,354 @@
+-- name: count_alerts
+-- Alerts by window and kind, of a span of time.
+SELECT
+    date_bin('5 minutes', seen_at, 'epoch') AS window_start,
+    count(DISTINCT alert_key),
+    count(DISTINCT alert_key) FILTER (WHERE late),
+    count(*) FILTER (WHERE state = 'sent'),
+    count(*) FILTER (WHERE state = 'digested'),
+    count(*) FILTER (WHERE state IN ('pending', 'sending')),
+    count(*) FILTER (WHERE state = 'uncertain'),
+    count(*) FILTER (WHERE state = 'dead')
+FROM alerts
+LEFT JOIN alert_deliveries USING (alert_key)
+WHERE seen_at >= %(start)s AND seen_at < %(end)s
+GROUP BY window_start
+
+
+-- name: delivery_levels
+-- Deliveries by state, and how long they took, since a time.
+SELECT
+    count(*) FILTER (WHERE state = 'sent'),
+    count(*) FILTER (WHERE state = 'digested'),
+    count(*) FILTER (WHERE state IN ('pending', 'sending')),
+    count(*) FILTER (WHERE state = 'uncertain'),
+    count(*) FILTER (WHERE state = 'dead'),
+    percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM sent_at - seen_at)::float8 * 1000)
+        FILTER (WHERE state = 'sent' AND NOT late AND alert_key NOT LIKE 'system:%%')
+FROM alert_deliveries
+JOIN alerts USING (alert_key)
+WHERE created_at >= %(since)s
+
+
+-- name: health
+-- What the health checks look at, in one row.
+SELECT
+    (SELECT max(seen_at) FROM transactions WHERE source = 'feed' AND seen_at > %(now)s - interval '1 day'),
+    (
+        SELECT percentile_cont(0.99) WITHIN GROUP (ORDER BY extract(epoch FROM landed_at - seen_at)::float8)
+        FROM transactions
+        WHERE source = 'feed' AND seen_at > %(now)s - interval '1 minute'
+    ),
+    (
+        SELECT count(*)
+        FROM alert_deliveries
+        JOIN telegram_requests ON request_id = id
+        WHERE state = 'dead' AND ended_at > %(now)s - interval '1 hour' AND alert_key NOT LIKE 'system:%%'
+    ),
+    (
+        SELECT reason
+        FROM alert_deliveries
+        JOIN telegram_requests ON request_id = id
+        WHERE state = 'dead' AND ended_at > %(now)s - interval '1 hour' AND alert_key NOT LIKE 'system:%%'
+        ORDER BY ended_at DESC
+        LIMIT 1
+    )
+
+
+-- name: insert_alerts
+-- In order of key, so that two lanes that raise the same alerts lock rows in one order and cannot deadlock.
+WITH raised AS (
+    INSERT INTO alerts (alert_key, kinds, severity, reasons, late, seen_at, model_version, created_at)
+    SELECT alert_key, kinds, severity, reasons, late, seen_at, model_version, created_at
+    FROM jsonb_to_recordset(%(alerts)s::jsonb) AS given (
+        alert_key text, kinds text[], severity text, reasons jsonb, late boolean, seen_at timestamptz,
+        model_version text, created_at timestamptz
+    )
+    ORDER BY alert_key
+    ON CONFLICT (alert_key) DO NOTHING
+    RETURNING alert_key, severity
+),
+chats AS (
+    -- A chat that is named by two of its ids is one.
+    SELECT DISTINCT coalesce(moved_to, chat_id) AS chat_id
+    FROM unnest(%(chats)s::text[]) AS named (chat_id)
+    LEFT JOIN telegram_chats USING (chat_id)
+),
+addressed AS (
+    INSERT INTO alert_deliveries (alert_key, chat_id)
+    SELECT alert_key, chat_id
+    FROM raised
+    CROSS JOIN chats
+    LEFT JOIN telegram_chats USING (chat_id)
+    WHERE array_position(%(severities)s, severity) >= coalesce(array_position(%(severities)s, min_severity), 0)
+    ON CONFLICT DO NOTHING
+)
+SELECT alert_key FROM raised
+
+
+-- name: insert_confirmations
+-- Note on each alert that a block holds its transaction, or no longer holds it.
+WITH held AS (
+    SELECT
+        alert_key, hash, stale, to_char(height, 'FM999,999,999') AS height,
+        greatest(0, round(extract(epoch FROM blocks.seen_at - alerts.seen_at) / 60)) AS minutes
+    FROM alerts
+    JOIN confirmations ON txid = alert_key
+    JOIN blocks ON hash = block_hash
+    WHERE created_at > %(now)s - interval '14 days'
+)
+INSERT INTO alert_updates (alert_key, update_key, text, created_at)
+SELECT
+    alert_key, 'confirmed:' || hash,
+    '✅ confirmed in block ' || height || ', ' || minutes || ' min after it was seen', %(now)s
+FROM held
+WHERE NOT stale
+UNION ALL
+SELECT
+    alert_key, 'stale:' || hash,
+    '⚠️ block ' || height || ' lost a chain split: not confirmed by it any more', %(now)s
+FROM held
+WHERE stale AND EXISTS (
+    SELECT 1 FROM alert_updates AS told WHERE told.alert_key = held.alert_key AND update_key = 'confirmed:' || hash
+)
+ON CONFLICT DO NOTHING
+
+
+-- name: insert_replacements
+-- A coin that was made twice or spent twice is one of several that look alike, and says nothing of any of them.
+WITH conflicts AS MATERIALIZED (
+    SELECT alert_key, txid, height, coin
+    FROM jsonb_to_recordset(%(conflicts)s::jsonb) AS given (alert_key text, txid text, height integer, coin jsonb)
+),
+alike AS MATERIALIZED (
+    SELECT coin, count(*) FILTER (WHERE made) AS made, count(*) FILTER (WHERE NOT made) AS spent
+    FROM (
+        SELECT coin, true AS made
+        FROM transactions
+        CROSS JOIN jsonb_array_elements(outputs) AS coin
+        WHERE seen_at >= %(since)s AND coin IN (SELECT coin FROM conflicts)
+        UNION ALL
+        SELECT coin, false
+        FROM transactions
+        CROSS JOIN jsonb_array_elements(inputs) AS coin
+        WHERE seen_at >= %(since)s AND coin IN (SELECT coin FROM conflicts) AND EXISTS (
+            SELECT FROM confirmations
+            JOIN blocks ON hash = block_hash
+            WHERE confirmations.txid = transactions.txid AND NOT stale
+        )
+    ) AS uses
+    GROUP BY coin
+)
+INSERT INTO alert_updates (alert_key, update_key, text, created_at)
+SELECT DISTINCT ON (alert_key)
+    alert_key, 'replaced:' || txid,
+    '❌ possibly replaced: ' || left(txid, 8) || '… was confirmed in block ' || to_char(height, 'FM999,999,999')
+    || ' and seems to spend the same coin', %(now)s
+FROM conflicts
+JOIN alike USING (coin)
+WHERE made <= 1 AND spent <= 1
+ORDER BY alert_key, height
+ON CONFLICT DO NOTHING
+
+
+-- name: insert_updates
+-- Store updates of alerts, each once.
+INSERT INTO alert_updates (alert_key, update_key, text, created_at)
+SELECT alert_key, update_key, text, given.created_at
+FROM jsonb_to_recordset(%(updates)s::jsonb) AS given (
+    alert_key text, update_key text, text text, created_at timestamptz
+)
+JOIN alerts USING (alert_key)
+WHERE update_key <> ALL (SELECT 'kind:' || kind FROM unnest(kinds) AS kind)
+ORDER BY alert_key, update_key
+ON CONFLICT DO NOTHING
+
+
+-- name: precision
+-- How often people called alerts of each kind useful.
+WITH judged AS (
+    SELECT alert_key, count(*) FILTER (WHERE verdict = 'useful') * 2 >= count(*) AS useful
+    FROM feedback
+    GROUP BY alert_key
+)
+SELECT kind, model_version, count(*), count(*) FILTER (WHERE useful)
+FROM judged
+JOIN alerts USING (alert_key)
+CROSS JOIN unnest(kinds) AS kind
+WHERE created_at >= %(since)s
+GROUP BY kind, model_version
+ORDER BY count(*) DESC, kind, model_version
+
+
+-- name: select_anomalies
+-- Of several scores of one transaction the first that found it unusual: that is the one that would have alerted.
+SELECT DISTINCT ON (scores.txid)
+    scores.txid, scores.seen_at, score, threshold, reasons::text, source, model_version
+FROM transaction_scores AS scores
+JOIN transactions USING (txid)
+WHERE
+    is_anomaly
+    AND lane IN ('live', 'window')
+    AND scores.seen_at >= %(start)s
+    AND scores.seen_at < %(end)s
+    AND NOT EXISTS (SELECT 1 FROM alerts WHERE alert_key = scores.txid)
+ORDER BY scores.txid, scored_at
+
+
+-- name: select_conflicts
+-- Coins that an alerted transaction spends, which is in no block, and that a confirmed one seems to spend: of the same
+-- address, value, type and position, once in each, and with the higher fee in the later one, as in any replacement.
+-- Each step is materialized, so that coins are hashed: the planner expects one alert, and would look for the coins of
+-- each of them among all transactions.
+WITH alerted AS MATERIALIZED (
+    SELECT txid AS alert_key, transactions.seen_at, fee_sat, coin
+    FROM alerts
+    JOIN transactions ON txid = alert_key
+    CROSS JOIN jsonb_array_elements(inputs) AS coin
+    WHERE
+        created_at > %(now)s - interval '14 days'
+        AND NOT EXISTS (
+            SELECT FROM confirmations JOIN blocks ON hash = block_hash WHERE confirmations.txid = alert_key AND NOT stale
+        )
+    GROUP BY txid, transactions.seen_at, fee_sat, coin
+    HAVING count(*) = 1
+),
+spent AS MATERIALIZED (
+    SELECT txid, transactions.seen_at, fee_sat, height, coin
+    FROM blocks
+    JOIN confirmations ON block_hash = hash
+    JOIN transactions USING (txid)
+    CROSS JOIN jsonb_array_elements(inputs) AS coin
+    WHERE
+        NOT stale AND fetched_at > %(now)s - interval '6 hours'
+        -- The blocks after it could have held the alerted one.
+        AND EXISTS (
+            SELECT FROM blocks AS later
+            WHERE later.height = blocks.height + %(buried)s AND later.prev_hash IS NOT NULL AND NOT later.stale
+        )
+    GROUP BY txid, transactions.seen_at, fee_sat, height, coin
+    HAVING count(*) = 1
+)
+SELECT DISTINCT alert_key, txid, height, coin::text AS coin, least(alerted.seen_at, spent.seen_at) AS seen_at
+FROM alerted
+JOIN spent USING (coin)
+WHERE
+    txid <> alert_key
+    AND coin ->> 'value' IS NOT NULL
+    -- Without an address, an amount that somebody typed is no one coin's.
+    AND (coin ->> 'addr' IS NOT NULL OR (coin ->> 'value')::bigint %% 1000 <> 0)
+    AND (
+        alerted.fee_sat IS NULL OR spent.fee_sat IS NULL
+        OR CASE WHEN alerted.seen_at <= spent.seen_at THEN alerted.fee_sat < spent.fee_sat
+            ELSE spent.fee_sat < alerted.fee_sat END
+    )
+    AND NOT EXISTS (
+        SELECT FROM alert_updates
+        WHERE alert_updates.alert_key = alerted.alert_key AND update_key = 'replaced:' || txid
+    )
+
+
+-- name: select_edition
+-- What was confirmed was not replaced, whatever had seemed so before; nor was what another one replaced that lost its
+-- own confirmation in a chain split. The message may have been sent under a former id of the chat.
+SELECT
+    chat_id,
+    message_id,
+    sent_at,
+    coalesce(array_agg(text ORDER BY created_at, update_key) FILTER (WHERE holds), '{}'),
+    max(created_at)
+FROM (
+    SELECT
+        chat_id, message_id, sent_at, text, alert_updates.created_at, update_key,
+        update_key NOT LIKE 'replaced:%%' OR (
+            replacing.confirmed AND NOT EXISTS (
+                SELECT FROM confirmations JOIN blocks ON hash = block_hash WHERE txid = alert_key AND NOT stale
+            )
+        ) AS holds
+    FROM alert_deliveries
+    JOIN alert_updates USING (alert_key)
+    CROSS JOIN LATERAL (
+        SELECT EXISTS (
+            SELECT FROM confirmations
+            JOIN blocks ON hash = block_hash
+            WHERE txid = substr(update_key, 10) AND NOT stale
+        ) AS confirmed
+    ) AS replacing
+    WHERE chat_id = ANY(%(chats)s) AND alert_key = %(alert_key)s AND state = 'sent'
+) AS news
+GROUP BY chat_id, message_id, sent_at
+ORDER BY chat_id = %(chat)s DESC, chat_id
+LIMIT 1
+
+
+-- name: select_outdated
+-- News of the last day: what could not be written into a message for longer is left out of it. Of an alert that was told
+-- under a former id of the chat and under the present one, the present message counts.
+WITH updates AS (
+    SELECT alert_key, max(created_at) AS updated_at
+    FROM alert_updates
+    WHERE created_at > %(now)s - interval '1 day'
+    GROUP BY alert_key
+)
+SELECT alert_key
+FROM updates
+JOIN alert_deliveries AS told USING (alert_key)
+WHERE
+    chat_id = ANY(%(ids)s)
+    AND state = 'sent'
+    AND updated_at > coalesce(shown_through, '-infinity')
+    AND (
+        chat_id = %(chat_id)s
+        OR NOT EXISTS (SELECT FROM alert_deliveries WHERE alert_key = told.alert_key AND chat_id = %(chat_id)s)
+    )
+ORDER BY updated_at, alert_key
+
+
+-- name: select_pending
+-- The deliveries of a chat that wait, most urgent first.
+SELECT
+    alert_key, kinds[1], severity, late, seen_at, created_at,
+    CASE WHEN right(reasons -> 0 ->> 'feature', 4) = '_sat' THEN coalesce((reasons -> 0 ->> 'value')::float8, 0) ELSE 0 END
+FROM alert_deliveries
+JOIN alerts USING (alert_key)
+WHERE chat_id = %(chat_id)s AND state = 'pending'
+ORDER BY seen_at, alert_key
+LIMIT 20000
+
+
+-- name: select_raised_again
+-- Scores that name a kind which the alert of their transaction does not: another lane saw another context, or labels came
+-- to be known. After a day nobody looks at the message any more, and a backfill would edit thousands of them.
+SELECT scores.txid, scores.seen_at, score, threshold, scores.reasons::text, source, scores.model_version
+FROM transaction_scores AS scores
+JOIN transactions USING (txid)
+JOIN alerts ON alert_key = scores.txid
+WHERE
+    is_anomaly
+    AND lane IN ('live', 'window')
+    AND scores.seen_at >= %(start)s
+    AND scores.seen_at < %(end)s
+    AND scores.seen_at > %(now)s - interval '1 day'
+    AND EXISTS (
+        SELECT 1 FROM jsonb_array_elements(scores.reasons) AS reason WHERE reason ->> 'kind' <> ALL (alerts.kinds)
+    )
+ORDER BY scores.txid, scored_at
+
+
+-- name: select_sent_alone
+-- Messages of one alert each that were sent to a chat since a time.
+SELECT requests.ended_at, kinds[1], severity
+FROM telegram_requests AS requests
+JOIN alert_deliveries AS deliveries ON deliveries.request_id = requests.id
+JOIN alerts USING (alert_key)
+WHERE requests.chat_id = %(chat_id)s AND purpose = 'alert' AND started_at > %(now)s - interval '1 hour'
+  AND ended_at IS NOT NULL AND state IN ('sent', 'uncertain')
+
+
+-- name: why
+-- The newest score of each transaction with its reasons.
+SELECT DISTINCT ON (txid) txid, score, threshold, is_anomaly, reasons::text, model_version, context_version, seen_at
+FROM transaction_scores
+WHERE txid >= %(from)s AND txid < %(to)s
+ORDER BY txid, scored_at
+LIMIT 3

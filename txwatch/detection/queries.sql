@@ -1,0 +1,87 @@
+-- name: compare_with_live
+-- Of the scores just computed, those that the live lane had written of the same model and context, and how many differ.
+-- What was known of addresses decides as well: scores from before it last changed are not compared.
+SELECT
+    count(*),
+    count(*) FILTER (
+        WHERE (earlier.score, earlier.threshold, earlier.is_anomaly)
+            IS DISTINCT FROM (staged.score, staged.threshold, staged.is_anomaly)
+    )
+FROM staged_scores AS staged
+JOIN transaction_scores AS earlier USING (txid, model_version, context_version)
+WHERE earlier.lane = 'live'
+    AND earlier.scored_at > coalesce((SELECT changed_at FROM label_changes), '-infinity')
+
+
+-- name: insert_scores
+-- Write staged scores; those that exist stay as they are.
+INSERT INTO transaction_scores (
+    txid, model_version, context_version, seen_at, lane, score, threshold, is_anomaly, reasons
+)
+SELECT txid, model_version, context_version, seen_at, lane, score, threshold, is_anomaly, reasons
+FROM staged_scores
+ORDER BY txid
+ON CONFLICT DO NOTHING
+
+
+-- name: publish_recent_scores
+-- Write the highest scores of the last hours as of a window, once.
+INSERT INTO recent_scores (model_version, as_of, rows, highest)
+SELECT %(model_version)s, %(as_of)s, count(*), (array_agg(score ORDER BY score DESC))[1:%(kept)s]
+FROM transaction_scores
+WHERE seen_at >= %(since)s AND seen_at < %(as_of)s AND model_version = %(model_version)s
+HAVING count(*) > 0
+ON CONFLICT DO NOTHING
+
+
+-- name: stage_scores
+-- The table that a batch of scores is copied into.
+CREATE TEMP TABLE IF NOT EXISTS staged_scores ON COMMIT DELETE ROWS AS
+SELECT txid, model_version, context_version, seen_at, lane, score, threshold, is_anomaly, reasons
+FROM transaction_scores
+WITH NO DATA
+
+
+-- name: unconfirmed_parents
+-- Of each wanted coin, the transactions of the table that made one like it, and whether they were confirmed by then.
+-- Looked for in the hour before, and in the windows in which its address took part: not in all of the table.
+WITH wanted AS MATERIALIZED (
+    SELECT coin, txid, addr, value, type, seen_at
+    FROM unnest(
+        %(coins)s::integer[], %(txids)s::text[], %(addresses)s::text[], %(values)s::bigint[], %(types)s::text[],
+        %(seen_at)s::timestamptz[]
+    ) AS given (coin, txid, addr, value, type, seen_at)
+),
+spans AS MATERIALIZED (
+    SELECT generate_series(
+        date_bin('5 minutes', min(seen_at) - interval '1 hour', 'epoch'), max(seen_at), interval '5 minutes'
+    ) AS start
+    FROM wanted
+    UNION
+    (
+        SELECT window_start
+        FROM address_activity
+        WHERE address IN (SELECT addr FROM wanted) AND superseded IS NULL
+            AND window_start <= (SELECT max(seen_at) FROM wanted)
+        GROUP BY window_start
+        ORDER BY window_start DESC
+        LIMIT 50
+    )
+)
+SELECT
+    coin, made.txid, made.fee_sat, made.vsize,
+    EXISTS (
+        SELECT FROM confirmations
+        JOIN blocks ON hash = block_hash
+        WHERE confirmations.txid = made.txid AND NOT stale AND blocks.seen_at <= wanted.seen_at
+    ) AS confirmed
+FROM spans
+CROSS JOIN LATERAL (
+    SELECT txid, seen_at, fee_sat, vsize, outputs
+    FROM transactions
+    WHERE seen_at >= start AND seen_at < start + interval '5 minutes'
+) AS made
+CROSS JOIN LATERAL jsonb_to_recordset(outputs) AS output (addr text, value bigint, type text)
+JOIN wanted ON wanted.value = output.value AND wanted.type = output.type
+    -- Equal by a hash: of 20,000 coins of one value, each would be compared with each output of that value.
+    AND coalesce(wanted.addr, '') = coalesce(output.addr, '') AND made.seen_at <= wanted.seen_at AND made.txid <> wanted.txid

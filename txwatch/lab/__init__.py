@@ -1,0 +1,1 @@
+"""All that knows planted truth: the simulator and the evaluation."""

@@ -1,0 +1,127 @@
+"""What models would have alerted on in a capture, and where they differ. Nothing is sent and nothing is stored.
+
+Kept here in memory and in the database there (`txwatch.detection.threshold`), as of the same windows.
+"""
+
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from txwatch.clock import context_window
+from txwatch.detection.detectors import NOTHING_KNOWN, Detector, default_detectors
+from txwatch.detection.kinds import raising
+from txwatch.detection.model import Model
+from txwatch.detection.score import Score, score_features
+from txwatch.detection.threshold import SPAN, RecentScores, scores_kept
+from txwatch.lab.evaluation.replay import Labelled, ReplayedWindow, replay
+from txwatch.labels.store import KnownAddresses
+
+
+@dataclass
+class FollowedScoring:
+    """One model's scores of windows that are given in order of time."""
+
+    model: Model
+    detectors: Sequence[Detector]
+    _scores: deque[tuple[datetime, NDArray[np.float64]]] = field(default_factory=deque, init=False, repr=False)
+
+    def score(self, window: ReplayedWindow) -> list[Score]:
+        """The window's scores, by a threshold that follows those given before."""
+        recent = self._recent(context_window(window.start))
+        scores = score_features(
+            window.transactions,
+            window.batch,
+            window.features,
+            window.context.network,
+            self.model,
+            self.detectors,
+            recent,
+        )
+        self._scores.append((window.start, np.array([s.score for s in scores])))
+        return scores
+
+    def _recent(self, as_of: datetime) -> RecentScores | None:
+        while self._scores and self._scores[0][0] < as_of - SPAN:
+            self._scores.popleft()
+        parts = [scores for start, scores in self._scores if start < as_of]
+        if not parts:
+            return None
+        together = np.sort(np.concatenate(parts))[::-1]
+        return RecentScores(len(together), together[: scores_kept(self.model.card.alerts_per_hour)].tolist())
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """The alerts of each model version, by txid, in order of time."""
+
+    transactions: int
+    hours: float
+    alerts: Mapping[str, Mapping[str, Score]]
+
+    def only(self, version: str) -> list[Score]:
+        """The alerts that no other version has."""
+        others = set().union(*(alerts for other, alerts in self.alerts.items() if other != version))
+        return [score for txid, score in self.alerts[version].items() if txid not in others]
+
+    def common(self) -> int:
+        """How many alerts all versions have."""
+        return len(set.intersection(*(set(alerts) for alerts in self.alerts.values())))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "transactions": self.transactions,
+            "hours": self.hours,
+            "common": self.common(),
+            "models": {
+                version: {
+                    "alerts": len(alerts),
+                    "alerts_per_hour": len(alerts) / self.hours,
+                    "kinds": dict(sorted(_kinds(alerts.values()).items())),
+                    "only": [_as_dict(score) for score in self.only(version)],
+                }
+                for version, alerts in self.alerts.items()
+            },
+        }
+
+
+def backtest(
+    traffic: Labelled, models: Sequence[Model], *, whale_btc: float, known: KnownAddresses = NOTHING_KNOWN
+) -> Backtest:
+    """Replay the traffic in order of time, in the context that it would have made, and score it with each model.
+
+    `known` is what is known of addresses. The first two windows have no context, as after a cold start.
+    """
+    windows = list(replay(sorted(traffic.transactions, key=lambda tx: (tx.seen_at, tx.txid))))
+    detectors = default_detectors(whale_btc=whale_btc, known=known)
+
+    def alerts(model: Model) -> dict[str, Score]:
+        scoring = FollowedScoring(model, detectors)
+        return {score.txid: score for window in windows for score in scoring.score(window) if score.is_anomaly}
+
+    seen = [tx.seen_at for window in windows for tx in window.transactions]
+    hours = max((max(seen) - min(seen)) / timedelta(hours=1), 1 / 60) if seen else 1 / 60
+    return Backtest(
+        len(traffic),
+        hours,
+        {model.version: alerts(model) for model in models},
+    )
+
+
+def _kinds(scores: Any) -> Counter[str]:
+    return Counter(kind for score in scores for kind in raising(r.kind for r in score.reasons) or {"forest"})
+
+
+def _as_dict(score: Score) -> dict[str, Any]:
+    return {
+        "txid": score.txid,
+        "seen_at": score.seen_at.isoformat(),
+        "score": score.score,
+        "threshold": score.threshold,
+        "reasons": [reason.text for reason in score.reasons],
+    }

@@ -1,0 +1,332 @@
+"""The local feed: a WebSocket and HTTP server on loopback that speaks the protocol of blockchain.info."""
+
+import asyncio
+import errno
+import signal
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, suppress
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from math import inf
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, NamedTuple, Self
+from urllib.parse import urlsplit
+
+import msgspec
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as serve_websockets
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+
+from txwatch.captures import CapturedMessage, CaptureError, existing_capture, read_capture
+from txwatch.clock import Clock, utc_now
+from txwatch.errors import UserError
+from txwatch.lab.simulator.chain import Chain, read_transaction
+from txwatch.lab.simulator.plants import REPLACED_SHARE
+from txwatch.lab.simulator.regimes import regime_named
+from txwatch.lab.simulator.subscribers import MAX_UNSENT_BYTES, Subscribers
+from txwatch.lab.simulator.traffic import Simulator
+from txwatch.places import Place
+
+FIRST_WHALE_WITHIN_SECONDS = 6.0
+"""Whoever looks at a demo for the first time need not wait for what it is about."""
+
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class Played(NamedTuple):
+    """One message and when it was due (UTC); `labels` say what is known about it, `replaces` whose coins it spends."""
+
+    at: datetime
+    message: bytes
+    labels: tuple[str, ...]
+    replaces: str | None = None
+
+
+class Playlist:
+    """The messages of a capture, if there is one, then simulated ones without end.
+
+    `rate` (transactions a second) is that of the capture, and of the simulator only if there is no capture; both are
+    the regime's own by default. Raises ValueError for an unknown regime or a rate that is not positive,
+    CaptureError for a capture that is not there.
+    """
+
+    def __init__(
+        self,
+        *,
+        capture: Place | None,
+        rate: float | None,
+        regime: str,
+        seed: int,
+        replaced_share: float = REPLACED_SHARE,
+    ) -> None:
+        regimes_rate = regime_named(regime).transactions_per_second
+        if rate is not None and not 0 < rate < inf:
+            raise ValueError(f"rate is {rate}, it must be a number above 0, in transactions a second")
+        self._capture_rate = rate or regimes_rate
+        self._simulated_rate = rate if capture is None else None
+        self._regime, self._seed, self._replaced_share = regime, seed, replaced_share
+        self._captured: Iterator[CapturedMessage] = (
+            iter(()) if capture is None else read_capture(existing_capture(capture))
+        )
+        self._start: datetime | None = None
+        self._next: CapturedMessage | None = None
+        self._played = 0
+        self._simulator: Simulator | None = None
+
+    def begin(self, at: datetime) -> None:
+        """Play from this moment on. A second call changes nothing. Raises CaptureError for a bad first line."""
+        if self._start is None:
+            self._start = at
+            self._next = next(self._captured, None)
+
+    def until(self, now: datetime) -> Iterator[Played]:
+        """What is due before `now` and has not been given yet, in order; nothing before `begin`.
+
+        Raises CaptureError for a line of the capture that cannot be read.
+        """
+        if self._start is None:
+            return
+        while self._next is not None:
+            if (at := self._captured_at(self._start)) >= now:
+                return
+            captured, self._next = self._next, next(self._captured, None)
+            self._played += 1
+            yield Played(at, restamped(captured.message, now), tuple(captured.labels))
+        if self._simulator is None:
+            start = self._captured_at(self._start)
+            self._simulator = Simulator(
+                self._regime,
+                seed=self._seed,
+                start=start,
+                rate=self._simulated_rate,
+                replaced_share=self._replaced_share,
+                first_whale_within=FIRST_WHALE_WITHIN_SECONDS,
+            )
+        for transaction in self._simulator.until(now):
+            yield Played(transaction.at, transaction.message, transaction.labels, transaction.replaces)
+
+    def _captured_at(self, start: datetime) -> datetime:
+        return start + timedelta(seconds=self._played / self._capture_rate)
+
+
+def restamped(message: bytes, now: datetime) -> bytes:
+    """The message with its transaction's `time` set to now; unchanged if it is no valid `utx`."""
+    if read_transaction(message, now) is None:
+        return message
+    parts = _object.decode(message)
+    body = _object.decode(parts["x"])
+    body["time"] = msgspec.Raw(str(int(now.timestamp())).encode())
+    parts["x"] = msgspec.Raw(msgspec.json.encode(body))
+    return msgspec.json.encode(parts)
+
+
+class RestApi:
+    """Answers GET requests from the chain.
+
+    A request nearer than `interval_seconds` to the last one that was let through gets 429, as from the real service.
+    """
+
+    def __init__(self, chain: Chain, now: Clock, interval_seconds: float = 0.0) -> None:
+        self._chain = chain
+        self._now = now
+        self._interval = timedelta(seconds=interval_seconds)
+        self._last: datetime | None = None
+
+    def answer(self, target: str) -> Response:
+        """The response to one request target, such as `/blocks/1710374400000?format=json`. Always JSON."""
+        now = self._now()
+        if self._last is not None and now - self._last < self._interval:
+            return _error(HTTPStatus.TOO_MANY_REQUESTS, "too many requests")
+        self._last = now
+        match urlsplit(target).path.split("/")[1:]:
+            case ["blocks", milliseconds]:
+                return self._blocks(milliseconds)
+            case ["rawblock", block_hash]:
+                block = self._chain.block(block_hash)
+                return _not_found("block") if block is None else _json(HTTPStatus.OK, block.raw())
+            case ["rawtx", txid]:
+                body = self._chain.transaction(txid)
+                return _not_found("transaction") if body is None else _json(HTTPStatus.OK, body)
+        return _not_found("page")
+
+    def _blocks(self, milliseconds: str) -> Response:
+        try:
+            summaries = self._chain.on_day(int(milliseconds))
+        except (ValueError, OverflowError, OSError):
+            return _not_found("day")
+        return _json(HTTPStatus.OK, msgspec.json.encode(summaries))
+
+
+def _not_found(what: str) -> Response:
+    return _error(HTTPStatus.NOT_FOUND, f"no such {what}")
+
+
+def _error(status: HTTPStatus, message: str) -> Response:
+    return _json(status, msgspec.json.encode({"error": status.phrase, "message": message}))
+
+
+def _json(status: HTTPStatus, body: bytes) -> Response:
+    headers = Headers()
+    headers["Content-Type"] = "application/json"
+    headers["Content-Length"] = str(len(body))
+    headers["Connection"] = "close"
+    return Response(status.value, status.phrase, headers, body)
+
+
+LOOPBACK = "127.0.0.1"
+STREAM_PATH = "/inv"
+TICK_SECONDS = 0.01
+"""How often the feed asks what is due."""
+CLOSE_SECONDS = 3.0
+"""How long a client may take to close its connection, or to read a REST answer. A stop takes no longer."""
+KEPT_BLOCKS, KEPT_WAITING = 36, 100_000
+"""Six hours of blocks and a mempool that `txwatch feed` can show: at 2 kB a transaction, at most half a gigabyte."""
+_MESSAGES_AT_ONCE = 16
+_MAX_OPERATION_BYTES = 65_536
+
+
+class LocalFeed:
+    """A feed that runs for the length of an `async with` block.
+
+    It plays from the first subscription to transactions on. Messages and blocks are in the order of their times, which
+    `clock` alone moves on. `truth` gets a line of JSON for each labelled transaction. With `port` 0 the system chooses
+    one. Entering raises OSError when the port or the truth file cannot be opened.
+    """
+
+    def __init__(
+        self,
+        *,
+        playlist: Playlist,
+        chain: Chain,
+        port: int = 0,
+        host: str = LOOPBACK,
+        clock: Clock = utc_now,
+        truth: Path | None = None,
+        rest_interval_seconds: float = 0.0,
+        max_unsent_bytes: int = MAX_UNSENT_BYTES,
+    ) -> None:
+        self._playlist = playlist
+        self._chain = chain
+        self._host = host
+        self._port = port
+        self._clock = clock
+        self._truth_path = truth
+        self._rest = RestApi(chain, clock, rest_interval_seconds)
+        self._subscribers = Subscribers(max_unsent_bytes)
+        self._truth: BinaryIO | None = None
+        self._open = AsyncExitStack()
+
+    @property
+    def stream_url(self) -> str:
+        return f"ws://{self._host}:{self._port}{STREAM_PATH}"
+
+    @property
+    def rest_url(self) -> str:
+        return f"http://{self._host}:{self._port}"
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            if self._truth_path is not None:
+                # Unbuffered: what was planted is on disk before anybody can see it.
+                self._truth = stack.enter_context(self._truth_path.open("ab", buffering=0))
+            server = await stack.enter_async_context(
+                serve_websockets(
+                    self._subscribers.attend,
+                    self._host,
+                    self._port,
+                    process_request=self._route,
+                    compression=None,  # loopback has room, and deflating 3.9 MB for each client takes time
+                    max_size=_MAX_OPERATION_BYTES,
+                    close_timeout=CLOSE_SECONDS,
+                )
+            )
+            self._port = next(iter(server.sockets)).getsockname()[1]
+            self._playing = asyncio.create_task(self._play(), name="local feed")
+            self._open = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._playing.cancel()
+        try:
+            with suppress(asyncio.CancelledError):
+                await self._playing
+        finally:
+            await self._open.aclose()
+
+    async def play_on(self) -> None:
+        """Wait for the end of the playing, which only an error brings: CaptureError, or OSError from a file."""
+        await asyncio.shield(self._playing)
+
+    def _route(self, _connection: ServerConnection, request: Request) -> Response | None:
+        """None lets the WebSocket handshake go on."""
+        return None if urlsplit(request.path).path == STREAM_PATH else self._rest.answer(request.path)
+
+    async def _play(self) -> None:
+        while not self._subscribers.awaited.is_set():
+            self._mine_through(self._clock())
+            with suppress(TimeoutError):
+                # Not wait_for: before Python 3.12 it swallows a cancellation that comes as the wait is over.
+                async with asyncio.timeout(TICK_SECONDS):
+                    await self._subscribers.awaited.wait()
+        self._playlist.begin(self._clock())
+        while True:
+            now = self._clock()
+            for number, played in enumerate(self._playlist.until(now), start=1):
+                self._mine_through(played.at)
+                self._send(played)
+                if number % _MESSAGES_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # let clients read while a backlog is sent
+            self._mine_through(now)
+            await asyncio.sleep(TICK_SECONDS)
+
+    def _send(self, played: Played) -> None:
+        transaction = self._chain.served(played.message, played.at, played.replaces)
+        if self._truth is not None and transaction is not None and played.labels:
+            line = {"txid": transaction.txid, "labels": played.labels, "at": played.at.isoformat()}
+            self._truth.write(msgspec.json.encode(line) + b"\n")
+        self._subscribers.send_transaction(played.message, transaction)
+
+    def _mine_through(self, now: datetime) -> None:
+        while self._chain.due(now):
+            # Mined at its own time and not at this tick's, so that the same seed gives the same blocks.
+            self._subscribers.send_block(self._chain.mine(self._chain.next_block_at).announcement())
+
+
+class FeedError(UserError):
+    """The local feed cannot start, or cannot go on."""
+
+
+def serve(
+    *, host: str, port: int, capture: Place | None, rate: float | None, regime: str, seed: int, truth: Path | None
+) -> None:
+    """Run a local feed until SIGINT or SIGTERM. Raises FeedError."""
+    try:
+        playlist = Playlist(capture=capture, rate=rate, regime=regime, seed=seed)
+        chain = Chain(seed=seed, start=utc_now(), kept_blocks=KEPT_BLOCKS, kept_waiting=KEPT_WAITING)
+    except ValueError as error:
+        raise FeedError(str(error)) from error
+    try:
+        asyncio.run(_until_signalled(LocalFeed(playlist=playlist, chain=chain, host=host, port=port, truth=truth)))
+    except CaptureError as error:
+        raise FeedError(str(error)) from error
+    except OSError as error:
+        in_use = error.errno == errno.EADDRINUSE
+        raise FeedError(f"port {port} is in use; choose another with --port" if in_use else str(error)) from error
+
+
+async def _until_signalled(feed: LocalFeed) -> None:
+    loop, signalled = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, signalled.set)
+    async with feed:
+        print(f"Serving {feed.stream_url} and {feed.rest_url}. Ctrl-C ends.", flush=True)
+        ends = {asyncio.create_task(signalled.wait()), asyncio.create_task(feed.play_on())}
+        done, rest = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for task in rest:
+            task.cancel()
+        for task in done:
+            task.result()

@@ -1,0 +1,216 @@
+"""Labelled anomalies and their schedule, and those that are replaced before they are mined.
+
+Only plants whose coins nobody else spends are replaced: what spends an output of a transaction that is never mined
+could not be mined either.
+"""
+
+import heapq
+from collections.abc import Callable, Iterator, Mapping
+from math import inf
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from txwatch.lab.simulator.addresses import Address
+from txwatch.lab.simulator.ordinary import MAX_FEE_SAT, OrdinaryTraffic
+from txwatch.lab.simulator.spending import UNLOCKING, Coin, Draft, sizes_of, total
+from txwatch.lab.simulator.wallets import Draws, older_coin
+
+COIN = 100_000_000
+
+PLANTS_PER_HOUR: Mapping[str, float] = {
+    "fee_accident": 20.0,
+    "whale": 20.0,
+    "coinjoin": 24.0,
+    "dormant_round_move": 12.0,
+    "dust_storm": 4.0,
+}
+"""Events an hour; a dust storm is one event of tens of transactions. In all below 0.5 % of the default traffic."""
+
+FIRST_WITHIN_SECONDS = 120.0
+_JITTER = 0.25
+_STORM_TRANSACTIONS = (20, 60)
+_STORM_SECONDS = 40.0
+_DUST_VALUES = (294, 330, 546, 547, 600, 777)
+_COINJOIN_DENOMINATIONS = (100_000, 500_000, 1_000_000, 5_000_000, 10_000_000, 50_000_000)
+_ROUND_BTC = (100, 200, 250, 500, 1_000, 2_000)
+
+Builder = Callable[[Draws, OrdinaryTraffic], Draft]
+
+
+def fee_accident(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
+    """A payment with change whose fee is 0.05 to 20 BTC: somebody mistook an amount for the fee."""
+    fee = int(draws.log_between(0.05 * COIN, 20 * COIN))
+    paid = int(draws.log_between(0.01 * COIN, 5 * COIN))
+    change = int(draws.log_between(0.001 * COIN, 2 * COIN))
+    book = traffic.book
+    outputs = _outputs((book.payee(), paid), (book.one("p2wpkh"), change))
+    size = sizes_of(UNLOCKING["p2wpkh"], 1, outputs)
+    coin = older_coin(draws, book.one("p2wpkh"), paid + change + fee)
+    return Draft([coin], UNLOCKING["p2wpkh"], True, outputs, size)
+
+
+def whale(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
+    """500 to 3,000 BTC to a new address; the change is small and goes to another new one."""
+    moved = int(draws.log_between(510 * COIN, 3_000 * COIN))
+    change = int(draws.log_between(0.01 * COIN, 10 * COIN))
+    kind = draws.pick(("p2wpkh", "p2wsh", "p2tr"))
+    book, inputs = traffic.book, draws.between(2, 6)
+    outputs = _outputs((book.one(draws.pick(("p2wpkh", "p2wsh"))), moved), (book.one(kind), change))
+    size = sizes_of(UNLOCKING[kind], inputs, outputs)
+    needed = moved + change + _ordinary_fee(traffic, size.vsize)
+    share = needed // inputs
+    values = [share] * (inputs - 1) + [needed - share * (inputs - 1)]
+    coins = [older_coin(draws, book.one(kind), value) for value in values]
+    return Draft(coins, UNLOCKING[kind], False, outputs, size)
+
+
+def coinjoin(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
+    """n inputs and n equal outputs, and the change of most who take part; all new addresses."""
+    people = draws.between(5, 8) if draws.share() < 0.5 else draws.between(9, 60)
+    denomination = draws.pick(_COINJOIN_DENOMINATIONS)
+    if draws.share() < 0.3:  # a maker's market takes any amount
+        denomination = int(draws.log_between(200_000, 100_000_000))
+    with_change = 0 if draws.share() < 0.3 else draws.between(people // 2, people - 1)
+    kind = draws.pick(("p2wpkh", "p2wpkh", "p2tr"))
+    book = traffic.book
+    changes = [int(denomination * draws.log_between(0.02, 3.0)) for _ in range(with_change)]
+    receivers = [(book.one(kind), denomination) for _ in range(people)]
+    receivers += [(book.one(kind), change) for change in changes]
+    outputs = _outputs(*sorted(receivers, key=lambda r: r[0].script))  # BIP 69 order within an amount hides who is who
+    size = sizes_of(UNLOCKING[kind], people, outputs)
+    fee_share = -(-_ordinary_fee(traffic, size.vsize) // people)
+    values = [denomination + change + fee_share for change in changes]
+    values += [denomination + fee_share] * (people - with_change)
+    coins = [older_coin(draws, book.one(kind), value) for value in values]
+    return Draft(coins, UNLOCKING[kind], False, outputs, size)
+
+
+def dust_payment(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
+    """One transaction of a dust storm: the same dust to 20 to 120 addresses that never asked for it."""
+    n, dust = draws.between(20, 120), draws.pick(_DUST_VALUES)
+    book = traffic.book
+    sender = book.one("p2wpkh")
+    outputs = _outputs(*[(book.payee(), dust) for _ in range(n)], (sender, draws.between(10_000, 400_000)))
+    size = sizes_of(UNLOCKING["p2wpkh"], 1, outputs)
+    value = total(outputs) + _ordinary_fee(traffic, size.vsize)
+    return Draft([older_coin(draws, sender, value)], UNLOCKING["p2wpkh"], True, outputs, size)
+
+
+def dormant_round_move(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
+    """An exactly round amount out of old P2PKH coins with uncompressed keys, such as 1,000.00000000 BTC."""
+    amount = draws.pick(_ROUND_BTC) * COIN
+    book, inputs = traffic.book, draws.between(1, 4)
+    unlocking = UNLOCKING["p2pkh_uncompressed"]
+    outputs = _outputs((book.one("p2wpkh"), amount), (book.one("p2pkh"), draws.between(1_000_000, 2 * COIN)))
+    size = sizes_of(unlocking, inputs, outputs)
+    fee = _ordinary_fee(traffic, size.vsize)
+    values = [amount // inputs // COIN * COIN] * (inputs - 1)
+    values.append(total(outputs) + fee - sum(values))
+    coins = [older_coin(draws, book.one("p2pkh"), value) for value in values]
+    return Draft(coins, unlocking, False, outputs, size, version=1)
+
+
+BUILDERS: Mapping[str, Builder] = {
+    "fee_accident": fee_accident,
+    "whale": whale,
+    "coinjoin": coinjoin,
+    "dormant_round_move": dormant_round_move,
+    "dust_storm": dust_payment,
+}
+
+
+def label(kind: str) -> str:
+    """The label that a planted transaction carries, as in `meta.labels`."""
+    return f"plant:{kind}"
+
+
+def schedule(
+    draws: Draws, per_hour: Mapping[str, float], first_whale_within: float = FIRST_WITHIN_SECONDS
+) -> Iterator[tuple[float, str]]:
+    """When to plant what: (seconds since the start, kind) for each transaction, in order, without end.
+
+    The first of each kind comes within two minutes, the first whale within `first_whale_within` seconds. Raises
+    ValueError for a kind that does not exist.
+    """
+    if unknown := set(per_hour) - set(BUILDERS):
+        raise ValueError(f"no plant named {', '.join(sorted(unknown))}; there are {', '.join(BUILDERS)}")
+    due: list[tuple[float, str, bool]] = []
+    nominal: dict[str, float] = {}
+    for kind, rate in per_hour.items():
+        if rate > 0:
+            within = first_whale_within if kind == "whale" else FIRST_WITHIN_SECONDS
+            nominal[kind] = min(within, 3600.0 / rate) * (0.2 + 0.7 * draws.share())
+            due.append((nominal[kind], kind, True))
+    heapq.heapify(due)
+    while due:
+        at, kind, opens = heapq.heappop(due)
+        yield at, kind
+        if not opens:
+            continue
+        if kind == "dust_storm":
+            for _ in range(draws.between(*_STORM_TRANSACTIONS) - 1):
+                heapq.heappush(due, (at + _STORM_SECONDS * draws.share(), kind, False))
+        interval = 3600.0 / per_hour[kind]
+        nominal[kind] += interval
+        heapq.heappush(due, (nominal[kind] + interval * _JITTER * (2 * draws.share() - 1), kind, True))
+
+
+def _outputs(*receivers: tuple[Address, int]) -> list[Coin]:
+    return [Coin(address, value, n) for n, (address, value) in enumerate(receivers)]
+
+
+def _ordinary_fee(traffic: OrdinaryTraffic, vsize: int) -> int:
+    """What others pay now, satoshi."""
+    return max(vsize, min(MAX_FEE_SAT, round(traffic.fee_rate() * vsize)))
+
+
+REPLACED_KINDS = frozenset({"whale"})
+REPLACED_SHARE = 0.2
+"""What the local feed replaces of them."""
+
+_DELAY_SECONDS = (20.0, 240.0)
+_BUMP = (1.5, 4.0)
+
+
+class Replacement(NamedTuple):
+    """What is sent when, in seconds since the start, in place of which txid."""
+
+    seconds: float
+    replaces: str
+    labels: tuple[str, ...]
+    draft: Draft
+
+
+class Replacements:
+    """Those that are still to come, the next one first."""
+
+    def __init__(self, draws: Draws, share: float) -> None:
+        self._draws = draws
+        self._share = share
+        self._due: list[Replacement] = []
+
+    @property
+    def next_at(self) -> float:
+        """When the next one comes; infinity for never."""
+        return self._due[0].seconds if self._due else inf
+
+    def consider(self, seconds: float, txid: str, labels: tuple[str, ...], draft: Draft) -> None:
+        """Perhaps replace a transaction that was sent at this moment."""
+        if self._draws.share() < self._share:
+            at = seconds + self._draws.log_between(*_DELAY_SECONDS)
+            heapq.heappush(self._due, Replacement(at, txid, labels, bumped(draft, self._draws.log_between(*_BUMP))))
+
+    def pop(self) -> Replacement:
+        """The next one, which is taken away."""
+        return heapq.heappop(self._due)
+
+
+def bumped(draft: Draft, factor: float) -> Draft:
+    """The same payment for `factor` times the fee, which is taken from its last output, the change.
+
+    At least the fee that relaying it again costs: 1 sat/vB on top.
+    """
+    more = max(int(draft.fee_sat * (factor - 1)), draft.sizes.vsize)
+    *paid, change = draft.outputs
+    return replace(draft, rbf=True, outputs=[*paid, replace(change, value=change.value - more)])

@@ -1,0 +1,147 @@
+"""Whales in Postgres, kept for good: by flow, entity and time, and what flowed in and out of whom."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from txwatch.labels.flows import FlowClass, flow_of
+from txwatch.labels.store import read_known
+from txwatch.store.database import Connection, statement
+from txwatch.store.transactions import read_named_transactions
+from txwatch.wire.transaction import Transaction
+
+_AT_ONCE = 2_000
+
+
+def record_whales(connection: Connection, moved_sat: Mapping[str, int]) -> None:
+    """Record whales by txid, each with what it likely moved, in the caller's transaction that landed them.
+
+    Recording one again gives it the flow that labels say by now.
+    """
+    remaining = iter(moved_sat)
+    while txids := list(islice(remaining, _AT_ONCE)):
+        _record(connection, read_named_transactions(connection, txids), moved_sat)
+
+
+def reclassify_whales(connection: Connection) -> None:
+    """Give all whales whose transactions are still stored the flow that labels say by now."""
+    rows = connection.execute("SELECT txid, moved_sat FROM whale_moves ORDER BY txid").fetchall()
+    record_whales(connection, dict(rows))
+
+
+def _record(connection: Connection, transactions: Sequence[Transaction], moved_sat: Mapping[str, int]) -> None:
+    known = read_known(connection, {address for tx in transactions for address in tx.addresses})
+    moves = []
+    for tx in transactions:
+        flow = flow_of(
+            [(spent.addr, spent.value or 0) for spent in tx.inputs], [(o.addr, o.value) for o in tx.outputs], known
+        )
+        moves.append(
+            {
+                "txid": tx.txid,
+                "seen_at": tx.seen_at.isoformat(),
+                "moved_sat": moved_sat[tx.txid],
+                "flow": flow.kind,
+                "senders": flow.senders,
+                "receivers": flow.receivers,
+                "sources": flow.sources,
+            }
+        )
+    connection.execute(statement("labels", "record_whales"), {"moves": Jsonb(moves)})
+
+
+@dataclass(frozen=True)
+class RecordedWhale:
+    """A large value that likely changed hands, in satoshi, and between whom as far as labels say.
+
+    What is None has been removed by retention. `sources` are those of the labels.
+    """
+
+    txid: str
+    seen_at: datetime
+    moved_sat: int
+    flow: FlowClass
+    senders: list[str]
+    receivers: list[str]
+    sources: list[str]
+    value_sat: int | None
+    fee_sat: int | None
+    confirmed_height: int | None
+
+
+@dataclass(frozen=True)
+class FlowTotal:
+    """Whales of one flow: how many, and what they moved in all, in satoshi."""
+
+    flow: FlowClass
+    count: int
+    moved_sat: int
+
+
+@dataclass(frozen=True)
+class EntityTotal:
+    """What whales brought to and took from one entity, in satoshi, moves within it left out."""
+
+    entity: str
+    received_sat: int
+    sent_sat: int
+    count: int
+
+
+def list_whale_moves(
+    connection: Connection,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    flow: FlowClass | None = None,
+    entity: str | None = None,
+    min_moved_sat: int = 0,
+    before: tuple[datetime, str] | None = None,
+    limit: int = 50,
+) -> list[RecordedWhale]:
+    """Whales seen in [since, until), the newest first. `before` is time and txid of the last row of the page before.
+
+    `entity` is one of those that paid or were paid, by the name that labels give it.
+    """
+    moment, txid = before or (None, None)
+    with connection.cursor(row_factory=class_row(RecordedWhale)) as cursor:
+        return cursor.execute(
+            statement("labels", "list_whale_moves"),
+            {
+                "since": since,
+                "until": until,
+                "flow": flow,
+                "entity": entity,
+                "least": min_moved_sat,
+                "before": moment,
+                "before_txid": txid,
+                "limit": limit,
+            },
+        ).fetchall()
+
+
+def largest_whale_moves(connection: Connection, since: datetime, limit: int = 10) -> list[RecordedWhale]:
+    """The whales seen since a moment that moved most, moves within one entity left out."""
+    with connection.cursor(row_factory=class_row(RecordedWhale)) as cursor:
+        return cursor.execute(statement("labels", "largest_whale_moves"), {"since": since, "limit": limit}).fetchall()
+
+
+def flow_totals(connection: Connection, since: datetime, until: datetime) -> list[FlowTotal]:
+    """What whales seen in [since, until) moved, by flow, the largest first."""
+    with connection.cursor(row_factory=class_row(FlowTotal)) as cursor:
+        return cursor.execute(statement("labels", "flow_totals"), {"since": since, "until": until}).fetchall()
+
+
+def entity_totals(connection: Connection, since: datetime, until: datetime, limit: int = 50) -> list[EntityTotal]:
+    """What whales seen in [since, until) brought to and took from labelled entities, the largest in all first.
+
+    What several entities took part in counts for each of them.
+    """
+    with connection.cursor(row_factory=class_row(EntityTotal)) as cursor:
+        return cursor.execute(
+            statement("labels", "entity_totals"), {"since": since, "until": until, "limit": limit}
+        ).fetchall()

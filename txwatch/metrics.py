@@ -1,0 +1,355 @@
+"""The metrics of one API process: requests, latency histograms of stored rows, and the state of the system.
+
+A histogram grows only, from the start of this process. Rows are taken up to a moment before which nothing can be
+committed any more, so that none is missed: for transactions the watermark, for scores some seconds ago.
+"""
+
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import structlog
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+from psycopg import OperationalError
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from txwatch.clock import Clock, utc_now
+from txwatch.queries.models import list_drift
+from txwatch.queries.status import Overview, read_overview
+from txwatch.store.database import Connection, statement
+
+REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class RequestMetrics:
+    """Counters of one application. `route` is a route's pattern, `none` for paths that are none."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # when each series began is of no use, and doubles their number
+        self.requests = Counter(
+            "txwatch_http_requests",
+            "Requests answered.",
+            ["method", "route", "status"],
+            registry=None,
+        )
+        self.seconds = Histogram(
+            "txwatch_http_request_duration_seconds",
+            "Time from a request to the end of its answer, in seconds. Streams are left out.",
+            ["method", "route"],
+            buckets=REQUEST_BUCKETS,
+            registry=None,
+        )
+
+    def register(self, registry: CollectorRegistry) -> None:
+        """Show them in a registry."""
+        registry.register(self.requests)
+        registry.register(self.seconds)
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one request. A method that is no method of HTTP is not a label of its own."""
+        method = method if method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} else "other"
+        self.requests.labels(method, route, str(status)).inc()
+        if not route.endswith("/stream"):
+            self.seconds.labels(method, route).observe(seconds)
+
+
+BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
+"""Seconds."""
+SETTLED = timedelta(seconds=15)
+"""A score is committed within so long of the time that is written into it."""
+MOST_AT_ONCE = timedelta(minutes=30)
+"""After a pause in scraping the oldest rows are skipped: a scrape must not read a day."""
+
+
+@dataclass
+class Cumulative:
+    """One series of a histogram."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+    total: float = 0.0
+
+    def add(self, bins: Sequence[int], total: float) -> None:
+        """Add counts by bucket, not cumulative."""
+        self.counts = [a + b for a, b in zip(self.counts, bins, strict=True)]
+        self.total += total
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """As Prometheus wants them: each with those below it."""
+        shown, running = [], 0
+        for bound, count in zip([*map(str, BUCKETS), "+Inf"], self.counts, strict=True):
+            running += count
+            shown.append((bound, float(running)))
+        return shown
+
+
+class Latencies:
+    """The histograms, with how far each has read."""
+
+    def __init__(self) -> None:
+        self._landing = Cumulative()
+        self._scoring: dict[str, Cumulative] = {}
+        self._landed_through: datetime | None = None
+        self._scored_through: datetime | None = None
+
+    def read(self, connection: Connection, overview: Overview) -> None:
+        """Count what was committed since the last reading. The first reading only notes where it begins."""
+        watermark = overview.lease.committed_through if overview.lease else None
+        if watermark is not None:
+            since = max(self._landed_through or watermark, watermark - MOST_AT_ONCE)
+            if since < watermark:
+                rows = connection.execute(
+                    statement("queries", "landing_latencies"),
+                    {"since": since, "until": watermark, "bounds": [*BUCKETS]},
+                )
+                for bucket, count, total in rows:
+                    self._landing.add(_single(bucket, count), total)
+            self._landed_through = max(self._landed_through or watermark, watermark)
+        until = overview.at - SETTLED
+        since = max(self._scored_through or until, until - MOST_AT_ONCE)
+        if since < until:
+            rows = connection.execute(
+                statement("queries", "scoring_latencies"), {"since": since, "until": until, "bounds": [*BUCKETS]}
+            )
+            for lane, bucket, count, total in rows:
+                self._scoring.setdefault(lane, Cumulative()).add(_single(bucket, count), total)
+        self._scored_through = until
+
+    def families(self) -> Iterable[HistogramMetricFamily]:
+        """As they are shown."""
+        landing = HistogramMetricFamily(
+            "txwatch_landing_latency_seconds", "From the receipt of a live transaction to its durable row, in seconds."
+        )
+        landing.add_metric([], self._landing.buckets(), self._landing.total)
+        yield landing
+        scoring = HistogramMetricFamily(
+            "txwatch_scoring_latency_seconds",
+            "From the receipt of a transaction to its score, in seconds, by lane.",
+            labels=["lane"],
+        )
+        for lane in ("live", "window", "shadow"):
+            series = self._scoring.get(lane, Cumulative())
+            scoring.add_metric([lane], series.buckets(), series.total)
+        yield scoring
+
+
+def _single(bucket: int, count: int) -> list[int]:
+    bins = [0] * (len(BUCKETS) + 1)
+    bins[bucket] = count
+    return bins
+
+
+log = structlog.get_logger(__name__)
+
+DELIVERY_STATES = ("pending", "sending", "sent", "digested", "uncertain", "dead")
+GAP_STATES = ("open", "ended", "recovered")
+SEVERITIES = ("low", "medium", "high", "critical")
+
+
+class SystemCollector(Collector):
+    """Reads at each scrape. While the database is away only that is said, and what a process knows by itself."""
+
+    def __init__(
+        self,
+        pool: ConnectionPool[Connection],
+        home: Path,
+        stream_clients: Callable[[], int],
+        clock: Clock = utc_now,
+    ) -> None:
+        self._pool, self._home, self._stream_clients, self._clock = pool, home, stream_clients, clock
+        self._latencies = Latencies()
+        self._reading = threading.Lock()  # scrapes at once would count the same rows twice
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing, so that registering does not read the database."""
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        """See prometheus_client."""
+        with self._reading:
+            found: list[Metric] = []
+            up = 1.0
+            try:
+                with self._pool.connection(timeout=5) as connection:
+                    found = list(self._read(connection))
+            except (OperationalError, PoolTimeout) as error:
+                log.warning("metrics_without_database", error=str(error))
+                up = 0.0
+        yield _gauge("txwatch_database_up", "Whether the database answers: 1 or 0.", up)
+        yield _gauge("txwatch_stream_clients", "Clients of the live stream.", self._stream_clients())
+        with suppress(OSError):
+            disk = shutil.disk_usage(self._home if self._home.exists() else Path.cwd())
+            yield _gauge(
+                "txwatch_disk_free_ratio", "Free share of the disk that holds the state.", disk.free / disk.total
+            )
+        yield from found
+
+    def _read(self, connection: Connection) -> Iterable[Metric]:
+        now = self._clock()
+        overview = read_overview(connection, now)
+        counts: dict[str, dict[str, float]] = {}
+        for metric, label, value in connection.execute(statement("queries", "system_counts"), {"now": now}):
+            if value is not None:
+                counts.setdefault(metric, {})[label] = value
+        self._latencies.read(connection, overview)
+        yield from _feed(overview, counts.get("gaps", {}))
+        yield from self._latencies.families()
+        yield from _detection(overview, counts)
+        yield from _deliveries(overview, counts)
+        yield from _drift(connection)
+        yield from _dagster(connection)
+        yield _by_label(
+            "txwatch_health_condition",
+            "What a health check found last: 1 for wrong, 0 for well or unknown.",
+            "check",
+            counts.get("health", {}),
+        )
+
+
+def _feed(overview: Overview, gaps: dict[str, float]) -> Iterable[Metric]:
+    lease, levels = overview.lease, overview.levels
+    yield _gauge("txwatch_ingest_up", "Whether a worker follows the feed: 1 or 0.", float(overview.is_followed))
+    if lease is not None:
+        yield _gauge("txwatch_ingest_epoch", "Epoch of the lease of the feed; grows with each worker.", lease.epoch)
+        yield _gauge(
+            "txwatch_ingest_heartbeat_timestamp_seconds",
+            "When the worker was last heard, in seconds since 1970.",
+            lease.heartbeat_at.timestamp(),
+        )
+        messages = CounterMetricFamily(
+            "txwatch_feed_messages",
+            "Messages of the feed, and those of them that brought nothing new.",
+            labels=["kind"],
+        )
+        for kind in ("received", "duplicates", "ignored"):
+            messages.add_metric([kind], float(getattr(lease, kind)))
+        yield messages
+    if overview.lag_seconds is not None:
+        yield _gauge(
+            "txwatch_feed_lag_seconds", "How far what is committed is behind, in seconds.", overview.lag_seconds
+        )
+    yield _gauge("txwatch_transactions_last_minute", "Transactions seen in the last minute.", levels.transactions_1m)
+    if levels.completeness is not None:
+        yield _gauge(
+            "txwatch_feed_completeness_ratio",
+            "Share of the last day's mined transactions that came before their block.",
+            levels.completeness,
+        )
+    yield _gauge("txwatch_quarantined_messages", "Messages in quarantine.", levels.quarantined)
+    yield _by_label(
+        "txwatch_feed_gaps", "Gaps in the ledger, by state.", "state", dict.fromkeys(GAP_STATES, 0.0) | gaps
+    )
+    yield CounterMetricFamily(
+        "txwatch_feed_gap_seconds", "Seconds in which the feed was not heard.", value=levels.gap_seconds
+    )
+
+
+def _detection(overview: Overview, counts: dict[str, dict[str, float]]) -> Iterable[Metric]:
+    levels = overview.levels
+    windows = dict(counts.get("window", {}))
+    if levels.newest_scored_window is not None:
+        windows["scores"] = levels.newest_scored_window.timestamp()
+    yield _by_label(
+        "txwatch_newest_window_timestamp_seconds",
+        "Start of the newest window that a stage has computed, in seconds since 1970.",
+        "stage",
+        windows,
+    )
+    yield _by_label(
+        "txwatch_unusual_transactions_last_hour",
+        "Transactions of the last hour that were found unusual, by lane.",
+        "lane",
+        dict.fromkeys(("live", "window"), 0.0) | counts.get("unusual", {}),
+    )
+    if levels.model_version is not None and levels.threshold is not None:
+        yield InfoMetricFamily("txwatch_model", "The model that scores.", {"version": levels.model_version})
+        yield _gauge("txwatch_score_threshold", "The score from which on a transaction is unusual.", levels.threshold)
+
+
+def _deliveries(overview: Overview, counts: dict[str, dict[str, float]]) -> Iterable[Metric]:
+    oldest = overview.levels.oldest_pending_at
+    yield _by_label(
+        "txwatch_alerts_last_hour",
+        "Alerts raised in the last hour, by severity.",
+        "severity",
+        dict.fromkeys(SEVERITIES, 0.0) | counts.get("alerts", {}),
+    )
+    yield _by_label(
+        "txwatch_alert_deliveries",
+        "Deliveries by state.",
+        "state",
+        dict.fromkeys(DELIVERY_STATES, 0.0) | counts.get("deliveries", {}),
+    )
+    yield _gauge(
+        "txwatch_oldest_pending_delivery_age_seconds",
+        "Age of the oldest alert that waits to be delivered, in seconds; 0 when none waits.",
+        0.0 if oldest is None else max(0.0, (overview.at - oldest).total_seconds()),
+    )
+
+
+def _drift(connection: Connection) -> Iterable[Metric]:
+    for report in list_drift(connection, limit=1).items:
+        yield _gauge("txwatch_drift_ratio", "Share of the watched features that have drifted.", report.share)
+        yield _gauge("txwatch_drift_detected", "Whether the newest report found drift: 1 or 0.", float(report.drifted))
+        yield _gauge(
+            "txwatch_drift_report_timestamp_seconds",
+            "When the newest drift report was made, in seconds since 1970.",
+            report.computed_at.timestamp(),
+        )
+
+
+def _dagster(connection: Connection) -> Iterable[Metric]:
+    """Dagster's own table, where it shares our database: outcomes of the runs that it still keeps."""
+    row = connection.execute("SELECT to_regclass('dagster.runs') IS NOT NULL").fetchone()
+    if row is None or not row[0]:
+        return
+    runs = GaugeMetricFamily(
+        "txwatch_dagster_runs", "Runs of Dagster that are kept, by outcome.", labels=["job", "status"]
+    )
+    for job, status, count in connection.execute(
+        "SELECT pipeline_name, lower(status), count(*) FROM dagster.runs GROUP BY 1, 2"
+    ):
+        runs.add_metric([job, status], float(count))
+    yield runs
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _by_label(name: str, text: str, label: str, values: dict[str, Any]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for key, value in sorted(values.items()):
+        family.add_metric([key], float(value))
+    return family
+
+
+def metrics_registry(
+    pool: ConnectionPool[Connection], home: Path, requests: RequestMetrics, stream_clients: Callable[[], int]
+) -> CollectorRegistry:
+    """What `/metrics` shows."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    requests.register(registry)
+    registry.register(SystemCollector(pool, home, stream_clients))
+    return registry

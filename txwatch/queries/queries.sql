@@ -1,0 +1,365 @@
+-- name: landing_latencies
+-- Histogram of the time from receipt to row.
+SELECT bucket, count(*), sum(seconds)::float8
+FROM (
+    SELECT
+        extract(epoch FROM landed_at - seen_at)::float8 AS seconds,
+        -- A bound belongs to its own bucket, as in Prometheus: so it is counted from above.
+        cardinality(%(bounds)s::float8[])
+        - (SELECT count(*) FROM unnest(%(bounds)s::float8[]) AS bound WHERE extract(epoch FROM landed_at - seen_at) <= bound)
+        AS bucket
+    FROM transactions
+    WHERE source = 'feed' AND seen_at >= %(since)s AND seen_at < %(until)s
+) AS latencies
+GROUP BY bucket
+
+
+-- name: scoring_latencies
+-- Histogram of the time from receipt to score, by lane.
+SELECT lane, bucket, count(*), sum(seconds)::float8
+FROM (
+    SELECT
+        lane,
+        extract(epoch FROM scored_at - seen_at)::float8 AS seconds,
+        cardinality(%(bounds)s::float8[])
+        - (SELECT count(*) FROM unnest(%(bounds)s::float8[]) AS bound WHERE extract(epoch FROM scored_at - seen_at) <= bound)
+        AS bucket
+    FROM transaction_scores
+    WHERE scored_at >= %(since)s AND scored_at < %(until)s
+) AS latencies
+GROUP BY lane, bucket
+
+
+-- name: system_counts
+-- Rows (metric, label, value) of what is counted by a label.
+SELECT 'deliveries' AS metric, state AS label, count(*)::float8 AS value FROM alert_deliveries GROUP BY state
+UNION ALL
+SELECT 'gaps', state, count(*) FROM feed_gaps GROUP BY state
+UNION ALL
+SELECT 'alerts', severity, count(*) FROM alerts WHERE created_at > %(now)s - interval '1 hour' GROUP BY severity
+UNION ALL
+SELECT 'health', name, (state = 'wrong')::integer
+FROM (SELECT DISTINCT ON (name) name, state FROM health_checks ORDER BY name, checked_at DESC, id DESC) AS latest
+UNION ALL
+SELECT 'window', 'baseline', extract(epoch FROM max(window_start)) FROM network_baseline
+UNION ALL
+SELECT 'window', 'features', extract(epoch FROM date_bin('5 minutes', max(seen_at), 'epoch')) FROM transaction_features
+UNION ALL
+SELECT 'unusual', lane, count(DISTINCT txid)
+FROM transaction_scores
+WHERE is_anomaly AND seen_at > %(now)s - interval '1 hour'
+GROUP BY lane
+
+
+-- name: agreement
+-- One score a version and transaction: the highest, should it have been scored in two contexts.
+WITH pairs AS (
+    SELECT
+        max(score) FILTER (WHERE model_version = %(a)s) AS score_a,
+        max(score) FILTER (WHERE model_version = %(b)s) AS score_b,
+        bool_or(score >= threshold) FILTER (WHERE model_version = %(a)s) AS unusual_a,
+        bool_or(score >= threshold) FILTER (WHERE model_version = %(b)s) AS unusual_b
+    FROM transaction_scores
+    WHERE seen_at >= %(since)s AND model_version IN (%(a)s, %(b)s)
+    GROUP BY txid
+)
+SELECT
+    count(*) AS transactions,
+    count(*) FILTER (WHERE unusual_a) AS unusual_a,
+    count(*) FILTER (WHERE unusual_b) AS unusual_b,
+    count(*) FILTER (WHERE unusual_a AND unusual_b) AS unusual_both,
+    corr(score_a, score_b) AS correlation
+FROM pairs
+WHERE score_a IS NOT NULL AND score_b IS NOT NULL
+
+
+-- name: count_anomalies
+-- Unusual transactions by kind and span of time.
+SELECT date_bin(%(span)s, seen_at, 'epoch') AS since, kind, count(DISTINCT txid) AS count
+FROM transaction_scores
+CROSS JOIN LATERAL (
+    SELECT reason ->> 'kind' AS kind FROM jsonb_array_elements(reasons) AS reason
+    UNION
+    SELECT 'forest' WHERE reasons = '[]'
+) AS kinds
+WHERE is_anomaly AND lane <> 'shadow' AND seen_at >= %(start)s AND seen_at < %(end)s
+GROUP BY 1, 2
+ORDER BY 1, 2
+
+
+-- name: feed_spans
+-- What arrived in each span of time: counts, value, fees, lag.
+WITH spans AS (
+    SELECT since, least(since + %(span)s, %(end)s) AS until
+    FROM generate_series(%(start)s::timestamptz, %(end)s::timestamptz - interval '1 microsecond', %(span)s) AS s (since)
+),
+landed AS (
+    SELECT
+        date_bin(%(span)s, seen_at, %(start)s) AS since,
+        count(*) FILTER (WHERE source <> 'block') AS transactions,
+        count(*) FILTER (WHERE source = 'block') AS recovered,
+        least(sum(value_sat), 9223372036854775807)::bigint AS value_sat,
+        percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM landed_at - seen_at)::float8 * 1000)
+            FILTER (WHERE source = 'feed') AS lags_ms
+    FROM transactions
+    WHERE seen_at >= %(start)s AND seen_at < %(end)s
+    GROUP BY 1
+),
+missed AS (
+    SELECT since, sum(extract(epoch FROM least(coalesce(ended_at, until), until) - greatest(started_at, since))) AS seconds
+    FROM spans
+    JOIN feed_gaps ON started_at < until AND coalesce(ended_at, 'infinity') > since
+    GROUP BY 1
+)
+SELECT
+    since,
+    coalesce(transactions, 0) AS transactions,
+    coalesce(value_sat, 0) AS value_sat,
+    lags_ms[1] AS lag_p50_ms,
+    lags_ms[2] AS lag_p99_ms,
+    coalesce(recovered, 0) AS recovered,
+    greatest(0, 1 - coalesce(seconds, 0) / extract(epoch FROM until - since))::float8 AS heard
+FROM spans
+LEFT JOIN landed USING (since)
+LEFT JOIN missed USING (since)
+ORDER BY since
+
+
+-- name: levels
+-- The state of the system at this moment, without counting a table.
+SELECT
+    (SELECT count(*) FROM transactions WHERE seen_at > %(now)s - interval '1 minute') AS transactions_1m,
+    (SELECT count(*) FROM transactions WHERE seen_at > %(now)s - interval '1 hour') AS transactions_1h,
+    (
+        SELECT count(DISTINCT txid)
+        FROM transaction_scores
+        WHERE is_anomaly AND lane <> 'shadow' AND seen_at > %(now)s - interval '1 hour'
+    ) AS unusual_1h,
+    (SELECT count(*) FROM alerts WHERE created_at > %(now)s - interval '1 hour') AS alerts_1h,
+    (SELECT max(seen_at) FROM transactions) AS newest_seen_at,
+    (SELECT max(window_start) FROM scored_windows) AS newest_scored_window,
+    newest.model_version,
+    newest.threshold,
+    (SELECT count(*) FROM quarantined_messages) AS quarantined,
+    (SELECT count(*) FROM feed_gaps WHERE state = 'open') AS open_gaps,
+    (SELECT coalesce(sum(extract(epoch FROM coalesce(ended_at, %(now)s) - started_at)), 0)::float8 FROM feed_gaps)
+        AS gap_seconds,
+    (
+        SELECT sum(seen_before_count)::float8 / nullif(sum(mined_count), 0)
+        FROM blocks
+        WHERE NOT stale AND seen_at > %(now)s - interval '1 day'
+    ) AS completeness,
+    open.pending AS deliveries_pending,
+    open.uncertain AS deliveries_uncertain,
+    (SELECT count(*) FROM alert_deliveries WHERE state = 'dead') AS deliveries_dead,
+    open.oldest_pending_at
+FROM (
+    SELECT
+        count(*) FILTER (WHERE state IN ('pending', 'sending')) AS pending,
+        count(*) FILTER (WHERE state = 'uncertain') AS uncertain,
+        min(created_at) FILTER (WHERE state IN ('pending', 'sending')) AS oldest_pending_at
+    FROM alert_deliveries
+    JOIN alerts USING (alert_key)
+    WHERE state IN ('pending', 'sending', 'uncertain')
+) AS open
+LEFT JOIN (
+    SELECT model_version, threshold
+    FROM transaction_scores
+    WHERE lane <> 'shadow'
+    ORDER BY seen_at DESC
+    LIMIT 1
+) AS newest ON true
+
+
+-- name: list_alerts
+-- Alerts with their deliveries, updates and feedback, newest first, a page at a time.
+SELECT
+    alert_key, kinds, severity, reasons, late, seen_at, created_at, model_version,
+    coalesce(states, '{}') AS states, sent_at, coalesce(useful, 0) AS useful, coalesce(noise, 0) AS noise
+FROM alerts
+LEFT JOIN LATERAL (
+    SELECT array_agg(DISTINCT state ORDER BY state) AS states, min(sent_at) AS sent_at
+    FROM alert_deliveries
+    WHERE alert_deliveries.alert_key = alerts.alert_key
+) AS deliveries ON true
+LEFT JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE verdict = 'useful') AS useful, count(*) FILTER (WHERE verdict = 'noise') AS noise
+    FROM feedback
+    WHERE feedback.alert_key = alerts.alert_key
+) AS verdicts ON true
+WHERE
+    (%(key)s::text IS NULL OR alert_key = %(key)s)
+    AND (%(since)s::timestamptz IS NULL OR seen_at >= %(since)s)
+    AND (%(until)s::timestamptz IS NULL OR seen_at < %(until)s)
+    AND (%(kind)s::text IS NULL OR %(kind)s = ANY(kinds))
+    AND (%(severity)s::text IS NULL OR severity = %(severity)s)
+    AND (%(state)s::text IS NULL OR %(state)s = ANY(states))
+    AND (%(late)s::boolean IS NULL OR late = %(late)s)
+    AND (
+        %(before)s::timestamptz IS NULL
+        OR (seen_at <= %(before)s AND (seen_at, alert_key) < (%(before)s, %(before_key)s))
+    )
+ORDER BY seen_at DESC, alert_key DESC
+LIMIT %(limit)s
+
+
+-- name: list_anomalies
+-- Of several scores of a transaction the first that found it unusual: that is the one that alerted.
+SELECT
+    txid, seen_at, score, threshold, reasons, model_version, lane, scored_at,
+    value_sat, fee_sat, fee_sat::float8 / vsize AS fee_rate, input_count, output_count,
+    CASE WHEN %(kind)s = 'whale' THEN inputs ELSE '[]' END AS inputs,
+    CASE WHEN %(kind)s = 'whale' THEN outputs ELSE '[]' END AS outputs,
+    coalesce(flow, 'unknown') AS flow
+FROM transaction_scores AS found
+JOIN transactions USING (txid, seen_at)
+LEFT JOIN (SELECT txid, flow FROM whale_moves) AS moves USING (txid)
+WHERE
+    is_anomaly
+    AND lane <> 'shadow'
+    AND score >= %(min_score)s
+    AND (
+        %(kind)s::text IS NULL
+        OR reasons @> jsonb_build_array(jsonb_build_object('kind', %(kind)s::text))
+        OR (%(kind)s = 'forest' AND reasons = '[]')
+    )
+    AND (
+        %(min_value)s = 0
+        OR jsonb_path_exists(
+            reasons,
+            '$[*] ? (@.kind == $kind && @.value >= $least)',
+            jsonb_build_object('kind', %(kind)s::text, 'least', %(min_value)s::bigint)
+        )
+    )
+    AND (%(since)s::timestamptz IS NULL OR seen_at >= %(since)s)
+    AND (%(until)s::timestamptz IS NULL OR seen_at < %(until)s)
+    AND (%(before)s::timestamptz IS NULL OR (seen_at <= %(before)s AND (seen_at, txid) < (%(before)s, %(before_key)s)))
+    AND NOT EXISTS (
+        SELECT 1
+        FROM transaction_scores AS sooner
+        WHERE
+            sooner.txid = found.txid
+            AND sooner.is_anomaly
+            AND sooner.lane <> 'shadow'
+            AND (sooner.scored_at, sooner.model_version, sooner.context_version)
+            < (found.scored_at, found.model_version, found.context_version)
+    )
+ORDER BY seen_at DESC, txid DESC
+LIMIT %(limit)s
+
+
+-- name: list_gaps
+-- Gaps of the feed, newest first.
+SELECT
+    id, started_at, ended_at, extract(epoch FROM coalesce(ended_at, %(now)s) - started_at)::float8 AS seconds,
+    cause, ending, state, recovered
+FROM feed_gaps
+WHERE
+    (%(state)s::text IS NULL OR state = %(state)s)
+    AND (
+        %(before)s::timestamptz IS NULL
+        OR (started_at <= %(before)s AND (started_at, lpad(id::text, 19, '0')) < (%(before)s, %(before_key)s))
+    )
+ORDER BY started_at DESC, id DESC
+LIMIT %(limit)s
+
+
+-- name: list_transactions
+-- Transactions, newest first, a page at a time.
+SELECT
+    txid, seen_at, value_sat, fee_sat, fee_sat::float8 / vsize AS fee_rate, vsize, input_count, output_count, rbf, source
+FROM transactions
+WHERE
+    (%(since)s::timestamptz IS NULL OR seen_at >= %(since)s)
+    AND (%(until)s::timestamptz IS NULL OR seen_at < %(until)s)
+    AND value_sat >= %(min_value_sat)s
+    AND (%(source)s::text IS NULL OR source = %(source)s)
+    -- The first of the two is what the index is entered by.
+    AND (%(before)s::timestamptz IS NULL OR (seen_at <= %(before)s AND (seen_at, txid) < (%(before)s, %(before_key)s)))
+ORDER BY seen_at DESC, txid DESC
+LIMIT %(limit)s
+
+
+-- name: scores_by_version
+-- Scores and anomalies by model version.
+SELECT
+    model_version,
+    bool_and(lane = 'shadow') AS shadow,
+    count(*) AS scored,
+    count(*) FILTER (WHERE is_anomaly) AS unusual,
+    (array_agg(threshold ORDER BY scored_at DESC))[1] AS threshold,
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY score) AS score_p50,
+    percentile_cont(0.99) WITHIN GROUP (ORDER BY score) AS score_p99,
+    min(scored_at) AS first_scored_at,
+    max(scored_at) AS last_scored_at
+FROM transaction_scores
+WHERE seen_at >= %(since)s
+GROUP BY model_version
+ORDER BY max(scored_at) DESC
+
+
+-- name: status
+-- The totals of `txwatch status`.
+SELECT
+    (SELECT count(*) FROM transactions) AS transactions,
+    (SELECT count(*) FROM transactions WHERE source = 'feed' AND seen_at >= %(since)s) AS live_transactions,
+    (SELECT count(*) FROM quarantined_messages) AS quarantined,
+    (SELECT count(*) FROM blocks) AS blocks,
+    (SELECT count(*) FROM feed_gaps) AS gaps,
+    (SELECT coalesce(sum(extract(epoch FROM coalesce(ended_at, now()) - started_at)), 0)::float8 FROM feed_gaps)
+        AS gap_seconds,
+    (
+        SELECT coalesce(sum(extract(epoch FROM coalesce(ended_at, now()) - started_at)), 0)::float8
+        FROM feed_gaps
+        WHERE state <> 'recovered'
+    ) AS unrecovered_gap_seconds,
+    (SELECT coalesce(sum(recovered), 0)::bigint FROM feed_gaps) AS recovered,
+    -- Of what was mined since the feed is followed, the share that it had brought before the block, over the last day.
+    (
+        SELECT sum(seen_before_count)::float8 / nullif(sum(mined_count), 0)
+        FROM blocks
+        WHERE NOT stale AND seen_at > %(now)s - interval '1 day'
+    ) AS completeness,
+    (SELECT count(*) FROM scored_windows) AS windows_scored,
+    (
+        SELECT count(*)
+        FROM scored_windows
+        WHERE window_start > %(since)s - interval '5 minutes' AND EXISTS (
+            SELECT FROM transactions
+            WHERE source = 'feed' AND seen_at >= %(since)s
+                AND seen_at >= window_start AND seen_at < window_start + interval '5 minutes'
+        )
+    ) AS live_windows_scored,
+    (SELECT count(DISTINCT txid) FROM transaction_scores WHERE is_anomaly AND lane <> 'shadow') AS anomalies,
+    (
+        SELECT percentile_cont(ARRAY[0.5, 0.99])
+            WITHIN GROUP (ORDER BY extract(epoch FROM landed_at - seen_at)::float8 * 1000)
+        FROM transactions
+        WHERE source = 'feed' AND seen_at >= %(since)s
+    ) AS landing_ms,
+    (
+        SELECT percentile_cont(ARRAY[0.5, 0.99])
+            WITHIN GROUP (ORDER BY extract(epoch FROM scored_at - seen_at)::float8 * 1000)
+        FROM transaction_scores
+        WHERE seen_at >= %(since)s AND lane <> 'shadow'
+    ) AS scoring_ms,
+    (
+        SELECT coalesce(jsonb_object_agg(state, n), '{}')
+        FROM (SELECT state, count(*) AS n FROM alert_deliveries GROUP BY state) AS by_state
+    ) AS alerts,
+    (SELECT model_version FROM transaction_scores WHERE lane <> 'shadow' ORDER BY seen_at DESC LIMIT 1) AS model_version
+
+
+-- name: transaction_detail
+-- One transaction with all that was stored of it.
+SELECT
+    txid, seen_at, feed_time, landed_at, source, value_sat, input_sat, fee_sat, fee_sat::float8 / vsize AS fee_rate,
+    vsize, weight, size, rbf, version, lock_time, inputs, outputs,
+    (
+        SELECT min(height)
+        FROM confirmations
+        JOIN blocks ON hash = block_hash
+        WHERE confirmations.txid = transactions.txid AND NOT stale
+    ) AS confirmed_in
+FROM transactions
+WHERE txid = %(txid)s

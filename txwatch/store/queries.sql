@@ -1,0 +1,107 @@
+-- name: land_transactions
+-- In order of txid, so that two workers that overlap lock rows in one order and cannot deadlock.
+INSERT INTO transactions (
+    txid, seen_at, feed_time, value_sat, input_sat, fee_sat, vsize, weight, size,
+    input_count, output_count, rbf, version, lock_time, inputs, outputs, source
+)
+SELECT
+    txid, seen_at, feed_time, value_sat, input_sat, fee_sat, vsize, weight, size,
+    input_count, output_count, rbf, version, lock_time, inputs, outputs, source
+FROM staged_transactions
+ORDER BY txid
+ON CONFLICT (txid) DO NOTHING
+RETURNING txid
+
+
+-- name: mark_stale_branches
+-- Mark blocks that are not on the way from the highest block down.
+WITH RECURSIVE tip AS (
+    SELECT child.hash, child.prev_hash, child.height
+    FROM blocks AS child
+    JOIN blocks AS parent ON parent.hash = child.prev_hash AND parent.height = child.height - 1
+    ORDER BY child.height DESC, child.seen_at
+    LIMIT 1
+),
+best AS (
+    SELECT hash, prev_hash, height FROM tip
+    UNION ALL
+    SELECT parent.hash, parent.prev_hash, parent.height
+    FROM best
+    JOIN blocks AS parent ON parent.hash = best.prev_hash AND parent.height = best.height - 1
+    WHERE parent.height > (SELECT height FROM tip) - %(longest)s
+)
+UPDATE blocks
+SET stale = judged.stale
+FROM (
+    SELECT blocks.hash, blocks.hash NOT IN (SELECT hash FROM best) AS stale
+    FROM blocks
+    WHERE height >= (SELECT min(height) FROM best) AND height < (SELECT height FROM tip)
+) AS judged
+WHERE blocks.hash = judged.hash AND blocks.stale <> judged.stale
+
+
+-- name: quarantine
+-- Store messages that could not be read.
+INSERT INTO quarantined_messages (received_at, reason, size, body)
+SELECT %(received_at)s, %(reason)s, %(size)s, %(body)s
+WHERE NOT EXISTS (
+    SELECT FROM quarantined_messages WHERE received_at = %(received_at)s AND body = %(body)s
+)
+
+
+-- name: record_block
+-- A block that was never announced was missed in a gap: its own time stands for its announcement. Where it was announced,
+-- its height and its time are still the block's own to say.
+INSERT INTO blocks (
+    hash, height, block_time, seen_at, announced, tx_count, prev_hash, fetched_at, mined_count, seen_before_count
+)
+VALUES (
+    %(hash)s, %(height)s, to_timestamp(%(time)s), least(to_timestamp(%(time)s), %(fetched_at)s), false, %(tx_count)s,
+    %(prev_hash)s, %(fetched_at)s, %(mined)s, %(seen_before)s
+)
+ON CONFLICT (hash) DO UPDATE SET
+    height = excluded.height,
+    block_time = excluded.block_time,
+    tx_count = excluded.tx_count,
+    prev_hash = excluded.prev_hash,
+    fetched_at = excluded.fetched_at,
+    mined_count = excluded.mined_count,
+    seen_before_count = excluded.seen_before_count
+
+
+-- name: record_gap
+-- Open or extend a gap of the feed.
+INSERT INTO feed_gaps (started_at, ended_at, cause, ending, state)
+VALUES (
+    %(started_at)s, %(ended_at)s, %(cause)s, %(ending)s,
+    CASE WHEN %(ended_at)s::timestamptz IS NULL THEN 'open' ELSE 'ended' END
+)
+ON CONFLICT (started_at) DO UPDATE SET
+    ended_at = excluded.ended_at,
+    ending = excluded.ending,
+    state = excluded.state
+WHERE feed_gaps.state = 'open'
+
+
+-- name: stage_transactions
+-- The table that a batch of transactions is copied into.
+CREATE TEMP TABLE IF NOT EXISTS staged_transactions ON COMMIT DELETE ROWS AS
+SELECT
+    txid, seen_at, feed_time, value_sat, input_sat, fee_sat, vsize, weight, size,
+    input_count, output_count, rbf, version, lock_time, inputs, outputs, source
+FROM transactions
+WITH NO DATA
+
+
+-- name: trim_quarantine
+-- Delete the oldest of what is quarantined beyond its bounds.
+DELETE FROM quarantined_messages
+WHERE id IN (
+    SELECT id
+    FROM (
+        SELECT id, row_number() OVER newest AS place, sum(octet_length(body)) OVER newest AS bytes
+        FROM quarantined_messages
+        WINDOW newest AS (ORDER BY id DESC)
+    ) AS kept
+    WHERE place > %(messages)s OR bytes > %(bytes)s
+)

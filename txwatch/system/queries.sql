@@ -1,0 +1,43 @@
+-- name: first_alert
+-- When the first alert about a live transaction was told; raised, where no chat is set up.
+SELECT min(coalesce(sent_at, CASE WHEN chat_id IS NULL THEN created_at END))
+FROM alerts
+LEFT JOIN alert_deliveries USING (alert_key)
+WHERE created_at >= %(since)s AND NOT late AND alert_key NOT LIKE 'system:%%'
+
+
+-- name: found
+-- What was found unusual since a moment, for the terminal.
+SELECT txid, seen_at, score, reasons -> 0 ->> 'text', scored_at
+FROM transaction_scores
+WHERE is_anomaly AND lane <> 'shadow' AND scored_at > %(after)s AND seen_at >= %(after)s - interval '1 hour'
+ORDER BY scored_at
+LIMIT %(limit)s
+
+
+-- name: progress
+-- Of the last day: transactions in windows that have their context, which is when they have features; those windows;
+-- windows that are over. Then the live transactions since the start, and the p99 of the last minute's in ms from seen to
+-- durable.
+WITH computed AS (
+    SELECT DISTINCT ON (window_start) tx_count
+    FROM network_baseline
+    WHERE window_start > now() - interval '1 day'
+    ORDER BY window_start, context_version DESC
+)
+SELECT
+    (SELECT coalesce(sum(tx_count), 0)::bigint FROM computed),
+    (SELECT count(*) FROM computed),
+    (
+        SELECT coalesce(
+            extract(epoch FROM date_bin('5 minutes', now(), 'epoch') - date_bin('5 minutes', min(seen_at), 'epoch')), 0
+        )::int / 300
+        FROM transactions
+        WHERE seen_at > now() - interval '1 day'
+    ),
+    (SELECT count(*) FROM transactions WHERE source = 'feed' AND seen_at >= %(since)s),
+    (
+        SELECT percentile_cont(0.99) WITHIN GROUP (ORDER BY extract(epoch FROM landed_at - seen_at)::float8 * 1000)
+        FROM transactions
+        WHERE source = 'feed' AND seen_at > now() - interval '1 minute'
+    )
