@@ -48,7 +48,11 @@ def installs_by_uv(folder: Path, lock: Path, count: int) -> bool:
     """Whether uv installs the lock. Shows a bar on a terminal meanwhile."""
     uv = str(folder / "bin" / "uv")
     python = str(folder / "bin" / "python")
-    asked = subprocess.run([uv, "cache", "dir"], capture_output=True, text=True, check=False)
+    try:
+        asked = subprocess.run([uv, "cache", "dir"], capture_output=True, text=True, check=False)
+    except OSError as error:
+        print(error, file=sys.stderr)
+        return False
     unpacked = Path(asked.stdout.strip() or ".") / "archive-v0"
     before = entries(unpacked)
     command = [uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "--require-hashes", "-r", str(lock)]
