@@ -17,7 +17,7 @@ from tests.serving import KEY
 from tests.waiting import PATIENCE_SECONDS
 from txwatch.clock import utc_now
 from txwatch.store.database import connect
-from txwatch.store.landing import land_transactions
+from txwatch.store.transactions import land_transactions
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
@@ -49,6 +49,8 @@ def test_schemathesis_finds_nothing(address: str, populated: Populated, tmp_path
         "--exclude-path=/v1/stream",
         "--phases=examples,coverage,fuzzing",
         "--max-examples=20",
+        # Feast is imported beside the requests, which wait for it on a busy machine.
+        "--request-timeout=120",
         "--seed=1",
         "--no-color",
     ]
