@@ -13,11 +13,12 @@ import numpy as np
 
 from benchmarks.harness import Bench, Measurement
 from tests.waiting import wait_until
-from txwatch.alerts.alert import Alert, Severity
+from txwatch.alerts.alert import Alert
 from txwatch.alerts.dispatcher import Dispatcher
 from txwatch.alerts.sender import TelegramSender
 from txwatch.alerts.store import insert_alerts
 from txwatch.clock import utc_now
+from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import Reason
 from txwatch.lab.simulator.telegram import LocalTelegram
 from txwatch.lab.simulator.telegram_rules import FloodControl

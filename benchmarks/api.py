@@ -53,11 +53,11 @@ def measure(bench: Bench) -> Iterator[Measurement]:
         "OMP_NUM_THREADS": "1",
     }
     port = free_port()
-    # One process of the product itself, as `txwatch api` runs it, but for the limit of requests: 50 clients are one.
+    # One process of the product itself, as `txwatch api` runs it.
     serve = (
-        "import sys; from txwatch.settings import Settings; from txwatch.api.middleware import Limits;"
+        "import sys; from txwatch.settings import Settings;"
         "from txwatch.api.app import create_app; import uvicorn;"
-        "uvicorn.run(create_app(Settings(), Limits(per_second=1e6, burst=10**6)), host='127.0.0.1',"
+        "uvicorn.run(create_app(Settings()), host='127.0.0.1',"
         " port=int(sys.argv[1]), access_log=False, log_level='error')"
     )
     with Popen([sys.executable, "-c", serve, str(port)], env=environment, stdout=DEVNULL) as server:

@@ -70,8 +70,7 @@ def copy_alone(database_url: str, transactions: list[Transaction]) -> float:
             with (
                 connection.transaction(),
                 connection.cursor().copy(
-                    "COPY transactions (txid, seen_at, feed_time, value_sat, input_sat, fee_sat, vsize, weight, size,"
-                    " input_count, output_count, rbf, version, lock_time, inputs, outputs, source) FROM STDIN"
+                    f"COPY transactions ({', '.join(Transaction.__struct_fields__)}) FROM STDIN"
                 ) as copy,
             ):
                 copy.write(batch)

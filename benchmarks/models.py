@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from txwatch.detection.detectors import default_detectors
 from txwatch.detection.explain import explain
 from txwatch.detection.model import Model
+from txwatch.detection.rules import default_detectors
 from txwatch.detection.score import score
 from txwatch.detection.training import train
+from txwatch.features.batch import WindowFeatures
 from txwatch.features.contract import FEATURE_NAMES
-from txwatch.lab.evaluation.replay import ReplayedWindow, replay, replayed_features, simulate
+from txwatch.lab.evaluation.replay import replay, replayed_features, simulate
 
 if TYPE_CHECKING:
     from benchmarks.harness import Bench, Measurement
@@ -51,7 +52,7 @@ def measure(bench: "Bench") -> "Iterator[Measurement]":
             yield Measurement(name, **figure)
 
 
-def scoring(model: Model, windows: list[ReplayedWindow], largest: int = BATCHES[-1]) -> Figures:
+def scoring(model: Model, windows: list[WindowFeatures], largest: int = BATCHES[-1]) -> Figures:
     """Transactions a second in batches of each size."""
     detectors = default_detectors(whale_btc=500)
     context, transactions = windows[-1].context, [tx for window in windows[3:] for tx in window.transactions]

@@ -19,7 +19,7 @@ from tests.ports import free_port
 from tests.waiting import wait_until
 from txwatch.clock import WINDOW, utc_now, window_start
 from txwatch.lab.simulator.traffic import Simulator
-from txwatch.store.database import Connection, connect, open_connection
+from txwatch.store.database import Connection, connect
 from txwatch.store.lease import HEARTBEAT, renew_lease, take_lease
 from txwatch.store.transactions import land_transactions
 from txwatch.system.environment import system_environment
@@ -120,7 +120,7 @@ class Watermark:
     def __init__(self, database_url: str, through: datetime) -> None:
         self.through = through
         self._closed = threading.Event()
-        self._connection = open_connection(database_url)
+        self._connection = connect(database_url)
         self._epoch = take_lease(self._connection, "benchmark", utc_now(), None)
         self._beating = threading.Thread(target=self._beat)
         self._beating.start()

@@ -17,8 +17,8 @@ def address_activity_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.Ass
         group="features",
         deps=[keys.TRANSACTIONS],
         kinds={"postgres", "sql"},
-        description="One bucket for each address and window: transactions, satoshi received and spent, first and last"
-        " seen. Summed over a trailing day where a transaction is scored.",
+        description="One row for each address and window: transactions, satoshi received and spent, first and last"
+        " seen. Scoring a transaction sums a trailing day of them.",
     )
     def address_activity(context: dg.AssetExecutionContext, database: DatabaseResource) -> dg.MaterializeResult:
         start, end = window_span(context)

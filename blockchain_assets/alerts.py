@@ -1,4 +1,4 @@
-"""`alerts`: what people are told about, raised from the scores of each window and delivered to Telegram."""
+"""`alerts`: raised from the scores of each window, and delivered to Telegram."""
 
 from dataclasses import asdict
 from datetime import timedelta
@@ -13,7 +13,7 @@ from txwatch.alerts.store import AlertCounts, count_alerts, raise_window_alerts
 from txwatch.clock import utc_now, window_key, window_range
 
 PATIENCE = timedelta(seconds=5)
-"""What Telegram's limits hold up for longer is left to the delivery job, so that the next window need not wait."""
+"""Messages that Telegram's limits delay for longer are left to the delivery job, so that the next window can go on."""
 
 
 def alerts_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
@@ -22,10 +22,10 @@ def alerts_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinit
         group="detection",
         deps=[keys.TRANSACTION_SCORES],
         kinds={"postgres", "telegram"},
-        # Several may run at once: the database orders what they insert, and each chat has its lock.
+        # Several runs at once are safe: the database orders what they insert, and each chat has a lock.
         pool=None,
         description="One alert for each transaction that a detector or the champion finds unusual, with all its"
-        " reasons. Insert-only; delivered once. What is recovered or backfilled is late, and goes into a digest.",
+        " reasons. Insert-only; delivered once. Alerts of recovered or backfilled windows are late, in a digest.",
     )
     def alerts(
         context: dg.AssetExecutionContext, database: DatabaseResource, telegram: TelegramResource

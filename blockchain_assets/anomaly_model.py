@@ -15,9 +15,9 @@ from txwatch.features.contract import FEATURE_NAMES
 
 TRAINED_ON = timedelta(hours=24)
 REFERENCE_ROWS = 50_000
-"""Some 2,000 for each hour of a day, so that the ordinary difference between hours shows."""
+"""About 2,000 for each hour of a day, so that the ordinary differences between hours are in the sample."""
 SEED = 20_240_314
-"""Fixed, so that the same data gives the same model."""
+"""Fixed: the same data gives the same model."""
 
 
 def anomaly_model_asset(alerts_per_hour: float, whale_btc: float) -> dg.AssetsDefinition:
@@ -29,7 +29,7 @@ def anomaly_model_asset(alerts_per_hour: float, whale_btc: float) -> dg.AssetsDe
         pool="models",
         description="One pipeline (logarithms, StandardScaler, Isolation Forest) trained on the features of the"
         " trailing day as Feast retrieves them, logged to MLflow and registered with the alias @challenger. The last"
-        " hour is held out: the gate judges on it.",
+        " hour is held out for the promotion gate.",
     )
     def anomaly_model(
         context: dg.AssetExecutionContext,
@@ -51,16 +51,13 @@ def anomaly_model_asset(alerts_per_hour: float, whale_btc: float) -> dg.AssetsDe
             whale_btc=whale_btc,
             seed=SEED,
         )
+        card = trained.card
+        figures = {"threshold": card.threshold, "rows": card.rows, "seed_agreement": card.seed_agreement}
         sample = frame.sample(min(REFERENCE_ROWS, len(frame)), random_state=SEED)
         version = model_registry.open().register(
-            trained.pipeline,
-            trained.card,
+            *(trained.pipeline, card),
             parameters=trained.parameters,
-            metrics={
-                "threshold": trained.card.threshold,
-                "rows": trained.card.rows,
-                "seed_agreement": trained.card.seed_agreement,
-            },
+            metrics=figures,
             reference=sample[["seen_at", *FEATURE_NAMES]],
         )
         mlflow.end_run()
@@ -68,14 +65,12 @@ def anomaly_model_asset(alerts_per_hour: float, whale_btc: float) -> dg.AssetsDe
         return dg.MaterializeResult(
             metadata={
                 "model_version": version,
-                "rows": trained.card.rows,
-                "trained_from": dg.MetadataValue.timestamp(trained.card.trained_from),
-                "trained_to": dg.MetadataValue.timestamp(trained.card.trained_to),
-                "transactions_per_hour": trained.card.transactions_per_hour,
-                "alerts_per_hour": trained.card.alerts_per_hour,
-                "threshold": trained.card.threshold,
-                "seed_agreement": trained.card.seed_agreement,
-                "contract": trained.card.contract,
+                "trained_from": dg.MetadataValue.timestamp(card.trained_from),
+                "trained_to": dg.MetadataValue.timestamp(card.trained_to),
+                "transactions_per_hour": card.transactions_per_hour,
+                "alerts_per_hour": card.alerts_per_hour,
+                "contract": card.contract,
+                **figures,
             }
         )
 
@@ -85,6 +80,5 @@ def anomaly_model_asset(alerts_per_hour: float, whale_btc: float) -> dg.AssetsDe
 training_job = dg.define_asset_job(
     "training",
     selection=[keys.ANOMALY_MODEL, keys.CHAMPION_MODEL],
-    executor_def=dg.in_process_executor,
     description="Trains a challenger on the trailing day, and judges whether it becomes champion.",
 )

@@ -1,4 +1,4 @@
-"""`champion_model`: which model scores. A challenger becomes champion through a gate of checks."""
+"""`champion_model`: the model that scores. A challenger becomes champion if it passes a gate of checks."""
 
 from datetime import timedelta
 
@@ -9,7 +9,7 @@ from blockchain_assets.windows import OWNERS
 from resources.database import DatabaseResource
 from resources.model_registry import ModelRegistryResource
 from txwatch.clock import utc_now, window_start
-from txwatch.detection.gate import CHECKS, GateCheck, Showing, judge, passes
+from txwatch.detection.gate import CHECKS, GateCheck, ModelResult, judge, passes
 from txwatch.detection.registry import comparable_champion
 from txwatch.lab.evaluation.examination import examine, read_held_out, read_judged
 
@@ -89,7 +89,7 @@ def champion_model_asset(whale_btc: float) -> dg.AssetsDefinition:
     return champion_model
 
 
-def comparison(showings: list[Showing]) -> str:
+def comparison(showings: list[ModelResult]) -> str:
     """What each model showed on the same windows, as a table."""
     head = " | ".join(["| figure", *(f"version {showing.version}" for showing in showings)]) + " |"
     rows = [

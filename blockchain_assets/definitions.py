@@ -1,4 +1,4 @@
-"""The code location: every asset, check, job, schedule, sensor and resource, wired once. Nothing else wires."""
+"""The code location: every asset, check, job, schedule, sensor and resource, wired in this one place."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -42,7 +42,7 @@ from txwatch.settings import Settings
 
 
 def default_resources(settings: Settings) -> dict[str, Any]:
-    """The real ones. The database's URL is named, not copied, so that no page of the UI can show it."""
+    """The resources of a real system. Secrets are given as names of variables, so that no page of the UI shows them."""
     database = DatabaseResource(url=dg.EnvVar("DATABASE_URL"))
     model_registry = ModelRegistryResource(
         home=str(settings.home.resolve()),
@@ -79,10 +79,7 @@ def default_resources(settings: Settings) -> dict[str, Any]:
 
 
 def closed(resource: Any) -> Any:
-    """The resource as it is configured here, for every run: nothing of it can be set by a run's own configuration.
-
-    Otherwise whoever can launch a run could have the bot's token sent to an address of theirs.
-    """
+    """The resource with no run configuration: else whoever launches a run could send the bot's token elsewhere."""
     if isinstance(resource, dg.ConfigurableResource):
         resource = resource.get_resource_definition()
     if not isinstance(resource, dg.ResourceDefinition):
@@ -92,7 +89,7 @@ def closed(resource: Any) -> Any:
 
 
 def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
-    """The definitions under these settings. `resources` replaces some by name, so that a test need not patch."""
+    """The definitions under these settings. `resources` replaces some by name, for tests."""
     start = first_window(settings)
     windows = window_partitions(start)
     return dg.Definitions(
@@ -141,7 +138,7 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """What Dagster loads: the settings are read now, not when this module is imported."""
+    """What Dagster loads. The settings are read at this call, not when this module is imported."""
     settings = Settings()
     configure_logging(settings, process="dagster", under="txwatch")
     return build_defs(settings)

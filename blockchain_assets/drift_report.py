@@ -1,4 +1,4 @@
-"""`drift_report`: whether recent traffic is still like that which the champion was trained on."""
+"""`drift_report`: whether recent traffic is still like the traffic that the champion was trained on."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -8,11 +8,11 @@ import dagster as dg
 import numpy as np
 
 from blockchain_assets import keys
-from blockchain_assets.windows import OWNERS
+from blockchain_assets.windows import OWNERS, check_result, markdown_table
 from resources.database import DatabaseResource
 from resources.model_registry import ModelRegistryResource
 from txwatch.clock import utc_now
-from txwatch.detection.drift import MIN_ROWS, Drift, Reference
+from txwatch.detection.drift import MIN_ROWS, Reference
 from txwatch.detection.drift_reports import DriftPage, DriftPages, drift_page, record_drift_page, record_drift_report
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.store import read_recent_features
@@ -33,7 +33,7 @@ AFTER_JUDGEMENT = (
 
 
 def drift_report_asset(pages: DriftPages) -> dg.AssetsDefinition:
-    """`pages` is where the reports' pages are kept."""
+    """The asset, which keeps the pages of its reports in `pages`."""
 
     @dg.asset(
         key=keys.DRIFT_REPORT,
@@ -42,7 +42,7 @@ def drift_report_asset(pages: DriftPages) -> dg.AssetsDefinition:
         owners=OWNERS,
         kinds={"evidently"},
         check_specs=[LIKE_TRAINING],
-        # At once for a new champion; then the schedule's.
+        # At once for a new champion, then by the schedule.
         automation_condition=AFTER_JUDGEMENT,
         description="The last hour of features against the champion's reference sample: Evidently's page, and a"
         " decision whose false alarms are controlled.",
@@ -82,7 +82,7 @@ def drift_report_asset(pages: DriftPages) -> dg.AssetsDefinition:
         try:
             page = drift_page(drift, recent, reference, model_version=version, at=now)
             shown = _keep(pages, database, report_id, now, page)
-        except Exception as error:  # what a library cannot draw, or a bucket does not take, costs the page alone
+        except Exception as error:  # a page that cannot be drawn or stored must not cost the figures
             context.log.exception("The figures are kept, but their page could not be made.")
             shown = {"page_failed": f"{type(error).__name__}: {error}"}
         return dg.MaterializeResult(
@@ -92,17 +92,16 @@ def drift_report_asset(pages: DriftPages) -> dg.AssetsDefinition:
                 "model_version": version,
                 "rows": drift.rows,
                 "reference_rows": drift.reference_rows,
-                "features": dg.MetadataValue.md(_table(drift)),
+                "features": markdown_table(
+                    ["feature", "distance", "limit", ""],
+                    [
+                        (f.feature, f"{f.distance:.3f}", f"{f.limit:.3f}", "drifted" if f.drifted else "")
+                        for f in drift.features
+                    ],
+                ),
                 **shown,
             },
-            check_results=[
-                dg.AssetCheckResult(
-                    passed=not drift.drifted,
-                    check_name=LIKE_TRAINING.name,
-                    severity=dg.AssetCheckSeverity.WARN,
-                    metadata={"drift_share": drift.share},
-                )
-            ],
+            check_results=[check_result(LIKE_TRAINING, not drift.drifted, {"drift_share": drift.share})],
         )
 
     return drift_report
@@ -111,7 +110,7 @@ def drift_report_asset(pages: DriftPages) -> dg.AssetsDefinition:
 def _keep(
     pages: DriftPages, database: DatabaseResource, report_id: int, at: datetime, page: DriftPage
 ) -> dict[str, Any]:
-    """Keep the page of a report whose figures are kept, and say where it is."""
+    """Store the page of a report, and return metadata that says where it is."""
     where = pages.write(at, page.html)
     if not pages.in_store:
         with database.connect() as connection:
@@ -127,16 +126,6 @@ def _keep(
     }
 
 
-def _table(drift: Drift) -> str:
-    rows = [
-        f"| {f.feature} | {f.distance:.3f} | {f.limit:.3f} | {'drifted' if f.drifted else ''} |" for f in drift.features
-    ]
-    return "\n".join(["| feature | distance | limit | |", "| --- | --- | --- | --- |", *rows])
-
-
 drift_job = dg.define_asset_job(
-    "drift",
-    selection=[keys.DRIFT_REPORT],
-    executor_def=dg.in_process_executor,
-    description="Compares the last hour with what the champion was trained on.",
+    "drift", [keys.DRIFT_REPORT], description="Compares the last hour with what the champion was trained on."
 )

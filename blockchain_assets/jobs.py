@@ -4,6 +4,7 @@ import os
 from datetime import timedelta
 
 import dagster as dg
+from structlog.contextvars import bind_contextvars
 
 from blockchain_assets import keys
 from blockchain_assets.platform.instance import INGEST_POOL
@@ -11,37 +12,29 @@ from blockchain_assets.platform.log_beside import log_beside
 from resources.database import DatabaseResource
 from resources.ingestion import IngestionResource
 from resources.telegram import TelegramResource
-from txwatch.live.lane import run_until_signalled
-from txwatch.logs import from_now_on
+from txwatch.waiting import run_until_signalled
 
 INGEST_PRIORITY = "100"
 DELIVERY_PRIORITY = "50"
 DELIVERY_PATIENCE = timedelta(minutes=1)
 LONGEST_SHIFT_SECONDS = 2 * 60 * 60
-"""A shift is an hour. A run whose process has died with its machine looks started for ever, and would keep its slot."""
-
-
-ASKED_FOR_AGAIN = {"dagster/max_retries": "0"}
-"""Of jobs whose sensor asks again by itself: launched again besides, they would run twice."""
+"""A shift is an hour. A run whose machine has died looks started for ever, and without this limit keeps its slot."""
+NO_RETRIES = {"dagster/max_retries": "0"}
+"""For jobs whose sensor asks again by itself: with Dagster's retry as well, they would run twice."""
 
 
 @dg.op(pool=INGEST_POOL, description="Follows the feed: lands, scores and alerts until the shift is over.")
 def follow_feed(context: dg.OpExecutionContext, ingestion: IngestionResource) -> None:
-    from_now_on(run_id=context.run_id)
+    bind_contextvars(run_id=context.run_id)
     lane = ingestion.lane(holder=f"run {context.run_id[:8]} process {os.getpid()}")
     with log_beside(context.instance):
-        shift = run_until_signalled(lane)
+        shift = run_until_signalled(lane.run)
     context.log.info(f"Epoch {shift.epoch}: landed {shift.landed} transactions; {shift.reason}.")
 
 
 @dg.job(
     name="ingest_shift",
-    executor_def=dg.in_process_executor,
-    tags={
-        "dagster/priority": INGEST_PRIORITY,
-        "dagster/max_runtime": str(LONGEST_SHIFT_SECONDS),
-        **ASKED_FOR_AGAIN,
-    },
+    tags={"dagster/priority": INGEST_PRIORITY, "dagster/max_runtime": str(LONGEST_SHIFT_SECONDS), **NO_RETRIES},
     description="One shift of the ingest worker. The keeper sensor launches the next before this one ends.",
 )
 def ingest_shift_job() -> None:
@@ -50,25 +43,19 @@ def ingest_shift_job() -> None:
 
 score_windows_job = dg.define_asset_job(
     "score_windows",
-    selection=[
-        *keys.BEFORE_SCORES,
-        *keys.SCORES,
-    ],
-    executor_def=dg.in_process_executor,
-    description="Everything that a sealed window goes through, in one process: baseline, activity, features, scores and"
-    " alerts.",
+    selection=[*keys.BEFORE_SCORES, *keys.SCORES],
+    description="All steps of a sealed window in one process: baseline, activity, features, scores and alerts.",
 )
 
 raise_alerts_job = dg.define_asset_job(
     "raise_alerts",
     selection=[keys.ALERTS],
-    executor_def=dg.in_process_executor,
     tags={"dagster/priority": DELIVERY_PRIORITY},
     description="Raises the alerts of windows that were scored by hand or by a backfill, and delivers what waits.",
 )
 
 
-@dg.op(pool="delivery", description="Sends what waits, within Telegram's limits.")
+@dg.op(pool="delivery", description="Sends waiting alerts, within Telegram's limits.")
 def deliver_pending(context: dg.OpExecutionContext, database: DatabaseResource, telegram: TelegramResource) -> None:
     outcomes = telegram.deliver(database.url, DELIVERY_PATIENCE)
     context.log.info(f"Requests to Telegram: {dict(outcomes)}")
@@ -76,8 +63,7 @@ def deliver_pending(context: dg.OpExecutionContext, database: DatabaseResource, 
 
 @dg.job(
     name="deliver_alerts",
-    executor_def=dg.in_process_executor,
-    tags={"dagster/priority": DELIVERY_PRIORITY, **ASKED_FOR_AGAIN},
+    tags={"dagster/priority": DELIVERY_PRIORITY, **NO_RETRIES},
     description="Delivers alerts that still wait: after a failure, a pause that Telegram asked for, or a mute.",
 )
 def deliver_alerts_job() -> None:

@@ -1,4 +1,4 @@
-"""The keys of the assets, each written once: assets, jobs and sensors name them by these."""
+"""The keys of the assets, for assets, jobs and sensors."""
 
 import dagster as dg
 
@@ -14,6 +14,6 @@ CHAMPION_MODEL = dg.AssetKey("champion_model")
 DRIFT_REPORT = dg.AssetKey("drift_report")
 
 BEFORE_SCORES = [NETWORK_BASELINE, ADDRESS_ACTIVITY, TRANSACTION_FEATURES]
-"""What a window's scores are computed from, in order."""
+"""The assets that a window's scores are computed from, in order."""
 SCORES = [TRANSACTION_SCORES, ALERTS]
-"""What follows from them."""
+"""The scores, and what follows from them."""

@@ -1,4 +1,4 @@
-"""The daily maintenance: what is older than the retention goes, and the run reports it."""
+"""The daily maintenance: drops what is older than the retention, and reports it."""
 
 import shutil
 from datetime import datetime
@@ -7,45 +7,39 @@ from pathlib import Path
 
 import dagster as dg
 
+from blockchain_assets.windows import markdown_table
 from resources.database import DatabaseResource
 from txwatch.clock import utc_now
 from txwatch.store.retention import DETAILS_DAYS, drop_expired, drop_run_records, expiry
 
 
 def maintenance_job(retention_days: int) -> dg.JobDefinition:
-    """The daily job that drops what is older than the retention."""
-
     @dg.op(pool="maintenance", description=f"Drops what is older than {retention_days} days, and reports it.")
     def drop_expired_data(context: dg.OpExecutionContext, database: DatabaseResource) -> None:
-        before = expiry(utc_now(), retention_days)
-        lines = ["| table | rows | days | seconds |", "| --- | --- | --- | --- |"]
-        rows = 0
+        now = utc_now()
+        before, details_before = expiry(now, retention_days), expiry(now, min(DETAILS_DAYS, retention_days))
+        dropped = []
         with database.connect() as connection:
-            details_before = expiry(utc_now(), min(DETAILS_DAYS, retention_days))
-            for expired in chain(
-                drop_expired(connection, before), drop_run_records(connection, before, details_before)
-            ):
-                rows += expired.rows
+            of_runs = drop_run_records(connection, before, details_before)
+            for expired in chain(drop_expired(connection, before), of_runs):
+                dropped.append((expired.table, expired.rows, expired.days, f"{expired.seconds:.2f}"))
                 context.log.info(f"{expired.table}: {expired.rows} rows, {expired.days} days dropped.")
                 if expired.in_use:
                     context.log.warning(
                         f"{expired.table}: {expired.in_use} days are being read, perhaps by a backup, and are left for"
                         " the next time."
                     )
-                lines.append(f"| {expired.table} | {expired.rows} | {expired.days} | {expired.seconds:.2f} |")
-        logs = drop_compute_logs(context.instance, details_before)
         context.add_output_metadata(
             {
-                "logs_of_runs": logs,
+                "logs_of_runs": drop_compute_logs(context.instance, details_before),
                 "before": dg.MetadataValue.timestamp(before),
-                "rows": rows,
-                "dropped": dg.MetadataValue.md("\n".join(lines)),
+                "rows": sum(rows for _, rows, _, _ in dropped),
+                "dropped": markdown_table(["table", "rows", "days", "seconds"], dropped),
             }
         )
 
     @dg.job(
         name="maintenance",
-        executor_def=dg.in_process_executor,
         description="Drops what is older than the retention, and the logs of runs sooner. Alerts, deliveries, labels"
         " and feedback stay.",
     )
@@ -56,7 +50,7 @@ def maintenance_job(retention_days: int) -> dg.JobDefinition:
 
 
 def drop_compute_logs(instance: dg.DagsterInstance, before: datetime) -> int:
-    """Remove what runs have printed on this machine and not touched since a moment. Returns of how many runs."""
+    """Remove the printed output of runs on this machine that wrote none since `before`. Returns how many runs."""
     dropped = 0
     for folder in Path(instance.storage_directory()).glob("*/"):
         touched = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))

@@ -1,4 +1,4 @@
-"""`network_baseline`: what the network was like as of each window, for the transactions two windows later."""
+"""`network_baseline`: the state of the network as of each window, for the transactions two windows later."""
 
 import dagster as dg
 
@@ -15,7 +15,7 @@ def network_baseline_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.Ass
     @window_asset(
         windows,
         group="features",
-        # A context is published once the address buckets are there that it sums.
+        # A context is published after the address rows that it sums.
         deps=[keys.TRANSACTIONS, keys.ADDRESS_ACTIVITY],
         kinds={"postgres", "python"},
         description="Arrival rate, amounts and fee rates of the trailing hour and day, as of each window."
@@ -26,7 +26,14 @@ def network_baseline_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.Ass
     ) -> dg.MaterializeResult:
         with database.connect() as connection:
             contexts = publish_network_baseline(connection, *window_span(context))
-        online = _push(context, feature_store, contexts)
+        try:
+            feature_store.push_network_contexts(contexts)
+            online = True
+        except (
+            Exception
+        ) as error:  # of any client. The live lane then reads the table: alerts must not wait for a cache
+            context.log.warning(f"The online store did not take the contexts: {error}")
+            online = False
         for as_of in contexts:
             context.add_asset_metadata(_figures(as_of), partition_key=window_key(as_of.as_of))
         return dg.MaterializeResult(metadata={"online": online})
@@ -42,15 +49,3 @@ def _figures(context: NetworkContext) -> dict[str, float]:
         "median_fee_rate_1h_sat_per_vb": context.median_fee_rate_1h or 0.0,
         "median_value_24h_sat": context.median_value_sat_24h or 0.0,
     }
-
-
-def _push(
-    context: dg.AssetExecutionContext, feature_store: FeatureStoreResource, contexts: list[NetworkContext]
-) -> bool:
-    """Whether the contexts are online. If not, the live lane reads the table: its alerts must not wait for a cache."""
-    try:
-        feature_store.push_network_contexts(contexts)
-    except Exception as error:  # whatever the online store's client raises
-        context.log.warning(f"The online store did not take the contexts: {error}")
-        return False
-    return True

@@ -1,8 +1,8 @@
-"""Five-minute windows as Dagster partitions. The arithmetic is in `txwatch.clock`.
+"""Five-minute windows as Dagster partitions.
 
-Each asset's window depends on the same window of the assets before it, although it reads those of a trailing day, and
-features a context that is two windows older: Dagster carries a range that was chosen for a backfill along these
-dependencies, and with an offset in one of them the chosen day would become another, in more than one run.
+Each asset's window depends on the same window of the assets before it, although it reads windows of a trailing day or a
+context two windows older. Dagster carries the range of a backfill along the dependencies: an offset in one of them
+would shift the chosen range, and split it into several runs.
 """
 
 from datetime import datetime
@@ -17,10 +17,7 @@ from txwatch.store.retention import as_window, read_history_start
 
 
 def first_window(settings: Settings) -> datetime:
-    """Start of the first partition: TXWATCH_HISTORY_START, else what the database keeps, the same on all machines.
-
-    Raises psycopg.OperationalError when the database is away.
-    """
+    """TXWATCH_HISTORY_START, else the database's start. Raises UserError without one, and psycopg.OperationalError."""
     if settings.history_start is not None:
         return as_window(settings.history_start)
     with connect(settings.require_database_url(), application="txwatch definitions") as connection:
@@ -31,5 +28,4 @@ def first_window(settings: Settings) -> datetime:
 
 
 def window_partitions(first_window: datetime) -> dg.TimeWindowPartitionsDefinition:
-    """All windows since `first_window`."""
     return dg.TimeWindowPartitionsDefinition(start=first_window, cron_schedule="*/5 * * * *", fmt=KEY_FORMAT)

@@ -1,4 +1,6 @@
-"""What happens by the clock."""
+"""The schedules, by UTC."""
+
+from functools import partial
 
 import dagster as dg
 
@@ -6,37 +8,32 @@ from blockchain_assets import keys
 
 
 def once_there_is_a_champion(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """For what would fail without one: until then it is the first training's sensor that waits for its time."""
+    """Skip until there is a champion; the first training has a sensor of its own."""
     if context.instance.get_latest_materialization_event(keys.CHAMPION_MODEL) is None:
         return dg.SkipReason("There is no champion yet. The first one is trained once there is enough to learn from.")
     return dg.RunRequest()
 
 
-daily_training = dg.ScheduleDefinition(
+_running_schedule = partial(
+    dg.ScheduleDefinition, execution_timezone="UTC", default_status=dg.DefaultScheduleStatus.RUNNING
+)
+daily_training = _running_schedule(
     name="daily_training",
     job_name="training",
     cron_schedule="10 4 * * *",
     execution_fn=once_there_is_a_champion,
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Trains a challenger on the trailing day, every night.",
 )
-
-daily_maintenance = dg.ScheduleDefinition(
+daily_maintenance = _running_schedule(
     name="daily_maintenance",
     job_name="maintenance",
     cron_schedule="40 3 * * *",
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Drops what is older than the retention, every night.",
 )
-
-hourly_drift_report = dg.ScheduleDefinition(
+hourly_drift_report = _running_schedule(
     name="hourly_drift_report",
     job_name="drift",
     cron_schedule="7 * * * *",
     execution_fn=once_there_is_a_champion,
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Compares the last hour of traffic with what the champion was trained on.",
 )

@@ -17,8 +17,7 @@ def transaction_features_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg
         pool=SCORING_POOL,
         deps=[keys.TRANSACTIONS, keys.NETWORK_BASELINE, keys.ADDRESS_ACTIVITY],
         kinds={"postgres", "numpy"},
-        description="The feature contract, computed for each transaction from itself and from the context as of two"
-        " windows before.",
+        description="The feature contract of each transaction, from itself and the context of two windows before.",
     )
     def transaction_features(context: dg.AssetExecutionContext, database: DatabaseResource) -> dg.MaterializeResult:
         rows = 0

@@ -1,11 +1,11 @@
-"""`transaction_scores`: how unusual each transaction is by the champion, and why."""
+"""`transaction_scores`: how unusual the champion finds each transaction, and why."""
 
 from typing import Any
 
 import dagster as dg
 
 from blockchain_assets import keys
-from blockchain_assets.windows import SCORING_POOL, window_asset, window_span
+from blockchain_assets.windows import SCORING_POOL, check_result, window_asset, window_span
 from resources.database import DatabaseResource
 from resources.model_registry import ModelRegistryResource
 from txwatch.clock import utc_now, window_key, window_range
@@ -13,6 +13,7 @@ from txwatch.detection.model import Model
 from txwatch.detection.score_windows import ScoredWindow, score_windows
 from txwatch.detection.threshold import publish_recent_scores
 
+ERROR = dg.AssetCheckSeverity.ERROR
 ALL_SCORED = dg.AssetCheckSpec(
     "every_transaction_is_scored",
     asset=keys.TRANSACTION_SCORES,
@@ -35,7 +36,7 @@ def transaction_scores_asset(windows: dg.TimeWindowPartitionsDefinition, whale_b
         check_specs=[ALL_SCORED, LANES_AGREE],
         description="The champion's score of each transaction with its threshold and reasons. Insert-only: a window"
         " that is scored again adds what is missing and changes nothing that was sent. A challenger that waits for its"
-        " promotion scores the same traffic in shadow, which nobody is told of.",
+        " promotion scores the same traffic in shadow, without alerts.",
     )
     def transaction_scores(
         context: dg.AssetExecutionContext, database: DatabaseResource, model_registry: ModelRegistryResource
@@ -65,16 +66,8 @@ def transaction_scores_asset(windows: dg.TimeWindowPartitionsDefinition, whale_b
         differing = sum(window.differing for window in scored)
         return dg.MaterializeResult(
             check_results=[
-                dg.AssetCheckResult(
-                    passed=unscored == 0,
-                    check_name=ALL_SCORED.name,
-                    metadata={"without_features": unscored},
-                ),
-                dg.AssetCheckResult(
-                    passed=differing == 0,
-                    check_name=LANES_AGREE.name,
-                    metadata={"compared": compared, "differing": differing},
-                ),
+                check_result(ALL_SCORED, unscored == 0, {"without_features": unscored}, ERROR),
+                check_result(LANES_AGREE, differing == 0, {"compared": compared, "differing": differing}, ERROR),
             ],
         )
 

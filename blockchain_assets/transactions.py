@@ -1,7 +1,7 @@
-"""`transactions`: what the ingest worker landed, a window at a time.
+"""`transactions`: what the ingest worker landed, by window.
 
-The worker writes the rows, not Dagster: the landing sensor reports a materialization for each window that is sealed.
-Materializing windows by hand recovers from blocks the gaps that touch them, and reports what they hold now.
+The worker writes the rows, and the landing sensor reports a materialization for each sealed window. Materializing
+windows by hand recovers the feed gaps that touch them from blocks, and reports what the windows hold then.
 """
 
 from functools import partial
@@ -9,7 +9,7 @@ from functools import partial
 import dagster as dg
 
 from blockchain_assets import keys
-from blockchain_assets.windows import window_asset, window_span
+from blockchain_assets.windows import check_result, window_asset, window_span
 from resources.database import DatabaseResource
 from resources.ingestion import IngestionResource
 from txwatch.clock import window_key, window_range
@@ -53,29 +53,28 @@ def transactions_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsD
                     with ingestion.blocks() as source:
                         recovered = read_chain(connection, source, clock, start=start, end=end).landed
                 except RestError as error:
-                    # What the windows hold can be said all the same; the check says that a gap is left.
+                    # The windows are reported all the same; the check shows that a gap is left.
                     context.log.warning(f"The gaps of these windows could not be recovered: {error}")
             summaries = summarize_windows(connection, window_range(start, end))
         for summary in summaries:
             context.add_asset_metadata(_figures(summary), partition_key=window_key(summary.window_start))
         return dg.MaterializeResult(
             metadata={"recovered_by_this_run": recovered},
-            check_results=[
-                _gap_check(sum(s.gap_seconds for s in summaries)),
-                _lag_check(max((s.lag_p99_ms for s in summaries if s.lag_p99_ms is not None), default=None)),
-            ],
+            check_results=_checks(
+                sum(s.gap_seconds for s in summaries),
+                max((s.lag_p99_ms for s in summaries if s.lag_p99_ms is not None), default=None),
+            ),
         )
 
     return transactions
 
 
 def sealed_events(summary: WindowSummary) -> list[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
-    """What the landing sensor reports of one sealed window: its materialization, then its checks.
+    """The events of one sealed window for the landing sensor: its materialization, then its checks.
 
-    The checks name their window in the metadata and not as their partition: outside a run Dagster takes one evaluation
-    of a check for a partition and no second, and a window into which something was recovered is reported again.
+    The checks name the window in their metadata, not as their partition: outside a run Dagster takes only one
+    evaluation of a check for a partition, and a window into which something was recovered is reported again.
     """
-    checks = [_gap_check(summary.gap_seconds), _lag_check(summary.lag_p99_ms)]
     return [
         dg.AssetMaterialization(
             asset_key=keys.TRANSACTIONS,
@@ -91,7 +90,7 @@ def sealed_events(summary: WindowSummary) -> list[dg.AssetMaterialization | dg.A
                 severity=check.severity,
                 metadata={"window": window_key(summary.window_start), **check.metadata},
             )
-            for check in checks
+            for check in _checks(summary.gap_seconds, summary.lag_p99_ms)
         ),
     ]
 
@@ -107,19 +106,8 @@ def _figures(summary: WindowSummary) -> dict[str, float]:
     } | {name: value for name, value in lags.items() if value is not None}
 
 
-def _gap_check(gap_seconds: float) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        passed=gap_seconds == 0,
-        check_name=NO_GAPS.name,
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata={"gap_seconds": gap_seconds},
-    )
-
-
-def _lag_check(lag_p99_ms: float | None) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        passed=lag_p99_ms is None or lag_p99_ms <= MAX_LAG_MS,
-        check_name=LANDED_IN_TIME.name,
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata={} if lag_p99_ms is None else {"lag_p99_ms": lag_p99_ms},
-    )
+def _checks(gap_seconds: float, lag_p99_ms: float | None) -> list[dg.AssetCheckResult]:
+    lag = {} if lag_p99_ms is None else {"lag_p99_ms": lag_p99_ms}
+    in_time = lag_p99_ms is None or lag_p99_ms <= MAX_LAG_MS
+    gaps = check_result(NO_GAPS, gap_seconds == 0, {"gap_seconds": gap_seconds})
+    return [gaps, check_result(LANDED_IN_TIME, in_time, lag)]

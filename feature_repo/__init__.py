@@ -1,1 +1,1 @@
-"""The feature catalogue in Feast's terms: entities, views over the product's own tables, and a service a contract."""
+"""The feature catalogue for Feast: entities, views over the product's tables, and one service for each contract."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def apply(database_url: str, redis_url: str | None = None) -> None:
-    """Bring Feast's registry to the definitions of this package. Safe to repeat."""
+    """Write the definitions of this package into Feast's registry. Safe to repeat."""
     from feature_repo.feature_views import CATALOGUE
 
     with feature_store(database_url, redis_url) as store:
@@ -18,7 +18,7 @@ def apply(database_url: str, redis_url: str | None = None) -> None:
 
 
 def apply_if_missing(store: "FeatureStore") -> None:
-    """The same for a store that is open, unless its registry knows the feature service of today's contract."""
+    """Apply the definitions to an open store, unless its registry has the feature service of the present contract."""
     from feast.errors import FeatureServiceNotFoundException
 
     try:

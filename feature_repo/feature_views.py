@@ -43,7 +43,7 @@ network_context = FeatureView(
         name="network_context",
         query="SELECT to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM-DD-HH24:MI') AS as_of, *"
         " FROM public.network_baseline",
-        # A later version of the same window is known later: stores that keep the newest keep that one.
+        # Online stores keep the newest row, which is the latest version of a window.
         timestamp_field="computed_at",
     ),
     description="Arrival rate, kinds, amounts and fee rates of the hour and the day that end with a window.",
@@ -66,7 +66,7 @@ address_activity = FeatureView(
         timestamp_field="window_start",
     ),
     online=False,
-    description="What an address did in one window. Scoring sums a trailing day of these by SQL.",
+    description="What an address did in one window. Scoring sums a trailing day of these in SQL.",
 )
 
 anomaly_model_features = FeatureService(
@@ -75,12 +75,6 @@ anomaly_model_features = FeatureService(
     description="What anomaly models of this feature contract are trained on.",
 )
 
-CATALOGUE = [
-    transaction,
-    address,
-    network,
-    transaction_features,
-    network_context,
-    address_activity,
-    anomaly_model_features,
-]
+
+VIEWS = [transaction_features, network_context, address_activity]
+CATALOGUE = [transaction, address, network, *VIEWS, anomaly_model_features]

@@ -1,4 +1,4 @@
-"""The product's Postgres, as assets and sensors see it."""
+"""The product's Postgres, for assets and sensors."""
 
 from contextlib import AbstractContextManager
 
@@ -9,13 +9,10 @@ from txwatch.store.database import Connection, process_pool
 
 
 class DatabaseResource(dg.ConfigurableResource):
-    """Gives connections. The URL comes from the environment, so that the UI shows its name and not its secret."""
+    """Connections. The URL comes from the environment, so that the UI shows the variable's name and not its secret."""
 
     url: str = Field(repr=False, description="postgresql:// URL of the product's database.")
 
     def connect(self) -> AbstractContextManager[Connection]:
-        """One connection for the block, of those that the process keeps.
-
-        Raises psycopg.OperationalError when the server is away.
-        """
+        """A connection of the process's pool for the block. Raises psycopg.OperationalError when the server is away."""
         return process_pool(self.url, application="txwatch dagster").connection()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class FeatureStoreResource(dg.ConfigurableResource):
-    """The feature store on the product's database, and with a Redis URL its online store there."""
+    """The feature store on the product's database; the online store is in Redis if it has a URL."""
 
     database_url: str = Field(repr=False, description="postgresql:// URL of the product's database.")
     redis_url: str | None = Field(None, repr=False, description="redis:// URL of the online store. None: Postgres.")
@@ -30,7 +30,6 @@ class FeatureStoreResource(dg.ConfigurableResource):
             return training_features(store, start, end)
 
     def push_network_contexts(self, contexts: Sequence[NetworkContext]) -> None:
-        """Put published contexts into the online store."""
         with self._store() as store:
             push_network_contexts(store, contexts)
 

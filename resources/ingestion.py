@@ -1,4 +1,4 @@
-"""The feed, the live lane that follows it, and the API that gives the blocks to recover from."""
+"""The feed, the live lane that follows it, and the REST API of blocks."""
 
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -15,7 +15,7 @@ from txwatch.live.lane import LiveLane
 
 
 class IngestionResource(dg.ConfigurableResource):
-    """Makes live lanes for shifts of a bounded length, and opens the REST API."""
+    """Live lanes for shifts of a bounded length, and the REST API."""
 
     database: dg.ResourceDependency[DatabaseResource]
     model_registry: dg.ResourceDependency[ModelRegistryResource]
@@ -29,7 +29,7 @@ class IngestionResource(dg.ConfigurableResource):
     shift_minutes: float = 60
 
     def lane(self, holder: str) -> LiveLane:
-        """The live lane for one shift. `holder` is the name that the lease shows."""
+        """The live lane of one shift. `holder` is the name that the lease shows."""
         return LiveLane(
             database_url=self.database.url,
             stream_url=self.stream_url,
@@ -43,5 +43,5 @@ class IngestionResource(dg.ConfigurableResource):
         )
 
     def blocks(self) -> AbstractContextManager[BlockSource]:
-        """Blocks over REST, paced."""
+        """Blocks over REST, at most one request in each interval."""
         return block_source(self.rest_url, self.rest_interval_seconds)

@@ -1,7 +1,7 @@
 """dagster-mlflow's resource: one MLflow run for each Dagster run that trains.
 
-It is wrapped because importing dagster-mlflow imports mlflow, which takes seconds, and because it opens its run when
-it is initialised: only the training asset may ask for it.
+It is wrapped because importing it imports mlflow, which takes seconds. It opens its run when it is initialised, so only
+the training asset may require it.
 """
 
 from collections.abc import Iterator
@@ -18,8 +18,7 @@ from txwatch.detection.registry import EXPERIMENT
     description="The MLflow run of this Dagster run, opened by dagster-mlflow.",
 )
 def mlflow_run(context: dg.InitResourceContext) -> Iterator[Any]:
-    """Open the run, and end it as failed unless the asset has ended it: a hook would see only the jobs it is put on,
-    and not an asset that is materialized by hand."""
+    """Open the run, and end it as failed unless the asset has ended it. A hook misses assets that are run by hand."""
     from dagster_mlflow import mlflow_tracking
 
     context.resources.model_registry.open().prepare()

@@ -9,12 +9,11 @@ from txwatch.detection.registry import ModelRegistry
 
 
 class ModelRegistryResource(dg.ConfigurableResource):
-    """Gives the registry. Addresses may hold passwords: they come from the environment, and are never shown."""
+    """The registry. Addresses may hold passwords: they come from the environment, and are never shown."""
 
     home: str = Field(description="TXWATCH_HOME, where a registry without a server keeps its files.")
     database_url: str = Field(repr=False, description="postgresql:// URL of the product's database.")
     tracking_uri: str | None = Field(None, repr=False, description="MLflow server. Unset: tables in the same database.")
 
     def open(self) -> ModelRegistry:
-        """The engine's registry."""
         return ModelRegistry.of(Path(self.home), self.database_url, self.tracking_uri)

@@ -1,4 +1,4 @@
-"""Telegram, as assets, jobs and sensors see it."""
+"""Telegram, for assets, jobs and sensors."""
 
 import asyncio
 from collections import Counter
@@ -19,11 +19,10 @@ class TelegramResource(dg.ConfigurableResource):
 
     @property
     def where(self) -> Chats:
-        """The chats and the bot, as the engine takes them."""
         return Chats(tuple(self.chats), self.token, self.api_url)
 
     def deliver(self, database_url: str, patience: timedelta) -> Counter[str]:
-        """Deliver what waits, as long as no wait goes beyond `patience` from now. Returns the outcomes by name."""
+        """Deliver what waits, unless a wait would exceed `patience` from now. Returns the count of each outcome."""
         if not self.chats:
             return Counter()
         return asyncio.run(self._deliver(database_url, patience))

@@ -1,38 +1,36 @@
-"""Asks for the runs that raise alerts from scores that came alone, and for those that deliver what still waits."""
+"""Asks for the runs that raise alerts from scores without alerts, and for those that deliver waiting alerts."""
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 
 import dagster as dg
 
 from blockchain_assets import keys
 from resources.database import DatabaseResource
 from resources.telegram import TelegramResource
-from sensors.events import events_after
-from sensors.scoring import range_requests, since
+from sensors.events import events_after, range_requests, running_sensor, windows_since
 from txwatch.alerts.deliveries import delivery_needed
-from txwatch.clock import parse_window_key, utc_now
+from txwatch.clock import utc_now
 
 DELIVERY_BUCKET_SECONDS = 30
 
 
 def alert_sensor(first_window: datetime) -> dg.SensorDefinition:
-    """The sensor for partitions that begin at `first_window`."""
 
-    @dg.sensor(
+    @running_sensor(
         name="alert_sensor",
         job_name="raise_alerts",
         minimum_interval_seconds=15,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Drains fresh transaction_scores whose run raised no alerts itself (a backfill, a choice by hand, a"
-        " run that failed in between) and asks for one run for each contiguous range of windows, which does. The"
-        " cursor is the last event drained.",
+        description="Drains new transaction_scores whose run raised no alerts itself (a backfill, a choice by hand, a"
+        " run that failed in between) and asks for one run that does for each contiguous range of windows. The cursor"
+        " is the last event drained.",
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         before = int(context.cursor or 0)
         scored = events_after(context.instance, keys.TRANSACTION_SCORES, before)
-        partitions, cursor = scored_without_alerts(context.instance, scored, before)
-        windows = since(first_window, map(parse_window_key, partitions))
+        without_alerts, cursor = scored_without_alerts(context.instance, scored, before)
+        windows = windows_since(first_window, without_alerts)
         if not windows:
             context.update_cursor(str(cursor))
             return dg.SkipReason("No window was scored since the last tick whose run raises no alerts.")
@@ -44,16 +42,11 @@ def alert_sensor(first_window: datetime) -> dg.SensorDefinition:
 def scored_without_alerts(
     instance: dg.DagsterInstance, scored: Sequence[dg.EventLogRecord], cursor: int
 ) -> tuple[list[str], int]:
-    """The windows, by key, whose alerts nobody has raised, and the storage id up to which that is decided.
-
-    What a run has scored that is still to raise alerts is not decided yet.
-    """
+    """The keys of windows whose alerts no run has raised, and the last storage id before a run that may still do so."""
     windows: list[str] = []
-    runs: dict[str, dg.DagsterRun | None] = {}
+    run_by_id = cache(instance.get_run_by_id)
     for record in scored:
-        if record.run_id not in runs:
-            runs[record.run_id] = instance.get_run_by_id(record.run_id)
-        run = runs[record.run_id]
+        run = run_by_id(record.run_id)
         raises = run is not None and keys.ALERTS in (run.asset_selection or ())
         if run is not None and raises and not run.is_finished:
             break
@@ -63,10 +56,9 @@ def scored_without_alerts(
     return windows, cursor
 
 
-@dg.sensor(
+@running_sensor(
     job_name="deliver_alerts",
     minimum_interval_seconds=15,
-    default_status=dg.DefaultSensorStatus.RUNNING,
     description="Asks for a delivery run when alerts still wait that may be sent now.",
 )
 def delivery_sensor(
@@ -82,6 +74,6 @@ def delivery_sensor(
     if need is None:
         return dg.SkipReason("Nothing waits that may be sent now.")
     context.log.info(f"Asking for a delivery: {need}.")
-    # A constant key would never run again; one by half-minute asks again while nothing came of the last.
+    # A constant key would run once. This one changes each half-minute, and so asks again while alerts still wait.
     run_key = f"deliver-{int(now.timestamp()) // DELIVERY_BUCKET_SECONDS}"
     return dg.SensorResult(run_requests=[dg.RunRequest(run_key=run_key, tags={"txwatch/reason": need})])

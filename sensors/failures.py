@@ -1,4 +1,4 @@
-"""Says what failed: in the log, in one line that names the run, the job and the cause, and as a system alert."""
+"""Reports each failed run with its job and its cause: in the log, and as a system alert."""
 
 import dagster as dg
 import structlog
@@ -10,7 +10,7 @@ from txwatch.alerts.store import insert_alerts
 from txwatch.clock import utc_now
 
 WILL_RETRY = "dagster/will_retry"
-"""Dagster's own tag for a failed run that it launches again."""
+"""Dagster's own tag of a failed run that it launches again."""
 
 log = structlog.get_logger(__name__)
 
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 @dg.run_failure_sensor(
     minimum_interval_seconds=15,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Alerts of failed runs with their cause, once for a job until a run of it succeeds again. One that is"
+    description="Alerts of failed runs with their cause, once for a job until a run of it succeeds again. A run that is"
     " launched again is only logged.",
 )
 def run_failure_sensor(

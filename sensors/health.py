@@ -1,4 +1,4 @@
-"""Raises alerts about the system itself, and tells when they are over."""
+"""Raises alerts about the system itself, and says when each is over."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,31 +9,19 @@ from blockchain_assets import keys
 from resources.database import DatabaseResource
 from resources.telegram import TelegramResource
 from sensors.drift import drift_of_champion
-from txwatch.alerts.health import (
-    WINDOW_UNSCORED,
-    Condition,
-    conditions,
-    failed_jobs,
-    read_health,
-    read_raised,
-    record_health,
-    succeeded_job,
-    system_alerts,
-    unscored_windows,
-    windows_condition,
-)
+from sensors.events import materialized_windows, running_sensor
+from txwatch.alerts import health
 from txwatch.alerts.store import insert_alerts
 from txwatch.clock import Clock
 from txwatch.store.database import database_now
 
 
 def health_sensor(home: Path, clock: Clock | None = None) -> dg.SensorDefinition:
-    """The sensor for an installation whose state is kept in `home`; by the database's clock, unless one is given."""
+    """The sensor for an installation whose state is in `home`. `clock` defaults to the database's."""
 
-    @dg.sensor(
+    @running_sensor(
         name="health_sensor",
         minimum_interval_seconds=30,
-        default_status=dg.DefaultSensorStatus.RUNNING,
         description="Alerts when the feed is silent or nobody follows it, when landing lags, windows stay without"
         " scores, drift persists, a chat refuses messages or the disk is nearly full; and when each is over. Requests"
         " no runs.",
@@ -43,34 +31,32 @@ def health_sensor(home: Path, clock: Clock | None = None) -> dg.SensorDefinition
     ) -> dg.SkipReason:
         with database.connect() as connection:
             now = clock() if clock else database_now(connection)
-            raised = read_raised(connection)
+            raised = health.read_raised(connection)
             found = [
-                *conditions(read_health(connection, home, now, telegram.chats), now),
+                *health.conditions(health.read_health(connection, home, now, telegram.chats), now),
                 *_windows(context.instance, now),
                 drift_of_champion(context.instance),
                 *(
-                    succeeded_job(job)
-                    for job, alert in failed_jobs(raised).items()
+                    health.succeeded_job(job)
+                    for job, alert in health.failed_jobs(raised).items()
                     if _succeeded_since(context.instance, job, alert.since)
                 ),
             ]
             with connection.transaction():
-                record_health(connection, found, now)
-                new = insert_alerts(connection, system_alerts(found, raised, now), telegram.chats)
+                health.record_health(connection, found, now)
+                new = insert_alerts(connection, health.system_alerts(found, raised, now), telegram.chats)
         return dg.SkipReason(f"Raised {', '.join(new)}." if new else "Nothing changed.")
 
     return sensor
 
 
-def _windows(instance: dg.DagsterInstance, now: datetime) -> list[Condition]:
+def _windows(instance: dg.DagsterInstance, now: datetime) -> list[health.Condition]:
     promoted = instance.get_latest_materialization_event(keys.CHAMPION_MODEL)
-    # Before there is a champion no window can be scored, and when one appears all that waited for it take their time.
-    if promoted is None or now - datetime.fromtimestamp(promoted.timestamp, UTC) < WINDOW_UNSCORED:
+    # No window can be scored before there is a champion. With the first one, all windows that waited need some time.
+    if promoted is None or now - datetime.fromtimestamp(promoted.timestamp, UTC) < health.WINDOW_UNSCORED:
         return []
-    sealed, scored = (
-        instance.get_materialized_partitions(asset) for asset in (keys.TRANSACTIONS, keys.TRANSACTION_SCORES)
-    )
-    return [windows_condition(unscored_windows(sealed, scored, now), now)]
+    sealed, scored = materialized_windows(instance, keys.TRANSACTIONS, keys.TRANSACTION_SCORES)
+    return [health.windows_condition(health.unscored_windows(sealed, scored, now), now)]
 
 
 def _succeeded_since(instance: dg.DagsterInstance, job: str, since: datetime) -> bool:

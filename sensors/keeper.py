@@ -1,4 +1,4 @@
-"""Keeps an ingest worker running: launches a shift when the lease says that one is needed."""
+"""Keeps an ingest worker running: asks for a shift when the lease shows that one is needed."""
 
 from datetime import datetime, timedelta
 
@@ -6,28 +6,27 @@ import dagster as dg
 import msgspec
 
 from resources.database import DatabaseResource
-from sensors.events import NOT_FINISHED
+from sensors.events import NOT_FINISHED, running_sensor
 from txwatch.ingest.sealing import shift_needed
 from txwatch.store.database import database_now
 from txwatch.store.lease import read_lease
 
 ASK_AGAIN = timedelta(seconds=30)
-"""Of a shift that was asked for nothing is seen before its run has started and taken the lease."""
+"""Until then a shift that was asked for may not have a run yet."""
 STARTS_WITHIN = timedelta(minutes=3)
-"""On a machine that is busy or slow. A run that has not taken the lease by then has died or hangs."""
+"""On a busy or slow machine. A run that has not taken the lease by then has died or hangs."""
 
 
 class Asked(msgspec.Struct):
-    """The sensor's cursor: the epoch of the lease that a shift was asked for last, and when (UTC)."""
+    """The sensor's cursor: the epoch of the lease when a shift was last asked for, and the time of that (UTC)."""
 
     epoch: int
     at: datetime
 
 
-@dg.sensor(
+@running_sensor(
     job_name="ingest_shift",
     minimum_interval_seconds=1,
-    default_status=dg.DefaultSensorStatus.RUNNING,
     description="Launches an ingest shift when nobody is landing the feed, or the present shift is about to end."
     " Decides on the heartbeat of the lease, not on the status of runs.",
 )
@@ -44,7 +43,7 @@ def keeper_sensor(context: dg.SensorEvaluationContext, database: DatabaseResourc
         if now - asked.at < patience:
             return dg.SkipReason(f"A shift was asked for {(now - asked.at).total_seconds():.0f} s ago: {need}.")
     context.log.info(f"Asking for a shift: {need}.")
-    # The key tells a tick that is repeated after a crash from one that asks again.
+    # A tick that is repeated after a crash has the same key; one that asks again has another.
     run_key = f"shift-{epoch + 1}-{int(now.timestamp())}"
     return dg.SensorResult(
         run_requests=[dg.RunRequest(run_key=run_key, tags={"txwatch/reason": need})],
@@ -52,7 +51,6 @@ def keeper_sensor(context: dg.SensorEvaluationContext, database: DatabaseResourc
     )
 
 
-def _is_starting(instance: dg.DagsterInstance, since: datetime) -> bool:
-    """Whether a shift that was asked for since then is on its way."""
-    filters = dg.RunsFilter(job_name="ingest_shift", statuses=NOT_FINISHED, created_after=since - ASK_AGAIN)
+def _is_starting(instance: dg.DagsterInstance, asked_at: datetime) -> bool:
+    filters = dg.RunsFilter(job_name="ingest_shift", statuses=NOT_FINISHED, created_after=asked_at - ASK_AGAIN)
     return instance.get_runs_count(filters) > 0

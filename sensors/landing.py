@@ -1,5 +1,5 @@
-"""Seals windows: reports a materialization of `transactions` for each window into which nothing can fall any more, and
-again for a sealed one into which something was landed late."""
+"""Seals windows: reports a materialization of `transactions` for each window that is complete, and again for a sealed
+window into which something landed late."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,21 +9,22 @@ import dagster as dg
 
 from blockchain_assets.transactions import sealed_events
 from resources.database import DatabaseResource
+from sensors.events import running_sensor
 from txwatch.clock import WINDOW, contiguous, parse_window_key, window_key, window_range
 from txwatch.ingest.sealing import WindowSummary, sealable_windows, sealed_through, summarize_windows
 from txwatch.store.database import Connection, database_now
 from txwatch.store.lease import LateWindow, forget_late_windows, read_late_windows, read_lease
 
 WINDOWS_PER_TICK = 288
-"""A tick is cut at 60 s; a day's windows are reported well within that."""
+"""A day's. Dagster ends a tick after 60 s, and these take much less."""
 
 
 @dataclass(frozen=True)
 class Cursor:
-    """The next window to seal, and the notes of late windows that were reported in the tick before.
+    """The next window to seal, and the ids of the notes on late windows that the last tick reported.
 
-    A note is removed one tick after it was reported: events are written once the tick has ended, and one that dies in
-    between must find the note again.
+    A note is deleted one tick after it was reported: events are written after a tick, so a crash in between must not
+    lose it.
     """
 
     next_window: datetime
@@ -31,7 +32,6 @@ class Cursor:
 
     @staticmethod
     def parse(text: str | None, first_window: datetime) -> "Cursor":
-        """From its text, or the beginning."""
         if not text:
             return Cursor(first_window)
         key, _, ids = text.partition("|")
@@ -44,17 +44,16 @@ class Cursor:
 
 
 def windows_to_repeat(late: Iterable[LateWindow], first_window: datetime, next_window: datetime) -> set[datetime]:
-    """The windows of these notes that were sealed already. One that was not will be reported when it is."""
+    """The windows of these notes that were sealed before. The others are reported when they are sealed."""
     return {note.window_start for note in late if first_window <= note.window_start < next_window}
 
 
 def landing_sensor(first_window: datetime) -> dg.SensorDefinition:
-    """The sensor for partitions that begin at `first_window`. Dagster would accept earlier ones without a word."""
+    """The sensor for partitions that begin at `first_window`. Dagster would not refuse earlier ones."""
 
-    @dg.sensor(
+    @running_sensor(
         name="landing_sensor",
         minimum_interval_seconds=1,
-        default_status=dg.DefaultSensorStatus.RUNNING,
         description="Reports each five-minute window of transactions once the watermark of the ingest worker has"
         " passed its end, and again when something was recovered into it.",
     )
@@ -68,7 +67,7 @@ def landing_sensor(first_window: datetime) -> dg.SensorDefinition:
             if not sealed and not late:
                 return dg.SkipReason(f"The window {window_key(cursor.next_window)} is still open.")
             repeated = windows_to_repeat(late, first_window, cursor.next_window)
-            summaries = [s for windows in (repeated, sealed) for s in _summaries(connection, windows)]
+            summaries = [s for windows in (repeated, sealed) for s in _summarize(connection, windows)]
         after = Cursor(sealed[-1] + WINDOW if sealed else cursor.next_window, frozenset(note.id for note in late))
         return dg.SensorResult(
             asset_events=[event for summary in summaries for event in sealed_events(summary)], cursor=str(after)
@@ -77,6 +76,6 @@ def landing_sensor(first_window: datetime) -> dg.SensorDefinition:
     return sensor
 
 
-def _summaries(connection: Connection, windows: Iterable[datetime]) -> list[WindowSummary]:
-    runs = contiguous(windows)
-    return [s for first, last in runs for s in summarize_windows(connection, window_range(first, last + WINDOW))]
+def _summarize(connection: Connection, windows: Iterable[datetime]) -> list[WindowSummary]:
+    ranges = [window_range(first, last + WINDOW) for first, last in contiguous(windows)]
+    return [summary for unbroken in ranges for summary in summarize_windows(connection, unbroken)]

@@ -1,5 +1,4 @@
-"""Declarative automation: judges each newly trained model for promotion, as the condition on `champion_model` says, and
-compares the traffic with a new champion's, as that on `drift_report` says."""
+"""Evaluates the automation conditions of `champion_model` (a new challenger) and `drift_report` (a new champion)."""
 
 import dagster as dg
 

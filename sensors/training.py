@@ -6,19 +6,18 @@ import dagster as dg
 
 from blockchain_assets import keys
 from resources.database import DatabaseResource
-from sensors.events import NOT_FINISHED, was_materialized
+from sensors.events import NOT_FINISHED, materialized_windows, running_sensor, was_materialized
 from txwatch.clock import utc_now
 from txwatch.detection.training import MIN_ROWS
 
 RETRY_AFTER = timedelta(minutes=10)
 BEHIND_SHARE = 0.1
-"""A larger share of the sealed windows without features is a history on its way; a few may have failed for good."""
+"""With a larger share of sealed windows without features, a history is still landing. A few may have failed."""
 
 
-@dg.sensor(
+@running_sensor(
     job_name="training",
     minimum_interval_seconds=1,
-    default_status=dg.DefaultSensorStatus.RUNNING,
     description="Asks for the training of a first model once enough transactions have features.",
 )
 def first_training_sensor(
@@ -28,15 +27,13 @@ def first_training_sensor(
         return dg.SkipReason("There is a model; the daily schedule trains the next one.")
     if context.instance.get_runs_count(dg.RunsFilter(job_name="training", statuses=NOT_FINISHED)):
         return dg.SkipReason("The first model is being trained.")
-    # The event comes when a run is done: rows alone would show the first windows of a long history.
+    # The event comes when a run is over. Rows alone would show the first windows of a long history.
     if not was_materialized(context.instance, keys.TRANSACTION_FEATURES):
         return dg.SkipReason("No window has features yet.")
-    sealed, featured = (
-        context.instance.get_materialized_partitions(asset) for asset in (keys.TRANSACTIONS, keys.TRANSACTION_FEATURES)
-    )
+    sealed, featured = materialized_windows(context.instance, keys.TRANSACTIONS, keys.TRANSACTION_FEATURES)
     behind = len(sealed - featured)
     if behind > BEHIND_SHARE * len(sealed):
-        # A model of a history's first half-hour would alert far above its budget on the rest, and be refused.
+        # A model of the first half-hour of a history would alert far above its budget on the rest, and be refused.
         return dg.SkipReason(f"{behind} of {len(sealed)} sealed windows have no features yet.")
     with database.connect() as connection:
         row = connection.execute("SELECT count(*) FROM transaction_features").fetchone()

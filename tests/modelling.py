@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from txwatch.detection.model import Model
 from txwatch.detection.training import train
-from txwatch.lab.evaluation.replay import Labelled, ReplayedWindow, replay, replayed_features, simulate
+from txwatch.features.batch import WindowFeatures
+from txwatch.lab.evaluation.replay import Labelled, replay, replayed_features, simulate
 
 START = datetime(2024, 3, 14, tzinfo=UTC)
 TREES = 500
@@ -24,7 +25,7 @@ def traffic(regime: str = "2024-03", seed: int = 1, minutes: int = 60, plants: b
 
 
 @cache
-def windows(regime: str = "2024-03", seed: int = 1, minutes: int = 60, plants: bool = True) -> list[ReplayedWindow]:
+def windows(regime: str = "2024-03", seed: int = 1, minutes: int = 60, plants: bool = True) -> list[WindowFeatures]:
     """The same in windows, with their contexts and features."""
     return list(replay(traffic(regime, seed, minutes, plants).transactions))
 

@@ -9,12 +9,11 @@ import uvicorn
 
 from tests.waiting import PATIENCE_SECONDS
 from txwatch.api.app import create_app
-from txwatch.api.middleware import Limits
+from txwatch.api.middleware import MAX_BODY_BYTES
 from txwatch.settings import Settings
 
 KEY = "a-key-for-the-tests-0123456789"
 TOKEN = "7001234567:AAHsecretsecretsecretsecretsecretse"
-GENEROUS = Limits(per_second=10_000, burst=100_000)
 
 
 def settings_of(database_url: str, home: Path, **changes: object) -> Settings:
@@ -24,10 +23,10 @@ def settings_of(database_url: str, home: Path, **changes: object) -> Settings:
 
 
 @contextmanager
-def serving(settings: Settings, limits: Limits | None = GENEROUS) -> Iterator[str]:
+def serving(settings: Settings, max_body_bytes: int = MAX_BODY_BYTES) -> Iterator[str]:
     """The API under uvicorn in this process. Gives its address."""
     config = uvicorn.Config(
-        create_app(settings, limits),
+        create_app(settings, max_body_bytes),
         port=0,
         log_config=None,
         access_log=False,

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from tests.serving import KEY, TOKEN, settings_of
-from txwatch.logs import _PATTERNS, MAX_CHARACTERS, REDACTED, Redaction, about, configure_logging
+from txwatch.logs import _PATTERNS, MAX_CHARACTERS, REDACTED, Redaction, configure_logging
 
 PASSWORD = "opensesame"
 URL = f"postgresql://watcher:{PASSWORD}@db.example/txwatch"
@@ -37,7 +38,7 @@ def lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def test_a_line_says_what_it_is_about(lines: Any) -> None:
-    with about(txid="ab" * 32, window="2024-03-14-12:00", run_id="r1", model_version="3"):
+    with bound_contextvars(txid="ab" * 32, window="2024-03-14-12:00", run_id="r1", model_version="3"):
         structlog.get_logger("txwatch.x").info("scored", count=5)
     structlog.get_logger("txwatch.x").warning("done")
     first, second = lines()

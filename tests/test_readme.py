@@ -8,6 +8,8 @@ from typer.main import get_command
 
 from txwatch.cli import app
 from txwatch.reference import EXAMPLE, README, example, in_readme
+from txwatch.settings import Settings
+from txwatch.system.entrypoint import PASSWORD
 from txwatch.system.environment import PORTS
 
 PROJECT = Path(__file__).parents[1]
@@ -15,9 +17,19 @@ TEXT = README.read_text()
 
 
 def test_its_settings_are_those_of_the_class() -> None:
-    """`python -m txwatch.reference` writes both."""
+    """`python -m txwatch.reference` writes them."""
     assert in_readme(TEXT) == TEXT
     assert EXAMPLE.read_text() == example()
+
+
+def test_every_variable_that_the_program_reads_is_a_setting() -> None:
+    settings = {str(field.validation_alias) for field in Settings.model_fields.values()}
+    files = [PROJECT / "dagster.yaml", PROJECT / "workspace.yaml", PROJECT / "deploy/celery/dagster.yaml"]
+    for folder in ("txwatch", "blockchain_assets", "feature_repo", "resources", "sensors"):
+        files += (PROJECT / folder).rglob("*.py")
+    named = {name for file in files for name in re.findall(r"\bTXWATCH_[A-Z_]+\b", file.read_text())}
+    assert named <= settings
+    assert PASSWORD in settings
 
 
 def test_its_commands_and_options_exist() -> None:

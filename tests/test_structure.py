@@ -7,7 +7,7 @@ from pathlib import Path
 import grimp
 
 PROJECT = Path(__file__).parents[1]
-MOST_MODULES, MOST_LINES, MOST_OF_THE_LIVE_LANE = 140, 400, 55
+MOST_MODULES, MOST_LINES, MOST_OF_THE_LIVE_LANE = 141, 400, 55
 
 
 @cache

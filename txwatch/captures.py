@@ -1,7 +1,4 @@
-"""Reading captures: JSON Lines, optionally gzipped, one feed message a line with an optional sibling key `meta`.
-
-Belongs here: the file format only. What a message means is in `txwatch.wire`.
-"""
+"""Read captures: JSON Lines, optionally gzipped, one feed message a line with an optional sibling key `meta`."""
 
 import gzip
 import zlib
@@ -16,14 +13,14 @@ from txwatch.errors import UserError
 from txwatch.places import ObjectStoreError, Place
 
 MAX_LINE_BYTES = 17 << 20
-"""A message of the feed has at most 16 MiB. A line that a small gzip file unfolds to could fill the memory."""
+"""Bytes; a message of the feed has at most 16 MiB, and a line from a small gzip file could fill the memory."""
 _FIRST_MOMENT = datetime(2009, 1, 3, tzinfo=UTC)
 _LAST_MOMENT = datetime(2100, 1, 1, tzinfo=UTC)
-"""From the first block until what can only be a broken clock: other moments are in no window."""
+"""From the first block until what can only be a broken clock; other moments are refused."""
 
 
 class CaptureError(UserError, ValueError):
-    """A capture, or a line of one, that cannot be read; the text names the file and the line."""
+    """A capture, or a line of one, that cannot be read; the message names the file and the line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +30,11 @@ class CapturedMessage:
     message: bytes
     meta: dict[str, Any] = field(default_factory=dict)
     received_at: datetime | None = None
-    """`meta.received_at`, else the message's own `time`, else None. UTC."""
+    """UTC: `meta.received_at`, else the message's own `time`, else None."""
 
     @property
     def labels(self) -> list[str]:
-        """`meta.labels`: what is known about the transaction, such as `coinjoin:whirlpool`."""
+        """What is known about the transaction, such as `coinjoin:whirlpool`."""
         return list(self.meta.get("labels") or [])
 
 
@@ -55,7 +52,7 @@ _times = msgspec.json.Decoder(_Times)
 
 
 def existing_capture(place: Place) -> Place:
-    """The place, if there is a file. Raises CaptureError."""
+    """The place, if a file is there. Raises CaptureError."""
     try:
         if place.is_file():
             return place
@@ -65,11 +62,10 @@ def existing_capture(place: Place) -> Place:
 
 
 def read_capture(path: Place) -> Iterator[CapturedMessage]:
-    """The messages of a capture, in the order of the file, as a stream; empty lines are skipped.
+    """Stream the messages of a capture in the order of the file; empty lines are skipped.
 
-    Raises CaptureError for a line that is no JSON object, is longer than MAX_LINE_BYTES or whose `meta` cannot be
-    understood, for a gzip file that is cut (after its last whole line), and for what S3 does not give; OSError if a
-    local file cannot be read.
+    Raises CaptureError for a line that is not a JSON object, is longer than MAX_LINE_BYTES or has an invalid `meta`,
+    for a gzip file that is cut (after its last whole line), and when S3 fails; OSError if a local file cannot be read.
     """
     number = 1
     try:
@@ -109,7 +105,7 @@ def _feed_time(line: bytes) -> datetime | None:
         body = _times.decode(line).x
         return None if body is None or body.time is None else _moment(body.time)
     except (msgspec.ValidationError, ValueError, OverflowError):
-        return None  # a malformed message is the quarantine's business, not the capture's
+        return None  # a malformed message goes to the quarantine later
 
 
 def _moment(value: object) -> datetime:

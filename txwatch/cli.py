@@ -1,11 +1,10 @@
-"""The `txwatch` command. Each command imports what it needs, so that all of them start at once."""
+"""The `txwatch` command. Each command imports the heavy modules that it needs, so that all start quickly."""
 
 import json
 import os
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
@@ -14,16 +13,27 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from txwatch.captures import existing_capture
+from txwatch.clock import utc_now
 from txwatch.errors import UserError
 from txwatch.lab.evaluation.commands import CAPTURE, FilesCommand, backtest, evaluate, evaluate_day
 from txwatch.places import place
 from txwatch.settings import Settings
-from txwatch.store.database import Connection
+from txwatch.store.database import Connection, connect
 
 labels = typer.Typer(no_args_is_help=True, help="What is known of addresses, and which of them are watched.")
 console = Console(highlight=False)
 
 Address = Annotated[str, typer.Argument(help="A Bitcoin address.")]
+Host = Annotated[str, typer.Option(help="Address to serve on; 0.0.0.0 inside a container.")]
+Port = Annotated[int, typer.Option(help="Port to serve on.")]
+Played = Annotated[str | None, typer.Option(metavar=CAPTURE, help="Play this capture before simulated traffic.")]
+Rate = Annotated[float | None, typer.Option(help="Transactions a second.")]
+Regime = Annotated[str, typer.Option(help="2024-03, 2024-10 or 2025-07.")]
+
+
+def _connected(application: str = "txwatch labels") -> AbstractContextManager[Connection]:
+    return connect(Settings().require_database_url(), application=application)
 
 
 @labels.command("import")
@@ -36,13 +46,12 @@ def import_files(
 
     Importing a file again changes nothing. Whales of the past get the flow that the labels now say.
     """
-    from txwatch.clock import utc_now
     from txwatch.labels.files import read_labels
     from txwatch.labels.store import import_labels, watch_all
     from txwatch.labels.whales import reclassify_whales
 
     read = [read_labels(path, category) for path in files]
-    for strange in (found for file in read for found in file.strange):
+    for strange in (entry for file in read for entry in file.strange):
         console.print(f"left out: {strange}", soft_wrap=True, markup=False)
     with _connected() as connection, connection.transaction():
         for file in read:
@@ -80,7 +89,6 @@ def show(address: Address) -> None:
 @labels.command()
 def watch(address: Address, note: Annotated[str, typer.Option(help="Shown in the alert.")] = "") -> None:
     """Alert on every transaction that spends from an address or pays to it. In effect within a second."""
-    from txwatch.clock import utc_now
     from txwatch.labels.store import watch as put_on_list
     from txwatch.wire.addresses import AddressError, bitcoin_address
 
@@ -96,7 +104,6 @@ def watch(address: Address, note: Annotated[str, typer.Option(help="Shown in the
 @labels.command()
 def unwatch(address: Address) -> None:
     """Watch an address no longer."""
-    from txwatch.clock import utc_now
     from txwatch.labels.store import unwatch as take_off_list
 
     with _connected() as connection, connection.transaction():
@@ -115,20 +122,12 @@ def watched() -> None:
             console.print(f"{address}  {note}", soft_wrap=True, markup=False)
 
 
-@contextmanager
-def _connected() -> Iterator[Connection]:
-    from txwatch.store.database import connect
-
-    with connect(Settings().require_database_url(), application="txwatch labels") as connection:
-        yield connection
-
-
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 errors = Console(stderr=True, highlight=False)
 
 
 def main() -> None:
-    """Run the command. An error that its user can mend is one line, without a traceback."""
+    """Run the command. A UserError is one line, without a traceback."""
     try:
         app()
     except UserError as error:
@@ -149,13 +148,11 @@ def migrate() -> None:
 
 @app.command()
 def feed(
-    port: Annotated[int, typer.Option(help="Port to serve on.")] = 8765,
-    host: Annotated[str, typer.Option(help="Address to serve on; 0.0.0.0 inside a container.")] = "127.0.0.1",
-    capture: Annotated[
-        str | None, typer.Option(metavar=CAPTURE, help="Play this capture before simulated traffic.")
-    ] = None,
-    rate: Annotated[float | None, typer.Option(help="Transactions a second.")] = None,
-    regime: Annotated[str, typer.Option(help="2024-03, 2024-10 or 2025-07.")] = "2024-03",
+    port: Port = 8765,
+    host: Host = "127.0.0.1",
+    capture: Played = None,
+    rate: Rate = None,
+    regime: Regime = "2024-03",
     seed: Annotated[int, typer.Option(help="The same seed and start give the same traffic.")] = 1,
     truth: Annotated[Path | None, typer.Option(help="Append what was planted to this file.")] = None,
 ) -> None:
@@ -167,10 +164,7 @@ def feed(
 
 
 @app.command()
-def telegram(
-    port: Annotated[int, typer.Option(help="Port to serve on.")] = 8766,
-    host: Annotated[str, typer.Option(help="Address to serve on; 0.0.0.0 inside a container.")] = "127.0.0.1",
-) -> None:
+def telegram(port: Port = 8766, host: Host = "127.0.0.1") -> None:
     """Serve a local Telegram that prints what it receives; for TELEGRAM_API_URL."""
     from txwatch.lab.simulator.telegram import LocalTelegram
     from txwatch.lab.simulator.telegram_server import phone, serve_telegram
@@ -181,16 +175,15 @@ def telegram(
 @app.command()
 def bot() -> None:
     """Listen to commands and to the buttons below alerts, in the chats of TELEGRAM_CHAT_ID."""
-    import asyncio
-
-    from txwatch.alerts.bot import AlertBot, listen_until_signalled
+    from txwatch.alerts.bot import AlertBot
     from txwatch.logs import configure_logging
+    from txwatch.waiting import run_until_signalled
 
     settings = Settings()
     configure_logging(settings, process="bot")
     token = settings.require_telegram_token()
     listener = AlertBot(settings.require_database_url(), token, settings.telegram_chats, settings.telegram_api_url)
-    asyncio.run(listen_until_signalled(listener))
+    run_until_signalled(listener.run)
 
 
 @app.command()
@@ -200,13 +193,14 @@ def ingest(
     ] = False,
 ) -> None:
     """Follow the feed in the foreground, landing, scoring and alerting, until Ctrl-C."""
-    from txwatch.live.lane import live_lane, run_until_signalled
+    from txwatch.live.lane import live_lane
     from txwatch.logs import configure_logging
+    from txwatch.waiting import run_until_signalled
 
     settings = Settings()
     configure_logging(settings, process="worker")
     holder = f"{socket.gethostname()} process {os.getpid()}"
-    shift = run_until_signalled(live_lane(settings, holder, relieved=until_relieved))
+    shift = run_until_signalled(live_lane(settings, holder, relieved=until_relieved).run)
     console.print(f"Landed {shift.landed} transactions; {shift.reason}.")
 
 
@@ -237,23 +231,19 @@ def record(
 @app.command()
 def replay(capture: Annotated[str, typer.Argument(metavar=CAPTURE, help="A capture.")]) -> None:
     """Land a capture in the database of DATABASE_URL, each message at the moment at which it was received."""
-    from txwatch.captures import existing_capture
     from txwatch.ingest.recording import replay as land_capture
-    from txwatch.store.database import connect
 
     recorded = existing_capture(place(capture))
-    with connect(Settings().require_database_url(), application="txwatch replay") as connection:
+    with _connected("txwatch replay") as connection:
         console.print(f"Landed {land_capture(connection, recorded)} transactions.")
 
 
 @app.command()
 def status(as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False) -> None:
     """Health and service levels."""
-    from txwatch.clock import utc_now
     from txwatch.queries.status import read_status
-    from txwatch.store.database import connect
 
-    with connect(Settings().require_database_url()) as connection:
+    with _connected("txwatch status") as connection:
         facts = read_status(connection, utc_now()).as_dict()
     if as_json:
         print(json.dumps(facts))
@@ -283,19 +273,17 @@ def dashboard(
     port: Annotated[int, typer.Option(help="Port.")] = 8502,
 ) -> None:
     """Serve the dashboard, on loopback unless told otherwise."""
-    from txwatch.dashboard.serve import serve_dashboard
+    from txwatch.dashboard.app import serve_dashboard
 
     serve_dashboard(Settings(), host, port)
 
 
 @app.command()
 def demo(
-    capture: Annotated[
-        str | None, typer.Option(metavar=CAPTURE, help="Play this capture before simulated traffic.")
-    ] = None,
+    capture: Played = None,
     seconds: Annotated[float | None, typer.Option(help="Stop this long after the first live message.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Transactions a second.")] = None,
-    regime: Annotated[str, typer.Option(help="2024-03, 2024-10 or 2025-07.")] = "2024-03",
+    rate: Rate = None,
+    regime: Regime = "2024-03",
 ) -> None:
     """Run the whole system from nothing on the local feed."""
     from txwatch.system.demo import DemoOptions, run_demo
@@ -314,7 +302,6 @@ def run() -> None:
 @app.command()
 def backup(file: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")]) -> None:
     """Write the database and the state of TXWATCH_HOME into one file, while the system may run."""
-    from txwatch.clock import utc_now
     from txwatch.system.backup import backup as write_backup
     from txwatch.system.launch import database_beside
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
 Clock = Callable[[], datetime]
-"""Gives the present moment in UTC. Everything that needs the time takes one, so that tests can set it."""
+"""Gives the present moment in UTC. All code that needs the time takes one, so that tests can set it."""
 
 
 def utc_now() -> datetime:
@@ -13,10 +13,7 @@ def utc_now() -> datetime:
 
 
 class MonotoneClock:
-    """A clock that never gives the same moment twice and never goes back, even when the system's clock is stepped.
-
-    After a step back it creeps on by microseconds until the system's clock has caught up.
-    """
+    """A clock that always advances: by microseconds while the system's clock is behind, after it was set back."""
 
     def __init__(self, now: Clock = utc_now) -> None:
         self._now = now
@@ -29,24 +26,24 @@ class MonotoneClock:
 
 WINDOW = timedelta(minutes=5)
 CONTEXT_LAG = 2
-"""A transaction in window W sees the context as of window W - 2: one window of slack to seal and publish it."""
+"""Windows. A transaction in window W sees the context as of W - 2, which leaves one window to seal and publish it."""
 KEY_FORMAT = "%Y-%m-%d-%H:%M"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def window_start(moment: datetime) -> datetime:
-    """The start of the window that holds a moment. Windows are half-open: a start belongs to its own window."""
+    """The start of the window that holds a moment. Windows are half-open: each holds its own start."""
     return moment - (moment - _EPOCH) % WINDOW
 
 
 def context_window(start: datetime) -> datetime:
-    """The start of the window that the context of a transaction in the window at `start` is as of."""
+    """The window whose context a transaction in the window at `start` sees; both by their start."""
     return start - CONTEXT_LAG * WINDOW
 
 
 def window_range(start: datetime, end: datetime) -> list[datetime]:
-    """Starts of the windows that begin at or after `start` and end at or before `end`; `start` is a window's start."""
+    """Starts of the windows from `start`, itself a window's start, that end at or before `end`."""
     return [start + i * WINDOW for i in range(max(0, (end - start) // WINDOW))]
 
 

@@ -1,12 +1,12 @@
-"""In front of every web server of the system: what a page of somebody else's can make a browser do ends here.
+"""ASGI middleware in front of every web server of the system: refuses requests that foreign pages make a browser send.
 
-A browser sends to loopback, and to names of the internal network, whatever any page asks it to. What tells such a
-request from one of our own pages is looked at in each, whether a key is set or not:
+A browser sends to loopback, and to names of the internal network, whatever any page asks it to. Three headers tell such
+requests from those of our own pages, whether a key is set or not:
 
-- Host: a page whose own name was made to resolve to this machine (DNS rebinding) sends that name.
-- Origin: the page that asks. It comes with every POST and with every WebSocket.
-- Sec-Fetch-Site: the same in the browser's words, also where there is no Origin. A link that somebody follows may come
-  from anywhere, for it only shows a page: so nothing may be changed by GET, and GraphQL, which can, is asked by POST.
+- Host: a foreign page whose name resolves to this machine (DNS rebinding) sends that name.
+- Origin: the page that sends the request. It comes with every POST and every WebSocket.
+- Sec-Fetch-Site: the same in the browser's words, also where there is no Origin. A followed link may come from any
+  page, because it only shows one: so GET must change nothing, and GraphQL, which can, needs POST.
 
 Programs such as curl and Prometheus send Host alone.
 """
@@ -19,18 +19,18 @@ from ipaddress import ip_address
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_TARGET_BYTES = 8 * 1024
-"""Of path and query. Whoever parses, matches or logs a longer one pays for it."""
+"""Bytes of path and query; a longer one costs time to parse, match and log."""
 MAX_HEADER_BYTES = 32 * 1024
-"""Of the names and values of all headers together."""
+"""Bytes of the names and values of all headers together."""
 
 _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
-"""A browser leaves these out of the Origin."""
+"""By scheme; a browser leaves them out of the Origin."""
 
 
 class Refusal(NamedTuple):
@@ -40,17 +40,17 @@ class Refusal(NamedTuple):
     detail: str
 
 
-def _as_problem(scope: Scope, refusal: Refusal) -> ASGIApp:  # noqa: ARG001 - other answers say where they were asked
+def _as_problem(scope: Scope, refusal: Refusal) -> ASGIApp:  # noqa: ARG001 - other answers name the path
     problem = {"title": refusal.status.phrase, "status": refusal.status, "detail": refusal.detail}
     return JSONResponse(problem, refusal.status, media_type="application/problem+json")
 
 
 class Guard:
-    """ASGI middleware. `hosts` are the names by which others than this machine reach what is behind it, with `:port`
-    where a proxy has another port than its scheme's own. `health` is the path that a supervisor asks, who may know the
-    server by its address alone: it tells and changes nothing.
+    """ASGI middleware.
 
-    `answer` makes the answer to an HTTP request that is refused; a WebSocket is closed before it opens.
+    `hosts` are the names by which other machines reach the server, with `:port` where a proxy has another port than its
+    scheme's own. `health` is a path that any Host may ask: a supervisor may know the server by its address alone.
+    `answer` makes the answer to a refused HTTP request; a refused WebSocket is closed before it opens.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Guard:
         self.hosts = frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
+        """Pass a request on, or refuse it."""
         if scope["type"] not in {"http", "websocket"}:
             await self.app(scope, receive, send)
             return
@@ -79,7 +79,7 @@ class Guard:
 
 
 def refused(scope: Scope, hosts: Collection[str], health: str) -> Refusal | None:
-    """Why this HTTP request or WebSocket is refused, or None. `hosts` are in small letters."""
+    """Why this HTTP request or WebSocket is refused, or None. `hosts` are in lower case."""
     headers = Headers(scope=scope)
     if len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"]) > MAX_TARGET_BYTES:
         return Refusal(HTTPStatus.REQUEST_URI_TOO_LONG, f"path and query may have {MAX_TARGET_BYTES:,} bytes")
@@ -98,7 +98,7 @@ def refused(scope: Scope, hosts: Collection[str], health: str) -> Refusal | None
 
 
 def _name(authority: str) -> str:
-    """The name or address in a Host, empty if there is none."""
+    """The name or address in a Host, "" if there is none."""
     found = _AUTHORITY.fullmatch(authority.lower())
     return found[1].strip("[]") if found else ""
 
@@ -112,8 +112,9 @@ def _is_allowed(host: str, hosts: Collection[str]) -> bool:
 
 
 def _is_own(page: str, asked: list[str], hosts: Collection[str]) -> bool:
-    """Whether a page is ours: of the very Host that is asked, for another port of the same name is somebody else's; or
-    of a name that is allowed, on the scheme's own port or the one it is allowed with, where a proxy asks under another.
+    """Whether a page is ours: of the very Host that is asked (another port is another site), or of an allowed name.
+
+    An allowed name is on its scheme's own port or on the port it is allowed with: a proxy may send another Host.
     """
     scheme, _, authority = page.lower().partition("://")
     found = _AUTHORITY.fullmatch(authority)
@@ -127,7 +128,7 @@ def _is_own(page: str, asked: list[str], hosts: Collection[str]) -> bool:
 
 
 def _is_followed_link(scope: Scope, headers: Headers) -> bool:
-    """Whether somebody goes to a page, in a window and not in a frame."""
+    """Whether somebody follows a link to a page, in a window and not in a frame."""
     return (
         scope["type"] == "http"
         and scope["method"] in {"GET", "HEAD"}
@@ -137,7 +138,7 @@ def _is_followed_link(scope: Scope, headers: Headers) -> bool:
 
 
 def _is_graphql_by_get(scope: Scope, headers: Headers) -> bool:
-    """Whether a GET brings GraphQL. Who accepts HTML gets the page on which it is written, and runs nothing."""
+    """Whether a GET runs GraphQL. A client that accepts HTML gets the page with the editor, and runs nothing."""
     return (
         scope["type"] == "http"
         and scope["method"] != "POST"
@@ -148,13 +149,12 @@ def _is_graphql_by_get(scope: Scope, headers: Headers) -> bool:
 
 
 def _unframed(send: Send) -> Send:
-    """Let no page of another origin show ours in a frame, where its visitor would press a button unknowingly."""
+    """Forbid pages of other origins to show ours in a frame, where a visitor would press a button unknowingly."""
 
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = list(message.get("headers", []))
-            if all(name.lower() != b"x-frame-options" for name, _ in headers):
-                message = {**message, "headers": [*headers, (b"x-frame-options", b"SAMEORIGIN")]}
+            message.setdefault("headers", [])
+            MutableHeaders(scope=message).setdefault("x-frame-options", "SAMEORIGIN")
         await send(message)
 
     return sent
@@ -162,7 +162,7 @@ def _unframed(send: Send) -> Send:
 
 def mlflow_app() -> Any:
     """MLflow's server behind the guard, for `mlflow server --app-name txwatch`."""
-    # Its own check of names would want them a second time, in another form.
+    # Turn its own check of names off, which wants them in another form.
     os.environ["MLFLOW_SERVER_ALLOWED_HOSTS"] = "*"
     from mlflow.server.fastapi_app import app
 

@@ -1,28 +1,27 @@
-"""One format of logs for every process: a line of JSON, with what it was about, and without secrets.
+"""Logs of every process: a line of JSON with its context, and without secrets.
 
-A line has `timestamp`, `level`, `logger` and `event`, and whatever is bound where it is written: `txid`, `window`,
-`run_id`, `model_version`, `request_id`. Bind for the extent of some work with `about`.
+A line has `timestamp`, `level`, `logger`, `event`, and what is bound by structlog's contextvars where it is written:
+`txid`, `window`, `run_id`, `model_version`, `request_id`.
 """
 
 import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Iterable, MutableMapping
 from typing import Any, TextIO
 from urllib.parse import unquote, urlsplit
 
 import structlog
-from structlog.contextvars import bind_contextvars, bound_contextvars
+from pydantic import SecretStr
 
 from txwatch.settings import Settings
 
 REDACTED = "[redacted]"
 MAX_CHARACTERS = 20_000
-"""Of one value in a line. Longer ones keep their beginning: whoever asks the API decides how long a path is."""
+"""Characters of one value in a line. A longer one is cut: a client of the API decides how long a path is."""
 _SECRET_NAME = re.compile(
-    r"token|password|passwd|secret|api_?key|access_?key|authorization|cookie|database_url|redis_url|tracking_uri|dsn",
+    r"token|password|passwd|secret|api_?key|access_?key|authorization|cookie|database_url|redis_url|broker_url|tracking_uri|dsn",
     re.IGNORECASE,
 )
 _SECRET_VARIABLES = (
@@ -32,19 +31,19 @@ _SECRET_VARIABLES = (
     "MLFLOW_TRACKING_PASSWORD",
     "MLFLOW_TRACKING_TOKEN",
 )
-"""Read by libraries from the environment, so that no setting holds them."""
-# Each looks at a character a bounded number of times: what may repeat is possessive, or ends where the next match may
-# begin. A pattern that tries again from every character would hold a process up for as long as a stranger likes.
+"""Secrets that libraries read from the environment, so that no setting holds them."""
+# Each looks at a character a bounded number of times: repetition is possessive, or ends where the next match may begin.
+# A pattern that backtracks from every character would let a stranger hold up a process.
 _PATTERNS = (
     # A password in a URL, also with a slash: postgresql://user:password@host. What begins as :5432/ is a port.
     (re.compile(r"""(://[^\s/"'<>:@[]*+):(?!\d{1,5}/)(?:(?!://)[^\s"'<>])*@"""), rf"\1:{REDACTED}@"),
-    # A Telegram bot's token, which stands in the path of every request: /bot123:secret/getMe
+    # A Telegram bot's token, in the path of every request: /bot123:secret/getMe
     (re.compile(r"(/bot)\d++(?::|%3A)[^\s/?#\"']++", re.IGNORECASE), rf"\1{REDACTED}"),
     (re.compile(r"(?<!\d)\d{6,12}(?::|%3A)[A-Za-z0-9_-]{30,}+", re.IGNORECASE), REDACTED),
-    # The id of a key of AWS.
+    # The id of an AWS key.
     (re.compile(r"(?<![A-Z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Z0-9])"), REDACTED),
     (re.compile(r"(\b(?:Bearer|Basic)\s++)[A-Za-z0-9._~+/=-]++", re.IGNORECASE), rf"\1{REDACTED}"),
-    # What its name says is secret: password=x, {'password': 'x'}, {\"token\": \"x\"}, (b'cookie', b'x'), X-Api-Key: x.
+    # A value with a secret's name: password=x, {'password': 'x'}, {\"token\": \"x\"}, (b'cookie', b'x'), X-Api-Key: x.
     # But "the token: expired" is a sentence.
     (
         re.compile(
@@ -65,14 +64,14 @@ _PATTERNS = (
 
 
 class Redaction:
-    """A structlog processor that takes secrets out of an event: by their name, by their form, and by their value."""
+    """A structlog processor that removes secrets from an event by their name, their form and their value."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         # The longest first: one secret may be part of another.
         self._secrets = sorted({secret for secret in secrets if len(secret) >= 4}, key=len, reverse=True)
 
     def __call__(self, logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ARG002
-        """See structlog's processors."""
+        """Redact an event."""
         return {
             name: REDACTED if _SECRET_NAME.search(name) and value is not None else self._clean(value)
             for name, value in event.items()
@@ -103,9 +102,8 @@ class Redaction:
 
 
 def secrets_of(settings: Settings) -> list[str]:
-    """The values that must never be logged. Of a URL also the password alone, as it is written and as it is meant."""
-    fields = (settings.database_url, settings.redis_url, settings.telegram_bot_token, settings.api_key)
-    values = [field.get_secret_value() for field in fields if field is not None]
+    """The values that must never be logged, and the passwords within URLs, as written and decoded."""
+    values = [value.get_secret_value() for _, value in settings if isinstance(value, SecretStr)]
     values += [value for name in _SECRET_VARIABLES if (value := os.environ.get(name))]
     passwords = [password for url in (*values, settings.mlflow_tracking_uri or "") for password in _passwords(url)]
     return [*values, *passwords]
@@ -129,8 +127,8 @@ def configure_logging(
 ) -> None:
     """Make structlog and the standard library's logging write JSON lines to `stream`, by default standard error.
 
-    Safe to repeat. `process` names the program in each line: worker, api, dagster. `under` leaves alone the loggers
-    that are not below it, where a framework has its own.
+    Safe to repeat. `process` names the program in each line: worker, api, dagster. With `under`, only the loggers below
+    that name are changed, where a framework has its own.
     """
     redaction = Redaction(secrets_of(settings))
     shared: list[Any] = [
@@ -146,7 +144,7 @@ def configure_logging(
             structlog.stdlib.filter_by_level,
             *shared,
             structlog.stdlib.PositionalArgumentsFormatter(),
-            # Here too: what others attach to a logger, as Dagster does, gets the event before our formatter does.
+            # Here too: handlers that others attach, such as Dagster's, get the event before our formatter.
             redaction,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
@@ -161,7 +159,7 @@ def configure_logging(
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                # Tracebacks become text first, so that what they show is cleaned too.
+                # Tracebacks become text first, so that they are redacted too.
                 structlog.processors.format_exc_info,
                 redaction,
                 structlog.processors.JSONRenderer(ensure_ascii=False),
@@ -171,18 +169,6 @@ def configure_logging(
     logger = logging.getLogger(under)
     logger.handlers = [kept for kept in logger.handlers if kept.get_name() != "txwatch"] + [handler]
     logger.setLevel(level)
-    # These log every request at INFO, the address with its token among them.
+    # These log every request at INFO, with its address and the token in it.
     for noisy in ("httpx", "httpcore", "telegram"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-
-
-@contextmanager
-def about(**what: object) -> Iterator[None]:
-    """Bind what the lines within the block are about: `txid`, `window`, `run_id`, `model_version`."""
-    with bound_contextvars(**{name: value for name, value in what.items() if value is not None}):
-        yield
-
-
-def from_now_on(**what: object) -> None:
-    """Bind for all that follows in this context: the whole of a run, which is a process of its own."""
-    bind_contextvars(**what)

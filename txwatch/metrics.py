@@ -1,15 +1,17 @@
 """The metrics of one API process: requests, latency histograms of stored rows, and the state of the system.
 
-A histogram grows only, from the start of this process. Rows are taken up to a moment before which nothing can be
-committed any more, so that none is missed: for transactions the watermark, for scores some seconds ago.
+A histogram only grows, from the start of this process. Rows are counted up to a moment before which nothing more can be
+committed, so that none is missed: for transactions the watermark, for scores some seconds ago.
 """
 
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +38,18 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from txwatch.clock import Clock, utc_now
 from txwatch.queries.models import list_drift
 from txwatch.queries.status import Overview, read_overview
-from txwatch.store.database import Connection, statement
+from txwatch.store.database import Connection, statement, table_exists
 
 REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 class RequestMetrics:
-    """Counters of one application. `route` is a route's pattern, `none` for paths that are none."""
+    """Counters of one application. `route` is a route's pattern, `none` for unknown paths."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # when each series began is of no use, and doubles their number
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the number of series
         self.requests = Counter(
-            "txwatch_http_requests",
-            "Requests answered.",
-            ["method", "route", "status"],
-            registry=None,
+            "txwatch_http_requests", "Requests answered.", ["method", "route", "status"], registry=None
         )
         self.seconds = Histogram(
             "txwatch_http_request_duration_seconds",
@@ -60,82 +59,62 @@ class RequestMetrics:
             registry=None,
         )
 
-    def register(self, registry: CollectorRegistry) -> None:
-        """Show them in a registry."""
-        registry.register(self.requests)
-        registry.register(self.seconds)
-
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one request. A method that is no method of HTTP is not a label of its own."""
+        """Count one request. Unknown methods share the label `other`."""
         method = method if method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} else "other"
         self.requests.labels(method, route, str(status)).inc()
         if not route.endswith("/stream"):
             self.seconds.labels(method, route).observe(seconds)
 
 
-BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
+LATENCY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
 """Seconds."""
-SETTLED = timedelta(seconds=15)
-"""A score is committed within so long of the time that is written into it."""
-MOST_AT_ONCE = timedelta(minutes=30)
-"""After a pause in scraping the oldest rows are skipped: a scrape must not read a day."""
+SCORE_COMMITTED_WITHIN = timedelta(seconds=15)
+"""A score is committed within this time of the moment that is written into it."""
+LONGEST_READING = timedelta(minutes=30)
+"""After a longer pause between scrapes the oldest rows are skipped: a scrape must not read a day."""
 
 
 @dataclass
-class Cumulative:
-    """One series of a histogram."""
+class LatencySeries:
+    """One series of a histogram: the count of each bucket alone, and the sum of all latencies."""
 
-    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+    counts: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BUCKETS) + 1))
     total: float = 0.0
 
-    def add(self, bins: Sequence[int], total: float) -> None:
-        """Add counts by bucket, not cumulative."""
-        self.counts = [a + b for a, b in zip(self.counts, bins, strict=True)]
+    def add(self, bucket: int, count: int, total: float) -> None:
+        """Add latencies of one bucket, `total` seconds together."""
+        self.counts[bucket] += count
         self.total += total
 
     def buckets(self) -> list[tuple[str, float]]:
-        """As Prometheus wants them: each with those below it."""
-        shown, running = [], 0
-        for bound, count in zip([*map(str, BUCKETS), "+Inf"], self.counts, strict=True):
-            running += count
-            shown.append((bound, float(running)))
-        return shown
+        """The buckets as Prometheus wants them: the count of each includes those below it."""
+        return list(zip([*map(str, LATENCY_BUCKETS), "+Inf"], map(float, accumulate(self.counts)), strict=True))
 
 
 class Latencies:
-    """The histograms, with how far each has read."""
+    """The latency histograms, and the moments up to which they have counted rows."""
 
     def __init__(self) -> None:
-        self._landing = Cumulative()
-        self._scoring: dict[str, Cumulative] = {}
+        self._landing = LatencySeries()
+        self._scoring: defaultdict[str, LatencySeries] = defaultdict(LatencySeries)
         self._landed_through: datetime | None = None
         self._scored_through: datetime | None = None
 
     def read(self, connection: Connection, overview: Overview) -> None:
-        """Count what was committed since the last reading. The first reading only notes where it begins."""
+        """Count the rows that were committed since the last reading. The first reading only notes where to begin."""
         watermark = overview.lease.committed_through if overview.lease else None
         if watermark is not None:
-            since = max(self._landed_through or watermark, watermark - MOST_AT_ONCE)
-            if since < watermark:
-                rows = connection.execute(
-                    statement("queries", "landing_latencies"),
-                    {"since": since, "until": watermark, "bounds": [*BUCKETS]},
-                )
-                for bucket, count, total in rows:
-                    self._landing.add(_single(bucket, count), total)
+            for landed in _read_buckets(connection, "landing_latencies", self._landed_through, watermark):
+                self._landing.add(*landed)
             self._landed_through = max(self._landed_through or watermark, watermark)
-        until = overview.at - SETTLED
-        since = max(self._scored_through or until, until - MOST_AT_ONCE)
-        if since < until:
-            rows = connection.execute(
-                statement("queries", "scoring_latencies"), {"since": since, "until": until, "bounds": [*BUCKETS]}
-            )
-            for lane, bucket, count, total in rows:
-                self._scoring.setdefault(lane, Cumulative()).add(_single(bucket, count), total)
+        until = overview.at - SCORE_COMMITTED_WITHIN
+        for lane, *scored in _read_buckets(connection, "scoring_latencies", self._scored_through, until):
+            self._scoring[lane].add(*scored)
         self._scored_through = until
 
     def families(self) -> Iterable[HistogramMetricFamily]:
-        """As they are shown."""
+        """The histograms as Prometheus reads them."""
         landing = HistogramMetricFamily(
             "txwatch_landing_latency_seconds", "From the receipt of a live transaction to its durable row, in seconds."
         )
@@ -147,15 +126,17 @@ class Latencies:
             labels=["lane"],
         )
         for lane in ("live", "window", "shadow"):
-            series = self._scoring.get(lane, Cumulative())
-            scoring.add_metric([lane], series.buckets(), series.total)
+            scoring.add_metric([lane], self._scoring[lane].buckets(), self._scoring[lane].total)
         yield scoring
 
 
-def _single(bucket: int, count: int) -> list[int]:
-    bins = [0] * (len(BUCKETS) + 1)
-    bins[bucket] = count
-    return bins
+def _read_buckets(
+    connection: Connection, query: str, since: datetime | None, until: datetime
+) -> Iterable[tuple[Any, ...]]:
+    """The rows of a query between two moments, none if `since` is not known yet."""
+    since = max(since or until, until - LONGEST_READING)
+    span = {"since": since, "until": until, "bounds": [*LATENCY_BUCKETS]}
+    return connection.execute(statement("queries", query), span) if since < until else ()
 
 
 log = structlog.get_logger(__name__)
@@ -166,25 +147,21 @@ SEVERITIES = ("low", "medium", "high", "critical")
 
 
 class SystemCollector(Collector):
-    """Reads at each scrape. While the database is away only that is said, and what a process knows by itself."""
+    """Reads the state at each scrape. While the database is away, gives only what needs no database."""
 
     def __init__(
-        self,
-        pool: ConnectionPool[Connection],
-        home: Path,
-        stream_clients: Callable[[], int],
-        clock: Clock = utc_now,
+        self, pool: ConnectionPool[Connection], home: Path, stream_clients: Callable[[], int], clock: Clock = utc_now
     ) -> None:
         self._pool, self._home, self._stream_clients, self._clock = pool, home, stream_clients, clock
         self._latencies = Latencies()
-        self._reading = threading.Lock()  # scrapes at once would count the same rows twice
+        self._reading = threading.Lock()  # two scrapes at once would count the same rows twice
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing, so that registering does not read the database."""
+        """Give nothing, so that registering does not read the database."""
         return []
 
     def collect(self) -> Iterable[Metric]:
-        """See prometheus_client."""
+        """Read all metrics."""
         with self._reading:
             found: list[Metric] = []
             up = 1.0
@@ -206,12 +183,12 @@ class SystemCollector(Collector):
     def _read(self, connection: Connection) -> Iterable[Metric]:
         now = self._clock()
         overview = read_overview(connection, now)
-        counts: dict[str, dict[str, float]] = {}
+        counts: defaultdict[str, dict[str, float]] = defaultdict(dict)
         for metric, label, value in connection.execute(statement("queries", "system_counts"), {"now": now}):
             if value is not None:
-                counts.setdefault(metric, {})[label] = value
+                counts[metric][label] = value
         self._latencies.read(connection, overview)
-        yield from _feed(overview, counts.get("gaps", {}))
+        yield from _feed(overview, counts["gaps"])
         yield from self._latencies.families()
         yield from _detection(overview, counts)
         yield from _deliveries(overview, counts)
@@ -221,7 +198,7 @@ class SystemCollector(Collector):
             "txwatch_health_condition",
             "What a health check found last: 1 for wrong, 0 for well or unknown.",
             "check",
-            counts.get("health", {}),
+            counts["health"],
         )
 
 
@@ -230,11 +207,8 @@ def _feed(overview: Overview, gaps: dict[str, float]) -> Iterable[Metric]:
     yield _gauge("txwatch_ingest_up", "Whether a worker follows the feed: 1 or 0.", float(overview.is_followed))
     if lease is not None:
         yield _gauge("txwatch_ingest_epoch", "Epoch of the lease of the feed; grows with each worker.", lease.epoch)
-        yield _gauge(
-            "txwatch_ingest_heartbeat_timestamp_seconds",
-            "When the worker was last heard, in seconds since 1970.",
-            lease.heartbeat_at.timestamp(),
-        )
+        when = "When the worker was last heard, in seconds since 1970."
+        yield _gauge("txwatch_ingest_heartbeat_timestamp_seconds", when, lease.heartbeat_at.timestamp())
         messages = CounterMetricFamily(
             "txwatch_feed_messages",
             "Messages of the feed, and those of them that brought nothing new.",
@@ -263,41 +237,40 @@ def _feed(overview: Overview, gaps: dict[str, float]) -> Iterable[Metric]:
     )
 
 
-def _detection(overview: Overview, counts: dict[str, dict[str, float]]) -> Iterable[Metric]:
+def _detection(overview: Overview, counts: defaultdict[str, dict[str, float]]) -> Iterable[Metric]:
     levels = overview.levels
-    windows = dict(counts.get("window", {}))
     if levels.newest_scored_window is not None:
-        windows["scores"] = levels.newest_scored_window.timestamp()
+        counts["window"]["scores"] = levels.newest_scored_window.timestamp()
     yield _by_label(
         "txwatch_newest_window_timestamp_seconds",
         "Start of the newest window that a stage has computed, in seconds since 1970.",
         "stage",
-        windows,
+        counts["window"],
     )
     yield _by_label(
         "txwatch_unusual_transactions_last_hour",
         "Transactions of the last hour that were found unusual, by lane.",
         "lane",
-        dict.fromkeys(("live", "window"), 0.0) | counts.get("unusual", {}),
+        dict.fromkeys(("live", "window"), 0.0) | counts["unusual"],
     )
     if levels.model_version is not None and levels.threshold is not None:
         yield InfoMetricFamily("txwatch_model", "The model that scores.", {"version": levels.model_version})
         yield _gauge("txwatch_score_threshold", "The score from which on a transaction is unusual.", levels.threshold)
 
 
-def _deliveries(overview: Overview, counts: dict[str, dict[str, float]]) -> Iterable[Metric]:
+def _deliveries(overview: Overview, counts: defaultdict[str, dict[str, float]]) -> Iterable[Metric]:
     oldest = overview.levels.oldest_pending_at
     yield _by_label(
         "txwatch_alerts_last_hour",
         "Alerts raised in the last hour, by severity.",
         "severity",
-        dict.fromkeys(SEVERITIES, 0.0) | counts.get("alerts", {}),
+        dict.fromkeys(SEVERITIES, 0.0) | counts["alerts"],
     )
     yield _by_label(
         "txwatch_alert_deliveries",
         "Deliveries by state.",
         "state",
-        dict.fromkeys(DELIVERY_STATES, 0.0) | counts.get("deliveries", {}),
+        dict.fromkeys(DELIVERY_STATES, 0.0) | counts["deliveries"],
     )
     yield _gauge(
         "txwatch_oldest_pending_delivery_age_seconds",
@@ -318,9 +291,8 @@ def _drift(connection: Connection) -> Iterable[Metric]:
 
 
 def _dagster(connection: Connection) -> Iterable[Metric]:
-    """Dagster's own table, where it shares our database: outcomes of the runs that it still keeps."""
-    row = connection.execute("SELECT to_regclass('dagster.runs') IS NOT NULL").fetchone()
-    if row is None or not row[0]:
+    """Outcomes of the runs that Dagster still keeps, where it shares our database."""
+    if not table_exists(connection, "dagster.runs"):
         return
     runs = GaugeMetricFamily(
         "txwatch_dagster_runs", "Runs of Dagster that are kept, by outcome.", labels=["job", "status"]
@@ -346,10 +318,10 @@ def _by_label(name: str, text: str, label: str, values: dict[str, Any]) -> Gauge
 def metrics_registry(
     pool: ConnectionPool[Connection], home: Path, requests: RequestMetrics, stream_clients: Callable[[], int]
 ) -> CollectorRegistry:
-    """What `/metrics` shows."""
+    """The registry that `/metrics` shows."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
-    requests.register(registry)
-    registry.register(SystemCollector(pool, home, stream_clients))
+    for collector in (requests.requests, requests.seconds, SystemCollector(pool, home, stream_clients)):
+        registry.register(collector)
     return registry

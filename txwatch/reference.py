@@ -1,7 +1,4 @@
-"""Write the generated pages: the README's settings and `.env.example`, and `docs/features.md`.
-
-`python -m txwatch.reference` writes them anew.
-"""
+"""`python -m txwatch.reference` writes the README's table of settings, `.env.example`, and `docs/features.md`."""
 
 from dataclasses import fields
 from itertools import groupby
@@ -10,13 +7,13 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 
 from txwatch.clock import CONTEXT_LAG, WINDOW
-from txwatch.features.context import KINDS, MANY, QUANTILES, NetworkContext
+from txwatch.features.context import MANY, QUANTILES, SHAPES, NetworkContext
 from txwatch.features.contract import CONTRACT_VERSION, FEATURES, contract_fingerprint
 from txwatch.features.network import BINS_PER_OCTAVE
 from txwatch.settings import Settings
 
 PROJECT = Path(__file__).parents[1]
-README, EXAMPLE = PROJECT / "README.md", PROJECT / ".env.example"
+README, EXAMPLE, PAGE = PROJECT / "README.md", PROJECT / ".env.example", PROJECT / "docs/features.md"
 BEGIN, END = "<!-- settings -->\n", "<!-- /settings -->\n"
 
 
@@ -46,68 +43,55 @@ def _default(field: FieldInfo) -> str:
     return "" if field.default is None else str(field.default)
 
 
+def feature_page() -> str:
+    """`docs/features.md`."""
+    groups = "\n\n".join(
+        f"## {group}\n\n| feature | unit | forest | log | reason |\n| --- | --- | --- | --- | --- |\n"
+        + "\n".join(
+            f"| `{f.name}` | {f.unit} | {'yes' if f.forest else ''} | {'yes' if f.log else ''} | {f.reason} |"
+            for f in features
+        )
+        for group, features in groupby(FEATURES, key=lambda feature: feature.group)
+    )
+    context = "\n".join(f"- `{field.name}`" for field in fields(NetworkContext))
+    return f"""\
+# Features
+
+<!-- Written by `python -m txwatch.reference` from the definitions. A test compares them. -->
+
+Contract version {CONTRACT_VERSION}, fingerprint `{contract_fingerprint()}`: {len(FEATURES)} numbers describe a \
+transaction, in this order. All are float64. NaN means unknown: an unresolved prevout, or no context yet.
+A model carries the fingerprint that it was trained on, and refuses to score with another.
+
+*forest*: the Isolation Forest sees it ({sum(feature.forest for feature in FEATURES)} of {len(FEATURES)}). It draws \
+its cuts from all that it is given, so what says little blunts it; the others are for rules and for people.
+*log*: models see log(1 + x).
+
+{groups}
+
+## Context
+
+A transaction in the {WINDOW.total_seconds() / 60:.0f}-minute window W sees the network and the addresses as of W - \
+{CONTEXT_LAG}, in every lane: as it arrives, in its sealed window, and in a backtest. A context is published once, \
+under a publication number, and never changed. A window that is materialized again gets a new `context_version`, and \
+only if something differs. Address buckets that recovered data contradict are superseded, not changed: a context that \
+was published goes on summing what was known then.
+
+The network's context, in the table `network_baseline` and in Feast's `network_context`:
+
+{context}
+
+`_1h` and `_24h` are the hour and the day that end with the window. Quantiles \
+({", ".join(f"`{name}` {q:.0%}" for name, q in QUANTILES.items())}) come from histograms of {BINS_PER_OCTAVE} bins an \
+octave, and are known to within {(2 ** (0.5 / BINS_PER_OCTAVE) - 1):.1%}.
+Kinds, in the order of `kind_counts`: {", ".join(f"`{kind}`" for kind in SHAPES)}. Many is {MANY} or more.
+
+What an address did is kept as one bucket for each address and window (`address_activity`), and summed over the \
+trailing day by one SQL statement, `txwatch/features/queries.sql`, for all lanes.
+"""
+
+
 if __name__ == "__main__":
     README.write_text(in_readme(README.read_text()))
     EXAMPLE.write_text(example())
-
-
-PAGE = Path(__file__).parents[2] / "docs" / "features.md"
-
-
-def describe() -> str:
-    """The page, in Markdown."""
-    minutes = int(WINDOW.total_seconds() // 60)
-    in_forest = sum(feature.forest for feature in FEATURES)
-    lines = [
-        "# Features",
-        "",
-        "<!-- Written by `python -m txwatch.reference` from the definitions. A test compares them. -->",
-        "",
-        f"Contract version {CONTRACT_VERSION}, fingerprint `{contract_fingerprint()}`: {len(FEATURES)} numbers describe"
-        " a transaction, in this order. All are float64. NaN means unknown: an unresolved prevout, or no context yet.",
-        "A model carries the fingerprint that it was trained on, and refuses to score with another.",
-        "",
-        f"*forest*: the Isolation Forest sees it ({in_forest} of {len(FEATURES)}). It draws its cuts from all that it"
-        " is given, so what says little blunts it; the others are for rules and for people.",
-        "*log*: models see log(1 + x).",
-    ]
-    for group, features in groupby(FEATURES, key=lambda feature: feature.group):
-        lines += [
-            "",
-            f"## {group}",
-            "",
-            "| feature | unit | forest | log | reason |",
-            "| --- | --- | --- | --- | --- |",
-        ]
-        lines += [
-            f"| `{f.name}` | {f.unit} | {'yes' if f.forest else ''} | {'yes' if f.log else ''} | {f.reason} |"
-            for f in features
-        ]
-    lines += [
-        "",
-        "## Context",
-        "",
-        f"A transaction in the {minutes}-minute window W sees the network and the addresses as of W - {CONTEXT_LAG}, in"
-        " every lane: as it arrives, in its sealed window, and in a backtest. A context is published once, under a"
-        " publication number, and never changed. A window that is materialized again gets a new `context_version`, and"
-        " only if something differs. Address buckets that recovered data contradict are superseded, not changed: a"
-        " context that was published goes on summing what was known then.",
-        "",
-        "The network's context, in the table `network_baseline` and in Feast's `network_context`:",
-        "",
-        *(f"- `{field.name}`" for field in fields(NetworkContext)),
-        "",
-        f"`_1h` and `_24h` are the hour and the day that end with the window. Quantiles"
-        f" ({', '.join(f'`{name}` {q:.0%}' for name, q in QUANTILES.items())}) come from histograms of"
-        f" {BINS_PER_OCTAVE} bins an octave, and are known to within {(2 ** (0.5 / BINS_PER_OCTAVE) - 1):.1%}.",
-        f"Kinds, in the order of `kind_counts`: {', '.join(f'`{kind}`' for kind in KINDS)}. Many is {MANY} or more.",
-        "",
-        "What an address did is kept as one bucket for each address and window (`address_activity`), and summed over"
-        " the trailing day by one SQL statement, `txwatch/features/queries.sql`, for all lanes.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(describe())
+    PAGE.write_text(feature_page())

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -14,115 +15,89 @@ class MissingSettingError(UserError):
     """A setting that this command cannot do without."""
 
 
+def _env(name: str, description: str, default: object = None, **constraints: Any) -> Any:
+    """A setting that is read from the environment variable `name`."""
+    return Field(default, validation_alias=name, description=description, **constraints)
+
+
 class Settings(BaseSettings):
     """The settings of one process. Times are UTC, amounts in the unit that the name says."""
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", env_ignore_empty=True, frozen=True)
 
-    home: Path = Field(Path(".txwatch"), validation_alias="TXWATCH_HOME", description="Where local state is kept.")
-    database_url: SecretStr | None = Field(
-        None,
-        validation_alias="DATABASE_URL",
-        description="postgresql:// URL. Unset: an embedded server under TXWATCH_HOME.",
+    home: Path = _env("TXWATCH_HOME", "Where local state is kept.", Path(".txwatch"))
+    database_url: SecretStr | None = _env(
+        "DATABASE_URL", "postgresql:// URL. Unset: an embedded server under TXWATCH_HOME."
     )
-    stream_url: str = Field(
-        "wss://ws.blockchain.info/inv",
-        validation_alias="TXWATCH_STREAM_URL",
-        description="WebSocket feed of unconfirmed transactions.",
+    stream_url: str = _env(
+        "TXWATCH_STREAM_URL", "WebSocket feed of unconfirmed transactions.", "wss://ws.blockchain.info/inv"
     )
-    rest_url: str = Field(
-        "https://blockchain.info",
-        validation_alias="TXWATCH_REST_URL",
-        description="REST API that gives blocks.",
+    rest_url: str = _env("TXWATCH_REST_URL", "REST API that gives blocks.", "https://blockchain.info")
+    whale_btc: float = _env("TXWATCH_WHALE_BTC", "Least likely moved value of a whale, in BTC.", 500, gt=0)
+    alerts_per_hour: float = _env(
+        "TXWATCH_ALERTS_PER_HOUR", "Budget of alerts an hour that the forest may spend.", 12, gt=0
     )
-    whale_btc: float = Field(
-        500,
+    history_start: datetime | None = _env(
+        "TXWATCH_HISTORY_START",
+        "First window, UTC, kept in the database. Unset: the day of the first `txwatch migrate`.",
+    )
+    backfill_windows: int | None = _env(
+        "TXWATCH_BACKFILL_WINDOWS",
+        "Windows that one run of a backfill scores, where several machines share it. Unset: all of them.",
         gt=0,
-        validation_alias="TXWATCH_WHALE_BTC",
-        description="Least likely moved value of a whale, in BTC.",
     )
-    alerts_per_hour: float = Field(
-        12,
-        gt=0,
-        validation_alias="TXWATCH_ALERTS_PER_HOUR",
-        description="Budget of alerts an hour that the forest may spend.",
+    retention_days: int = _env(
+        "TXWATCH_RETENTION_DAYS", "Days of data that are kept. Alerts and what was sent stay.", 90, ge=1
     )
-    history_start: datetime | None = Field(
-        None,
-        validation_alias="TXWATCH_HISTORY_START",
-        description="First window, UTC, kept in the database. Unset: the day of the first `txwatch migrate`.",
+    reports: str | None = _env(
+        "TXWATCH_REPORTS",
+        "Folder, or s3://bucket/prefix, of the drift reports' pages. Unset: `reports` under TXWATCH_HOME.",
     )
-    backfill_windows: int | None = Field(
-        None,
-        gt=0,
-        validation_alias="TXWATCH_BACKFILL_WINDOWS",
-        description="Windows that one run of a backfill scores, where several machines share it. Unset: all of them.",
+    database_password: SecretStr | None = _env(
+        "DATABASE_PASSWORD", "Password of a DATABASE_URL without one, for a container; read from the environment only."
     )
-    retention_days: int = Field(
-        90,
-        ge=1,
-        validation_alias="TXWATCH_RETENTION_DAYS",
-        description="Days of data that are kept. Alerts and what was sent stay.",
+    code_host: str = _env(
+        "TXWATCH_CODE_HOST", "Where Dagster reaches its code server; read from the environment only.", "127.0.0.1"
     )
-    reports: str | None = Field(
-        None,
-        validation_alias="TXWATCH_REPORTS",
-        description="Folder, or s3://bucket/prefix, of the drift reports' pages. Unset: `reports` under TXWATCH_HOME.",
+    code_port: int = _env("TXWATCH_CODE_PORT", "Port of Dagster's code server; read from the environment only.", 3030)
+    dagster_yaml: str = _env(
+        "TXWATCH_DAGSTER_YAML", "Configuration of Dagster's instance; read from the environment only.", "dagster.yaml"
     )
-    redis_url: SecretStr | None = Field(
-        None,
-        validation_alias="REDIS_URL",
-        description="Redis for Feast's online store. Unset: Postgres.",
+    broker_url: SecretStr | None = _env(
+        "TXWATCH_BROKER_URL",
+        "Celery's broker, which `deploy/celery/dagster.yaml` names; read from the environment only.",
     )
-    rest_interval_seconds: float = Field(
-        10,
-        ge=0,
-        validation_alias="TXWATCH_REST_INTERVAL_SECONDS",
-        description="Least time between two requests to the REST API.",
+    redis_url: SecretStr | None = _env("REDIS_URL", "Redis for Feast's online store. Unset: Postgres.")
+    rest_interval_seconds: float = _env(
+        "TXWATCH_REST_INTERVAL_SECONDS", "Least time between two requests to the REST API.", 10, ge=0
     )
-    spool_mb: int = Field(
-        1024,
-        gt=0,
-        validation_alias="TXWATCH_SPOOL_MB",
-        description="How much of the feed may wait on disk for the database, in MiB.",
+    spool_mb: int = _env(
+        "TXWATCH_SPOOL_MB", "How much of the feed may wait on disk for the database, in MiB.", 1024, gt=0
     )
-    api_key: SecretStr | None = Field(
-        None,
+    api_key: SecretStr | None = _env(
+        "TXWATCH_API_KEY",
+        "Key for the API's writes and scoring. Unset: it answers on loopback only, and refuses both.",
         min_length=16,
-        validation_alias="TXWATCH_API_KEY",
-        description="Key for the API's writes and scoring. Unset: it answers on loopback only, and refuses both.",
     )
-    api_url: str = Field(
-        "http://127.0.0.1:8000",
-        validation_alias="TXWATCH_API_URL",
-        description="Where the dashboard asks the API how a score comes about.",
+    api_url: str = _env(
+        "TXWATCH_API_URL", "Where the dashboard asks the API how a score comes about.", "http://127.0.0.1:8000"
     )
-    allowed_hosts: str = Field(
+    allowed_hosts: str = _env(
+        "TXWATCH_ALLOWED_HOSTS",
+        "Names by which others reach the web pages and the API, separated by commas; as NAME:PORT where a proxy "
+        "has another port than 80 or 443. Loopback always does.",
         "",
-        validation_alias="TXWATCH_ALLOWED_HOSTS",
-        description="Names by which others reach the web pages and the API, separated by commas; as NAME:PORT where a "
-        "proxy has another port than 80 or 443. Loopback always does.",
     )
-    mlflow_tracking_uri: str | None = Field(
-        None,
-        repr=False,  # it may hold a password, which logs leave out
-        validation_alias="MLFLOW_TRACKING_URI",
-        description="MLflow server. Unset: the same Postgres, artifacts under TXWATCH_HOME.",
+    # Not in a repr: it may hold a password.
+    mlflow_tracking_uri: str | None = _env(
+        "MLFLOW_TRACKING_URI", "MLflow server. Unset: the same Postgres, artifacts under TXWATCH_HOME.", repr=False
     )
-    telegram_bot_token: SecretStr | None = Field(
-        None,
-        validation_alias="TELEGRAM_BOT_TOKEN",
-        description="Token of the Telegram bot. Unset: alerts stay visible in the terminal.",
+    telegram_bot_token: SecretStr | None = _env(
+        "TELEGRAM_BOT_TOKEN", "Token of the Telegram bot. Unset: alerts stay visible in the terminal."
     )
-    telegram_chat_id: str = Field(
-        "",
-        validation_alias="TELEGRAM_CHAT_ID",
-        description="Chats that get the alerts, separated by commas.",
-    )
-    telegram_api_url: str = Field(
-        "https://api.telegram.org",
-        validation_alias="TELEGRAM_API_URL",
-        description="Telegram's Bot API, or a server that behaves like it.",
+    telegram_chat_id: str = _env("TELEGRAM_CHAT_ID", "Chats that get the alerts, separated by commas.", "")
+    telegram_api_url: str = _env(
+        "TELEGRAM_API_URL", "Telegram's Bot API, or a server that behaves like it.", "https://api.telegram.org"
     )
 
     @property

@@ -1,1 +1,1 @@
-"""What bends Dagster to this product: where runs are made, how its server and storage behave."""
+"""How this product changes Dagster: where runs are launched, and how its server and storage behave."""

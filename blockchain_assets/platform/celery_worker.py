@@ -1,7 +1,4 @@
-"""Execute runs here until a signal: `python -m blockchain_assets.platform.celery_worker --name A --slots 2`.
-
-Broker and settings are those of the run launcher in DAGSTER_HOME's dagster.yaml, so that they are set once.
-"""
+"""`python -m blockchain_assets.platform.celery_worker --name A --slots 2` executes runs by the launcher's settings."""
 
 import argparse
 
@@ -11,7 +8,7 @@ from dagster_celery.tasks import create_execute_job_task, create_resume_job_task
 
 
 class NoCeleryLauncherError(Exception):
-    """The instance launches its runs in another way."""
+    """The instance has another run launcher."""
 
 
 def main() -> None:
@@ -30,17 +27,9 @@ def main() -> None:
         app = launcher.celery
         create_execute_job_task(app)
         create_resume_job_task(app)
-        app.worker_main(
-            [
-                "worker",
-                f"--hostname={options.name}@%h",
-                f"--concurrency={options.slots}",
-                f"--queues={launcher.default_queue}",
-                "--without-gossip",
-                "--without-mingle",
-                "--loglevel=INFO",
-            ]
-        )
+        arguments = [f"--hostname={options.name}@%h", f"--concurrency={options.slots}"]
+        arguments += [f"--queues={launcher.default_queue}", "--without-gossip", "--without-mingle", "--loglevel=INFO"]
+        app.worker_main(["worker", *arguments])
 
 
 if __name__ == "__main__":

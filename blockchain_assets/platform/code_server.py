@@ -1,14 +1,12 @@
-"""Dagster's code server, in which runs are forked, and which outlives a restart of the database.
+"""`python -m blockchain_assets.platform.code_server -h HOST -p PORT` is `dagster api grpc` with two changes.
 
-`python -m blockchain_assets.platform.code_server -h HOST -p PORT` serves as `dagster api grpc` does.
+Runs are forked. A run's process imports Dagster, the definitions and the libraries of models: seconds of work, most of
+what the system costs at rest. Here a fork server imports them once, and each run begins as a copy of it. The ingest
+worker's run keeps its priority; all others are niced, so that they do not delay it.
 
-A run is a process that imports Dagster, the definitions and the libraries of models before it does anything: seconds of
-work, most of what the system costs at rest. Here these imports are done once, by a fork server, and each run begins as
-a copy of it. The worker's run keeps its priority; all others are niced, so that they do not hold it up.
-
-The server looks twice a second for runs whose process has died, fails them, and lets go of what they held. That happens
-on a thread which ends for good with its first error. From then on no dead run would be noticed: it keeps the slot of
-its pool, and each run that ends leaves a few open files behind, until there are no more to be had.
+The search for dead runs outlives an error, such as a restart of the database. Twice a second the server fails runs
+whose process has died, and releases what they held, on a thread that Dagster lets end with its first error. After
+that a dead run would keep the slot of its pool, and each run that ends would leave open files until none can be opened.
 """
 
 import functools
@@ -30,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 LIVE_JOB = "ingest_shift"
 NICENESS = 5
-"""Of all other runs. A live lane that is awake gets three times what one of them gets; alone, they get all there is."""
+"""Of all other runs: a busy live lane gets three times the processor time of one of them."""
 
 IMPORTED_BEFORE = [
     "__main__",
@@ -44,11 +42,11 @@ IMPORTED_BEFORE = [
     "blockchain_assets.definitions",
     "txwatch.live.lane",
 ]
-"""What runs import. Nothing that starts a thread or opens a connection: a copy would share it."""
+"""What runs import; nothing that starts a thread or opens a connection, which copies would share."""
 
 
 class ForkedRuns:
-    """What Dagster asks of `multiprocessing`; its processes are copies of one in which all imports are done."""
+    """A `multiprocessing` context for Dagster whose processes are copies of one that has done all imports."""
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
@@ -56,15 +54,13 @@ class ForkedRuns:
         self.Queue, self.Event = self._context.Queue, self._context.Event
 
     def Process(self, *, target: Callable[..., None], args: Sequence[Any]) -> BaseProcess:  # noqa: N802 - Dagster's call
-        """The process of a run, not started yet."""
         return self._context.Process(target=run, args=(target, *args))
 
     def begin(self) -> None:
-        """Begin to import, beside what this process does."""
         multiprocessing.forkserver.ensure_running()
 
     def wait(self) -> None:
-        """Return once all is imported: a run that was asked for before would not start in time."""
+        """Return once all is imported. A run that is launched before would not start in time."""
         process = self._context.Process(target=int)
         process.start()
         process.join()
@@ -72,9 +68,9 @@ class ForkedRuns:
 
 def run(target: Callable[..., None], arguments: Any, job: Any, *rest: Any) -> None:
     """Execute a run in this process, with the priority of its job."""
-    # Whoever ends the code server must not end the runs with it: they are told by themselves, and given their time.
+    # A signal to the code server's group must not reach the runs, which get their own and time to end.
     os.setpgrp()
-    # What is there by now stays: no collection needs to look at it, and so to make copies of its pages.
+    # Garbage collection would touch, and so copy, the pages of imported modules.
     gc.freeze()
     if job.job_name != LIVE_JOB:
         os.nice(NICENESS)
@@ -82,36 +78,29 @@ def run(target: Callable[..., None], arguments: Any, job: Any, *rest: Any) -> No
 
 
 def adapt(server: type[Any], runs: ForkedRuns) -> None:
-    """Make a code server's class fork its runs, and look for dead ones again after an error. Does nothing twice."""
-    if not hasattr(server.__init__, "__wrapped__"):
-        server.__init__ = _forking(server.__init__, runs)
-        server._check_for_orphaned_runs = _looking_again(server._check_for_orphaned_runs)
+    """Make a code server class fork its runs, and go on looking for dead ones after an error. Safe to repeat."""
+    initialize, look = server.__init__, server._check_for_orphaned_runs
+    if hasattr(initialize, "__wrapped__"):
+        return
 
-
-def _forking(initialize: Callable[..., None], runs: ForkedRuns) -> Callable[..., None]:
     @functools.wraps(initialize)
-    def initialize_and_wait(server: Any, *arguments: Any, **options: Any) -> None:
-        initialize(server, *arguments, **options)
-        server._mp_ctx = runs
-        # It listens only now, and nobody asks for a run that could not start in time.
-        runs.wait()
+    def initialize_and_wait(self: Any, *arguments: Any, **options: Any) -> None:
+        initialize(self, *arguments, **options)
+        self._mp_ctx = runs
+        runs.wait()  # the server listens only after this
 
-    return initialize_and_wait
-
-
-def _looking_again(look: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(look)
-    def look_again(server: object) -> None:
+    def look_again(self: object) -> None:
         try:
-            look(server)
+            look(self)
         except Exception as error:
             log.warning("dead_runs_not_looked_for", cause=str(error).splitlines()[0] if str(error) else repr(error))
 
-    return look_again
+    server.__init__, server._check_for_orphaned_runs = initialize_and_wait, look_again
 
 
 def main() -> None:
-    """Serve the definitions with the options of `dagster api grpc`; with `--prepare` make Dagster's tables before."""
+    """Serve with the options of `dagster api grpc`. `--prepare` makes Dagster's tables first."""
     options = sys.argv[1:]
     runs = ForkedRuns()
     runs.begin()

@@ -1,12 +1,11 @@
-"""Dagster's instance: its storages in Postgres with pooled connections, and its tables.
+"""Dagster's instance: its storages in Postgres with pooled connections, its tables, and the slots of its pools.
 
-dagster-postgres opens a connection for each call of each of its three storages, and looks for its tables each time that
-an instance is made, which the code server does for every tick of every sensor. At rest that was most of the machine.
+dagster-postgres opens a connection for each call of each of its three storages, and looks for its tables for each new
+instance, which the code server makes for every tick of every sensor. At rest that took most of the machine.
 
-Every pool has one slot, so that windows are computed one run after the other: a window's context is made of the
-windows before it. The pool `scoring` may be given more where several machines share a backfill. `ingest` has three:
-for a shift, for the next one to which it hands over, and for a run whose process has died and that Dagster still takes
-for started. A queue full of backfills never holds that up.
+Every pool has one slot, so that windows are computed one run after the other: a window's context depends on the windows
+before it. The pool `scoring` may have more where several machines share a backfill. `ingest` has three: for a shift,
+for the next one, and for a run whose process has died while Dagster still shows it as started.
 """
 
 from collections.abc import Mapping
@@ -21,21 +20,20 @@ from dagster_postgres.utils import create_pg_engine, pg_url_from_config
 from sqlalchemy import Engine
 
 KEPT = 4
-"""Connections that a process keeps for all its instances."""
+"""Connections that a process keeps, for all its instances."""
 BEYOND = 20
-"""Connections that it may open beyond those for a moment; further calls wait for one."""
+"""Connections that it may open besides for a moment; further calls wait."""
 RENEWED_AFTER_SECONDS = 300
 
 
 class PooledPostgresStorage(DagsterPostgresStorage):
-    """The same tables and calls. All instances of a process share one pool, and survive a restart of the server."""
+    """Dagster's storage with one connection pool for all instances of a process; survives a restart of the server."""
 
     def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None) -> None:
         pool = _pool(postgres_url)
         super().__init__(postgres_url, should_autocreate_tables=False, inst_data=inst_data)
-        self._run_storage._engine = pool
-        self._event_log_storage._engine = pool
-        self._schedule_storage._engine = pool
+        for storage in (self._run_storage, self._event_log_storage, self._schedule_storage):
+            storage._engine = pool
 
     @classmethod
     def from_config_value(
@@ -53,13 +51,11 @@ def _pool(postgres_url: str) -> Engine:
         pool_size=KEPT,
         max_overflow=BEYOND,
         pool_recycle=RENEWED_AFTER_SECONDS,
-        # A connection that the server has closed is noticed before it is used.
-        pool_pre_ping=True,
+        pool_pre_ping=True,  # notices connections that the server has closed
     )
 
 
-INGEST_POOL = "ingest"
-INGEST_SLOTS = 3
+INGEST_POOL, INGEST_SLOTS = "ingest", 3
 
 
 def prepare_instance(instance: dg.DagsterInstance) -> None:

@@ -1,7 +1,7 @@
-"""Log lines of a run that must go on without the database.
+"""Logging for a run that must go on without the database.
 
-Dagster writes each line of a managed logger to its event log at once, on whichever thread logs it, and a line that
-cannot be written ends the step. The worker has most to say when the database is away, and must then go on receiving.
+Dagster writes each line of a managed logger to its event log on the thread that logs it, and a line that cannot be
+written ends the step. The ingest worker logs most when the database is away, and must then go on receiving.
 """
 
 import logging
@@ -14,14 +14,14 @@ import dagster as dg
 from dagster._core.log_manager import DagsterLogHandler
 
 MAX_LINES = 1_000
-"""What may wait to be written. Lines beyond are in the process's own log alone, where all of them are."""
+"""Lines that may wait to be written. Further ones are only in the process's own log, which has all."""
 
 
 @contextmanager
 def log_beside(instance: dg.DagsterInstance) -> Iterator[None]:
-    """Within the block, Dagster's handlers get the lines of managed loggers in a thread of their own.
+    """Within the block, a thread of its own passes the lines of managed loggers to Dagster's handlers.
 
-    What they cannot write is left out. At the end, what waits is written, until a line fails.
+    Lines that cannot be written are left out. At the end the waiting lines are written, until one fails.
     """
     with written_beside([logging.getLogger(name) for name in instance.managed_python_loggers], DagsterLogHandler):
         yield
@@ -29,7 +29,7 @@ def log_beside(instance: dg.DagsterInstance) -> Iterator[None]:
 
 @contextmanager
 def written_beside(loggers: list[logging.Logger], kind: type[logging.Handler]) -> Iterator[None]:
-    """The same for the handlers of a kind that these loggers have."""
+    """The same for the handlers of type `kind` of these loggers."""
     taken = [(logger, handler) for logger in loggers for handler in logger.handlers if isinstance(handler, kind)]
     lines: Queue[logging.LogRecord] = Queue(MAX_LINES)
     listener = _Listener(lines, *dict.fromkeys(handler for _, handler in taken))
@@ -54,7 +54,7 @@ class _QueueHandler(QueueHandler):
 
 
 class _Listener(QueueListener):
-    """Gives each line to the handlers, whatever becomes of it there."""
+    """Passes each line to the handlers, and ignores their errors."""
 
     _ending = False
     _given_up = False
@@ -69,4 +69,4 @@ class _Listener(QueueListener):
 
     def enqueue_sentinel(self) -> None:
         self._ending = True
-        self.queue.put(None)  # type: ignore[attr-defined]  # waits for room, which there soon is
+        self.queue.put(None)  # type: ignore[attr-defined]  # waits for room

@@ -1,7 +1,6 @@
 """`python -m blockchain_assets.platform.webserver` is `dagster-webserver` behind the guard, with the same options.
 
-Dagster's own answers to any Host and Origin, and runs mutations that come by GET: any page that somebody looks at could
-launch runs.
+Dagster's own server answers any Host and Origin, and runs mutations by GET: any page in a browser could launch runs.
 """
 
 from importlib import import_module
@@ -19,7 +18,6 @@ def _guarded(*arguments: Any, **options: Any) -> Guard:
 
 
 def main() -> None:
-    """Serve until a signal."""
     cli.create_app_from_workspace_process_context = _guarded
     cli.main()
 

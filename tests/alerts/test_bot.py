@@ -15,7 +15,7 @@ import pytest
 
 from tests.builders import transaction
 from tests.waiting import PATIENCE_SECONDS, wait_until
-from txwatch.alerts.alert import Alert, Severity
+from txwatch.alerts.alert import Alert
 from txwatch.alerts.bot import AlertBot
 from txwatch.alerts.commands import HELP, answer
 from txwatch.alerts.dispatcher import Dispatcher
@@ -24,6 +24,7 @@ from txwatch.alerts.sender import TelegramSender
 from txwatch.alerts.store import insert_alerts, read_precision
 from txwatch.alerts.transport import _readable
 from txwatch.clock import utc_now
+from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score
 from txwatch.detection.score_windows import insert_scores

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from psycopg.rows import dict_row
 
-from txwatch.alerts.alert import Alert, Severity, former_ids, present_id, record_move
+from txwatch.alerts.alert import Alert, former_ids, present_id, record_move
 from txwatch.alerts.deliveries import (
     Claim,
     chat_lock,
@@ -18,12 +18,13 @@ from txwatch.alerts.deliveries import (
     read_chat,
     record,
     record_edit,
-    settle,
     start_request,
+    take_over,
 )
 from txwatch.alerts.planning import EditAlert, Limits, PendingAlert, Request, SendAlert, SendDigest, SentAlone, Wait
 from txwatch.alerts.sender import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
-from txwatch.alerts.store import AlertUpdate, Edition, insert_alerts, insert_updates
+from txwatch.alerts.store import AlertUpdate, SentMessage, insert_alerts, insert_updates
+from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import Reason
 from txwatch.store.database import Connection, connect
 
@@ -69,7 +70,7 @@ class Chats:
 
     def claimed(self, step: Request = SendAlert("a"), now: datetime = T0) -> Claim:  # noqa: B008 - frozen
         """What a process claims once it has settled the chat."""
-        settle(self.connection, CHAT, now)
+        take_over(self.connection, CHAT, now)
         made = claim(self.connection, CHAT, step, LIMITS, now)
         assert made is not None
         return made
@@ -86,13 +87,13 @@ def chats(database_url: str) -> Iterator[Chats]:
         connection.execute("TRUNCATE alerts, telegram_chats, telegram_requests CASCADE")
         with connection.transaction():
             insert_alerts(connection, [alert(key, n) for n, key in enumerate("abc")], [CHAT, OTHER])
-        settle(connection, OTHER, T0)
+        take_over(connection, OTHER, T0)
         yield Chats(connection)
 
 
-def edition(through: datetime, chat_id: str = CHAT) -> Edition:
+def sent_message(through: datetime, chat_id: str = CHAT) -> SentMessage:
     """What the message about a, which is number 7 in its chat, is to show."""
-    return Edition("a", chat_id, 7, T0, ["news"], through)
+    return SentMessage("a", chat_id, 7, T0, ["news"], through)
 
 
 def alert(key: str, seconds: int = 0) -> Alert:
@@ -169,26 +170,26 @@ def test_what_a_process_that_is_gone_left_as_sending_is_uncertain(chats: Chats) 
     chats.claimed()
     with chats.connection.transaction():
         start_request(chats.connection, OTHER, "reply", LIMITS, T0)
-    assert settle(chats.connection, CHAT, T0 + SECOND) == 1
+    assert take_over(chats.connection, CHAT, T0 + SECOND) == 1
     assert chats.delivery("a")["state"] == "uncertain"
     assert "ended before it knew" in chats.delivery("a")["reason"]
     assert chats.untouched("b", "c")
     assert chats.requests() == [(CHAT, "alert", T0, T0 + SECOND), (OTHER, "reply", T0, None)]
-    assert settle(chats.connection, CHAT, T0 + MINUTE) == 0
+    assert take_over(chats.connection, CHAT, T0 + MINUTE) == 0
     assert chats.requests()[0] == (CHAT, "alert", T0, T0 + SECOND), "it ended once"
 
 
 def test_requests_are_kept_for_an_hour(chats: Chats) -> None:
     chats.claimed()
-    settle(chats.connection, CHAT, T0 + HOUR)
+    take_over(chats.connection, CHAT, T0 + HOUR)
     assert len(chats.requests()) == 1
-    settle(chats.connection, CHAT, T0 + HOUR + SECOND)
+    take_over(chats.connection, CHAT, T0 + HOUR + SECOND)
     assert chats.requests() == []
 
 
 def test_a_process_that_was_taken_for_dead_can_still_say_that_it_arrived(chats: Chats) -> None:
     made = chats.claimed()
-    settle(chats.connection, CHAT, T0 + SECOND)
+    take_over(chats.connection, CHAT, T0 + SECOND)
     record(chats.connection, CHAT, made, Sent(7), T0 + MINUTE)
     row = chats.delivery("a")
     assert (row["state"], row["message_id"], row["sent_at"], row["reason"]) == ("sent", 7, T0 + MINUTE, None)
@@ -197,7 +198,7 @@ def test_a_process_that_was_taken_for_dead_can_still_say_that_it_arrived(chats: 
 @pytest.mark.parametrize("outcome", [NotSent("away"), Refused("blocked"), Unknown("cut off")])
 def test_a_process_that_was_taken_for_dead_can_say_nothing_else(chats: Chats, outcome: Outcome) -> None:
     made = chats.claimed()
-    settle(chats.connection, CHAT, T0 + SECOND)
+    take_over(chats.connection, CHAT, T0 + SECOND)
     before = chats.delivery("a")
     record(chats.connection, CHAT, made, outcome, T0 + MINUTE)
     assert chats.delivery("a") == before
@@ -223,7 +224,7 @@ def test_an_edit_is_repeated_until_it_is_done_or_refused(chats: Chats) -> None:
     def edited(outcome: Outcome, through: datetime, now: datetime) -> tuple[datetime | None, str | None]:
         made = chats.claimed(EditAlert("a"), now)
         assert made.purpose == "edit"
-        record_edit(chats.connection, CHAT, made, edition(through), outcome, now + SECOND)
+        record_edit(chats.connection, CHAT, made, sent_message(through), outcome, now + SECOND)
         assert chats.requests()[-1] == (CHAT, "edit", now, now + SECOND)
         row = chats.delivery("a")
         assert (row["state"], row["message_id"], row["attempts"]) == ("sent", 7, 1)
@@ -278,7 +279,7 @@ def test_a_chat_that_takes_no_messages_is_tried_with_growing_pauses_until_it_tak
     record(chats.connection, CHAT, chats.claimed(SendAlert("a"), now), Sent(7), now)
     assert refusal() == (None, None, None)
     record(chats.connection, CHAT, chats.claimed(SendAlert("b"), now), ChatRefused("again"), now)
-    record_edit(chats.connection, CHAT, chats.claimed(EditAlert("a"), now), edition(now), Sent(7), now)
+    record_edit(chats.connection, CHAT, chats.claimed(EditAlert("a"), now), sent_message(now), Sent(7), now)
     assert refusal() == (now, "again", None), "a chat may allow an edit that takes no messages"
 
 
@@ -298,7 +299,7 @@ def test_a_chat_that_moved_keeps_what_waits_and_what_was_set_up_in_it(chats: Cha
     record(chats.connection, CHAT, chats.claimed(), NotSent("moved", moved_to="-100"), T0)
     assert present_id(chats.connection, CHAT) == "-100"
     assert former_ids(chats.connection, "-100") == [CHAT]
-    settle(chats.connection, "-100", T0)
+    take_over(chats.connection, "-100", T0)
     chat = read_chat(chats.connection, "-100", LIMITS, T0)
     assert ([pending.alert_key for pending in chat.pending], chat.unlisted, chat.free_at) == (["a"], ["b"], None)
     assert chats.delivery("a", "-100")["reason"] == "moved"
@@ -315,8 +316,8 @@ def test_an_alert_that_waits_under_two_ids_of_a_chat_is_sent_once(chats: Chats) 
     with chats.connection.transaction():
         insert_alerts(chats.connection, [alert("d"), alert("e", 1)], ["-5", "-100"])
         record_move(chats.connection, "-5", "-100")
-    settle(chats.connection, "-5", T0)
-    settle(chats.connection, "-100", T0)
+    take_over(chats.connection, "-5", T0)
+    take_over(chats.connection, "-100", T0)
     assert [p.alert_key for p in read_chat(chats.connection, "-100", LIMITS, T0).pending] == ["d", "e"]
     assert read_chat(chats.connection, "-5", LIMITS, T0).pending == []
 
@@ -325,9 +326,9 @@ def test_a_request_under_a_former_id_is_given_its_time(chats: Chats) -> None:
     chats.claimed()
     with chats.connection.transaction():
         record_move(chats.connection, CHAT, "-100")
-    assert settle(chats.connection, "-100", T0 + SECOND) == 0, "it may still be under way"
-    assert settle(chats.connection, "-100", T0 + 2 * MINUTE) == 1
-    settle(chats.connection, "-100", T0 + 2 * MINUTE)
+    assert take_over(chats.connection, "-100", T0 + SECOND) == 0, "it may still be under way"
+    assert take_over(chats.connection, "-100", T0 + 2 * MINUTE) == 1
+    take_over(chats.connection, "-100", T0 + 2 * MINUTE)
     assert read_chat(chats.connection, "-100", LIMITS, T0).unlisted == ["a"]
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests.alerts.accelerated import ORIGIN, AcceleratedTime
 from tests.builders import transaction
 from tests.waiting import PATIENCE_SECONDS, wait_until
-from txwatch.alerts.alert import LATE_AFTER, Alert, Severity
+from txwatch.alerts.alert import LATE_AFTER, Alert
 from txwatch.alerts.dispatcher import Dispatcher
 from txwatch.alerts.messages import MAX_DIGEST_LINES, MAX_UNITS, units
 from txwatch.alerts.planning import BURST, FLOOD_WINDOW
@@ -24,13 +24,14 @@ from txwatch.alerts.store import (
     Verdict,
     count_alerts,
     insert_alerts,
-    insert_chain_news,
+    insert_chain_updates,
     insert_updates,
     later_kinds,
     read_precision,
     record_feedback,
 )
 from txwatch.clock import window_start
+from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import Reason
 from txwatch.lab.simulator.telegram import Fault, LocalTelegram, ReceivedMessage
 from txwatch.lab.simulator.telegram_rules import FloodControl
@@ -409,8 +410,8 @@ def test_what_becomes_known_is_written_into_the_message_that_was_sent(telegram: 
         assert insert_updates(connection, later_kinds(again)) == 1, "a whale was named before"
         mine(connection, "f0", key(1), key(3), key(7))
         mine(connection, "f2", height=840_002)
-        assert insert_chain_news(connection, MINED_AT) == 3
-        assert insert_chain_news(connection, MINED_AT) == 0
+        assert insert_chain_updates(connection, MINED_AT) == 3
+        assert insert_chain_updates(connection, MINED_AT) == 0
     telegram.local.faults.append(Fault.server_error)
     assert telegram.deliver() == Counter(notsent=1, sent=2)
     assert telegram.deliver() == Counter()
@@ -432,7 +433,7 @@ def test_what_becomes_known_is_written_into_the_message_that_was_sent(telegram: 
     with connect(telegram.database_url) as connection, connection.transaction():
         connection.execute("UPDATE blocks SET stale = true")
         mine(connection, "f1", key(1))
-        assert insert_chain_news(connection, MINED_AT + timedelta(minutes=10)) == 3
+        assert insert_chain_updates(connection, MINED_AT + timedelta(minutes=10)) == 3
     assert telegram.deliver() == Counter(sent=1)
     (first,) = telegram.naming(key(1))
     assert "⚠️ block 840,000 lost a chain split" in first.text
@@ -443,7 +444,7 @@ def test_an_edit_that_telegram_refuses_is_given_up(telegram: Telegram) -> None:
     telegram.deliver()
     with connect(telegram.database_url) as connection, connection.transaction():
         mine(connection, "f0", key(1))
-        insert_chain_news(connection, MINED_AT)
+        insert_chain_updates(connection, MINED_AT)
     telegram.local.faults.append(Fault.unreadable)
     assert telegram.deliver() == Counter(refused=1)
     assert telegram.deliver() == Counter()

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from txwatch.alerts.alert import KINDS, LATE_AFTER
+from txwatch.alerts.alert import LATE_AFTER
 from txwatch.alerts.commands import ANSWERS
 from txwatch.alerts.planning import BURST, DIGEST_EVERY, FLOOD_WINDOW
+from txwatch.detection.kinds import KINDS
 from txwatch.store.schema import alert_deliveries
 
 PAGE = (Path(__file__).parents[2] / "docs/alerts.md").read_text()

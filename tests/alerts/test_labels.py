@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 
 from tests.builders import T0, transaction
-from txwatch.alerts.alert import Alert, Severity
+from txwatch.alerts.alert import Alert
 from txwatch.alerts.messages import alert_message
+from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import Reason
 from txwatch.labels.label import Label, known_by_address
 from txwatch.wire.transaction import CreatedOutput, SpentOutput

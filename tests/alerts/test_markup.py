@@ -49,7 +49,7 @@ def test_a_message_of_any_text_is_read_by_telegram_as_that_text(message: list[Li
     if not written.strip():
         return
     try:
-        shown = read_text(written, "HTML").text
+        shown, _ = read_text(written, "HTML")
     except Exception as error:
         assert "text is empty" in str(error)  # noqa: PT017 - white space alone is no message to Telegram
         return
@@ -62,7 +62,7 @@ def test_a_message_of_any_text_is_read_by_telegram_as_that_text(message: list[Li
 
 @pytest.mark.parametrize("filler", ["<b>x</b>", "&amp;", "🐋", "أ", "👩‍👩‍👧"])
 def test_an_over_long_message_fills_telegrams_limit_and_not_more(filler: str) -> None:
-    shown = read_text(to_html([[Piece(filler * 5_000, "b", 'https://x/?a=<&"')]]), "HTML").text
+    shown = read_text(to_html([[Piece(filler * 5_000, "b", 'https://x/?a=<&"')]]), "HTML")[0]
     assert MAX_UNITS - 10 <= units(shown) <= MAX_UNITS
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from txwatch.alerts.alert import KINDS, LATE_AFTER, Severity
+from txwatch.alerts.alert import LATE_AFTER
 from txwatch.alerts.planning import (
     BURST,
     DIGEST_EVERY,
@@ -25,6 +25,7 @@ from txwatch.alerts.planning import (
     chat_free_at,
     next_step,
 )
+from txwatch.detection.kinds import KINDS, Severity
 
 T0 = datetime(2024, 3, 14, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

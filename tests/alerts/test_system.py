@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.builders import transaction
-from txwatch.alerts.alert import Severity
 from txwatch.alerts.health import (
     FEED_SILENT,
     LANDING_LAG,
@@ -30,6 +29,7 @@ from txwatch.alerts.health import (
 )
 from txwatch.alerts.store import insert_alerts
 from txwatch.clock import window_key
+from txwatch.detection.kinds import Severity
 from txwatch.store.database import Connection, connect
 from txwatch.store.lease import Lease, take_lease
 from txwatch.store.transactions import land_transactions

@@ -13,10 +13,11 @@ from structlog.testing import capture_logs
 from tests.builders import transaction
 from tests.serving import serving, settings_of
 from tests.waiting import PATIENCE_SECONDS, wait_until
-from txwatch.alerts.alert import Alert, Severity
+from txwatch.alerts.alert import Alert
 from txwatch.alerts.store import insert_alerts
 from txwatch.api.routes.stream import BATCH, QUEUE
 from txwatch.clock import utc_now
+from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import Reason
 from txwatch.queries.paging import Position
 from txwatch.store.database import connect

@@ -133,7 +133,7 @@ def test_stale_data_is_called_stale(environment: pytest.MonkeyPatch, database_ur
     [(None, "–"), (0, "0 sat"), (99_999, "99,999 sat"), (100_000, "0.0010 BTC"), (234_102_247_681, "2,341.02 BTC")],
 )
 def test_amounts_are_written_for_people(satoshi: float | None, text: str) -> None:
-    assert look.btc(satoshi) == text
+    assert look.amount(satoshi) == text
 
 
 def test_hostile_text_is_no_markup() -> None:

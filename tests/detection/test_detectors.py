@@ -6,23 +6,25 @@ import pytest
 
 from tests.builders import T0
 from tests.modelling import traffic, windows
-from txwatch.detection.detectors import Detector, default_detectors
 from txwatch.detection.kinds import KINDS
-from txwatch.detection.known_cases import Coin, btc, written_down
-from txwatch.detection.reasons import SAT, Reason
+from txwatch.detection.known_cases import Coin, sats, written_down
+from txwatch.detection.reasons import Reason
 from txwatch.detection.rules import (
     BatchPayout,
     Coinjoin,
     Consolidation,
+    Detector,
     DormantRoundMove,
     DustStorm,
     FeeAccident,
     WatchListed,
     Whale,
+    default_detectors,
 )
 from txwatch.features.batch import TransactionBatch
 from txwatch.features.context import AddressActivity, Context, NetworkContext
 from txwatch.features.transaction import transaction_features
+from txwatch.wire.messages import SAT_PER_BTC
 from txwatch.wire.transaction import Transaction
 
 
@@ -46,7 +48,7 @@ def pay(spent: Sequence[Coin], paid: Sequence[Coin]) -> Transaction:
 
 
 def of(type_: str, *amounts: float) -> list[Coin]:
-    return [Coin(type_, btc(amount)) for amount in amounts]
+    return [Coin(type_, sats(amount)) for amount in amounts]
 
 
 class TestFeeAccident:
@@ -72,13 +74,13 @@ class TestFeeAccident:
 
 class TestWhale:
     def test_counts_what_likely_moved(self) -> None:
-        [reason] = found(Whale(500 * SAT), pay(of("p2wpkh", 700), of("p2sh", 600) + of("p2wpkh", 99.99)))
+        [reason] = found(Whale(500 * SAT_PER_BTC), pay(of("p2wpkh", 700), of("p2sh", 600) + of("p2wpkh", 99.99)))
         assert reason.text == "600.00 BTC likely moved, of outputs of 699.99 BTC"
 
     def test_ignores_what_returns_to_the_sender(self) -> None:
-        own = Coin("p2wpkh", btc(5_000), "exchange")
-        change = Coin("p2wpkh", btc(4_996.9), "exchange")
-        assert not found(Whale(500 * SAT), pay([own], [*of("p2wpkh", 3), change]))
+        own = Coin("p2wpkh", sats(5_000), "exchange")
+        change = Coin("p2wpkh", sats(4_996.9), "exchange")
+        assert not found(Whale(500 * SAT_PER_BTC), pay([own], [*of("p2wpkh", 3), change]))
 
 
 class TestDormantRoundMove:
@@ -93,7 +95,7 @@ class TestDormantRoundMove:
             (of("p2pkh", 1_000.1), of("p2wpkh", 1_000.05)),  # not round
             (of("p2pkh", 90.1), of("p2wpkh", 90)),  # not large
             (of("p2pkh", *[100.01] * 20), of("p2wpkh", 2_000)),  # many coins: a service
-            ([Coin("p2pkh", btc(2_000), "hot")], [*of("p2wpkh", 1_000), Coin("p2pkh", btc(999.9), "hot")]),
+            ([Coin("p2pkh", sats(2_000), "hot")], [*of("p2wpkh", 1_000), Coin("p2pkh", sats(999.9), "hot")]),
         ],
     )
     def test_leaves_these_alone(self, spent: list[Coin], paid: list[Coin]) -> None:
@@ -126,8 +128,8 @@ class TestCoinjoin:
     @pytest.mark.parametrize(
         ("spent", "paid"),
         [
-            ([Coin("p2wpkh", btc(0.1), "one")] * 8, of("p2wpkh", *[0.05] * 8)),  # one owner's coins
-            (of("p2wpkh", *[0.1] * 8), [Coin("p2wpkh", btc(0.05), "one")] * 8),  # to one address
+            ([Coin("p2wpkh", sats(0.1), "one")] * 8, of("p2wpkh", *[0.05] * 8)),  # one owner's coins
+            (of("p2wpkh", *[0.1] * 8), [Coin("p2wpkh", sats(0.05), "one")] * 8),  # to one address
             (of("p2tr", *[0.0001] * 8), [Coin("p2tr", 546)] * 8),  # inscriptions
             (of("p2wpkh", 1.0), of("p2wpkh", *[0.05] * 8)),  # a payout of equal amounts
         ],
@@ -152,7 +154,7 @@ def test_a_payout_has_many_payees_and_few_coins() -> None:
 
 
 def test_a_watched_address_is_named_with_what_is_known_of_it() -> None:
-    transaction = pay([Coin("p2wpkh", btc(1), "thief")], [*of("p2wpkh", 0.5), Coin("p2wpkh", btc(0.4), "thief")])
+    transaction = pay([Coin("p2wpkh", sats(1), "thief")], [*of("p2wpkh", 0.5), Coin("p2wpkh", sats(0.4), "thief")])
     reasons = found(WatchListed({"x/thief": "taken in 2016"}), transaction)
     assert [reason.text for reason in reasons] == [
         "spends from watched address x/thief (taken in 2016)",

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from tests.modelling import START, features, fit, model, traffic, windows
 from txwatch.detection.accounting import accounted_for, without
-from txwatch.detection.detectors import default_detectors
 from txwatch.detection.explain import TOP, explain
 from txwatch.detection.model import Model
 from txwatch.detection.reasons import feature_reason
+from txwatch.detection.rules import default_detectors
 from txwatch.detection.score import score_features
-from txwatch.features.batch import TransactionBatch
+from txwatch.features.batch import TransactionBatch, WindowFeatures
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.transaction import transaction_features
 from txwatch.lab.evaluation.evaluate import capture_context
@@ -59,7 +59,8 @@ def test_real_transactions_are_ordinary_without_their_three_reasons(shared_data:
     rows = transaction_features(batch, context)
     fitted = fit(rows, minutes=60 * len(rows) / 19_800, budget=12 * times_budget)
     detectors = default_detectors(whale_btc=500)
-    scores = score_features(capture.transactions, batch, rows, context.network, fitted, detectors)
+    window = WindowFeatures(context.network.as_of, capture.transactions, batch, rows, context)
+    scores = score_features(window, fitted, detectors)
     flagged = [row for row, score in enumerate(scores) if score.score >= score.threshold]
     assert len(flagged) >= 4 * times_budget
     found = {row: [reason.kind for reason in scores[row].reasons if reason.kind != "forest"] for row in flagged}
@@ -102,10 +103,7 @@ def test_what_is_unknown_is_no_reason() -> None:
 def test_an_alert_of_a_rule_has_its_reason_first_and_the_forest_speaks_of_what_else_there_is() -> None:
     detectors, fitted = default_detectors(whale_btc=500), model()
     for window in windows(minutes=60)[:4]:
-        scored = score_features(
-            window.transactions, window.batch, window.features, window.context.network, fitted, detectors
-        )
-        for score in scored:
+        for score in score_features(window, fitted, detectors):
             kinds = [reason.kind for reason in score.reasons]
             assert kinds == sorted(kinds, key=lambda kind: kind == "forest")
             assert START <= score.seen_at < START + timedelta(hours=1)

@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 
 from tests.modelling import features, fit, model, traffic, windows
-from txwatch.detection.gate import CHECKS, Feedback, GateCheck, Showing, judge, passes
+from txwatch.detection.gate import CHECKS, Feedback, GateCheck, ModelResult, judge, passes
 from txwatch.detection.model import Model
 from txwatch.detection.training import top_agreement
-from txwatch.lab.evaluation.examination import HeldOutWindow, examine
+from txwatch.features.batch import WindowFeatures
+from txwatch.lab.evaluation.examination import examine
 
 
-def held_out() -> list[HeldOutWindow]:
+def held_out() -> list[WindowFeatures]:
     """Twenty minutes that no model of these tests was trained on, after a warm-up of their own."""
-    return [HeldOutWindow(w.transactions, w.features, w.context.network) for w in windows(seed=2, minutes=60)[-4:]]
+    return windows(seed=2, minutes=60)[-4:]
 
 
-def show(*models: Model) -> list[Showing]:
+def show(*models: Model) -> list[ModelResult]:
     return examine(models, held_out(), whale_btc=500)
 
 
@@ -26,25 +27,25 @@ def failed(checks: list[GateCheck]) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def good() -> Showing:
+def good() -> ModelResult:
     return show(model())[0]
 
 
-def test_a_first_model_that_learnt_from_like_traffic_passes(good: Showing) -> None:
+def test_a_first_model_that_learnt_from_like_traffic_passes(good: ModelResult) -> None:
     checks = judge(good, None)
     assert [check.name for check in checks] == list(CHECKS)
     assert failed(checks) == {}
     assert passes(checks)
 
 
-def test_a_model_of_few_trees_is_refused_as_unstable(good: Showing) -> None:
+def test_a_model_of_few_trees_is_refused_as_unstable(good: ModelResult) -> None:
     [hasty] = show(fit(features(), minutes=60, trees=5, version="hasty"))
     reasons = failed(judge(hasty, good))
     assert "agreement of two seeds is 0." in reasons["stable_between_seeds"]
     assert not passes(judge(hasty, good))
 
 
-def test_a_model_that_learnt_from_a_flood_of_coinjoins_is_refused_for_not_finding_them(good: Showing) -> None:
+def test_a_model_that_learnt_from_a_flood_of_coinjoins_is_refused_for_not_finding_them(good: ModelResult) -> None:
     rows, labels = features(), traffic().labels
     coinjoins = [row for row, label in enumerate(labels) if label == "plant:coinjoin"]
     poisoned = np.concatenate([rows[:6_000], *[rows[coinjoins]] * 80])
@@ -53,27 +54,27 @@ def test_a_model_that_learnt_from_a_flood_of_coinjoins_is_refused_for_not_findin
     assert "recall of planted coinjoins is 0." in reasons["finds_planted_coinjoins"]
 
 
-def test_a_model_of_another_month_floods_and_gives_way_to_one_of_this_month(good: Showing) -> None:
+def test_a_model_of_another_month_floods_and_gives_way_to_one_of_this_month(good: ModelResult) -> None:
     [stale] = show(model("2024-10", minutes=20, version="stale"))
     assert "alerts on held-out traffic" in failed(judge(stale, good))["alert_rate_within_budget"]
     assert failed(judge(good, stale)) == {}
 
 
-def test_a_challenger_that_alerts_no_more_than_the_champion_is_not_refused_for_the_traffic(good: Showing) -> None:
+def test_a_challenger_that_alerts_no_more_than_the_champion_is_not_refused_for_the_traffic(good: ModelResult) -> None:
     storm = replace(good, alerts=10 * good.alerts + 1_000)
     assert "alert_rate_within_budget" in failed(judge(storm, good))
     assert failed(judge(storm, storm)) == {}
     assert failed(judge(storm, None)) == {}, "without a champion nothing would be scored"
 
 
-def test_a_loss_against_the_champion_names_the_kind_that_lost_most(good: Showing) -> None:
+def test_a_loss_against_the_champion_names_the_kind_that_lost_most(good: ModelResult) -> None:
     worse = replace(good, auc={kind: value - 0.05 for kind, value in good.auc.items()} | {"coinjoin": 0.5})
     reason = failed(judge(worse, good))["not_worse_than_champion"]
     assert reason.startswith("AUC is 0.")
     assert "on average, most for coinjoin (0." in reason
 
 
-def test_a_wrong_verdict_on_a_known_case_is_refused_in_words(good: Showing) -> None:
+def test_a_wrong_verdict_on_a_known_case_is_refused_in_words(good: ModelResult) -> None:
     missed = replace(good.incidents[0], first=None)
     noisy = replace(good.look_alikes[0], first="forest")
     reasons = failed(judge(replace(good, incidents=[missed], look_alikes=[noisy]), None))
@@ -81,7 +82,7 @@ def test_a_wrong_verdict_on_a_known_case_is_refused_in_words(good: Showing) -> N
     assert reasons["look_alikes_stay_silent"] == "an exchange pays 3 BTC out of 5,000: expected silence, got forest"
 
 
-def test_a_challenger_whose_order_is_unlike_the_champions_is_refused(good: Showing) -> None:
+def test_a_challenger_whose_order_is_unlike_the_champions_is_refused(good: ModelResult) -> None:
     unlike = replace(good, scores=np.random.default_rng(1).permutation(good.scores))
     assert failed(judge(unlike, good)).keys() == {"agrees_with_champion"}
 
@@ -104,7 +105,7 @@ def test_agreement_is_one_for_equal_scores_and_that_of_chance_for_unrelated_ones
     ],
 )
 def test_a_challenger_that_prefers_what_people_called_noise_is_refused(
-    good: Showing, feedback: Feedback, passed: bool
+    good: ModelResult, feedback: Feedback, passed: bool
 ) -> None:
     reasons = failed(judge(replace(good, feedback=feedback), None))
     assert reasons == (

@@ -1,7 +1,9 @@
 import pytest
 
-from txwatch.detection.kinds import KINDS, SEVERITIES, alerting, severity
+from txwatch.detection.kinds import KINDS, alerting
+from txwatch.detection.known_cases import incidents, look_alikes
 from txwatch.detection.reasons import Reason
+from txwatch.detection.rules import default_detectors
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.system.environment import PROJECT
 
@@ -26,8 +28,17 @@ EXPECTED = {
 
 
 def test_the_table_says_what_alerts_and_how_severely() -> None:
-    assert {kind.name: kind.severity if kind.alerts else None for kind in KINDS.values()} == EXPECTED
-    assert all(kind.claim.endswith(".") and kind.severity in SEVERITIES for kind in KINDS.values())
+    said = {kind.name: kind.severity.name if kind.alerts else None for kind in KINDS.values()}
+    assert said == EXPECTED | {"system": "high", "recovered": "low"}
+    assert all(kind.claim.endswith(".") for kind in KINDS.values())
+
+
+def test_kinds_detectors_and_known_cases_name_each_other() -> None:
+    found = {kind for detector in default_detectors(whale_btc=500) for kind in detector.kinds}
+    assert found | {"forest", "system", "recovered"} == set(KINDS)
+    assert {name for kind in KINDS.values() for name in kind.silences} <= found
+    cases = (*incidents(), *look_alikes(15.0))
+    assert {kind for case in cases for kind in (case.expected, case.tag)} <= {None, *found}
 
 
 def test_what_a_kind_accounts_for_are_features_of_the_contract() -> None:
@@ -36,22 +47,20 @@ def test_what_a_kind_accounts_for_are_features_of_the_contract() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kinds", "alerts", "highest"),
+    ("kinds", "alerts"),
     [
-        ([], False, "low"),
-        (["coinjoin", "batch_payout"], False, "low"),
-        (["coinjoin", "forest"], True, "medium"),
-        (["huge_consolidation"], True, "low"),
-        (["forest", "whale", "fee_accident"], True, "critical"),
-        (["whale", "internal_move"], False, "low"),
-        (["whale", "internal_move", "forest"], True, "medium"),
-        (["whale", "exchange_in"], True, "high"),
+        ([], False),
+        (["coinjoin", "batch_payout"], False),
+        (["coinjoin", "forest"], True),
+        (["huge_consolidation"], True),
+        (["forest", "whale", "fee_accident"], True),
+        (["whale", "internal_move"], False),
+        (["whale", "internal_move", "forest"], True),
+        (["whale", "exchange_in"], True),
     ],
 )
-def test_reasons_alert_as_their_kinds_do(kinds: list[str], alerts: bool, highest: str) -> None:
-    reasons = [Reason(kind, "words") for kind in kinds]
-    assert alerting(reasons) is alerts
-    assert severity(reasons) == highest
+def test_reasons_alert_as_their_kinds_do(kinds: list[str], alerts: bool) -> None:
+    assert alerting(Reason(kind, "words") for kind in kinds) is alerts
 
 
 def test_the_page_of_models_has_the_same_table() -> None:

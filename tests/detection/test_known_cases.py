@@ -3,8 +3,8 @@
 import pytest
 
 from tests.modelling import REGIMES, model
-from txwatch.detection.detectors import default_detectors
 from txwatch.detection.known_cases import incidents, judge_cases, look_alikes
+from txwatch.detection.rules import default_detectors
 from txwatch.features.contract import FEATURE_NAMES
 
 DETECTORS = default_detectors(whale_btc=500)

@@ -10,9 +10,9 @@ from msgspec import structs
 
 from tests.builders import T0, transaction
 from tests.features.window_lane import materialize
-from txwatch.detection.detectors import CurrentDetectors, find_all
-from txwatch.detection.kinds import severity
+from txwatch.detection.detectors import CurrentDetectors
 from txwatch.detection.reasons import Reason
+from txwatch.detection.rules import find_all
 from txwatch.features.batch import TransactionBatch
 from txwatch.features.context import Context, NetworkContext
 from txwatch.features.transaction import transaction_features
@@ -72,7 +72,7 @@ def test_a_child_that_pays_for_its_parent_is_no_accident(rows: Connection) -> No
     assert judged(rows, child(), median=7.0) is None
     above = judged(rows, child(), median=5.0)
     assert above is not None
-    assert severity([above]) == "critical"
+    assert above.kind == "fee_accident"
     assert above.text.endswith(
         "1,386 times the median of the last hour; 120 sat/vB together with its unconfirmed parent"
     )
@@ -82,7 +82,7 @@ def test_a_fee_that_pays_for_no_parent_is_an_accident(rows: Connection) -> None:
     land_transactions(rows, [parent("a", structs.replace(COIN, value=4_999_999)), child()])
     alone = judged(rows, child())
     assert alone is not None
-    assert severity([alone]) == "critical"
+    assert alone.kind == "fee_accident"
     assert "parent" not in alone.text
 
 
@@ -100,7 +100,7 @@ def test_what_cannot_be_told_is_said_and_not_critical(rows: Connection, parents:
         confirm(rows, parents[-1], NOW - timedelta(minutes=1))
     unclear = judged(rows, child())
     assert unclear is not None
-    assert severity([unclear]) == "medium"
+    assert unclear.kind == "package_fee"
     assert "may pay for unconfirmed parents" in unclear.text
 
 

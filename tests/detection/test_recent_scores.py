@@ -98,7 +98,7 @@ def test_both_lanes_follow_the_same_scores_whenever_they_score(connection: Conne
     arrived = [tx for tx in traffic.transactions if tx.seen_at >= window]
     for half in (arrived[::2], arrived[1::2]):
         with connection.transaction():
-            live(connection, half)
+            live.write(connection, half)
         # The next one is published while the window is open, and decides in later ones.
         _follow(connection, window - (1 if half is arrived[::2] else 0) * WINDOW, [0.9] * 400)
     materialize(connection, window, end)

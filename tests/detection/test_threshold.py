@@ -9,8 +9,8 @@ import pytest
 
 from tests.modelling import START, features, fit, windows
 from txwatch.clock import WINDOW
-from txwatch.detection.detectors import default_detectors
 from txwatch.detection.model import Model
+from txwatch.detection.rules import default_detectors
 from txwatch.detection.score import score_features
 from txwatch.detection.threshold import (
     SPAN,
@@ -20,9 +20,10 @@ from txwatch.detection.threshold import (
     following_threshold,
     highest,
 )
+from txwatch.features.batch import WindowFeatures
 from txwatch.features.context import NetworkContext
 from txwatch.lab.evaluation.backtest import FollowedScoring
-from txwatch.lab.evaluation.replay import ReplayedWindow, replay, replayed_features, simulate
+from txwatch.lab.evaluation.replay import replay, replayed_features, simulate
 
 BUDGET = 12.0
 RATE = 20_000.0
@@ -108,13 +109,9 @@ def test_training_takes_its_threshold_beside_what_findings_account_for() -> None
     assert reached(model.score(features()), model.threshold) > 3 * alerts
 
 
-def forest_alerts(model: Model, replayed: list[ReplayedWindow]) -> int:
+def forest_alerts(model: Model, replayed: list[WindowFeatures]) -> int:
     detectors = default_detectors(whale_btc=500)
-    return sum(
-        score.score >= score.threshold
-        for w in replayed
-        for score in score_features(w.transactions, w.batch, w.features, w.context.network, model, detectors)
-    )
+    return sum(score.score >= score.threshold for w in replayed for score in score_features(w, model, detectors))
 
 
 @pytest.mark.soak
@@ -126,7 +123,7 @@ def test_a_threshold_of_one_day_keeps_the_budget_on_the_next(times_rate: float) 
     """
     hours, warm_up = 5, 2
 
-    def day(seed: int, rate: float) -> list[ReplayedWindow]:
+    def day(seed: int, rate: float) -> list[WindowFeatures]:
         traffic = simulate(
             "2024-03", seed=seed, start=START, duration=timedelta(hours=hours), rate=rate, plants_per_hour={}
         )

@@ -18,8 +18,8 @@ from tests.conftest import database_named
 from tests.features.window_lane import materialize
 from tests.waiting import PATIENCE_SECONDS
 from txwatch.clock import WINDOW, MonotoneClock, window_start
-from txwatch.detection.detectors import default_detectors
 from txwatch.detection.model import Model
+from txwatch.detection.rules import default_detectors
 from txwatch.detection.score import score
 from txwatch.detection.score_windows import insert_scores, score_windows
 from txwatch.detection.training import train

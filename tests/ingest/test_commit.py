@@ -1,7 +1,7 @@
 """A commit is all or nothing, is tried again when databases quarrel, and is told apart when it comes twice."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -41,20 +41,24 @@ def test_a_batch_whose_commit_was_not_answered_counts_once(fresh: str) -> None:
 @pytest.mark.parametrize("count", [1, 7, 2_000])
 def test_a_transaction_that_cannot_be_scored_is_alone_in_that(fresh: str, count: int) -> None:
     scored: list[str] = []
-    committed: list[int] = []
+    when_committed: list[int] = []
 
-    def score(connection: Connection, transactions: Sequence[Transaction]) -> Callable[[], None]:
-        connection.execute("CREATE TABLE IF NOT EXISTS scored (txid text)")
-        for tx in transactions:
-            connection.execute("INSERT INTO scored VALUES (%s)", [tx.txid])
-        if any(int(tx.txid, 16) == count // 2 for tx in transactions):
-            raise OverflowError("no number of this kind")
-        scored.extend(tx.txid for tx in transactions)
-        return lambda: committed.append(len(transactions))
+    class Scoring:
+        def write(self, connection: Connection, new: Sequence[Transaction]) -> None:
+            connection.execute("CREATE TABLE IF NOT EXISTS scored (txid text)")
+            for tx in new:
+                connection.execute("INSERT INTO scored VALUES (%s)", [tx.txid])
+            if any(int(tx.txid, 16) == count // 2 for tx in new):
+                raise OverflowError("no number of this kind")
+            scored.extend(tx.txid for tx in new)
+
+        def committed(self) -> None:
+            when_committed.extend(n for (n,) in query(fresh, "SELECT count(*) FROM transactions"))
 
     with connect(fresh) as connection:
-        commit(connection, batch(*range(count)), epoch=None, now=T0, landed=score)
-    assert len(scored) == sum(committed) == count - 1
+        commit(connection, batch(*range(count)), epoch=None, now=T0, hook=Scoring())
+    assert len(scored) == count - 1
+    assert when_committed == [count], "called once, and after the commit"
     assert query(fresh, "SELECT count(*) FROM transactions") == [(count,)]
     if count > 1:
         assert query(fresh, "SELECT count(*), count(DISTINCT txid) FROM scored") == [(count - 1, count - 1)]
@@ -63,12 +67,16 @@ def test_a_transaction_that_cannot_be_scored_is_alone_in_that(fresh: str, count:
 def test_scoring_that_fails_for_all_is_given_up_after_some_tries(fresh: str) -> None:
     tries: list[int] = []
 
-    def fail(_connection: Connection, transactions: Sequence[Transaction]) -> None:
-        tries.append(len(transactions))
-        raise ValueError("another contract")
+    class Failing:
+        def write(self, _connection: Connection, new: Sequence[Transaction]) -> None:
+            tries.append(len(new))
+            raise ValueError("another contract")
+
+        def committed(self) -> None:
+            pass
 
     with connect(fresh) as connection:
-        commit(connection, batch(*range(1_000)), epoch=None, now=T0, landed=fail)
+        commit(connection, batch(*range(1_000)), epoch=None, now=T0, hook=Failing())
     assert len(tries) < 30
     assert query(fresh, "SELECT count(*) FROM transactions") == [(1_000,)]
 

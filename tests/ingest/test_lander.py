@@ -9,7 +9,6 @@ import pytest
 
 from tests.builders import transaction
 from tests.ingest.following import query
-from txwatch.clock import utc_now
 from txwatch.ingest.batch import Batch
 from txwatch.ingest.lander import Lander
 from txwatch.ingest.spool import Spool
@@ -36,7 +35,7 @@ def batch(second: int, size: int = 1) -> Batch:
 
 
 def lander_of(database_url: str, spool: Spool) -> Lander:
-    return Lander(database_url, spool, utc_now, on_connected=lambda _: None, delays=at_once, catch_up_seconds=0.0)
+    return Lander(database_url, spool, on_connected=lambda _: None, delays=at_once, catch_up_seconds=0.0)
 
 
 async def connect(lander: Lander) -> None:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 async def test_every_way_of_closing_is_survived_and_is_a_gap(
     fresh: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed_connection, "_SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr(feed_connection, "_STABLE_SECONDS", 0.0)
     messages = utxs(0, 3 * (len(CLOSE_CODES) + 2))
 
     def closing(i: int, code: int | None) -> object:
@@ -257,15 +257,19 @@ async def test_rows_that_the_database_refuses_are_quarantined_alone(fresh: str, 
 async def test_what_fails_beside_the_landing_does_not_hold_it_up(fresh: str, tmp_path: Path) -> None:
     told: list[int] = []
 
-    def follow(connection: psycopg.Connection, transactions: list) -> None:
-        told.append(len(transactions))
-        connection.execute("SELECT 1 / 0")
+    class Failing:
+        def write(self, connection: psycopg.Connection, new: list) -> None:
+            told.append(len(new))
+            connection.execute("SELECT 1 / 0")
+
+        def committed(self) -> None:
+            pass
 
     async def act(stage: Stage) -> None:
         await stage.send(*utxs(0, 20), *utxs(0, 20))
         await stage.stay()
 
-    async with scripted_feed(act) as feed, following(fresh, feed.url, tmp_path, landed=follow):
+    async with scripted_feed(act) as feed, following(fresh, feed.url, tmp_path, hook=Failing()):
         await until(has_landed(fresh, 20))
     assert told
     assert landed(fresh) == sent(utxs(0, 20))

@@ -18,7 +18,7 @@ from txwatch.clock import WINDOW, window_range, window_start
 from txwatch.ingest.batch import Batch, RecentTxids
 from txwatch.ingest.connection import Received
 from txwatch.ingest.lander import commit
-from txwatch.ingest.recovery import GIVEN_UP_AFTER, read_chain, take_in
+from txwatch.ingest.recovery import GIVEN_UP_AFTER, land_block, read_chain
 from txwatch.ingest.rest import BlockSource, RestError, blocks_needed
 from txwatch.lab.simulator.chain import Chain
 from txwatch.lab.simulator.feed import RestApi
@@ -210,7 +210,7 @@ def test_of_a_chain_split_the_branch_that_ends_is_stale(fresh: str) -> None:
 
         def announce(name: str, height: int, parent: str, *txids: int) -> None:
             land_blocks(connection, [WireBlock(name * 64, height, int(T0.timestamp()))], T0 + height * SECOND)
-            take_in(connection, decode_block(raw_block(name, height, parent, *txids)), [], [], lambda: T0)
+            land_block(connection, decode_block(raw_block(name, height, parent, *txids)), [], [], lambda: T0)
             mark_stale_branches(connection)
 
         def stale() -> set[str]:
@@ -548,7 +548,7 @@ def test_a_branch_is_followed_as_far_as_its_heights_fall_by_one(fresh: str, fall
     with connect(fresh) as connection:
         for height in range(top - 400, top, 100):
             known = WholeBlock(f"{height:08}" + "a" * 56, "c" * 64, height, int(T0.timestamp()), 0, [])
-            take_in(connection, known, [], [], world.clock)
+            land_block(connection, known, [], [], world.clock)
         land_blocks(connection, [WireBlock("0" * 8 + "b" * 56, top, int(T0.timestamp()))], T0)
         done = read_chain(connection, served_by(answer, world), world.clock)
     assert len(done.blocks) == 1 + read
@@ -596,7 +596,7 @@ def test_a_gap_that_ends_while_a_block_is_read_has_the_block_searched_again(fres
         record_gaps(connection, [FeedGap(T0, T0 + MINUTE, "connection closed", "heard again")])
         block = source.block("a" * 64)
         assert block is not None
-        take_in(connection, block, [], gaps_before, world.clock)
+        land_block(connection, block, [], gaps_before, world.clock)
         done = read_chain(connection, source, world.clock)
     assert (done.landed, done.gaps_closed) == (2, 1)
 

@@ -18,7 +18,7 @@ from txwatch.features.store import write_features
 from txwatch.lab.evaluation.backtest import backtest
 from txwatch.lab.evaluation.replay import Labelled
 from txwatch.labels.label import Label
-from txwatch.labels.store import StoredAddresses, import_labels, watch
+from txwatch.labels.store import KnownAddresses, import_labels, watch
 from txwatch.labels.whales import list_whale_moves
 from txwatch.live.lane import LiveScoring
 from txwatch.queries.alerts import list_whales
@@ -93,7 +93,7 @@ def land(connection: Connection, live: LiveScoring | None = None) -> None:
     with connection.transaction():
         assert len(land_transactions(connection, TRANSACTIONS)) == len(TRANSACTIONS)
         if live is not None:
-            live(connection, TRANSACTIONS)
+            live.write(connection, TRANSACTIONS)
 
 
 def test_the_live_lane_tells_flows_leaves_internal_moves_alone_and_hears_of_watched_addresses(
@@ -140,7 +140,7 @@ def test_an_address_that_is_watched_from_now_on_alerts_in_the_next_batch(
     later = [move("later", "someone", "suspect", btc=0.1)]
     with connection.transaction():
         land_transactions(connection, later)
-        live(connection, later)
+        live.write(connection, later)
     assert kinds(all_alerts(connection))["later"] == ["watch_listed"]
 
 
@@ -166,7 +166,7 @@ def test_the_window_lane_and_a_backtest_say_the_same(connection: Connection) -> 
         Labelled(TRANSACTIONS, [None] * len(TRANSACTIONS)),
         [trained],
         whale_btc=500,
-        known=StoredAddresses.on(connection),
+        known=KnownAddresses.stored(connection),
     )
     reasons = {short(txid): {r.kind for r in score.reasons} for txid, score in replayed.alerts[trained.version].items()}
     assert set(KINDS) <= set(reasons)

@@ -14,11 +14,11 @@ from tests.feeds import CapturedFeed
 from tests.modelling import model
 from tests.waiting import PATIENCE_SECONDS, eventually
 from txwatch.alerts.dispatcher import Chats
+from txwatch.detection.champion import Champion
 from txwatch.detection.model import Model
 from txwatch.lab.simulator.telegram import LocalTelegram
 from txwatch.lab.simulator.telegram_server import TelegramServer
-from txwatch.live.champion import Champion
-from txwatch.live.lane import LiveLane
+from txwatch.live.lane import LiveLane, spare_the_collector
 from txwatch.store.database import connect
 
 pytestmark = pytest.mark.anyio
@@ -107,7 +107,7 @@ def has_version(lane: LiveLane, version: str) -> bool:
 
 async def test_what_was_loaded_is_left_out_of_later_collections() -> None:
     gc.unfreeze()
-    champion = Champion(FakeRegistry("1", champion="1"))
+    champion = Champion(FakeRegistry("1", champion="1"), spare_the_collector)
     champion.start()
     await eventually(gc.get_freeze_count, "the collector leaves alone what is there")
     champion.stop()

@@ -19,7 +19,7 @@ from tests.modelling import model
 from tests.waiting import PATIENCE_SECONDS, eventually
 from txwatch.alerts.dispatcher import Dispatcher
 from txwatch.alerts.sender import TelegramSender
-from txwatch.alerts.store import BURIED, insert_chain_news
+from txwatch.alerts.store import BURIED, insert_chain_updates
 from txwatch.clock import MonotoneClock
 from txwatch.detection.detectors import CurrentDetectors
 from txwatch.ingest.recovery import read_chain
@@ -98,14 +98,14 @@ async def test_messages_end_with_the_block_that_confirmed_or_the_transaction_tha
         with connect(database_url) as connection, httpx.Client(base_url=rest_url) as client:
             read_chain(connection, BlockSource(client, interval_seconds=0), clock)
             with connection.transaction():
-                insert_chain_news(connection, clock())
+                insert_chain_updates(connection, clock())
 
     with TelegramServer(local) as telegram:
         phone = Phone(database_url, telegram.url, phone_clock)
         async with LocalFeed(playlist=playlist(), chain=chain, clock=clock) as feed:
             scoring = LiveScoring(lambda: trained, CurrentDetectors(500), ("1",), clock=clock)
             worker = IngestWorker(
-                database_url, feed.stream_url, "test", tmp_path / "spool", landed=scoring, clock=MonotoneClock(clock)
+                database_url, feed.stream_url, "test", tmp_path / "spool", hook=scoring, clock=MonotoneClock(clock)
             )
             working = asyncio.create_task(worker.run(stop))
             try:

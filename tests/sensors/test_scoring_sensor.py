@@ -6,7 +6,8 @@ from datetime import timedelta
 import dagster as dg
 import pytest
 
-from sensors.scoring import WINDOWS_PER_RUN, range_requests, scoring_sensor, split_ready
+from sensors.events import WINDOWS_PER_RUN, range_requests
+from sensors.scoring import scoring_sensor, split_ready
 from tests.conftest import HISTORY_START, Installation, dagster_at
 from txwatch.clock import WINDOW, window_key
 

@@ -38,11 +38,21 @@ def test_a_setting_given_to_it_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("variable", sorted(str(field.validation_alias) for field in Settings.model_fields.values()))
 def test_no_setting_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     """A container's TXWATCH_API_URL leads to another container: without it the dashboard has no waterfall."""
-    completed = {"TXWATCH_HOME": str(tmp_path), "DATABASE_URL": "postgresql://h/d"}
+    completed = {
+        "TXWATCH_HOME": str(tmp_path),
+        "DATABASE_URL": "postgresql://h/d",
+        "TXWATCH_DAGSTER_YAML": str(PROJECT / "deploy/celery/dagster.yaml"),
+    }
     monkeypatch.setenv(variable, completed.get(variable, "as it was set"))
     environment = system_environment(tmp_path, "postgresql://h/d")
     assert environment[variable] == completed.get(variable, "as it was set")
 
 
-def test_the_api_is_asked_at_its_port_unless_told_otherwise() -> None:
-    assert Settings.model_fields["api_url"].default == f"http://127.0.0.1:{API_PORT}"
+def test_the_defaults_of_the_settings_are_those_of_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("TXWATCH_CODE_HOST", "TXWATCH_CODE_PORT", "TXWATCH_DAGSTER_YAML"):
+        monkeypatch.delenv(variable, raising=False)
+    settings, environment = Settings(), system_environment(tmp_path, "postgresql://h/d")
+    assert settings.api_url == f"http://127.0.0.1:{API_PORT}"
+    assert environment["TXWATCH_CODE_HOST"] == settings.code_host
+    assert environment["TXWATCH_CODE_PORT"] == str(settings.code_port)
+    assert (tmp_path / "dagster/dagster.yaml").read_text() == (PROJECT / settings.dagster_yaml).read_text()

@@ -13,7 +13,7 @@ from txwatch.features.network import publish_network_baseline
 from txwatch.store.database import connect
 from txwatch.store.transactions import land_transactions
 from txwatch.system.history import SimulatedHistory
-from txwatch.system.watch import Milestones, shown
+from txwatch.system.watch import Bars, Milestones
 
 
 @pytest.fixture
@@ -32,9 +32,9 @@ def test_each_stage_says_how_far_it_is(database_url: str, tmp_path: Path, termin
     first = window_start(began) - 2 * WINDOW
     history = SimulatedHistory(database_url, "2024-03", HISTORY_START, WINDOW, tmp_path / "landed")
     milestones = Milestones()
-    with connect(database_url) as connection, shown(history, milestones, began, on=terminal) as bars:
+    with connect(database_url) as connection, Bars(history, milestones, began, on=terminal) as bars:
         bars.show(connection)
-        bars._progress.refresh()
+        bars.refresh()
         assert "waits for the feed" in said(terminal)
         assert "0 of 5,000 transactions to learn from" in said(terminal)
 
@@ -45,13 +45,13 @@ def test_each_stage_says_how_far_it_is(database_url: str, tmp_path: Path, termin
         publish_network_baseline(connection, first, first + WINDOW)
         history.landed, milestones.first_model_s = 1_234, 51.0
         bars.show(connection)
-        bars._progress.refresh()
+        bars.refresh()
     for part in ("1,234 transactions", "1 of 2 have features", "since 51 s after the start", "1 transactions, landed"):
         assert part in said(terminal), part
 
 
 def test_what_is_no_terminal_gets_no_bars(database_url: str) -> None:
     plain = Console(file=io.StringIO())
-    with connect(database_url) as connection, shown(None, Milestones(), utc_now(), on=plain) as bars:
+    with connect(database_url) as connection, Bars(None, Milestones(), utc_now(), on=plain) as bars:
         bars.show(connection)
     assert said(plain) == ""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from txwatch.lab.simulator.addresses import KINDS, PROGRAM_BYTES, make_address
+from txwatch.lab.simulator.addresses import ADDRESS_TYPES, PROGRAM_BYTES, make_address
 from txwatch.wire.addresses import AddressError, bitcoin_address
 
 VALID = [
@@ -59,7 +59,9 @@ def test_what_is_no_address_is_refused_with_its_reason(text: str, reason: str) -
         bitcoin_address(text)
 
 
-@given(st.sampled_from(KINDS), st.binary(min_size=32, max_size=32), st.integers(0, 99), st.sampled_from("qpz9A1"))
+@given(
+    st.sampled_from(ADDRESS_TYPES), st.binary(min_size=32, max_size=32), st.integers(0, 99), st.sampled_from("qpz9A1")
+)
 def test_no_slip_of_the_pen_is_an_address(kind: str, program: bytes, at: int, character: str) -> None:
     address = make_address(kind, program[: PROGRAM_BYTES[kind]]).text
     assert bitcoin_address(address) == address

@@ -1,12 +1,10 @@
-"""The bot: read updates from Telegram and answer commands and buttons.
+"""The bot: read updates from Telegram and answer commands and buttons of the configured chats.
 
-Only configured chats are answered. Updates that were handled are acknowledged with the next poll, so one may come twice
-after a restart; handling one twice changes nothing. One that cannot be handled is left behind: it would come again for
-ever, and nothing behind it would be handled.
+Updates that were handled are acknowledged with the next poll, so one may come twice after a restart; handling it twice
+changes nothing. One that cannot be handled is skipped: else it would come again for ever, and hold up all later ones.
 """
 
 import asyncio
-import signal
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -27,11 +25,12 @@ from txwatch.alerts.store import Verdict, record_feedback
 from txwatch.alerts.transport import Polling, Transport, quiet_libraries
 from txwatch.clock import utc_now
 from txwatch.store.database import Connection, connect
+from txwatch.waiting import wait_for_first
 
 
 @dataclass(frozen=True)
-class Listening:
-    """What the bot noted last. Times UTC."""
+class BotStatus:
+    """What the bot recorded last. Times UTC."""
 
     noted_at: datetime
     deaf_since: datetime | None
@@ -39,8 +38,8 @@ class Listening:
     reason: str | None
 
 
-def note_listening(connection: Connection, now: datetime, problem: str | None) -> None:
-    """Note that the bot hears, or why it does not."""
+def record_bot_status(connection: Connection, now: datetime, problem: str | None) -> None:
+    """Record that the bot gets updates, or why it does not."""
     connection.execute(
         "INSERT INTO telegram_bot AS bot (noted_at, deaf_since, reason)"
         " VALUES (%(now)s, CASE WHEN %(problem)s::text IS NOT NULL THEN %(now)s END, %(problem)s)"
@@ -50,26 +49,23 @@ def note_listening(connection: Connection, now: datetime, problem: str | None) -
     )
 
 
-def read_listening(connection: Connection) -> Listening | None:
-    """What the bot noted last; None if none ever ran."""
+def read_bot_status(connection: Connection) -> BotStatus | None:
+    """What the bot recorded last; None if none ever ran."""
     row = connection.execute("SELECT noted_at, deaf_since, reason FROM telegram_bot").fetchone()
-    return None if row is None else Listening(*row)
+    return None if row is None else BotStatus(*row)
 
 
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 50
 EMPTY_SECONDS = 1.0
-"""Rest after a poll that gave nothing new: a server that does not wait must not be asked without a pause."""
+"""Pause after a poll without updates, for a server that answers at once."""
 NOTE_SECONDS = 300
-"""How often it is noted, at the least, that the bot hears nothing: well within `health.BOT_FORGOTTEN`."""
-KINDS_OF_UPDATE = ["message", "callback_query"]
+"""Between two records that the bot gets no updates: well within `health.BOT_FORGOTTEN`."""
 MAX_WAITING = 5
-"""Answers that may wait for a chat; further ones are left out, and who asked can ask again."""
+"""Answers that may wait for a chat. Further ones are dropped."""
 ADMINISTRATORS = {ChatMember.OWNER, ChatMember.ADMINISTRATOR}
 FOR_ADMINISTRATORS = "Only administrators of the group may change this."
-
-
 Answers = asyncio.Queue[tuple[datetime, str]]
 """Answers to a chat, each with when it was written."""
 
@@ -87,37 +83,32 @@ class AlertBot:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         quiet_libraries()
-        self._database_url = database_url
-        self._token, self._api_url = token, api_url
+        self._database_url, self._token, self._api_url = database_url, token, api_url
         self._answers: dict[str, Answers] = {chat: asyncio.Queue(MAX_WAITING) for chat in chats}
         self._sleep = sleep
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Listen. A Telegram or a database that is away is asked again, ever more slowly."""
+        """Listen. While Telegram or the database is away, they are asked ever more slowly."""
         request, polling = Transport(), Polling(read_timeout=POLL_SECONDS + 10)
         bot = Bot(self._token, f"{self._api_url.rstrip('/')}/bot", request=request, get_updates_request=polling)
         try:
             async with TelegramSender(self._token, self._api_url) as sender:
                 dispatcher = Dispatcher(self._database_url, sender, ())
                 speaking = [self._speak(dispatcher, chat, answers) for chat, answers in self._answers.items()]
-                tasks = [asyncio.ensure_future(task) for task in (stop.wait(), self._listen(bot), *speaking)]
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-                for task in done:
-                    task.result()
+                await wait_for_first(stop.wait(), self._listen(bot), *speaking)
         finally:
             await request.shutdown()
             await polling.shutdown()
 
     async def _listen(self, bot: Bot) -> None:
-        offset, failures, heard = 0, 0, False
+        offset, failures, recorded = 0, 0, False
         while True:
             before = offset
             try:
-                updates = await bot.get_updates(offset, timeout=POLL_SECONDS, allowed_updates=KINDS_OF_UPDATE)
-                heard, failures = heard or await self._note_listening(None), 0
+                updates = await bot.get_updates(
+                    offset, timeout=POLL_SECONDS, allowed_updates=["message", "callback_query"]
+                )
+                recorded, failures = recorded or await self._record_status(None), 0
                 for update in updates:
                     await self._handle_safely(bot, update)
                     offset = max(offset, update.update_id + 1)
@@ -128,36 +119,36 @@ class AlertBot:
                 log.warning("bot_waits", cause=self._words(error))
                 await self._sleep(backoff(failures).total_seconds())
             except Exception as error:  # whatever came instead of updates, the next poll may give some
-                heard, failures = False, failures + 1
+                recorded, failures = False, failures + 1
                 log.warning("bot_hears_nothing", cause=self._words(error))
                 asked = error.retry_after if isinstance(error, RetryAfter) else backoff(failures)
                 await self._rest(asked if isinstance(asked, int) else asked.total_seconds(), self._words(error))
 
     async def _rest(self, seconds: float, problem: str) -> None:
-        """Wait, and note the problem again and again: what is not noted for long counts as unknown."""
+        """Wait, and record the problem again and again: an old record counts as unknown."""
         while True:
-            await self._note_listening(problem)
+            await self._record_status(problem)
             await self._sleep(min(seconds, NOTE_SECONDS))
             seconds -= NOTE_SECONDS
             if seconds <= 0:
                 return
 
-    async def _note_listening(self, problem: str | None) -> bool:
-        """Whether it could be noted."""
+    async def _record_status(self, problem: str | None) -> bool:
+        """Whether it could be recorded."""
 
-        def note() -> None:
+        def record() -> None:
             with self._connected() as connection:
-                note_listening(connection, utc_now(), problem)
+                record_bot_status(connection, utc_now(), problem)
 
         try:
-            await asyncio.to_thread(note)
+            await asyncio.to_thread(record)
         except psycopg.Error as error:
             log.warning("listening_not_noted", cause=self._words(error))
             return False
         return True
 
     async def _speak(self, dispatcher: Dispatcher, chat_id: str, answers: Answers) -> None:
-        """Send a chat its answers. Each chat has a task of its own: the pause of one is not that of the others."""
+        """Send a chat its answers. Each chat has a task, so that the pause of one holds up no other."""
         while True:
             written_at, html = await answers.get()
             try:
@@ -168,11 +159,11 @@ class AlertBot:
                 log.warning("not_answered", chat=chat_id, cause=self._words(error))
 
     async def _handle_safely(self, bot: Bot, update: Update) -> None:
-        """Handle an update, or leave it behind. Raises psycopg.OperationalError while the database is away."""
+        """Handle an update, or skip it. Raises psycopg.OperationalError while the database is away."""
         try:
             await self._handle(bot, update)
         except TelegramError as error:
-            # Such as a button that was pressed while nobody listened: Telegram takes no answer to it any more.
+            # Such as a button that was pressed while no bot ran: Telegram takes no late answer to it.
             log.info("update_not_answered", update_id=update.update_id, cause=self._words(error))
         except psycopg.OperationalError as error:
             if not await asyncio.to_thread(self._database_answers):
@@ -186,7 +177,7 @@ class AlertBot:
         if query is not None and query.message is not None and query.data in get_args(Verdict):
             verdict: Verdict = "useful" if query.data == "useful" else "noise"
             number = query.message.message_id
-            known = await asyncio.to_thread(self._note, query.message.chat, number, query.from_user.id, verdict)
+            known = await asyncio.to_thread(self._judge, query.message.chat, number, query.from_user.id, verdict)
             await bot.answer_callback_query(query.id, f"Noted: {verdict}." if known else "That is no alert of mine.")
         elif message is not None and message.migrate_to_chat_id is not None:
             await asyncio.to_thread(self._move, message.chat.id, message.migrate_to_chat_id)
@@ -196,21 +187,19 @@ class AlertBot:
             await self._obey(bot, message, message.text)
 
     async def _obey(self, bot: Bot, message: Message, text: str) -> None:
-        """Do what a command says, at once, and let the answer wait for its turn."""
+        """Do what a command says, at once, and queue the answer."""
         configured = await asyncio.to_thread(self._configured, message.chat)
         if configured is None:
             log.info("stranger_ignored", chat=message.chat.id)
             return
-        html: str | None
-        if changes_the_chat(text) and (refusal := await _refusal(bot, message)) is not None:
-            html = refusal
-        else:
+        html = await _refusal(bot, message) if changes_the_chat(text) else None
+        if html is None:
             html = await asyncio.to_thread(self._answer, configured, text, message.date)
         answers = self._answers[configured]
         if html is not None and not answers.full():
             answers.put_nowait((utc_now(), html))
 
-    def _note(self, chat: Chat, message_id: int, user_id: int, verdict: Verdict) -> bool:
+    def _judge(self, chat: Chat, message_id: int, user_id: int, verdict: Verdict) -> bool:
         with self._connected() as connection:
             name = self._named(connection, chat)
             if name is None:
@@ -232,7 +221,7 @@ class AlertBot:
             return answer(connection, present_id(connection, configured), text, utc_now(), said_at)
 
     def _named(self, connection: Connection, chat: Chat) -> tuple[str, str] | None:
-        """The chat's id or name, and what the settings call it, by any id that it ever had; None for strangers."""
+        """The chat's id or name, and its name in the settings, by any id that it ever had; None for strangers."""
         ours = {present_id(connection, configured): configured for configured in self._answers}
         names = (str(chat.id), f"@{chat.username}".lower())
         return next(((n, ours[present]) for n in names if (present := present_id(connection, n)) in ours), None)
@@ -252,11 +241,11 @@ class AlertBot:
 
 
 async def _refusal(bot: Bot, message: Message) -> str | None:
-    """What to say to somebody who may not change what the chat gets; None to who may."""
+    """The answer to somebody who may not change what the chat gets; None for whoever may."""
     if message.chat.type == Chat.PRIVATE:
         return None
     if message.sender_chat is not None:
-        # Administrators who stay anonymous speak as the group itself.
+        # Anonymous administrators speak as the group itself.
         return None if message.sender_chat.id == message.chat.id else FOR_ADMINISTRATORS
     if message.from_user is None:
         return FOR_ADMINISTRATORS
@@ -265,11 +254,3 @@ async def _refusal(bot: Bot, message: Message) -> str | None:
     except Exception:  # also an answer that the library cannot read
         return "Telegram does not say whether you are an administrator. Try again later."
     return None if member.status in ADMINISTRATORS else FOR_ADMINISTRATORS
-
-
-async def listen_until_signalled(bot: AlertBot) -> None:
-    """Listen until SIGINT or SIGTERM."""
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await bot.run(stop)

@@ -1,4 +1,4 @@
-"""What the bot answers to commands in a chat. Each answer is text for the person who asked, in Telegram's HTML."""
+"""The bot's answers to commands in a chat, in Telegram's HTML."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -7,26 +7,25 @@ from datetime import datetime, timedelta
 
 from psycopg import sql
 
-from txwatch.alerts.alert import Severity
 from txwatch.alerts.deliveries import read_delivery_levels
 from txwatch.alerts.messages import EXPLORER, DigestLine, Line, Piece, clean, digest_line, to_html
 from txwatch.alerts.planning import QuietHours
-from txwatch.alerts.store import decode_reasons, read_alerts, read_precision
+from txwatch.alerts.store import read_alerts, read_precision
+from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import btc
 from txwatch.labels.flows import FlowClass
 from txwatch.labels.whales import flow_totals
+from txwatch.queries.alerts import FLOW_WORDS, stored_reasons
 from txwatch.store.database import Connection, database_now, statement
 from txwatch.store.lease import read_lease
 
 DAY = timedelta(days=1)
 MAX_MUTE_MINUTES = 7 * 24 * 60
 TOP = 10
-FLOW_WORDS: Mapping[FlowClass, str] = {
+_FLOW_WORDS: Mapping[FlowClass, str] = {
+    **FLOW_WORDS,
     "exchange_in": "into exchanges",
     "exchange_out": "out of exchanges",
-    "exchange_to_exchange": "between exchanges",
-    "internal_move": "internal",
-    "unknown": "unknown",
 }
 _MINUTES = re.compile(r"[0-9]{1,6}")
 _TXID_PREFIX = re.compile(r"[0-9a-f]{8,64}")
@@ -50,7 +49,7 @@ class Command:
     argument: str
     now: datetime
     said_at: datetime
-    """Not after now: commands wait at Telegram while nobody listens."""
+    """May be long before now: commands wait at Telegram while no bot runs."""
 
 
 Answer = Callable[[Command], list[Line]]
@@ -59,7 +58,7 @@ Answer = Callable[[Command], list[Line]]
 def answer(
     connection: Connection, chat_id: str, text: str, now: datetime, said_at: datetime | None = None
 ) -> str | None:
-    """The answer to a message in a chat, which was written at `said_at`; None for what is no command."""
+    """The answer to a message of `said_at`; None if it is no command."""
     if not text.startswith("/"):
         return None
     argument = "".join(text.split(maxsplit=1)[1:]).strip()
@@ -90,14 +89,8 @@ def _status(asked: Command) -> list[Line]:
         behind = None if lease.committed_through is None else (now - lease.committed_through).total_seconds()
         feed = "the feed is followed" if behind is None else f"the feed is followed, {max(0.0, behind):.1f} s behind"
     latency = "" if levels.latency_ms_p50 is None else f", half of them within {levels.latency_ms_p50 / 1_000:.1f} s"
-    lines: list[Line] = [
-        [Piece("Status", "b"), Piece(f" · {feed}")],
-        [
-            Piece(
-                f"Last day: {levels.sent} alerts sent{latency}; {levels.digested} in digests, {levels.pending} waiting"
-            )
-        ],
-    ]
+    day = f"Last day: {levels.sent} alerts sent{latency}; {levels.digested} in digests, {levels.pending} waiting"
+    lines: list[Line] = [[Piece("Status", "b"), Piece(f" · {feed}")], [Piece(day)]]
     if levels.uncertain or levels.dead:
         lines.append([Piece(f"⚠️ {levels.uncertain} of uncertain delivery, {levels.dead} that can never be sent")])
     lines.extend(
@@ -130,14 +123,12 @@ def _top(asked: Command) -> list[Line]:
     alerts = read_alerts(connection, [key for key, _ in rows])
     values: dict[str, int | None] = dict(rows)
     lines = [digest_line(DigestLine(alert, values[alert.alert_key]), now) for alert in alerts]
-    return [[Piece("Top of the last day", "b")], *lines, *_flows(connection, now)]
-
-
-def _flows(connection: Connection, now: datetime) -> list[Line]:
-    """What whales moved in the last day, and where to."""
-    totals = flow_totals(connection, now - DAY, now)
-    parts = (f"{FLOW_WORDS[total.flow]} {btc(total.moved_sat)} ({total.count})" for total in totals)
-    return [[Piece(f"🐋 {', '.join(parts)}")]] if totals else []
+    flows = [
+        f"{_FLOW_WORDS[total.flow]} {btc(total.moved_sat)} ({total.count})"
+        for total in flow_totals(connection, now - DAY, now)
+    ]
+    whales = [[Piece(f"🐋 {', '.join(flows)}")]] if flows else []
+    return [[Piece("Top of the last day", "b")], *lines, *whales]
 
 
 def _why(asked: Command) -> list[Line]:
@@ -152,7 +143,7 @@ def _why(asked: Command) -> list[Line]:
         verdict = "unusual" if unusual else "not unusual"
         lines.append([Piece(f"{txid[:8]}…{txid[-4:]}", link=EXPLORER + txid), Piece(f" · {verdict}", "b")])
         lines.append([Piece(f"score {score:.3f}, threshold {threshold:.3f} · model {version}, context {context}")])
-        lines.extend([Piece(f"• {clean(reason.text)}")] for reason in decode_reasons(reasons))
+        lines.extend([Piece(f"• {clean(reason.text)}")] for reason in stored_reasons(reasons))
         lines.append([Piece(f"seen {seen_at:%d %b %Y %H:%M:%S} UTC", "i")])
     return lines
 

@@ -1,28 +1,28 @@
 """The state of each delivery in Postgres, and how long a chat or everything has to wait.
 
-- `pending`: no request was made, or the last one certainly did not arrive. Goes to `sending` only. A chat that takes no
-  messages is held: all of its deliveries stay pending.
-- `sending`: committed before the request starts. Only the holder of the chat's lock makes requests and records what
-  became of them, so to whoever holds the lock a delivery in this state belongs to a process that is gone.
+- `pending`: no request was made, or the last one certainly did not arrive. Goes to `sending` only. All deliveries of a
+  chat that takes no messages stay pending.
+- `sending`: committed before the request starts. Only the holder of the chat's lock makes requests and records their
+  outcomes, so to whoever holds the lock a delivery in this state belongs to a process that is gone.
 - `uncertain`: a request was made and nobody knows whether it arrived. It is never made again; the next digest names
-  the alert. Only the process that made the request can still say `sent`, if it turns up after all.
-- `sent`, `digested`, `dead`: final. A dead one has a reason and can never be sent, so the next digest names its alert
-  too. A sent one's message may be edited, which changes nothing
-  when it is done twice, and so needs no state: `shown_through` says what the message shows.
+  the alert. Only the process that made the request can still turn it into `sent`.
+- `sent`, `digested`, `dead`: final. A dead one can never be sent and has a reason; the next digest names its alert too.
+  The message of a sent one may be edited, even twice, for that changes nothing: `shown_through` says what it shows.
 
-The lock is a session's advisory lock, so it ends with its process or its connection, and can never be left behind.
+The lock is a session's advisory lock, so it ends with its process or its connection.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
 import structlog
 
-from txwatch.alerts.alert import Severity, adopt_what_waits, former_ids, present_id, record_move
+from txwatch.alerts.alert import adopt_deliveries, former_ids, present_id, record_move
 from txwatch.alerts.planning import (
+    MAX_HOLD,
     MINUTE,
     SECOND,
     ChatState,
@@ -36,23 +36,23 @@ from txwatch.alerts.planning import (
     Wait,
     backoff,
     chat_free_at,
-    hold,
     next_step,
 )
 from txwatch.alerts.sender import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
-from txwatch.alerts.store import Edition
+from txwatch.alerts.store import SentMessage
+from txwatch.detection.kinds import Severity
 from txwatch.store.database import Connection, statement
 from txwatch.store.locks import Lock, if_free, wait_for
 
-OTHERS_HAVE = timedelta(seconds=15)
-"""Whoever raised an alert delivers it too; only what still waits after this needs a run of its own."""
+RAISER_DELIVERS_IN = timedelta(seconds=15)
+"""The process that raised an alert delivers it too; what still waits after this needs a run of its own."""
 RUN_STARTS_IN = timedelta(seconds=5)
 LEFT_AFTER = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
 class DeliveryLevels:
-    """Deliveries by state, and from seen to sent in ms, over the alerts sent alone that were not late."""
+    """Deliveries by state, and ms from seen to sent, of alerts sent alone that were not late."""
 
     sent: int
     digested: int
@@ -66,29 +66,25 @@ class DeliveryLevels:
 def delivery_needed(
     connection: Connection, chats: Sequence[str], now: datetime, limits: Limits | None = None
 ) -> str | None:
-    """Why a delivery run should start now, in words for the operator, or None."""
+    """Why a delivery run should start now, for the operator, or None."""
     for chat_id in dict.fromkeys(present_id(connection, chat_id) for chat_id in chats):
         chat = read_chat(connection, chat_id, limits or Limits(), now)
         step = next_step(chat, now + RUN_STARTS_IN)
-        overdue = sum(now - alert.created_at > OTHERS_HAVE for alert in chat.pending) + len(chat.unlisted)
+        overdue = sum(now - alert.created_at > RAISER_DELIVERS_IN for alert in chat.pending) + len(chat.unlisted)
         if isinstance(step, SendAlert | SendDigest) and overdue:
             return f"{overdue} alerts wait for chat {chat_id}"
-    left = connection.execute(
+    [(left,)] = connection.execute(
         "SELECT count(*) FROM alert_deliveries JOIN telegram_requests ON request_id = id"
         " WHERE state = 'sending' AND started_at < %s",
         [now - LEFT_AFTER],
-    ).fetchone()
-    return f"{left[0]} deliveries were left half done" if left and left[0] else None
+    )
+    return f"{left} deliveries were left half done" if left else None
 
 
 def read_delivery_levels(connection: Connection, since: datetime) -> DeliveryLevels:
-    """How the deliveries of alerts raised since a moment stand."""
-    row = connection.execute(statement("alerts", "delivery_levels"), {"since": since}).fetchone()
-    if row is None:
-        raise LookupError("the query for delivery levels gave no row")
-    sent, digested, pending, uncertain, dead, latencies = row
-    p50, p99 = latencies or (None, None)
-    return DeliveryLevels(sent, digested, pending, uncertain, dead, p50 and round(p50, 1), p99 and round(p99, 1))
+    """The deliveries of alerts raised since a moment."""
+    [(*counts, latencies)] = connection.execute(statement("alerts", "delivery_levels"), {"since": since})
+    return DeliveryLevels(*counts, *(ms and round(ms, 1) for ms in latencies or (None, None)))
 
 
 log = structlog.get_logger(__name__)
@@ -96,8 +92,9 @@ log = structlog.get_logger(__name__)
 Purpose = Literal["alert", "digest", "edit", "reply"]
 
 _MAX_REQUEST = timedelta(minutes=1)
-"""No request takes longer; one that never ended belongs to a process that is gone."""
+"""A request without an end that is older belongs to a process that is gone."""
 _KEEP_REQUESTS = timedelta(hours=1)
+_STATES = {NotSent: "pending", ChatRefused: "pending", Refused: "dead", Unknown: "uncertain"}
 
 
 @dataclass(frozen=True)
@@ -108,26 +105,24 @@ class Claim:
     purpose: Purpose
 
 
-@contextmanager
-def chat_lock(connection: Connection, chat_id: str) -> Iterator[bool]:
-    """Hold the chat's lock for the block, if it is free. Gives whether it is held."""
-    with if_free(connection, Lock.CHAT, of=chat_id) as held:
-        yield held
+def chat_lock(connection: Connection, chat_id: str) -> AbstractContextManager[bool]:
+    """Holds the chat's lock for the block, if it is free. Gives whether it is held."""
+    return if_free(connection, Lock.CHAT, of=chat_id)
 
 
-def settle(connection: Connection, chat_id: str, now: datetime) -> int:
-    """Under the lock: what a process that is gone left as sending is uncertain. Returns how many were."""
+def take_over(connection: Connection, chat_id: str, now: datetime) -> int:
+    """Under the lock: what a process that is gone left as sending becomes uncertain. Returns how many."""
     with connection.transaction():
         connection.execute("INSERT INTO telegram_chats (chat_id) VALUES (%s) ON CONFLICT DO NOTHING", [chat_id])
         if former := former_ids(connection, chat_id):
-            adopt_what_waits(connection, chat_id, former)
+            adopt_deliveries(connection, chat_id, former)
         connection.execute(
             "UPDATE telegram_requests SET ended_at = %s WHERE chat_id = %s AND ended_at IS NULL", [now, chat_id]
         )
         connection.execute("DELETE FROM telegram_requests WHERE started_at < %s", [now - _KEEP_REQUESTS])
         left = connection.execute(
             "UPDATE alert_deliveries SET state = 'uncertain', reason = %s WHERE state = 'sending' AND (chat_id = %s"
-            # A request under a former id may still be under way, for it has another lock.
+            # A request under a former id has another lock, and may still run.
             " OR chat_id = ANY(%s) AND NOT EXISTS"
             " (SELECT FROM telegram_requests WHERE id = request_id AND started_at > %s))",
             ["the process that sent it ended before it knew whether it arrived", chat_id, former, now - _MAX_REQUEST],
@@ -136,7 +131,7 @@ def settle(connection: Connection, chat_id: str, now: datetime) -> int:
 
 
 def read_chat(connection: Connection, chat_id: str, limits: Limits, now: datetime) -> ChatState:
-    """The chat as the decision about its next step now needs it."""
+    """What the chat's next step depends on."""
     chat = connection.execute(
         "SELECT retry_at, held_until, quiet_hours, refused_since FROM telegram_chats WHERE chat_id = %s", [chat_id]
     ).fetchone()
@@ -172,12 +167,11 @@ def read_chat(connection: Connection, chat_id: str, limits: Limits, now: datetim
 def claim(connection: Connection, chat_id: str, step: Request, limits: Limits, now: datetime) -> Claim | None:
     """Under the lock: commit what is about to be requested. None when there are too many requests at once."""
     purpose: Purpose = "edit"
-    keys: Sequence[str] = ()
-    uncertain: Sequence[str] = ()
+    keys, unlisted = list[str](), list[str]()
     match step:
         case SendAlert(key):
             purpose, keys = "alert", [key]
-        case SendDigest(keys, uncertain):
+        case SendDigest(keys, unlisted):
             purpose = "digest"
     with connection.transaction():
         request_id = start_request(connection, chat_id, purpose, limits, now)
@@ -186,17 +180,17 @@ def claim(connection: Connection, chat_id: str, step: Request, limits: Limits, n
         connection.execute(
             "UPDATE alert_deliveries SET state = 'sending', attempts = attempts + 1, request_id = %s"
             " WHERE chat_id = %s AND alert_key = ANY(%s) AND state = 'pending'",
-            [request_id, chat_id, list(keys)],
+            [request_id, chat_id, keys],
         )
         connection.execute(
             "UPDATE alert_deliveries SET listed_in = %s WHERE chat_id = %s AND alert_key = ANY(%s)",
-            [request_id, chat_id, list(uncertain)],
+            [request_id, chat_id, unlisted],
         )
     return Claim(request_id, purpose)
 
 
 def claim_reply(connection: Connection, chat_id: str, limits: Limits, now: datetime) -> Claim | Wait:
-    """Under the lock: a request for an answer to somebody in the chat, or when to ask for it again."""
+    """Under the lock: a request for an answer to somebody in the chat, or when to try again."""
     free_at = read_chat(connection, chat_id, limits, now).free_at
     if free_at is not None and now < free_at:
         return Wait(free_at)
@@ -209,82 +203,79 @@ def claim_reply(connection: Connection, chat_id: str, limits: Limits, now: datet
         return Wait(earlier[0] + MINUTE)
     with connection.transaction():
         request_id = start_request(connection, chat_id, "reply", limits, now)
-    if request_id is None:
-        return Wait(now + SECOND)
-    return Claim(request_id, "reply")
+    return Wait(now + SECOND) if request_id is None else Claim(request_id, "reply")
 
 
 def start_request(connection: Connection, chat_id: str, purpose: Purpose, limits: Limits, now: datetime) -> int | None:
-    """Enter a request, in the caller's transaction. None when all processes together would make too many a second."""
+    """Record a request, in the caller's transaction. None when all processes together would make too many a second."""
     wait_for(connection, Lock.REQUESTS)
-    row = connection.execute(
+    [(running,)] = connection.execute(
         "SELECT count(*) FROM telegram_requests WHERE started_at > %s AND (ended_at IS NULL OR ended_at > %s)",
         [now - _MAX_REQUEST, now - SECOND],
-    ).fetchone()
-    if row is None or row[0] >= limits.overall_per_second:
+    )
+    if running >= limits.overall_per_second:
         return None
-    started = connection.execute(
+    [(request_id,)] = connection.execute(
         "INSERT INTO telegram_requests (chat_id, purpose, started_at) VALUES (%s, %s, %s) RETURNING id",
         [chat_id, purpose, now],
-    ).fetchone()
-    return int(started[0]) if started else None
+    )
+    return int(request_id)
 
 
-def record(connection: Connection, chat_id: str, made: Claim, outcome: Outcome, now: datetime) -> None:
-    """Commit what became of a request."""
+def record(
+    connection: Connection, chat_id: str, made: Claim, outcome: Outcome, now: datetime, sent: SentMessage | None = None
+) -> None:
+    """Commit the outcome of a request, by `record_edit` if it was about a message that was sent before."""
+    if sent is not None:
+        record_edit(connection, chat_id, made, sent, outcome, now)
+        return
     with connection.transaction():
         end_request(connection, chat_id, made.request_id, outcome, now)
-        match outcome:
-            case Sent(message_id):
-                # Also when somebody took this process for dead meanwhile: now it is known.
-                connection.execute(
-                    "UPDATE alert_deliveries SET state = %s, sent_at = %s, message_id = %s, reason = NULL"
-                    " WHERE request_id = %s AND state IN ('sending', 'uncertain')",
-                    ["digested" if made.purpose == "digest" else "sent", now, message_id, made.request_id],
-                )
-            case NotSent(reason) | ChatRefused(reason):
-                _move(connection, made.request_id, "pending", reason)
-                connection.execute(
-                    "UPDATE alert_deliveries SET listed_in = NULL WHERE listed_in = %s", [made.request_id]
-                )
-            case Refused(reason):
-                _move(connection, made.request_id, "dead", reason)
-            case Unknown(reason):
-                _move(connection, made.request_id, "uncertain", reason)
+        if isinstance(outcome, Sent):
+            # Also when another process took this one for dead meanwhile.
+            connection.execute(
+                "UPDATE alert_deliveries SET state = %s, sent_at = %s, message_id = %s, reason = NULL"
+                " WHERE request_id = %s AND state IN ('sending', 'uncertain')",
+                ["digested" if made.purpose == "digest" else "sent", now, outcome.message_id, made.request_id],
+            )
+            return
+        connection.execute(
+            "UPDATE alert_deliveries SET state = %s, reason = %s WHERE request_id = %s AND state = 'sending'",
+            [_STATES[type(outcome)], outcome.reason, made.request_id],
+        )
+        if isinstance(outcome, NotSent | ChatRefused):
+            connection.execute("UPDATE alert_deliveries SET listed_in = NULL WHERE listed_in = %s", [made.request_id])
 
 
 def record_edit(
-    connection: Connection, chat_id: str, made: Claim, edition: Edition, outcome: Outcome, now: datetime
+    connection: Connection, chat_id: str, made: Claim, sent: SentMessage, outcome: Outcome, now: datetime
 ) -> None:
-    """Commit what became of an edit, or of the message that was sent in place of one that stayed in a former chat.
+    """Commit the outcome of an edit, or of the new message for one that is under a former id of the chat.
 
-    An edit is repeated until it is done or refused. A message is sent once, like all others.
+    An edit is repeated until it is done or refused. A new message is sent once, like all others.
     """
-    anew = edition.chat_id != chat_id
     with connection.transaction():
         end_request(connection, chat_id, made.request_id, outcome, now)
-        if isinstance(outcome, Sent | Refused) or (anew and isinstance(outcome, Unknown)):
+        place: tuple[str | None, str, int] | None = None
+        if isinstance(outcome, Sent):
+            place = None, chat_id, outcome.message_id
+        elif isinstance(outcome, Refused) or (sent.chat_id != chat_id and isinstance(outcome, Unknown)):
+            place = outcome.reason, sent.chat_id, sent.message_id
+        if place is not None:
             connection.execute(
                 "UPDATE alert_deliveries SET shown_through = %s, reason = %s, chat_id = %s, message_id = %s"
                 " WHERE chat_id = %s AND alert_key = %s",
-                [
-                    edition.through,
-                    None if isinstance(outcome, Sent) else outcome.reason,
-                    chat_id if isinstance(outcome, Sent) else edition.chat_id,
-                    outcome.message_id if isinstance(outcome, Sent) else edition.message_id,
-                    edition.chat_id,
-                    edition.alert_key,
-                ],
+                [sent.through, *place, sent.chat_id, sent.alert_key],
             )
 
 
 def end_request(connection: Connection, chat_id: str, request_id: int, outcome: Outcome, now: datetime) -> None:
-    """Note the end of a request and, for all processes, when the next one to the chat may be made."""
+    """Record the end of a request and, for all processes, when the next one to the chat may be made."""
     ended = connection.execute(
         "UPDATE telegram_requests SET ended_at = %s WHERE id = %s RETURNING purpose", [now, request_id]
     ).fetchone()
     if isinstance(outcome, Sent) and ended != ("edit",):
-        # An edit proves nothing: a chat may allow it that takes no messages.
+        # A chat that takes no messages may still allow an edit.
         connection.execute(
             "UPDATE telegram_chats SET refused_since = NULL, refusal = NULL WHERE chat_id = %s", [chat_id]
         )
@@ -298,10 +289,11 @@ def end_request(connection: Connection, chat_id: str, request_id: int, outcome: 
     ).fetchone()
     failures = int(row[0]) if row else 1
     if isinstance(outcome, ChatRefused):
+        retry_at = now + backoff(failures, MINUTE, MAX_HOLD)
         connection.execute(
             "UPDATE telegram_chats SET retry_at = %s, refusal = %s, refused_since = coalesce(refused_since, %s)"
             " WHERE chat_id = %s",
-            [now + hold(failures), outcome.reason, now, chat_id],
+            [retry_at, outcome.reason, now, chat_id],
         )
         return
     delay = outcome.retry_after if outcome.retry_after is not None else backoff(failures)
@@ -311,7 +303,7 @@ def end_request(connection: Connection, chat_id: str, request_id: int, outcome: 
 
 
 def give_up(connection: Connection, chat_id: str, keys: Sequence[str], reason: str) -> None:
-    """Under the lock: of these alerts no message can be written, so what waits is dead."""
+    """Under the lock: no message can be written about these alerts, so their pending deliveries are dead."""
     connection.execute(
         "UPDATE alert_deliveries SET state = 'dead', reason = %s"
         " WHERE chat_id = %s AND alert_key = ANY(%s) AND state = 'pending'",
@@ -319,8 +311,8 @@ def give_up(connection: Connection, chat_id: str, keys: Sequence[str], reason: s
     )
 
 
-def give_up_news(connection: Connection, chat_id: str, key: str, reason: str, now: datetime) -> None:
-    """Under the lock: what is known by now of this alert cannot be written into its message, and is left out."""
+def give_up_updates(connection: Connection, chat_id: str, key: str, reason: str, now: datetime) -> None:
+    """Under the lock: the updates of this alert cannot be written into its message, and are left out."""
     connection.execute(
         "UPDATE alert_deliveries SET shown_through = %s, reason = %s WHERE chat_id = ANY(%s) AND alert_key = %s",
         [now, reason, [chat_id, *former_ids(connection, chat_id)], key],
@@ -331,13 +323,6 @@ def _quiet_until(chat_id: str, quiet_hours: str, now: datetime) -> datetime | No
     try:
         return QuietHours.parse(quiet_hours).until(now)
     except ValueError as problem:
-        # Such as a zone that this machine does not know: better a message at night than none.
+        # Such as a zone that this machine does not know. Better a message at night than none.
         log.warning("quiet_hours_not_kept", chat=chat_id, cause=str(problem))
         return None
-
-
-def _move(connection: Connection, request_id: int, state: str, reason: str) -> None:
-    connection.execute(
-        "UPDATE alert_deliveries SET state = %s, reason = %s WHERE request_id = %s AND state = 'sending'",
-        [state, reason, request_id],
-    )

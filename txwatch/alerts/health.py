@@ -7,9 +7,11 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from pathlib import Path
 
-from txwatch.alerts.alert import KINDS, SYSTEM_PREFIX, Alert, present_id
-from txwatch.alerts.bot import Listening, read_listening
+from txwatch.alerts.alert import SYSTEM_PREFIX, Alert, present_id
+from txwatch.alerts.bot import BotStatus, read_bot_status
+from txwatch.alerts.messages import duration
 from txwatch.clock import WINDOW, parse_window_key, window_key
+from txwatch.detection.kinds import KINDS
 from txwatch.detection.reasons import Reason
 from txwatch.store.database import Connection, statement
 from txwatch.store.lease import Lease, read_lease
@@ -20,7 +22,7 @@ _RECOVERED = ":recovered"
 
 
 class State(Enum):
-    """How a condition was found. Unknown changes nothing: what could not be looked at is neither wrong nor well."""
+    """How a condition was found. Unknown changes nothing: it could not be checked."""
 
     well = "well"
     wrong = "wrong"
@@ -29,7 +31,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Condition:
-    """One thing that can go wrong. `name` is part of the alert's key; `text` says what is wrong, or that it is over."""
+    """One thing that can go wrong. `name` is part of the alert's key; `text` says what is wrong, or that it ended."""
 
     name: str
     state: State
@@ -38,8 +40,8 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Raised:
-    """The last alert of a condition. `standing` until its recovery was told."""
+class LastAlert:
+    """The last alert of a condition, `standing` until its recovery is alerted."""
 
     alert_key: str
     since: datetime
@@ -47,8 +49,8 @@ class Raised:
     standing: bool
 
 
-def system_alerts(conditions: Iterable[Condition], raised: Mapping[str, Raised], now: datetime) -> list[Alert]:
-    """What to tell of these conditions. `raised` holds the last alert of each by name."""
+def system_alerts(conditions: Iterable[Condition], raised: Mapping[str, LastAlert], now: datetime) -> list[Alert]:
+    """The alerts of these conditions. `raised` holds the last alert of each by name."""
     alerts = []
     for condition in conditions:
         last = raised.get(condition.name)
@@ -57,12 +59,12 @@ def system_alerts(conditions: Iterable[Condition], raised: Mapping[str, Raised],
             key = f"{SYSTEM_PREFIX}{condition.name}:{since.astimezone(UTC).strftime(_SINCE_FORMAT)}"
             alerts.append(_alert(key, "system", condition.text, now))
         if condition.state is State.well and last and last.standing:
-            text = f"{condition.text or f'{condition.name} is over'}, after {_words(now - last.since)}"
+            text = f"{condition.text or f'{condition.name} is over'}, after {duration(now - last.since)}"
             alerts.append(_alert(last.alert_key + _RECOVERED, "recovered", text, now))
     return alerts
 
 
-def read_raised(connection: Connection) -> dict[str, Raised]:
+def read_raised(connection: Connection) -> dict[str, LastAlert]:
     """The last alert of each condition that ever raised one, by the condition's name."""
     rows = connection.execute(
         "SELECT alert_key, created_at, EXISTS (SELECT 1 FROM alerts AS later WHERE later.alert_key = a.alert_key || %s)"
@@ -73,38 +75,31 @@ def read_raised(connection: Connection) -> dict[str, Raised]:
     for key, created_at, recovered in rows:
         name, since = key.removeprefix(SYSTEM_PREFIX).rsplit(":", 1)
         began = datetime.strptime(since, _SINCE_FORMAT).replace(tzinfo=UTC)
-        raised[name] = Raised(key, began, created_at, standing=not recovered)
+        raised[name] = LastAlert(key, began, created_at, standing=not recovered)
     return raised
 
 
 def _alert(key: str, kind: str, text: str, now: datetime) -> Alert:
-    # Seen when it was noticed: a condition that began long before is news all the same.
-    return Alert(key, [kind], KINDS[kind].severity, [Reason(kind, text)], late=False, seen_at=now, created_at=now)
-
-
-def _words(length: timedelta) -> str:
-    minutes = length.total_seconds() / 60
-    if minutes < 2:
-        return f"{length.total_seconds():.0f} s"
-    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+    # Seen when it was noticed: a condition that began long before is no late alert.
+    severity = KINDS[kind].severity
+    return Alert(key, [kind], severity, [Reason(kind, text)], late=False, seen_at=now, created_at=now)
 
 
 WORKER_ABSENT = timedelta(seconds=90)
-"""The keeper asks for a new shift after 15 s, and a run needs some seconds to start; longer is no handover."""
+"""Longer than a handover: a new run is asked for after 15 s, and needs some seconds to start."""
 FEED_SILENT = timedelta(seconds=90)
-"""A dead connection is found after 30 s and made anew; at ordinary rates a longer silence is no chance."""
+"""Longer than by chance, and than a dead connection, which is found after 30 s and made anew."""
 LANDING_LAG = timedelta(seconds=5)
-LAG_TOLD_AFTER = timedelta(minutes=1)
-"""A worker that has just begun shares the machine with all else that begins, and may have a backlog to land."""
+MIN_WORKER_AGE = timedelta(minutes=1)
+"""A younger worker may lag: it has a backlog to land, and shares the machine with all else that starts."""
 WINDOW_UNSCORED = timedelta(minutes=15)
 BOT_DEAF = timedelta(minutes=1)
-"""A bot that is replaced by another of the same token hears nothing for some seconds."""
+"""A bot that is replaced by another of the same token gets no updates for some seconds."""
 BOT_FORGOTTEN = timedelta(minutes=15)
-"""A bot that is deaf notes it every five minutes at least; after this nobody runs it any more."""
+"""A bot without updates records that every five minutes; after this no bot runs any more."""
 DISK_FREE_SHARE = 0.05
 MAX_CAUSE = 500
 RUN_FAILED = "run_failed"
-CHAT_REFUSES = "chat_refuses"
 
 
 @dataclass(frozen=True)
@@ -121,15 +116,14 @@ class Health:
     dead_reason: str | None
     disk_free_share: float
     chats: Mapping[str, tuple[datetime, str] | None] = field(default_factory=dict)
-    """The chats that get the alerts, each with since when it takes none and why, or None."""
-    listening: Listening | None = None
-    """What the bot noted last; None if none ever ran."""
+    """The chats that get the alerts, each with since when it takes no messages and why, or None."""
+    bot: BotStatus | None = None
+    """None if no bot ever ran."""
 
 
 def read_health(connection: Connection, home: Path, now: datetime, chats: Sequence[str] = ()) -> Health:
-    """Look at the database, at the disk that holds the state, and at what became of messages to these chats."""
-    row = connection.execute(statement("alerts", "health"), {"now": now}).fetchone()
-    last_seen_at, lag_seconds, dead, reason = row or (None, None, 0, None)
+    """Check the database, the disk that holds the state, and the messages to these chats."""
+    [(last_seen_at, lag_seconds, dead, reason)] = connection.execute(statement("alerts", "health"), {"now": now})
     chats = list(dict.fromkeys(present_id(connection, chat_id) for chat_id in chats))
     refusing = connection.execute(
         "SELECT chat_id, refused_since, refusal FROM telegram_chats"
@@ -146,22 +140,19 @@ def read_health(connection: Connection, home: Path, now: datetime, chats: Sequen
         dead_reason=reason,
         disk_free_share=disk.free / disk.total,
         chats={chat_id: refusals.get(chat_id) for chat_id in chats},
-        listening=read_listening(connection),
+        bot=read_bot_status(connection),
     )
 
 
 def conditions(health: Health, now: datetime) -> list[Condition]:
     """What is wrong and what is well, from what was found."""
-    system = [
+    return [
         _worker(health.lease, now),
         _feed(health, now),
         _landing(health, now),
         _dead_letters(health),
         _disk(health),
-    ]
-    return [
-        *system,
-        _bot(health.listening, now),
+        _bot(health.bot, now),
         *(_chat(chat_id, refusal) for chat_id, refusal in health.chats.items()),
     ]
 
@@ -171,10 +162,9 @@ def windows_condition(unscored: Iterable[str], now: datetime) -> Condition:
     overdue = sorted(key for key in unscored if now - (parse_window_key(key) + WINDOW) > WINDOW_UNSCORED)
     if not overdue:
         return Condition("windows_failed", State.well, "All sealed windows are scored")
-    text = (
-        f"{len(overdue)} sealed windows have no scores, the oldest is {overdue[0]} UTC: see the runs of score_windows"
-    )
-    return Condition("windows_failed", State.wrong, text, parse_window_key(overdue[0]))
+    text = f"{len(overdue)} sealed windows have no scores, the oldest is {overdue[0]} UTC"
+    since = parse_window_key(overdue[0])
+    return Condition("windows_failed", State.wrong, f"{text}: see the runs of score_windows", since)
 
 
 def unscored_windows(sealed: Iterable[str], scored: Iterable[str], now: datetime) -> set[str]:
@@ -184,10 +174,10 @@ def unscored_windows(sealed: Iterable[str], scored: Iterable[str], now: datetime
 
 
 def drift_condition(drifted: Sequence[bool], share: float, found_at: datetime, persists: int) -> Condition:
-    """Whether traffic has stayed unlike what the champion was trained on. `drifted` are its reports, newest first.
+    """Whether traffic stays unlike what the champion was trained on. `drifted` are its reports, newest first.
 
-    One report that finds drift may be an unusual hour, and one that finds none ends it. `share` is that of the features
-    in the newest one, which was made at `found_at`.
+    One report that finds drift may be an unusual hour; one that finds none ends it. `share` of the features drifted in
+    the newest one, of `found_at`.
     """
     if drifted and not drifted[0]:
         return Condition("drift", State.well, "Traffic is again like that which the champion was trained on")
@@ -201,37 +191,37 @@ def drift_condition(drifted: Sequence[bool], share: float, found_at: datetime, p
 
 
 def failed_run(job: str, run_id: str, cause: str, failed_at: datetime) -> Condition:
-    """The condition that a failed run makes."""
+    """The condition of a job whose run failed."""
     text = f"A run of {job} failed ({run_id[:8]}): {cause[:MAX_CAUSE] or 'no cause was given'}"
     return Condition(f"{RUN_FAILED}:{job}", State.wrong, text, failed_at)
 
 
-def failed_jobs(raised: Mapping[str, Raised]) -> dict[str, Raised]:
-    """The jobs whose failure was told and whose recovery was not, each with that alert."""
+def failed_jobs(raised: Mapping[str, LastAlert]) -> dict[str, LastAlert]:
+    """The jobs with a standing alert of a failure, each with that alert."""
     prefix = f"{RUN_FAILED}:"
     return {name.removeprefix(prefix): r for name, r in raised.items() if r.standing and name.startswith(prefix)}
 
 
 def succeeded_job(job: str) -> Condition:
-    """The condition that a later run makes, which succeeded."""
+    """The condition of a job that succeeded after a failure."""
     return Condition(f"{RUN_FAILED}:{job}", State.well, f"{job} succeeds again")
 
 
 def _worker(lease: Lease | None, now: datetime) -> Condition:
     if lease is None:
         return Condition("lease_stale", State.unknown)
+    if not lease.is_stale(now):
+        return Condition("lease_stale", State.well, "The feed is followed again")
     since = lease.released_at or lease.heartbeat_at
-    if lease.is_stale(now) and abs(now - since) > WORKER_ABSENT:
-        text = f"Nobody follows the feed: {lease.holder} was last heard at {since:%H:%M:%S} UTC"
-        return Condition("lease_stale", State.wrong, text, since)
-    if lease.is_stale(now):
+    if abs(now - since) <= WORKER_ABSENT:
         return Condition("lease_stale", State.unknown)
-    return Condition("lease_stale", State.well, "The feed is followed again")
+    text = f"Nobody follows the feed: {lease.holder} was last heard at {since:%H:%M:%S} UTC"
+    return Condition("lease_stale", State.wrong, text, since)
 
 
 def _feed(health: Health, now: datetime) -> Condition:
     if health.lease is None or health.lease.is_stale(now):
-        # A feed that nobody listens to is not silent; that nobody listens is an alert of its own.
+        # That no worker listens is an alert of its own.
         return Condition("feed_silent", State.unknown)
     since = max(filter(None, (health.last_seen_at, health.lease.acquired_at)))
     if now - since > FEED_SILENT:
@@ -244,8 +234,7 @@ def _feed(health: Health, now: datetime) -> Condition:
 
 
 def _landing(health: Health, now: datetime) -> Condition:
-    begun = health.lease is not None and now - health.lease.acquired_at > LAG_TOLD_AFTER
-    if health.landing_lag is None or not begun:
+    if health.landing_lag is None or health.lease is None or now - health.lease.acquired_at <= MIN_WORKER_AGE:
         return Condition("landing_lag", State.unknown)
     if health.landing_lag > LANDING_LAG:
         seconds = health.landing_lag.total_seconds()
@@ -260,21 +249,20 @@ def _dead_letters(health: Health) -> Condition:
     return Condition("dead_letters", State.well, "For an hour no alert was one that can never be sent")
 
 
-def _bot(listening: Listening | None, now: datetime) -> Condition:
+def _bot(status: BotStatus | None, now: datetime) -> Condition:
     name = "bot_hears_nothing"
-    if listening is None:
+    if status is None:
         return Condition(name, State.unknown)
-    since = listening.deaf_since
-    if since is None:
+    if status.deaf_since is None:
         return Condition(name, State.well, "The bot hears commands and buttons again")
-    if listening.noted_at - since < BOT_DEAF or now - listening.noted_at > BOT_FORGOTTEN:
+    if status.noted_at - status.deaf_since < BOT_DEAF or now - status.noted_at > BOT_FORGOTTEN:
         return Condition(name, State.unknown)
-    text = f"The bot hears no commands and no buttons since {since:%d %b %H:%M} UTC: {listening.reason}"
-    return Condition(name, State.wrong, text, since)
+    text = f"The bot hears no commands and no buttons since {status.deaf_since:%d %b %H:%M} UTC: {status.reason}"
+    return Condition(name, State.wrong, text, status.deaf_since)
 
 
 def _chat(chat_id: str, refusal: tuple[datetime, str] | None) -> Condition:
-    name = f"{CHAT_REFUSES}:{chat_id}"
+    name = f"chat_refuses:{chat_id}"
     if refusal is None:
         return Condition(name, State.well, f"Chat {chat_id} takes messages again")
     since, why = refusal
@@ -293,9 +281,9 @@ KEEP_FOR = timedelta(days=30)
 
 
 def record_health(connection: Connection, found: Sequence[Condition], now: datetime) -> int:
-    """Keep what was found if it differs from the last result of that check, or that is old. Returns the rows kept.
+    """Keep each result that differs from the last one of its check, or if that is old. Returns how many.
 
-    Safe to repeat: the same moment again keeps nothing. What is older than KEEP_FOR is dropped.
+    Safe to repeat: the same moment again keeps nothing. Results older than KEEP_FOR are deleted.
     """
     connection.execute("DELETE FROM health_checks WHERE checked_at < %s", [now - KEEP_FOR])
     return connection.execute(

@@ -1,10 +1,7 @@
-"""Word alerts and digests, in Telegram's HTML.
-
-Telegram allows 4096 UTF-16 code units in a message, counted after its markup is read
-(https://core.telegram.org/bots/api#sendmessage).
-"""
+"""The texts of alerts and digests, in Telegram's HTML."""
 
 import html
+import itertools
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +10,8 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Literal
 
-from txwatch.alerts.alert import SYSTEM_PREFIX, Alert, Severity, kind_named
+from txwatch.alerts.alert import SYSTEM_PREFIX, Alert, kind_named
+from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import btc
 from txwatch.features.batch import TransactionBatch
 from txwatch.features.transaction import moved_value
@@ -22,11 +20,10 @@ from txwatch.labels.label import EXCHANGE, UNKNOWN, Known, Label
 from txwatch.wire.transaction import Transaction
 
 MAX_UNITS = 4096
-ELLIPSIS = "…"
-
+"""UTF-16 code units of a message without its markup: https://core.telegram.org/bots/api#sendmessage."""
 _JOINER = "\N{ZERO WIDTH JOINER}"
 _DIRECTION = dict.fromkeys([0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
-"""Marks that turn the direction of what follows: in a label they could make a message read as something else."""
+"""Marks that turn the direction of text, with which a label could make a message read as something else."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,6 @@ class Piece:
     link: str | None = None
 
     def to_html(self) -> str:
-        """In Telegram's HTML."""
         escaped = html.escape(self.text)
         if self.link is not None:
             return f'<a href="{html.escape(self.link)}">{escaped}</a>'
@@ -54,7 +50,7 @@ def units(text: str) -> int:
 
 
 def clean(text: str) -> str:
-    """Text from outside, fit for one line: no control characters, no line breaks, nothing that turns its direction."""
+    """Text from outside for one line, without control characters, line breaks and marks of direction."""
     spaced = "".join(" " if unicodedata.category(c) in {"Cc", "Zl", "Zp", "Cs"} else c for c in text)
     return " ".join(spaced.translate(_DIRECTION).split())
 
@@ -62,53 +58,38 @@ def clean(text: str) -> str:
 def cut(text: str, limit: int) -> str:
     """The text if it has at most `limit` UTF-16 units, else its beginning with an ellipsis, within the limit.
 
-    Never splits a surrogate pair, and never parts a character from what combines with it.
+    Never splits a surrogate pair, nor a character from what combines with it.
     """
     if units(text) <= limit:
         return text
     if limit < 1:
         return ""
-    room, end = limit - units(ELLIPSIS), 0
-    for end, character in enumerate(text):  # noqa: B007 - the index is what is looked for
-        room -= units(character)
-        if room < 0:
-            break
+    lengths = itertools.accumulate(map(units, text))
+    end = sum(1 for _ in itertools.takewhile(lambda length: length < limit, lengths))
     while end > 0 and _is_joined(text, end):
         end -= 1
-    return text[:end] + ELLIPSIS
+    return text[:end] + "…"
 
 
 def to_html(lines: Iterable[Line], limit: int = MAX_UNITS) -> str:
-    """The lines as one message in Telegram's HTML. The line that no longer fits is cut, and what follows left out."""
+    """The lines as one message in Telegram's HTML. What does not fit is cut off."""
     written: list[str] = []
-    left = limit
-    for number, line in enumerate(lines):
-        if number:
-            left -= 1
-        length = sum(units(piece.text) for piece in line)
-        if length <= left:
-            written.append("".join(piece.to_html() for piece in line))
-            left -= length
-            continue
-        if left > 0:
-            written.append(_cut_line(line, left))
-        break
+    for line in lines:
+        parts: list[str] = []
+        for piece in line:
+            kept = cut(piece.text, limit)
+            if kept:
+                parts.append(Piece(kept, piece.style, piece.link).to_html())
+            limit -= units(kept)
+            if kept != piece.text:
+                return "\n".join([*written, "".join(parts)]).rstrip("\n")
+        written.append("".join(parts))
+        limit -= 1
     return "\n".join(written).rstrip("\n")
 
 
-def _cut_line(line: Line, left: int) -> str:
-    parts: list[str] = []
-    for piece in line:
-        kept = cut(piece.text, left)
-        parts.append(Piece(kept, piece.style, piece.link).to_html())
-        left -= units(kept)
-        if kept != piece.text or left <= 0:
-            break
-    return "".join(parts)
-
-
 def _is_joined(text: str, at: int) -> bool:
-    """Whether the character at `at` belongs to the one before it: accents, variation and skin tone marks, joiners."""
+    """Whether the character at `at` belongs to the one before it: an accent, a variation or skin tone, a joiner."""
     character = text[at]
     return (
         unicodedata.combining(character) > 0
@@ -124,12 +105,12 @@ MAX_REASONS = 6
 MAX_DIGEST_LINES = 12
 MAX_LABELS = 3
 MAX_LINE_UNITS = 90
-"""Of what a digest says of one alert: two lines on a phone."""
+"""UTF-16 units about one alert in a digest: two lines on a phone."""
 
 
 @dataclass(frozen=True)
 class DigestLine:
-    """What a digest says of one alert. Amount in satoshi, None when it is not about a transaction."""
+    """One alert in a digest. Amount in satoshi, None when it is about no transaction."""
 
     alert: Alert
     value_sat: int | None
@@ -142,22 +123,19 @@ def alert_message(
     updates: Sequence[str] = (),
     known: Mapping[str, Known] = MappingProxyType({}),
 ) -> str:
-    """The message about one alert, in Telegram's HTML.
-
-    `updates` say what became known after it was raised, `known` what labels say of the transaction's addresses.
-    """
+    """The message about one alert, in Telegram's HTML. `known` are the labels of the transaction's addresses."""
     if alert.alert_key.startswith(SYSTEM_PREFIX):
-        return to_html([_title(alert), *_reasons(alert), [Piece(f"noticed {_clock(alert.seen_at)} UTC", "i")]])
-    # A transaction that retention has removed is still named and linked.
+        return to_html([_title(alert), *_reasons(alert), [Piece(f"noticed {alert.seen_at:%H:%M:%S} UTC", "i")]])
+    # There is none after retention has removed it.
     amount = [] if transaction is None else [Piece(f" · {_headline(alert, transaction)}")]
     facts = [] if transaction is None else [*_labels(alert, transaction, known), [Piece(_facts(transaction))]]
     origin = [
         Piece(f"{alert.alert_key[:8]}…{alert.alert_key[-4:]}", link=EXPLORER + alert.alert_key),
-        Piece(f" · seen {_clock(alert.seen_at)} UTC, sent {_duration(sent_at - alert.seen_at)} later"),
+        Piece(f" · seen {alert.seen_at:%H:%M:%S} UTC, sent {duration(sent_at - alert.seen_at)} later"),
         Piece(" · rules only" if alert.model_version is None else f" · model {alert.model_version}"),
     ]
-    news = [[Piece(clean(update), "b")] for update in updates]
-    return to_html([_title(alert, *amount), *news, *_reasons(alert), *facts, origin])
+    later = [[Piece(clean(update), "b")] for update in updates]
+    return to_html([_title(alert, *amount), *later, *_reasons(alert), *facts, origin])
 
 
 def digest_message(
@@ -165,14 +143,15 @@ def digest_message(
 ) -> str:
     """One message about many alerts, most severe first, and about those that may not have arrived.
 
-    `refused_since` says since when the chat had taken none.
+    Since `refused_since` the chat had taken no messages.
     """
     message: list[Line] = []
     if refused_since is not None:
         message.append([Piece(f"⏸ This chat took no messages since {refused_since:%d %b %H:%M} UTC", "b")])
     if lines:
+        kinds = Counter(kind_named(line.alert.kinds[0]).title for line in lines)
         message.append([Piece(f"🗂 {_count(len(lines), 'alert')} in one message", "b"), Piece(f" · {_span(lines)}")])
-        message.append([Piece(_by_kind([line.alert for line in lines]))])
+        message.append([Piece(", ".join(f"{title} {count:,}" for title, count in kinds.most_common()))])
         message.extend(digest_line(line, now) for line in lines[:MAX_DIGEST_LINES])
         if len(lines) > MAX_DIGEST_LINES:
             message.append([Piece(f"… and {len(lines) - MAX_DIGEST_LINES:,} more, as counted above", "i")])
@@ -186,7 +165,7 @@ def digest_message(
 
 
 def is_silent(alerts: Sequence[Alert]) -> bool:
-    """Whether a message about these arrives without a sound: none matters more than low, or all come late."""
+    """Whether a message about these arrives without a sound: each is low or late."""
     return all(alert.severity is Severity.low or alert.late for alert in alerts)
 
 
@@ -197,7 +176,7 @@ def _title(alert: Alert, *more: Piece) -> Line:
 
 
 def _headline(alert: Alert, transaction: Transaction) -> str:
-    """The one amount that matters: the fee of a fee accident, otherwise what likely moved."""
+    """The fee of a fee accident, otherwise what likely moved."""
     if alert.kinds[0] in {"fee_accident", "package_fee"} and transaction.fee_sat is not None:
         return f"fee {btc(transaction.fee_sat)}"
     for reason in alert.reasons:
@@ -209,21 +188,22 @@ def _headline(alert: Alert, transaction: Transaction) -> str:
 
 
 def _reasons(alert: Alert) -> list[Line]:
-    shown = [[Piece(f"• {clean(reason.text)}")] for reason in alert.reasons[:MAX_REASONS]]
     if not alert.reasons and "forest" in alert.kinds:
-        shown = [[Piece("• unusual as a whole, by no single feature")]]
-    return list(shown)
+        return [[Piece("• unusual as a whole, by no single feature")]]
+    return [[Piece(f"• {clean(reason.text)}")] for reason in alert.reasons[:MAX_REASONS]]
 
 
 def _labels(alert: Alert, transaction: Transaction, known: Mapping[str, Known]) -> list[Line]:
-    """Whom labels name on each side, and who says so, where no reason has told it."""
-    told = " ".join(reason.text for reason in alert.reasons)
+    """Whom labels name on each side and their sources, where no reason says it."""
+    said = " ".join(reason.text for reason in alert.reasons)
     senders = [coin.addr for coin in transaction.inputs]
     sides = (("from", senders), ("to", [coin.addr for coin in transaction.outputs if coin.addr not in senders]))
     lines: list[Line] = []
     for word, addresses in sides:
         labels = {known[address].best for address in addresses if address is not None and address in known}
-        named = {label.party: label for label in sorted(labels, key=_most_worth_telling) if label.entity not in told}
+        # Exchanges are everywhere: a mixer or a sanctioned party beside one comes first.
+        order = sorted(labels, key=lambda label: (label.category == EXCHANGE, label.entity, label.source))
+        named = {label.party: label for label in order if label.entity not in said}
         if named:
             shown = "; ".join(_label(label) for label in list(named.values())[:MAX_LABELS])
             more = f" and {len(named) - MAX_LABELS:,} more" if len(named) > MAX_LABELS else ""
@@ -234,11 +214,6 @@ def _labels(alert: Alert, transaction: Transaction, known: Mapping[str, Known]) 
 def _label(label: Label) -> str:
     category = "" if label.category == UNKNOWN else f"{label.category.replace('_', ' ')}, "
     return cut(clean(f"{label.entity} ({category}{label.source})"), MAX_LINE_UNITS)
-
-
-def _most_worth_telling(label: Label) -> tuple[bool, str, str]:
-    # Exchanges are everywhere: a mixer or a sanctioned party beside one is the news.
-    return label.category == EXCHANGE, label.entity, label.source
 
 
 def _facts(transaction: Transaction) -> str:
@@ -256,8 +231,8 @@ def digest_line(line: DigestLine, now: datetime) -> Line:
     what = clean(alert.reasons[0].text) if alert.reasons else kind.title.lower()
     # A detector's reason begins with the amount that it is about.
     amount = "" if line.value_sat is None or alert.kinds[0] != "forest" else f"{btc(line.value_sat)} · "
-    age = f"{_clock(alert.seen_at)} " if now - alert.seen_at < timedelta(days=1) else f"{alert.seen_at:%d %b %H:%M} "
-    return [Piece(f"{kind.symbol} {age}"), _link(alert.alert_key), Piece(cut(f" {amount}{what}", MAX_LINE_UNITS))]
+    at = f"{alert.seen_at:%H:%M:%S}" if now - alert.seen_at < timedelta(days=1) else f"{alert.seen_at:%d %b %H:%M}"
+    return [Piece(f"{kind.symbol} {at} "), _link(alert.alert_key), Piece(cut(f" {amount}{what}", MAX_LINE_UNITS))]
 
 
 def _link(key: str) -> Piece:
@@ -266,27 +241,18 @@ def _link(key: str) -> Piece:
     return Piece(f"{key[:8]}…", link=EXPLORER + key)
 
 
-def _by_kind(alerts: Sequence[Alert]) -> str:
-    counts = Counter(kind_named(alert.kinds[0]).title for alert in alerts)
-    return ", ".join(f"{title} {count:,}" for title, count in counts.most_common())
-
-
 def _span(lines: Sequence[DigestLine]) -> str:
     first, last = min(line.alert.seen_at for line in lines), max(line.alert.seen_at for line in lines)
-    if first.date() == last.date():
-        return f"seen {first:%d %b %H:%M} to {last:%H:%M} UTC"
-    return f"seen {first:%d %b %H:%M} to {last:%d %b %H:%M} UTC"
+    until = f"{last:%H:%M}" if first.date() == last.date() else f"{last:%d %b %H:%M}"
+    return f"seen {first:%d %b %H:%M} to {until} UTC"
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def _clock(moment: datetime) -> str:
-    return f"{moment:%H:%M:%S}"
-
-
-def _duration(length: timedelta) -> str:
+def duration(length: timedelta) -> str:
+    """A length of time in one unit."""
     seconds = max(0.0, length.total_seconds())
     if seconds < 10:
         return f"{seconds:.1f} s"

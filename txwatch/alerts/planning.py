@@ -1,52 +1,46 @@
 """Plan what a chat gets and when: alone, in a digest or not at all, by severity, pace and quiet hours.
 
 https://core.telegram.org/bots/faq: about one message a second to a chat, 20 a minute to a group, 30 a second in all.
-Telegram counts when a request arrives, which is somewhere between its start and its end as seen from here. So gaps are
-kept from the end of one request to the start of the next: whatever the network does in between, the limits hold.
+Telegram counts when a request arrives, which is between its start and its end as seen from here. So gaps are kept from
+the end of one request to the start of the next: the limits hold whatever the network does in between.
 
-- A fresh alert goes out by itself, the most severe first, then the largest, then the oldest.
+- A fresh alert goes out alone: the most severe first, then the largest, then the oldest.
 - At most BURST of its severity or a higher one go out in FLOOD_WINDOW, so that a storm of minor ones holds up nothing
-  severe, and of each kind as many an hour as the table of kinds allows. In a storm the rest goes into a digest, at most
-  one in DIGEST_EVERY.
-- What was raised late, or has become too old while Telegram was away, goes into the digest.
-- What may or may not have arrived, or could not be sent, is named in the digest, once, and never sent again.
-- What became of an alerted transaction is written into its message, when nothing else is to be sent.
+  severe, and of each kind `alone_per_hour`. The rest goes into a digest, at most one in DIGEST_EVERY.
+- An alert that was raised late, or became too old while Telegram was away, goes into the digest.
+- An alert that may not have arrived, or could not be sent, is named in the digest once, and never sent again.
+- Updates of an alert are written into its message when nothing else is to be sent.
 - What a chat missed while it took no messages goes into one digest, with which it is tried again.
-- While a chat is muted or has its quiet hours, all but critical alerts wait; what has become too old by then goes into
-  the digest.
+- While a chat is muted or has its quiet hours, all but critical alerts wait.
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from typing import Self
 from zoneinfo import ZoneInfo
 
-from txwatch.alerts.alert import LATE_AFTER, Severity, kind_named
+from txwatch.alerts.alert import LATE_AFTER, kind_named
+from txwatch.detection.kinds import Severity
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 MAX_BACKOFF = timedelta(minutes=5)
 MAX_HOLD = timedelta(minutes=15)
-"""A chat that takes no messages is asked at least so often: once it does, nobody should wait much longer."""
+"""The longest wait before a chat that takes no messages is tried again."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What Telegram allows, and how much of it goes to answers."""
+    """What Telegram allows, and how much of that answers may take."""
 
     chat_interval: timedelta = SECOND
     group_per_minute: int = 20
     overall_per_second: int = 30
     answers_per_minute: int = 10
-    """Of these to a chat, so that a member who asks and asks holds up no alert. Not Telegram's."""
-
-
-def is_group(chat_id: str) -> bool:
-    """Whether the limit of groups holds: groups and channels have negative ids or names."""
-    return chat_id.startswith(("-", "@"))
+    """To a chat, so that a member who asks again and again holds up no alert. Not Telegram's limit."""
 
 
 def chat_free_at(chat_id: str, ended: Sequence[datetime], limits: Limits) -> datetime | None:
@@ -54,27 +48,23 @@ def chat_free_at(chat_id: str, ended: Sequence[datetime], limits: Limits) -> dat
     if not ended:
         return None
     free = ended[0] + limits.chat_interval
-    if is_group(chat_id) and len(ended) >= limits.group_per_minute:
+    # Groups and channels have negative ids or names.
+    if chat_id.startswith(("-", "@")) and len(ended) >= limits.group_per_minute:
         free = max(free, ended[limits.group_per_minute - 1] + MINUTE)
     return free
 
 
-def backoff(failures: int) -> timedelta:
-    """How long to wait after so many failures in a row: 1 s, doubled each time up to five minutes."""
-    return min(MAX_BACKOFF, SECOND * (1 << min(failures - 1, 10)))
+def backoff(failures: int, first: timedelta = SECOND, longest: timedelta = MAX_BACKOFF) -> timedelta:
+    """How long to wait after so many failures in a row: doubled each time."""
+    return min(longest, first * (1 << min(failures - 1, 10)))
 
 
-def hold(failures: int) -> timedelta:
-    """The same for a chat that takes no messages: 1 min, doubled each time up to MAX_HOLD."""
-    return min(MAX_HOLD, MINUTE * (1 << min(failures - 1, 10)))
-
-
-_FORM = re.compile(r"(\d{1,2}):(\d{2})-(\d{1,2}):(\d{2})(?:\s+(\S+))?")
+_QUIET_HOURS = re.compile(r"(\d{1,2}):(\d{2})-(\d{1,2}):(\d{2})(?:\s+(\S+))?")
 
 
 @dataclass(frozen=True)
 class QuietHours:
-    """From a time of day to another, which may be past midnight."""
+    """From a time of day to another, which may be on the next day."""
 
     begin: time
     end: time
@@ -82,8 +72,8 @@ class QuietHours:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `22:00-07:00 Europe/Berlin`; without a zone it is UTC. Raises ValueError, in words for a person."""
-        match = _FORM.fullmatch(text.strip())
+        """Read `22:00-07:00 Europe/Berlin`; UTC without a zone. Raises ValueError, whose text is for a person."""
+        match = _QUIET_HOURS.fullmatch(text.strip())
         if match is None:
             raise ValueError("quiet hours look like 22:00-07:00 Europe/Berlin")
         hours = [int(part) for part in match.groups()[:4]]
@@ -99,10 +89,10 @@ class QuietHours:
             raise ValueError(f"no time zone named {match.group(5)}; one is Europe/Berlin") from None
 
     def until(self, now: datetime) -> datetime | None:
-        """When the quiet hours end that hold this moment, UTC; None outside of them."""
+        """When the quiet hours that contain this moment end, UTC; None outside of them."""
         local = now.astimezone(self.zone)
         for day in (local.date() - timedelta(days=1), local.date()):
-            # The wall's clock decides, also on the days on which it is put forward or back.
+            # Local time decides, also on days on which clocks change.
             begin = datetime.combine(day, self.begin, self.zone)
             last = day if self.begin < self.end else day + timedelta(days=1)
             end = datetime.combine(last, self.end, self.zone)
@@ -117,7 +107,7 @@ class QuietHours:
 BURST = 12
 FLOOD_WINDOW = timedelta(minutes=5)
 DIGEST_WAIT = timedelta(seconds=20)
-"""A digest waits this long for more of its kind: a recovery or a backlog raises many alerts within seconds."""
+"""From an alert to its digest: a recovery or a backlog raises many alerts within seconds."""
 DIGEST_EVERY = timedelta(minutes=1)
 
 
@@ -132,7 +122,7 @@ class PendingAlert:
     seen_at: datetime
     created_at: datetime
     amount: float = 0.0
-    """In satoshi, what it is about: a fee, or a value that moved. 0 when it is about no amount."""
+    """Satoshi: a fee, or a value that moved. 0 for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +136,7 @@ class SentAlone:
 
 @dataclass(frozen=True)
 class ChatState:
-    """All that the decision depends on. Times UTC, None for never."""
+    """All that the next step depends on. Times UTC, None for never."""
 
     pending: Sequence[PendingAlert] = ()
     unlisted: Sequence[str] = ()
@@ -155,12 +145,12 @@ class ChatState:
     """Nothing may be sent before: Telegram's limits, its retry_after, or the delay after a failure."""
     held_until: datetime | None = None
     outdated: Sequence[str] = ()
-    """Keys of alerts about which more is known than their messages show."""
+    """Keys of alerts with updates that their messages do not show."""
     sent_alone: Sequence[SentAlone] = ()
     """Those of the last hour."""
     last_digest: datetime | None = None
     refused_since: datetime | None = None
-    """It took none of the messages since."""
+    """Since then it took no message."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +162,7 @@ class SendAlert:
 
 @dataclass(frozen=True)
 class SendDigest:
-    """Send one message about these now: alerts, most severe first, and those that may not have arrived."""
+    """Send one message now: about alerts, most severe first, and about those that may not have arrived."""
 
     alert_keys: list[str]
     uncertain: list[str]
@@ -180,7 +170,7 @@ class SendDigest:
 
 @dataclass(frozen=True)
 class EditAlert:
-    """Write what is known by now into this one's message."""
+    """Write the updates of this one into its message."""
 
     alert_key: str
 
@@ -213,8 +203,8 @@ def next_step(chat: ChatState, now: datetime) -> Step:
 
 def _unpaced(chat: ChatState, now: datetime) -> Step:
     pending = sorted(chat.pending, key=lambda alert: (-alert.severity, -alert.amount, alert.seen_at))
-    fresh = [alert for alert in pending if not _is_no_news(alert, now)]
-    old = [alert for alert in pending if _is_no_news(alert, now)]
+    fresh = [alert for alert in pending if not alert.late and now - alert.seen_at <= LATE_AFTER]
+    old = [alert for alert in pending if alert.late or now - alert.seen_at > LATE_AFTER]
     if chat.held_until is not None and now < chat.held_until:
         urgent = [alert for alert in fresh if alert.severity is Severity.critical]
         if urgent:
@@ -223,8 +213,10 @@ def _unpaced(chat: ChatState, now: datetime) -> Step:
     if chat.refused_since is not None:
         missed = [alert.alert_key for alert in pending]
         return SendDigest(missed, list(chat.unlisted)) if missed or chat.unlisted else Idle()
-    first = next(_within_caps(fresh, chat.sent_alone), None)
-    if first is not None and _has_room(first.severity, chat.sent_alone, now):
+    sent = Counter(alert.kind for alert in chat.sent_alone)
+    first = next((alert for alert in fresh if sent[alert.kind] < kind_named(alert.kind).alone_per_hour), None)
+    recent = [alert.severity for alert in chat.sent_alone if now - alert.at < FLOOD_WINDOW]
+    if first is not None and sum(severity >= first.severity for severity in recent) < BURST:
         return SendAlert(first.alert_key)
     digest = fresh + old
     if not digest and not chat.unlisted:
@@ -235,17 +227,3 @@ def _unpaced(chat: ChatState, now: datetime) -> Step:
     if now < due:
         return Wait(due)
     return SendDigest([alert.alert_key for alert in digest], list(chat.unlisted))
-
-
-def _is_no_news(alert: PendingAlert, now: datetime) -> bool:
-    return alert.late or now - alert.seen_at > LATE_AFTER
-
-
-def _within_caps(fresh: Sequence[PendingAlert], sent_alone: Sequence[SentAlone]) -> Iterator[PendingAlert]:
-    """Those of the fresh alerts, in their order, whose kind has not had its share of the hour."""
-    sent = Counter(alert.kind for alert in sent_alone)
-    return (alert for alert in fresh if sent[alert.kind] < kind_named(alert.kind).alone_per_hour)
-
-
-def _has_room(severity: Severity, sent_alone: Sequence[SentAlone], now: datetime) -> bool:
-    return sum(sent.severity >= severity and now - sent.at < FLOOD_WINDOW for sent in sent_alone) < BURST

@@ -1,5 +1,4 @@
 -- name: count_alerts
--- Alerts by window and kind, of a span of time.
 SELECT
     date_bin('5 minutes', seen_at, 'epoch') AS window_start,
     count(DISTINCT alert_key),
@@ -16,7 +15,6 @@ GROUP BY window_start
 
 
 -- name: delivery_levels
--- Deliveries by state, and how long they took, since a time.
 SELECT
     count(*) FILTER (WHERE state = 'sent'),
     count(*) FILTER (WHERE state = 'digested'),
@@ -31,7 +29,7 @@ WHERE created_at >= %(since)s
 
 
 -- name: health
--- What the health checks look at, in one row.
+-- The newest live transaction and the lag of the last minute; of the last hour the dead deliveries and their last reason.
 SELECT
     (SELECT max(seen_at) FROM transactions WHERE source = 'feed' AND seen_at > %(now)s - interval '1 day'),
     (
@@ -39,20 +37,11 @@ SELECT
         FROM transactions
         WHERE source = 'feed' AND seen_at > %(now)s - interval '1 minute'
     ),
-    (
-        SELECT count(*)
-        FROM alert_deliveries
-        JOIN telegram_requests ON request_id = id
-        WHERE state = 'dead' AND ended_at > %(now)s - interval '1 hour' AND alert_key NOT LIKE 'system:%%'
-    ),
-    (
-        SELECT reason
-        FROM alert_deliveries
-        JOIN telegram_requests ON request_id = id
-        WHERE state = 'dead' AND ended_at > %(now)s - interval '1 hour' AND alert_key NOT LIKE 'system:%%'
-        ORDER BY ended_at DESC
-        LIMIT 1
-    )
+    count(*),
+    (array_agg(reason ORDER BY ended_at DESC))[1]
+FROM alert_deliveries
+JOIN telegram_requests ON request_id = id
+WHERE state = 'dead' AND ended_at > %(now)s - interval '1 hour' AND alert_key NOT LIKE 'system:%%'
 
 
 -- name: insert_alerts
@@ -87,7 +76,7 @@ SELECT alert_key FROM raised
 
 
 -- name: insert_confirmations
--- Note on each alert that a block holds its transaction, or no longer holds it.
+-- Updates of alerts whose transactions are in a block, or no longer in one.
 WITH held AS (
     SELECT
         alert_key, hash, stale, to_char(height, 'FM999,999,999') AS height,
@@ -109,13 +98,13 @@ SELECT
     '⚠️ block ' || height || ' lost a chain split: not confirmed by it any more', %(now)s
 FROM held
 WHERE stale AND EXISTS (
-    SELECT 1 FROM alert_updates AS told WHERE told.alert_key = held.alert_key AND update_key = 'confirmed:' || hash
+    SELECT FROM alert_updates AS said WHERE said.alert_key = held.alert_key AND update_key = 'confirmed:' || hash
 )
 ON CONFLICT DO NOTHING
 
 
 -- name: insert_replacements
--- A coin that was made twice or spent twice is one of several that look alike, and says nothing of any of them.
+-- A coin that was made or spent twice is one of several that look alike, which say nothing of each other.
 WITH conflicts AS MATERIALIZED (
     SELECT alert_key, txid, height, coin
     FROM jsonb_to_recordset(%(conflicts)s::jsonb) AS given (alert_key text, txid text, height integer, coin jsonb)
@@ -152,7 +141,6 @@ ON CONFLICT DO NOTHING
 
 
 -- name: insert_updates
--- Store updates of alerts, each once.
 INSERT INTO alert_updates (alert_key, update_key, text, created_at)
 SELECT alert_key, update_key, text, given.created_at
 FROM jsonb_to_recordset(%(updates)s::jsonb) AS given (
@@ -165,7 +153,6 @@ ON CONFLICT DO NOTHING
 
 
 -- name: precision
--- How often people called alerts of each kind useful.
 WITH judged AS (
     SELECT alert_key, count(*) FILTER (WHERE verdict = 'useful') * 2 >= count(*) AS useful
     FROM feedback
@@ -181,7 +168,7 @@ ORDER BY count(*) DESC, kind, model_version
 
 
 -- name: select_anomalies
--- Of several scores of one transaction the first that found it unusual: that is the one that would have alerted.
+-- Of several scores of a transaction the first that found it unusual: that would have alerted.
 SELECT DISTINCT ON (scores.txid)
     scores.txid, scores.seen_at, score, threshold, reasons::text, source, model_version
 FROM transaction_scores AS scores
@@ -198,8 +185,7 @@ ORDER BY scores.txid, scored_at
 -- name: select_conflicts
 -- Coins that an alerted transaction spends, which is in no block, and that a confirmed one seems to spend: of the same
 -- address, value, type and position, once in each, and with the higher fee in the later one, as in any replacement.
--- Each step is materialized, so that coins are hashed: the planner expects one alert, and would look for the coins of
--- each of them among all transactions.
+-- Each step is materialized so that coins are hashed: the planner expects one alert, and would scan for each.
 WITH alerted AS MATERIALIZED (
     SELECT txid AS alert_key, transactions.seen_at, fee_sat, coin
     FROM alerts
@@ -221,7 +207,7 @@ spent AS MATERIALIZED (
     CROSS JOIN jsonb_array_elements(inputs) AS coin
     WHERE
         NOT stale AND fetched_at > %(now)s - interval '6 hours'
-        -- The blocks after it could have held the alerted one.
+        -- The alerted one could be in the blocks after it.
         AND EXISTS (
             SELECT FROM blocks AS later
             WHERE later.height = blocks.height + %(buried)s AND later.prev_hash IS NOT NULL AND NOT later.stale
@@ -229,13 +215,13 @@ spent AS MATERIALIZED (
     GROUP BY txid, transactions.seen_at, fee_sat, height, coin
     HAVING count(*) = 1
 )
-SELECT DISTINCT alert_key, txid, height, coin::text AS coin, least(alerted.seen_at, spent.seen_at) AS seen_at
+SELECT DISTINCT alert_key, txid, height, coin, least(alerted.seen_at, spent.seen_at) AS seen_at
 FROM alerted
 JOIN spent USING (coin)
 WHERE
     txid <> alert_key
     AND coin ->> 'value' IS NOT NULL
-    -- Without an address, an amount that somebody typed is no one coin's.
+    -- Without an address a round amount identifies no coin.
     AND (coin ->> 'addr' IS NOT NULL OR (coin ->> 'value')::bigint %% 1000 <> 0)
     AND (
         alerted.fee_sat IS NULL OR spent.fee_sat IS NULL
@@ -248,9 +234,9 @@ WHERE
     )
 
 
--- name: select_edition
--- What was confirmed was not replaced, whatever had seemed so before; nor was what another one replaced that lost its
--- own confirmation in a chain split. The message may have been sent under a former id of the chat.
+-- name: select_sent_message
+-- A confirmed transaction was not replaced, nor one whose replacement lost its confirmation in a chain split. The message
+-- may have been sent under a former id of the chat.
 SELECT
     chat_id,
     message_id,
@@ -275,15 +261,15 @@ FROM (
         ) AS confirmed
     ) AS replacing
     WHERE chat_id = ANY(%(chats)s) AND alert_key = %(alert_key)s AND state = 'sent'
-) AS news
+) AS updates
 GROUP BY chat_id, message_id, sent_at
 ORDER BY chat_id = %(chat)s DESC, chat_id
 LIMIT 1
 
 
 -- name: select_outdated
--- News of the last day: what could not be written into a message for longer is left out of it. Of an alert that was told
--- under a former id of the chat and under the present one, the present message counts.
+-- Updates of the last day; older ones are left out of messages. Of a message under a former id of the chat and one under
+-- the present id the latter counts.
 WITH updates AS (
     SELECT alert_key, max(created_at) AS updated_at
     FROM alert_updates
@@ -292,20 +278,19 @@ WITH updates AS (
 )
 SELECT alert_key
 FROM updates
-JOIN alert_deliveries AS told USING (alert_key)
+JOIN alert_deliveries AS sent USING (alert_key)
 WHERE
     chat_id = ANY(%(ids)s)
     AND state = 'sent'
     AND updated_at > coalesce(shown_through, '-infinity')
     AND (
         chat_id = %(chat_id)s
-        OR NOT EXISTS (SELECT FROM alert_deliveries WHERE alert_key = told.alert_key AND chat_id = %(chat_id)s)
+        OR NOT EXISTS (SELECT FROM alert_deliveries WHERE alert_key = sent.alert_key AND chat_id = %(chat_id)s)
     )
 ORDER BY updated_at, alert_key
 
 
 -- name: select_pending
--- The deliveries of a chat that wait, most urgent first.
 SELECT
     alert_key, kinds[1], severity, late, seen_at, created_at,
     CASE WHEN right(reasons -> 0 ->> 'feature', 4) = '_sat' THEN coalesce((reasons -> 0 ->> 'value')::float8, 0) ELSE 0 END
@@ -317,8 +302,8 @@ LIMIT 20000
 
 
 -- name: select_raised_again
--- Scores that name a kind which the alert of their transaction does not: another lane saw another context, or labels came
--- to be known. After a day nobody looks at the message any more, and a backfill would edit thousands of them.
+-- Scores with a kind that the alert of their transaction does not name: of another lane and context, or by new labels. Not
+-- after a day, for a backfill would edit thousands of messages that nobody looks at any more.
 SELECT scores.txid, scores.seen_at, score, threshold, scores.reasons::text, source, scores.model_version
 FROM transaction_scores AS scores
 JOIN transactions USING (txid)
@@ -336,7 +321,6 @@ ORDER BY scores.txid, scored_at
 
 
 -- name: select_sent_alone
--- Messages of one alert each that were sent to a chat since a time.
 SELECT requests.ended_at, kinds[1], severity
 FROM telegram_requests AS requests
 JOIN alert_deliveries AS deliveries ON deliveries.request_id = requests.id
@@ -346,8 +330,7 @@ WHERE requests.chat_id = %(chat_id)s AND purpose = 'alert' AND started_at > %(no
 
 
 -- name: why
--- The newest score of each transaction with its reasons.
-SELECT DISTINCT ON (txid) txid, score, threshold, is_anomaly, reasons::text, model_version, context_version, seen_at
+SELECT DISTINCT ON (txid) txid, score, threshold, is_anomaly, reasons, model_version, context_version, seen_at
 FROM transaction_scores
 WHERE txid >= %(from)s AND txid < %(to)s
 ORDER BY txid, scored_at

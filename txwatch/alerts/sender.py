@@ -1,9 +1,8 @@
-"""Send one message and record what became of it: sent, refused, to be repeated, or uncertain."""
+"""Send one message, and say whether it was sent or refused, may be repeated, or is uncertain."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from types import TracebackType
 from typing import Protocol, Self
 
 import httpx
@@ -25,40 +24,37 @@ from txwatch.alerts.transport import Transport, quiet_libraries
 
 @dataclass(frozen=True)
 class Sent:
-    """It arrived, and this is the message's number within the chat."""
+    """It arrived, with this number within the chat."""
 
     message_id: int
 
 
 @dataclass(frozen=True)
-class NotSent:
-    """It certainly did not arrive, and may later: Telegram was away, or asked to wait."""
+class Failure:
+    """It was not sent, or nobody knows."""
 
     reason: str
+
+
+@dataclass(frozen=True)
+class NotSent(Failure):
+    """It certainly did not arrive, and may be sent later: Telegram was away, or asked to wait."""
+
     retry_after: timedelta | None = None
     moved_to: str | None = None
-    """The id under which the chat is to be reached from now on."""
+    """The present id of the chat."""
 
 
-@dataclass(frozen=True)
-class ChatRefused:
-    """It did not arrive, and no other message would have: the chat takes none until somebody acts there."""
-
-    reason: str
+class ChatRefused(Failure):
+    """It did not arrive, and no other would: the chat takes no messages until somebody acts there."""
 
 
-@dataclass(frozen=True)
-class Refused:
-    """Telegram will never take this message; another one it may."""
-
-    reason: str
+class Refused(Failure):
+    """Telegram will never take this message, but may take others."""
 
 
-@dataclass(frozen=True)
-class Unknown:
-    """It was handed over, and no answer came that says what became of it."""
-
-    reason: str
+class Unknown(Failure):
+    """No answer says whether it arrived."""
 
 
 Outcome = Sent | NotSent | ChatRefused | Refused | Unknown
@@ -67,8 +63,7 @@ Outcome = Sent | NotSent | ChatRefused | Refused | Unknown
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 15.0
 UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
-"""Errors of httpx that come before the first byte of a request has left."""
-
+"""Errors of httpx before the first byte of a request has left."""
 OF_THE_MESSAGE = (
     "can't parse",
     "message is too long",
@@ -83,33 +78,32 @@ OF_THE_MESSAGE = (
     "message_id_invalid",
     "message_author_required",
 )
-"""What Telegram says of a message that it will never take, whoever it is for. It gives no numbers for this, only words:
+"""Words of errors about a message that no chat would take. Telegram gives no numbers for this:
 https://github.com/tdlib/telegram-bot-api, `Client.cpp`, and https://core.telegram.org/api/errors."""
 OF_THE_CHAT = ("chat", "right", "topic", "thread", "peer", "user", "bot ", "member", "admin", "channel", "group")
-"""What it says of a chat that takes none of the bot's messages."""
-
+"""Words of errors about a chat that takes none of the bot's messages."""
 Buttons = Sequence[tuple[str, str]]
-"""Of each button its text, and what comes back when it is pressed: at most 64 bytes."""
+"""Of each button its text, and its callback data: at most 64 bytes."""
 
 
 class Sender(Protocol):
-    """Gives a message to a chat, in Telegram's HTML, and says what became of it. Raises nothing."""
+    """Sends messages in Telegram's HTML and returns their outcome. Raises nothing."""
 
     async def send(self, chat_id: str, html: str, *, silent: bool = False, buttons: Buttons = ()) -> Outcome:
         """A new message, with a row of buttons."""
         ...
 
     async def edit(self, chat_id: str, message_id: int, html: str, *, buttons: Buttons = ()) -> Outcome:
-        """Another text for a message that was sent, whose buttons are replaced too."""
+        """Another text, and other buttons, for a message that was sent."""
         ...
 
     async def moved_to(self, chat_id: str) -> str | None:
-        """The id under which a chat is reached by now, None if it is the same or nobody says so. Sends nothing."""
+        """The present id of a chat, None if it is the same or nobody says so. Sends nothing."""
         ...
 
 
 class TelegramSender:
-    """The Bot API at `api_url`. Use it as an async context, which closes its connections."""
+    """The Bot API at `api_url`. An async context, which closes its connections."""
 
     def __init__(self, token: str, api_url: str, *, answer_seconds: float = ANSWER_SECONDS) -> None:
         quiet_libraries()
@@ -125,13 +119,10 @@ class TelegramSender:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._request.shutdown()
 
     async def send(self, chat_id: str, html: str, *, silent: bool = False, buttons: Buttons = ()) -> Outcome:
-        """See `Sender.send`."""
         try:
             message = await self._bot.send_message(
                 chat_id,
@@ -148,7 +139,6 @@ class TelegramSender:
             return Unknown(self._words(error))
 
     async def edit(self, chat_id: str, message_id: int, html: str, *, buttons: Buttons = ()) -> Outcome:
-        """See `Sender.edit`. An edit that changes nothing counts as done."""
         try:
             await self._bot.edit_message_text(
                 html,
@@ -162,7 +152,7 @@ class TelegramSender:
             said = error.message.lower()
             if "not modified" in said:
                 return Sent(message_id)
-            # Words that nobody knows would hold up the chat for news of a message that it has.
+            # Unknown words do not hold up the chat: it has the message already.
             known = any(words in said for words in OF_THE_CHAT)
             return self._outcome(error) if known else Refused(self._words(error))
         except TelegramError as error:
@@ -172,12 +162,12 @@ class TelegramSender:
         return Sent(message_id)
 
     async def moved_to(self, chat_id: str) -> str | None:
-        """See `Sender.moved_to`. Whoever asks for a member of a group that moved is told where it is."""
+        # Telegram's answer about a member of a group that moved has the new id.
         try:
             await self._bot.get_chat_member(chat_id, int(self._token.partition(":")[0]))
         except ChatMigrated as error:
             return str(error.new_chat_id)
-        except Exception:  # whatever else it says, it names no other id
+        except Exception:  # any other answer names no other id
             return None
         return None
 
@@ -190,16 +180,16 @@ class TelegramSender:
             case ChatMigrated():
                 return NotSent(words, moved_to=str(error.new_chat_id))
             case BadRequest() | Forbidden():
-                # Words that nobody knows hold the chat: it is tried again with a digest, which is another message.
+                # Unknown words hold up the chat: it is tried again with a digest, which is another message.
                 of_message = any(words in error.message.lower() for words in OF_THE_MESSAGE)
                 return Refused(words) if of_message else ChatRefused(words)
             case InvalidToken() | Conflict():
-                # Somebody must act, and then what waits goes out: losing it would make a wrong token worse.
+                # What waits goes out when somebody has acted, such as set the right token.
                 return NotSent(words)
             case NetworkError() if isinstance(error.__cause__, UNSENT):
                 return NotSent(words)
             case NetworkError() if error.__cause__ is None or isinstance(error.__cause__, TelegramError):
-                # There was an answer, with a status of 5xx or one that says as little.
+                # There was an answer, such as one of status 5xx.
                 return NotSent(words)
         return Unknown(words)
 
@@ -208,8 +198,5 @@ class TelegramSender:
 
 
 def _keyboard(buttons: Buttons) -> InlineKeyboardMarkup | None:
-    return (
-        InlineKeyboardMarkup([[InlineKeyboardButton(text, callback_data=data) for text, data in buttons]])
-        if buttons
-        else None
-    )
+    row = [InlineKeyboardButton(text, callback_data=data) for text, data in buttons]
+    return InlineKeyboardMarkup([row]) if row else None

@@ -1,25 +1,26 @@
 """Alerts in Postgres: insert them, their updates (confirmed, replaced), and the feedback of people.
 
-Insert-only like the alerts themselves. The dispatcher writes it into the message that was sent.
+Updates are insert-only like the alerts. The dispatcher writes them into messages that were sent.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
+from psycopg.rows import dict_row
 
 from txwatch.alerts.alert import (
     Alert,
     ScoredTransaction,
-    Severity,
     event_kind,
     first_of_events,
     former_ids,
     kind_named,
     raise_alerts,
 )
+from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score
 from txwatch.store.database import Connection, statement
@@ -29,7 +30,7 @@ _reasons = msgspec.json.Decoder(list[Reason])
 
 @dataclass(frozen=True)
 class AlertCounts:
-    """The alerts of transactions seen in a window, and how their deliveries stand."""
+    """The alerts of transactions seen in a window, and their deliveries by state."""
 
     alerts: int = 0
     late: int = 0
@@ -44,35 +45,34 @@ def insert_alerts(connection: Connection, alerts: Sequence[Alert], chats: Sequen
     """Insert the alerts that are not there yet, each with a pending delivery for every chat whose least severity
     it reaches. Returns the new keys.
 
-    In the caller's transaction: an alert is durable together with what raised it. The first one raised for a key
-    stays; no delivery is added to an alert that was there before. Of an event of several transactions only the first
-    is inserted.
+    In the caller's transaction, so that an alert is durable together with what raised it. An alert with the same key
+    stays as it is, without further deliveries. Of an event of several transactions only the first is inserted.
     """
-    alerts = first_of_events(alerts, _told(connection, alerts))
+    alerts = first_of_events(alerts, _seen_of_events(connection, alerts))
     if not alerts:
         return []
-    rows = connection.execute(
-        statement("alerts", "insert_alerts"),
-        {
-            "alerts": msgspec.json.encode([_row(alert) for alert in alerts]).decode().replace("\\u0000", "\\ufffd"),
-            "chats": list(chats),
-            "severities": [severity.name for severity in Severity],
-        },
-    )
-    return [key for (key,) in rows]
+    names = [severity.name for severity in Severity]
+    rows = _to_json([asdict(alert) | {"severity": alert.severity.name} for alert in alerts])
+    given = {"alerts": rows, "chats": list(chats), "severities": names}
+    return [key for (key,) in connection.execute(statement("alerts", "insert_alerts"), given)]
+
+
+def _to_json(rows: object) -> str:
+    """JSON as Postgres takes it, which has no U+0000."""
+    return msgspec.json.encode(rows).decode().replace("\\u0000", "\\ufffd")
 
 
 def raise_window_alerts(
     connection: Connection, start: datetime, end: datetime, chats: Sequence[str], now: datetime
 ) -> list[str]:
-    """Raise what the stored scores of transactions seen in [start, end) call for. Returns the keys of new alerts.
+    """Raise the alerts of the stored scores of transactions seen in [start, end). Returns the keys of new alerts.
 
-    A kind that an alert did not name when it was raised is news about it, which its message gets.
+    A kind that an earlier alert of a transaction does not name becomes an update of that.
     """
     span = {"start": start, "end": end, "now": now}
     with connection.transaction():
         again = raise_alerts(_scored(connection, "select_raised_again", span), now)
-        insert_updates(connection, [news for alert in again for news in later_kinds(alert)])
+        insert_updates(connection, [update for alert in again for update in later_kinds(alert)])
         return insert_alerts(connection, raise_alerts(_scored(connection, "select_anomalies", span), now), chats)
 
 
@@ -95,20 +95,15 @@ def read_alerts(connection: Connection, keys: Sequence[str]) -> list[Alert]:
     return [Alert(row[0], row[1], Severity[row[2]], _reasons.decode(row[3]), *row[4:]) for row in rows]
 
 
-def decode_reasons(stored: str) -> list[Reason]:
-    """The reasons that a column holds, as JSON text."""
-    return _reasons.decode(stored)
-
-
 def count_alerts(connection: Connection, start: datetime, end: datetime) -> dict[datetime, AlertCounts]:
     """The alerts of transactions seen in [start, end), by the start of their window; windows without any are absent."""
     rows = connection.execute(statement("alerts", "count_alerts"), {"start": start, "end": end})
     return {window: AlertCounts(*counts) for window, *counts in rows}
 
 
-def _told(connection: Connection, alerts: Sequence[Alert]) -> dict[str, list[datetime]]:
-    """When those transactions were seen that alerted by a kind of events, about the time of these alerts."""
-    told: dict[str, list[datetime]] = {}
+def _seen_of_events(connection: Connection, alerts: Sequence[Alert]) -> dict[str, list[datetime]]:
+    """By kind of event, when the transactions of earlier alerts were seen, about the time of these alerts."""
+    seen_of: dict[str, list[datetime]] = {}
     for kind in {kind for alert in alerts if (kind := event_kind(alert)) is not None}:
         within = kind_named(kind).one_alert_within or timedelta(0)
         seen = [alert.seen_at for alert in alerts]
@@ -116,31 +111,18 @@ def _told(connection: Connection, alerts: Sequence[Alert]) -> dict[str, list[dat
             "SELECT seen_at FROM alerts WHERE seen_at BETWEEN %s AND %s AND kinds @> ARRAY[%s]",
             [min(seen) - within, max(seen) + within, kind],
         )
-        told[kind] = [moment for (moment,) in rows]
-    return told
-
-
-def _row(alert: Alert) -> dict[str, object]:
-    return {
-        "alert_key": alert.alert_key,
-        "kinds": alert.kinds,
-        "severity": alert.severity.name,
-        "reasons": alert.reasons,
-        "late": alert.late,
-        "seen_at": alert.seen_at,
-        "created_at": alert.created_at,
-        "model_version": alert.model_version,
-    }
+        seen_of[kind] = [moment for (moment,) in rows]
+    return seen_of
 
 
 BURIED = 2
-"""Blocks after that of what may have replaced a transaction: it could still have been mined in them."""
+"""Blocks after that of a possible replacement, in which the replaced transaction could still have been mined."""
 MADE_WITHIN = timedelta(days=1)
-"""So long before a coin is spent, others that look alike are looked for: to the beginning would take minutes."""
+"""How long before a coin is spent others like it are looked for. All of them would take minutes."""
 
 
 class AlertUpdate(msgspec.Struct, frozen=True):
-    """One piece of news about an alert. The same `update_key` is told once."""
+    """What became known of an alert. The same `update_key` is inserted once."""
 
     alert_key: str
     update_key: str
@@ -149,12 +131,12 @@ class AlertUpdate(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Edition:
-    """A message that was sent, and what it should show by now."""
+class SentMessage:
+    """A message about an alert, and the updates that it should show."""
 
     alert_key: str
     chat_id: str
-    """Where the message is: a former id of the chat, if it was sent before the chat moved."""
+    """A former id of the chat, if it was sent before the chat moved."""
     message_id: int
     sent_at: datetime
     updates: list[str]
@@ -162,7 +144,7 @@ class Edition:
 
 
 def later_kinds(alert: Alert) -> list[AlertUpdate]:
-    """The kinds and reasons of an alert that was raised again, as news for the one that was raised first."""
+    """The reasons of an alert that was raised again, as updates of the first one."""
     return [
         AlertUpdate(
             alert.alert_key,
@@ -175,67 +157,52 @@ def later_kinds(alert: Alert) -> list[AlertUpdate]:
 
 
 def insert_updates(connection: Connection, updates: Iterable[AlertUpdate]) -> int:
-    """Insert the news that are not there yet, in the caller's transaction; those without an alert are left out.
+    """Insert the updates that are not there yet, in the caller's transaction. Returns how many.
 
-    A kind that the alert named from the beginning is no news. Returns how many were new.
+    Updates without an alert are left out, and kinds that the alert names itself.
     """
-    rows = msgspec.json.encode(list(updates)).decode().replace("\\u0000", "\\ufffd")
+    rows = _to_json(list(updates))
     return connection.execute(statement("alerts", "insert_updates"), {"updates": rows}).rowcount
 
 
-def insert_chain_news(connection: Connection, now: datetime) -> int:
-    """Insert what the recorded blocks say of alerts, in the caller's transaction. Returns how many news there were.
+def insert_chain_updates(connection: Connection, now: datetime) -> int:
+    """Insert what the recorded blocks say of alerts, in the caller's transaction. Returns how many updates.
 
     A transaction was confirmed; or the block that confirmed it lost a chain split; or another one was confirmed that
-    seems to spend its coin. The feed does not say which transaction made a coin, and many look alike. So this is said
-    only of a coin of which no other is known, BURIED blocks later, and never for certain.
+    seems to spend its coin. The feed does not say which transaction made a coin, and many look alike. So a replacement
+    is only called possible, BURIED blocks later, and only for a coin like which there is no other.
     """
     confirmed = connection.execute(statement("alerts", "insert_confirmations"), {"now": now}).rowcount
-    select = connection.execute(statement("alerts", "select_conflicts"), {"now": now, "buried": BURIED})
-    conflicts = [_Conflict(key, txid, height, msgspec.Raw(coin.encode()), at) for key, txid, height, coin, at in select]
+    with connection.cursor(row_factory=dict_row) as cursor:
+        select = statement("alerts", "select_conflicts")
+        conflicts = cursor.execute(select, {"now": now, "buried": BURIED}).fetchall()
     if not conflicts:
         return confirmed
-    replaced = connection.execute(
-        statement("alerts", "insert_replacements"),
-        {
-            "now": now,
-            "since": min(conflict.seen_at for conflict in conflicts) - MADE_WITHIN,
-            "conflicts": msgspec.json.encode(conflicts).decode(),
-        },
-    ).rowcount
-    return confirmed + replaced
+    since = min(conflict["seen_at"] for conflict in conflicts) - MADE_WITHIN
+    given = {"now": now, "since": since, "conflicts": _to_json(conflicts)}
+    return confirmed + connection.execute(statement("alerts", "insert_replacements"), given).rowcount
 
 
-class _Conflict(msgspec.Struct):
-    """A coin that an alerted and a confirmed transaction seem to spend; `seen_at` is that of the first of them."""
-
-    alert_key: str
-    txid: str
-    height: int
-    coin: msgspec.Raw
-    seen_at: datetime
-
-
-def read_edition(connection: Connection, chat_id: str, alert_key: str) -> Edition:
-    """The message about an alert in a chat, with the news about it that hold by now."""
+def read_sent_message(connection: Connection, chat_id: str, alert_key: str) -> SentMessage:
+    """The message about an alert in a chat, with its updates that still hold. Raises LookupError without one."""
     chats = [chat_id, *former_ids(connection, chat_id)]
     row = connection.execute(
-        statement("alerts", "select_edition"), {"chat": chat_id, "chats": chats, "alert_key": alert_key}
+        statement("alerts", "select_sent_message"), {"chat": chat_id, "chats": chats, "alert_key": alert_key}
     ).fetchone()
     if row is None:
         raise LookupError(f"no message about {alert_key} in chat {chat_id}")
-    return Edition(alert_key, *row)
+    return SentMessage(alert_key, *row)
 
 
 Verdict = Literal["useful", "noise"]
 BUTTONS: tuple[tuple[str, Verdict], ...] = (("👍 useful", "useful"), ("👎 noise", "noise"))
 API_USER = 0
-"""Who gives verdicts by the API; Telegram's users have greater numbers."""
+"""The user id of verdicts by the API. Telegram's are greater."""
 
 
 @dataclass(frozen=True)
 class Precision:
-    """Of the alerts of a kind and a model version that people judged, how many were useful."""
+    """How many of the judged alerts of a kind and a model version were useful."""
 
     kind: str
     model_version: str | None
@@ -251,9 +218,9 @@ class Precision:
 def record_feedback(
     connection: Connection, chat_id: str, message_id: int, user_id: int, verdict: Verdict, now: datetime
 ) -> str | None:
-    """Keep a person's verdict on the alert of a message; a later one replaces it. Gives the alert's key.
+    """Keep a person's verdict on the alert of a message; a later one replaces it. Returns the alert's key, or None.
 
-    `chat_id` is where the message is, also if the chat has another id by now. None when no alert was sent as it.
+    `chat_id` is the id under which it was sent, also if the chat has another one now.
     """
     row = connection.execute(
         "INSERT INTO feedback AS given (alert_key, user_id, verdict, chat_id, given_at)"
@@ -267,7 +234,7 @@ def record_feedback(
 
 
 def record_verdict(connection: Connection, alert_key: str, verdict: Verdict, now: datetime) -> bool:
-    """Keep the verdict of whoever holds the API's key; a later one replaces it. False if no alert has the key."""
+    """Keep a verdict by the API; a later one replaces it. False if there is no such alert."""
     given = connection.execute(
         "INSERT INTO feedback AS given (alert_key, user_id, verdict, chat_id, given_at)"
         " SELECT alert_key, %(user)s, %(verdict)s, 'api', %(now)s FROM alerts WHERE alert_key = %(key)s"
@@ -278,9 +245,9 @@ def record_verdict(connection: Connection, alert_key: str, verdict: Verdict, now
 
 
 def read_precision(connection: Connection, since: datetime) -> list[Precision]:
-    """The live precision by kind and model version, of alerts raised since a moment; the most judged first.
+    """The precision by kind and model version, of alerts raised since a moment; the most judged first.
 
-    An alert counts for each of its kinds. People who disagree count for the majority, a tie as useful.
+    An alert counts for each of its kinds, and by the majority of its verdicts, a tie as useful.
     """
     rows = connection.execute(statement("alerts", "precision"), {"since": since})
     return [Precision(*row) for row in rows]

@@ -1,7 +1,7 @@
-"""HTTP to Telegram, with what comes back made safe for the library that reads it.
+"""HTTP to Telegram, with answers made safe for the library that reads them.
 
-An answer may be a proxy's page, cut off, or JSON of another form. The library takes refusals as Telegram writes them,
-fails on others, and fails on a whole batch of updates for one that it cannot read.
+An answer may be a proxy's page, cut off, or JSON of another form. The library fails on refusals that are not in
+Telegram's form, and on a whole batch of updates for one that it cannot read.
 """
 
 import json
@@ -16,12 +16,12 @@ from telegram import Update
 from telegram.request import HTTPXRequest
 
 MAX_PAUSE_SECONDS = 24 * 60 * 60
-"""No pause that Telegram asks for is longer in practice, and nonsense must not silence a chat for good."""
+"""Telegram asks for no longer pause in practice. A nonsensical one must not silence a chat for good."""
 MAX_DESCRIPTION = 300
 
 
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[][{}]', re.DOTALL)
-"""Strings, so that no bracket in them counts, and the brackets of JSON."""
+"""The strings of JSON, so that no bracket in them counts, and its brackets."""
 
 
 class _Numbered(msgspec.Struct):
@@ -33,16 +33,15 @@ class _Batch(msgspec.Struct):
 
 
 class Transport(HTTPXRequest):
-    """The library's, but each refusal is in Telegram's form. What is in no such form is left to its status alone."""
+    """The library's, but each refusal is in Telegram's form. Of any other only the status is left."""
 
     async def do_request(self, *args: Any, **kwargs: Any) -> tuple[int, bytes]:
-        """See `BaseRequest.do_request`."""
         status, body = await super().do_request(*args, **kwargs)
         return status, body if status < 300 else _refusal(body)
 
 
 class Polling(Transport):
-    """The same for updates. One that the library cannot read keeps only its number, so that it is left behind."""
+    """The same for updates. One that the library cannot read keeps only its number, so that it is skipped."""
 
     async def do_request(self, *args: Any, **kwargs: Any) -> tuple[int, bytes]:
         status, body = await super().do_request(*args, **kwargs)
@@ -51,18 +50,18 @@ class Polling(Transport):
 
 def quiet_libraries() -> None:
     """Keep the libraries from warning of their own calls, and from logging the token."""
-    # The library's own objects warn when they are made with retry_after as a number, which is how it comes.
+    # The library's own objects warn of retry_after as a number, which is how it comes.
     os.environ.setdefault("PTB_TIMEDELTA", "true")
     # httpx logs each request with its URL at INFO, and the URL holds the token.
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def _refusal(body: bytes) -> bytes:
-    """Of a refusal what is in Telegram's form, each part for itself."""
+    """The parts of a refusal that are in Telegram's form."""
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):
-        return b"{}"
+        said = None
     if not isinstance(said, dict):
         return b"{}"
     refusal: dict[str, Any] = {}
@@ -77,14 +76,14 @@ def _refusal(body: bytes) -> bytes:
 
 
 def _pause(seconds: object) -> int | None:
-    """Whole seconds; None for what is no length of time."""
+    """Whole seconds; None for anything but a length of time."""
     if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds >= 0:
         return None
     return math.ceil(min(seconds, MAX_PAUSE_SECONDS))
 
 
 def _readable(body: bytes) -> bytes:
-    """A batch of updates that the library can read. What is no batch stays as it is."""
+    """A batch of updates that the library can read. Anything else stays as it is."""
     emptied, updates = _take_apart(body, 2)
     try:
         msgspec.json.decode(emptied, type=_Batch)
@@ -103,20 +102,19 @@ def _readable_update(update: bytes) -> bytes | None:
         return None
     try:
         Update.de_json(msgspec.json.decode(update), None)
-    except Exception:  # whatever it is that the library or a decoder stumbles over
+    except Exception:  # of the library or the decoder
         return msgspec.json.encode(numbered)
     return update
 
 
 def _take_apart(text: bytes, depth: int) -> tuple[bytes, list[bytes]]:
-    """JSON with 0 in place of each object and list that lies in so many others, and these.
+    """JSON with 0 in place of each object and list at this depth, and these.
 
-    No decoder gives the rest of what holds one thing that it cannot decode, such as half a character or a nesting that
-    is too deep.
+    A decoder gives nothing of a whole that has one thing which it cannot decode, such as half a character or a nesting
+    that is too deep.
     """
     level, start, end = 0, 0, 0
-    around: list[bytes] = []
-    inside: list[bytes] = []
+    around, inside = list[bytes](), list[bytes]()
     for token in _TOKENS.finditer(text):
         if token[0] in (b"{", b"["):
             if level == depth:

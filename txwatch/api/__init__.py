@@ -1,1 +1,1 @@
-"""The HTTP API: one router for each concept over the query module. What it answers is `txwatch.queries`' business."""
+"""The HTTP API: a router for each concept over `txwatch.queries`."""

@@ -1,4 +1,4 @@
-"""The ASGI application and its server. Nothing connects before it starts."""
+"""The ASGI application and its server. It connects to nothing before it starts."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,11 +15,9 @@ from fastapi import FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
-from psycopg_pool import ConnectionPool
-from starlette.types import ASGIApp, Scope
 
 from txwatch.api import problems
-from txwatch.api.middleware import BodyLimit, Limits, LoopbackOnly, Observing, RateLimit
+from txwatch.api.middleware import MAX_BODY_BYTES, BodyLimit, LoopbackOnly, RequestLog
 from txwatch.api.problems import ProblemError, problem_response
 from txwatch.api.routes import alerts, anomalies, drift, feed, health, models, scoring, stream, transactions
 from txwatch.api.routes.scoring import Models, Scorer
@@ -28,40 +26,22 @@ from txwatch.detection.drift_reports import DriftPages
 from txwatch.detection.registry import ModelRegistry
 from txwatch.errors import UserError
 from txwatch.features.feast import OnlineFeatures
-from txwatch.guard import Guard, Refusal
+from txwatch.guard import Guard
 from txwatch.logs import configure_logging
 from txwatch.metrics import RequestMetrics, metrics_registry
 from txwatch.settings import Settings
-from txwatch.store.database import Connection, connection_pool
+from txwatch.store.database import connection_pool
 from txwatch.wire.messages import WireTransaction
 
-REQUESTS = 8
-"""Requests that use the database at once; the rest of the server's connections is for those who write."""
-SIZE = REQUESTS + 4
-"""Scoring and the metrics have theirs besides."""
-STATEMENT_TIMEOUT = "30s"
-
-
-def open_pool(database_url: str) -> ConnectionPool[Connection]:
-    """A pool that is not open yet. Times come back in UTC; a statement is cut after STATEMENT_TIMEOUT."""
-    return connection_pool(
-        database_url,
-        application="txwatch api",
-        min_size=1,
-        max_size=SIZE,
-        options=f"-c statement_timeout={STATEMENT_TIMEOUT}",
-    )
-
-
+MAX_REQUESTS = 8
+"""Requests that use the database at once. The other connections of the server are for those who write to it."""
 ROUTERS = (health, transactions, anomalies, alerts, scoring, models, drift, feed, stream)
-DOCS_ASSETS = Path(fastapi_offline.__file__).with_name("static")
 
 
 class Api(FastAPI):
-    """FastAPI, whose description has problem details for its own error models, and the transactions of the feed."""
+    """FastAPI. Its description has problem details in place of its own errors, and the transactions of the feed."""
 
     def openapi(self) -> dict[str, Any]:
-        """The OpenAPI document."""
         if self.openapi_schema is None:
             document = super().openapi()
             schemas = document["components"]["schemas"]
@@ -74,11 +54,16 @@ class Api(FastAPI):
         return self.openapi_schema or {}
 
 
-def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
+def create_app(settings: Settings, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
     """The API of an installation. Raises MissingSettingError without a database."""
-    limits = limits or Limits()
     database_url = settings.require_database_url()
-    pool = open_pool(database_url)
+    pool = connection_pool(
+        database_url,
+        application="txwatch api",
+        min_size=1,
+        max_size=MAX_REQUESTS + 4,  # scoring and the metrics have theirs besides
+        options="-c statement_timeout=30s",
+    )
     registry = ModelRegistry.of(settings.home, database_url, settings.mlflow_tracking_uri)
     live = Stream(database_url)
     redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
@@ -105,7 +90,7 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.settings, app.state.pool, app.state.stream = settings, pool, live
-    app.state.turns = asyncio.Semaphore(REQUESTS)
+    app.state.turns = asyncio.Semaphore(MAX_REQUESTS)
     app.state.models = Models(registry)
     app.state.scorer = Scorer(pool, app.state.models, whale_btc=settings.whale_btc)
     app.state.drift_pages = DriftPages(settings.report_place)
@@ -117,27 +102,27 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
         app.include_router(module.router)
     app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
     app.add_api_route("/docs", _docs, include_in_schema=False)
-    app.mount("/docs/assets", StaticFiles(directory=DOCS_ASSETS))
+    app.mount("/docs/assets", StaticFiles(directory=Path(fastapi_offline.__file__).with_name("static")))
 
     # The last one added is the outermost.
-    app.add_middleware(BodyLimit, limit=limits.body_bytes)
-    app.add_middleware(RateLimit, limits=limits)
+    app.add_middleware(BodyLimit, limit=max_body_bytes)
     if settings.api_key is None:
         app.add_middleware(LoopbackOnly)
     # Without a key nobody but this machine is answered, by whatever name.
     names = settings.host_names if settings.api_key else ()
-    app.add_middleware(Guard, hosts=names, health="/health/live", answer=_refuse)
-    app.add_middleware(Observing, metrics=requests)
+    app.add_middleware(
+        Guard,
+        hosts=names,
+        health="/health/live",
+        answer=lambda scope, refused: problem_response(Request(scope), ProblemError(refused.status, refused.detail)),
+    )
+    app.add_middleware(RequestLog, metrics=requests)
     return app
 
 
-def _refuse(scope: Scope, refusal: Refusal) -> ASGIApp:
-    return problem_response(Request(scope), ProblemError(int(refusal.status), refusal.detail))
-
-
 def _docs() -> HTMLResponse:
-    """Swagger's page over files of our own: the machine may have no way to the Internet, and a page that can be asked
-    with the key must run nobody else's scripts."""
+    """Swagger's page over files of our own: the machine may have no way to the Internet, and a page that can ask with
+    the key must run nobody else's scripts."""
     page = get_swagger_ui_html(
         openapi_url="/openapi.json",
         title="txwatch",
@@ -152,19 +137,16 @@ def _docs() -> HTMLResponse:
     return page
 
 
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-
-
 class NotLoopbackError(UserError):
     """Served to others without a key."""
 
 
 def serve_api(settings: Settings, host: str, port: int) -> None:
     """Serve until a signal. Raises NotLoopbackError for other than loopback while no key is set."""
-    if settings.api_key is None and host not in LOOPBACK:
+    if settings.api_key is None and host not in {"127.0.0.1", "::1", "localhost"}:
         raise NotLoopbackError(f"{host} is not loopback: set TXWATCH_API_KEY before others can reach the API")
     configure_logging(settings, process="api")
-    # One process: the metrics, the stream and the limits are its own. Its own lines replace uvicorn's access log.
+    # One process, which has the metrics and the stream. Its own log of requests replaces uvicorn's.
     uvicorn.run(
         create_app(settings),
         host=host,

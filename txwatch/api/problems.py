@@ -1,26 +1,26 @@
-"""Errors as RFC 9457 problem details: every answer of 400 and above has this form, also those of the framework."""
+"""Errors as problem details (RFC 9457), also those of the framework: every answer of 400 and above has this form."""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from psycopg import OperationalError
-from psycopg_pool import PoolTimeout
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from txwatch.queries.paging import BadCursorError
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 20
 MAX_REPEATED = 300
-"""Characters of what was sent that an answer repeats in one place: of the path, of a field's name, of an error."""
+"""Characters that an answer repeats of a path or of a field's name."""
 
 
 class FieldError(BaseModel):
@@ -46,58 +46,45 @@ class ProblemError(Exception):
     """An error whose text is the answer."""
 
     def __init__(
-        self,
-        status: int,
-        detail: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        errors: Sequence[FieldError] = (),
+        self, status: int, detail: str, *, headers: Mapping[str, str] | None = None, errors: Sequence[FieldError] = ()
     ) -> None:
         super().__init__(detail)
         self.status, self.detail, self.headers, self.errors = status, detail, dict(headers or {}), list(errors)
 
 
-def problem_document(scope_path: str, request_id: str, error: ProblemError) -> dict[str, Any]:
-    """The document of an error."""
-    return Problem(
+def problem_response(request: Request, error: ProblemError) -> JSONResponse:
+    """The answer to a request that failed."""
+    problem = Problem(
         title=HTTPStatus(error.status).phrase,
         status=error.status,
         detail=error.detail[: 4 * MAX_REPEATED],
-        instance=scope_path[:MAX_REPEATED],
-        request_id=request_id,
+        instance=request.url.path[:MAX_REPEATED],
+        request_id=str(request.scope.get("state", {}).get("request_id", "")),
         errors=error.errors,
-    ).model_dump()
-
-
-def problem_response(request: Request, error: ProblemError) -> JSONResponse:
-    """The answer to a request that failed."""
-    request_id = str(request.scope.get("state", {}).get("request_id", ""))
-    return JSONResponse(
-        problem_document(request.url.path, request_id, error),
-        status_code=error.status,
-        headers=error.headers,
-        media_type=MEDIA_TYPE,
     )
+    return JSONResponse(problem.model_dump(), error.status, error.headers, MEDIA_TYPE)
+
+
+def found(value: T | None, missing: str) -> T:
+    """The value. Raises ProblemError if there is none."""
+    if value is None:
+        raise ProblemError(404, missing)
+    return value
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The errors of a route, for its OpenAPI description. Those that every route can have are added to these."""
+    """The errors of a route for its OpenAPI description: these, and those that every route can have."""
     return {
         status: {
             "description": HTTPStatus(status).phrase,
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
-        for status in sorted({*statuses, 400, 403, 422, 429, 500, 503})
+        for status in sorted({*statuses, 400, 403, 422, 500, 503})
     }
 
 
 def install(app: FastAPI) -> None:
     """Make every error of the app a problem document."""
-
-    async def problem(request: Request, error: Exception) -> JSONResponse:
-        if not isinstance(error, ProblemError):
-            raise error
-        return problem_response(request, error)
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         found = error.errors() if isinstance(error, RequestValidationError) else []
@@ -113,17 +100,16 @@ def install(app: FastAPI) -> None:
         detail = str(error.detail) if error.detail != HTTPStatus(error.status_code).phrase else ""
         return problem_response(request, ProblemError(error.status_code, detail, headers=error.headers))
 
-    async def bad_cursor(request: Request, error: Exception) -> JSONResponse:
-        return problem_response(request, ProblemError(400, str(error)))
+    async def own(request: Request, error: Exception) -> JSONResponse:
+        return problem_response(request, error if isinstance(error, ProblemError) else ProblemError(400, str(error)))
 
     async def away(request: Request, error: Exception) -> JSONResponse:
         log.warning("database_away", error=str(error))
         answer = ProblemError(503, "the database cannot be reached just now", headers={"Retry-After": "5"})
         return problem_response(request, answer)
 
-    app.add_exception_handler(ProblemError, problem)
+    app.add_exception_handler(ProblemError, own)
+    app.add_exception_handler(BadCursorError, own)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(BadCursorError, bad_cursor)
-    for kind in (OperationalError, PoolTimeout):
-        app.add_exception_handler(kind, away)
+    app.add_exception_handler(OperationalError, away)

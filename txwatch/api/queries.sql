@@ -1,5 +1,4 @@
 -- name: alerts_after
--- Alerts that were raised after a given one.
 SELECT alert_key, kinds, severity, reasons, late, seen_at, created_at, model_version
 FROM alerts
 WHERE created_at >= %(after)s AND (created_at, alert_key) > (%(after)s, %(key)s)
@@ -8,7 +7,6 @@ LIMIT %(limit)s
 
 
 -- name: traffic
--- What arrived, was scored and was alerted within the last moments.
 SELECT
     %(now)s::timestamptz AS at,
     count(*) FILTER (WHERE seen_at > %(now)s - interval '10 seconds') / 10.0::float8 AS transactions_per_second,

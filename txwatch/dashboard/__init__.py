@@ -1,1 +1,1 @@
-"""The dashboard: pages for people over the query module. Reads only; served on loopback."""
+"""The dashboard: pages for people over `txwatch.queries`. Reads only; served on loopback."""

@@ -1,14 +1,44 @@
-"""What Streamlit runs: the pages and how they are reached."""
+"""The dashboard under Streamlit, behind the guard. Streamlit runs this file too, to show the pages."""
+
+from pathlib import Path
 
 import streamlit as st
+from starlette.middleware import Middleware
 
-from txwatch.dashboard.look import CSS
+from txwatch.dashboard.look import ACCENT, CSS, GROUND, INK, PAPER
 from txwatch.dashboard.views import anomalies, drift, feed, models, now, transaction, whales
+from txwatch.guard import Guard
+from txwatch.settings import Settings
 
-st.set_page_config(page_title="txwatch", page_icon="🔎", layout="wide")
-st.html(CSS)
-st.navigation(
-    [
+OPTIONS = {
+    "server.headless": True,
+    "server.fileWatcherType": "none",
+    "server.showEmailPrompt": False,
+    # By default pages of Streamlit's own hosting may hold ours in a frame and steer it.
+    "client.allowedOrigins": [],
+    "browser.gatherUsageStats": False,
+    "client.toolbarMode": "minimal",
+    "client.showErrorDetails": "type",
+    "theme.base": "light",
+    "theme.primaryColor": ACCENT,
+    "theme.backgroundColor": PAPER,
+    "theme.secondaryBackgroundColor": GROUND,
+    "theme.textColor": INK,
+}
+
+
+def serve_dashboard(settings: Settings, host: str, port: int) -> None:
+    """Serve until a signal. Raises MissingSettingError without a database."""
+    settings.require_database_url()
+    guard = Middleware(Guard, hosts=settings.host_names, health="/_stcore/health")
+    app = st.App(Path(__file__), middleware=[guard])
+    app.run(config={**OPTIONS, "server.address": host, "server.port": port})
+
+
+if __name__ == "__main__":
+    st.set_page_config(page_title="txwatch", page_icon="🔎", layout="wide")
+    st.html(CSS)
+    pages = [
         st.Page(now.page, title="Now", default=True),
         st.Page(anomalies.page, title="Unusual", url_path="unusual"),
         st.Page(whales.page, title="Whales", url_path="whales"),
@@ -16,6 +46,5 @@ st.navigation(
         st.Page(models.page, title="Models", url_path="models"),
         st.Page(drift.page, title="Drift", url_path="drift"),
         st.Page(feed.page, title="Feed", url_path="feed"),
-    ],
-    position="top",
-).run()
+    ]
+    st.navigation(pages, position="top").run()

@@ -1,16 +1,24 @@
 """How pages look: palette, amounts and times, the theme of charts, and the notices above every page."""
 
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 from html import escape
 
 import altair as alt
+import pandas as pd
 import streamlit as st
 from altair.typing import ChartType
 
 from txwatch.queries.status import Overview
+from txwatch.wire.messages import SAT_PER_BTC
 
 STALE_AFTER = 30.0
-"""Seconds without anything committed; a working system commits four times a second."""
+"""Seconds without a commit; a working system commits four times a second."""
+
+
+def choose(label: str, choices: Iterable[str], default: str) -> str:
+    """Let the visitor choose."""
+    return st.segmented_control(label, list(choices), default=default, label_visibility="collapsed") or default
 
 
 def freshness(overview: Overview) -> None:
@@ -33,7 +41,6 @@ PAPER, GROUND, INK, MUTED, LINE = "#fcfbf9", "#f3f0ea", "#1d2733", "#66717d", "#
 ACCENT, BLUE, GREEN = "#c4561a", "#2b6291", "#3d7a55"
 SEVERITY = {"critical": "#a8231c", "high": "#c4561a", "medium": "#2b6291", "low": "#7b8794"}
 SERIES = [BLUE, ACCENT, GREEN, "#7a5c99", "#b08d2e", "#7b8794"]
-SAT = 100_000_000
 
 CSS = f"""
 <style>
@@ -103,18 +110,23 @@ def theme() -> alt.theme.ThemeConfig:
     }
 
 
-def btc(satoshi: float | None) -> str:
+def amount(satoshi: float | None) -> str:
     """An amount: BTC from 0.001 BTC on, satoshi below; a dash for unknown."""
     if satoshi is None:
         return "–"
-    if abs(satoshi) < SAT / 1000:
+    if abs(satoshi) < SAT_PER_BTC / 1000:
         return f"{satoshi:,.0f} sat"
-    return f"{satoshi / SAT:,.2f} BTC" if abs(satoshi) >= SAT else f"{satoshi / SAT:.4f} BTC"
+    return f"{satoshi / SAT_PER_BTC:,.2f} BTC" if abs(satoshi) >= SAT_PER_BTC else f"{satoshi / SAT_PER_BTC:.4f} BTC"
 
 
 def count(number: float) -> str:
     """A count with thousands apart."""
     return f"{number:,.0f}"
+
+
+def share(part: float | None) -> str:
+    """A share in percent, a dash for unknown."""
+    return "–" if part is None else f"{part:.2%}"
 
 
 def clock(moment: datetime) -> str:
@@ -123,7 +135,7 @@ def clock(moment: datetime) -> str:
 
 
 def span(seconds: float) -> str:
-    """A length of time in the one unit that says most."""
+    """A length of time in one unit."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 120:
@@ -148,6 +160,11 @@ def tiles(*cells: tuple[str, str, str]) -> str:
     return f'<div class="tiles">{inner}</div>'
 
 
+def draw_tiles(*cells: tuple[str, str, str]) -> None:
+    """Show figures side by side."""
+    st.html(tiles(*cells))
+
+
 def chip(text: str, colour: str | None = None) -> str:
     """A word on a colour."""
     if colour is None:
@@ -168,14 +185,15 @@ def item(head: list[str], text: str) -> str:
 
 
 def empty(text: str) -> str:
-    """What is shown where there is nothing to show, and why."""
+    """Says why there is nothing to show."""
     return f'<div class="empty">{escape(text)}</div>'
 
 
-def table(columns: list[str], rows: list[list[str]], numbers: set[int] | None = None) -> str:
-    """A small table of texts. `numbers` are the columns set to the right."""
-    right = numbers or set()
-    kind = ["number" if i in right else "" for i in range(len(columns))]
+def table(columns: list[str], rows: list[list[str]], numbers: Iterable[int] = (), otherwise: str = "") -> str:
+    """A small table of texts, or `otherwise` without rows. `numbers` are the columns set to the right."""
+    if not rows:
+        return empty(otherwise)
+    kind = ["number" if i in numbers else "" for i in range(len(columns))]
     head = "".join(f'<th class="{k}">{escape(c)}</th>' for k, c in zip(kind, columns, strict=True))
     body = "".join(
         "<tr>" + "".join(f'<td class="{k}">{escape(cell)}</td>' for k, cell in zip(kind, row, strict=True)) + "</tr>"
@@ -184,13 +202,37 @@ def table(columns: list[str], rows: list[list[str]], numbers: set[int] | None = 
     return f'<div class="scroll"><table class="plain"><tr>{head}</tr>{body}</table></div>'
 
 
-def utc_axis(title: str = "UTC", form: str = "%H:%M") -> alt.X:
+def utc_axis(form: str = "%H:%M") -> alt.X:
     """A time axis in UTC over the column `since`."""
-    return alt.X("since:T", scale=alt.Scale(type="utc"), axis=alt.Axis(title=title, format=form))
+    return alt.X("since:T", scale=alt.Scale(type="utc"), axis=alt.Axis(title="UTC", format=form))
+
+
+def bars(frame: pd.DataFrame, width: timedelta, colour: alt.Color, *tooltip: str | alt.Tooltip) -> ChartType:
+    """Bars of transactions, from the column `bottom` to `top`, over the spans of this width that begin at `since`."""
+    frame = frame.assign(until=frame["since"] + 0.86 * width, at=frame["since"].map(at))
+    return (
+        alt.Chart(frame, height=190)
+        .mark_rect()
+        .encode(
+            x=utc_axis("%H:%M" if width < timedelta(hours=2) else "%d %b %H:%M"),
+            x2="until:T",
+            y=alt.Y("bottom:Q", title=f"transactions / {span(width.total_seconds())}"),
+            y2="top:Q",
+            color=colour,
+            tooltip=["at:N", *tooltip],
+        )
+    )
+
+
+def line_at(value: float, name: str = "", *, upright: bool) -> ChartType:
+    """A dashed line at a value, with its name as the tooltip."""
+    rule = alt.Chart(pd.DataFrame({"at": [value]})).mark_rule(strokeDash=[4, 3], color=SEVERITY["critical"])
+    rule = rule.encode(x="at:Q") if upright else rule.encode(y="at:Q")
+    return rule.encode(tooltip=alt.value(name)) if name else rule
 
 
 def at(moment: datetime) -> str:
-    """Day and time, UTC, as tooltips show it: by themselves they would show the reader's zone."""
+    """Day and time, UTC. A tooltip would show a time in the reader's zone."""
     return f"{moment:%d %b %H:%M} UTC"
 
 
@@ -199,6 +241,11 @@ def log_axis(title: str) -> alt.Axis:
     return alt.Axis(title=title, values=[10**n for n in range(9)], format="~s")
 
 
+def share_axis(title: str) -> alt.Axis:
+    """An axis of shares, 0 to 1, in percent."""
+    return alt.Axis(title=title, format="%", values=[0, 0.5, 1])
+
+
 def draw(chart: ChartType) -> None:
-    """Show a chart in our theme alone: Streamlit's own would be laid over it."""
+    """Show a chart in our theme, without Streamlit's over it."""
     st.altair_chart(chart, theme=None)

@@ -1,14 +1,13 @@
 """Drift: whether recent traffic is still like that which the champion was trained on.
 
 Distance: for each feature the largest difference between the two distribution functions (the Kolmogorov-Smirnov
-statistic), 0 for equal and 1 for disjoint traffic. It says how large a change is, whatever the number of rows; a
-p-value says only that there were enough rows to see one.
+statistic), 0 for equal and 1 for disjoint traffic. Unlike a p-value it does not grow with the number of rows.
 
-Limits: how far an hour of the reference itself is from the rest, by block bootstrap. Again and again one hour of the
-reference is drawn, as many rows as there are now are drawn from it, and compared with a reference drawn anew by hours.
-So a limit grows where few rows make distances uncertain, and where one hour is ordinarily unlike another. All features
-have their limits at once from the distribution of the largest excess, so that a report on unchanged traffic raises a
-false alarm with probability FALSE_ALARMS, not one for each feature. No change below MIN_DISTANCE counts.
+Limits: how far an hour of the reference itself is from the rest, by block bootstrap. In each replicate as many rows as
+there are now are drawn from one hour of the reference, and compared with a reference drawn anew by hours: a limit grows
+where few rows make distances uncertain, and where one hour is ordinarily unlike another. The limits of all features
+come from the distribution of the largest excess, so that a report on unchanged traffic raises a false alarm with
+probability FALSE_ALARMS, not one for each feature. No change below MIN_DISTANCE counts.
 """
 
 from collections.abc import Sequence
@@ -16,12 +15,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import numpy as np
-from numpy.typing import NDArray
 
+from txwatch.features.batch import Floats, Ints
 from txwatch.features.contract import FEATURES
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 FALSE_ALARMS = 0.01
 MIN_DISTANCE = 0.05
@@ -30,7 +26,7 @@ BINS = 200
 MIN_ROWS = 500
 HOUR, FIVE_MINUTES = timedelta(hours=1), timedelta(minutes=5)
 MIN_HOURS = 6
-"""A shorter reference has too few hours to draw from: five minutes are its blocks."""
+"""Hours. The blocks of a shorter reference are five minutes."""
 
 _RELATIVE = {"Against the network", "What the input addresses did in the trailing day"}
 WATCHED = tuple(
@@ -38,9 +34,8 @@ WATCHED = tuple(
     for i, feature in enumerate(FEATURES)
     if feature.group not in _RELATIVE and (feature.forest or feature.name in {"value_sat", "fee_rate", "vsize"})
 )
-"""What the forest sees of the transaction itself, with amount, fee rate and size. What is relative to the network
-follows the traffic by design, and what addresses did in a day fills up slowly after a start: neither tells of a
-change."""
+"""What the forest sees of the transaction itself, with amount, fee rate and size. Features relative to the network
+follow the traffic by design, and those of addresses fill up for a day after a start: neither shows a change."""
 
 
 class TooFewRowsError(ValueError):
@@ -63,7 +58,7 @@ class FeatureDrift:
 
 @dataclass(frozen=True)
 class Drift:
-    """Recent traffic against the reference; features from the furthest beyond its limit on."""
+    """Recent traffic against the reference; the feature furthest beyond its limit comes first."""
 
     rows: int
     reference_rows: int
@@ -112,10 +107,9 @@ class Reference:
         found = []
         for i, edges, counts, limit in zip(WATCHED, self._edges, self._counts, limits, strict=True):
             recent = np.bincount(_bins(features[:, i], edges), minlength=counts.shape[1])
-            distance = float(_distance(recent[None, :], counts.sum(axis=0)[None, :])[0])
-            found.append(FeatureDrift(FEATURES[i].name, distance, limit))
-        found.sort(key=lambda f: f.limit - f.distance)
-        return Drift(len(features), self.rows, found)
+            [distance] = _distance(recent[None, :], counts.sum(axis=0)[None, :])
+            found.append(FeatureDrift(FEATURES[i].name, float(distance), limit))
+        return Drift(len(features), self.rows, sorted(found, key=lambda f: f.limit - f.distance))
 
     def _limits(self, rows: int, blocks_at_once: int) -> list[float]:
         """Of each feature the distance that unchanged traffic of so many rows stays within."""
@@ -163,9 +157,7 @@ def _edges(values: Floats) -> Floats:
 
 def _bins(values: Floats, edges: Floats) -> Ints:
     """The bin of each value: below all edges 0, from the i-th on i + 1; unknown values have the last one."""
-    bins = np.searchsorted(edges, values, side="right").astype(np.int64)
-    bins[np.isnan(values)] = len(edges) + 1
-    return bins
+    return np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, values, side="right")).astype(np.int64)
 
 
 def _count_by_block(bins: Ints, blocks: Ints, width: int) -> Ints:
@@ -176,6 +168,6 @@ def _count_by_block(bins: Ints, blocks: Ints, width: int) -> Ints:
 def retraining_needed(
     drifted: Sequence[bool], asked_at: datetime | None, now: datetime, *, persists: int, cooldown: timedelta
 ) -> bool:
-    """Whether the newest reports, the newest first, all found drift, and training was not asked for lately."""
+    """Whether the last `persists` reports, newest first, all found drift, and training was not asked for lately."""
     persistent = len(drifted) >= persists and all(drifted[:persists])
     return persistent and (asked_at is None or now - asked_at >= cooldown)

@@ -1,8 +1,7 @@
 """Drift reports: the page of a report, where pages are kept, and their rows in Postgres.
 
-A page is found by the moment of its report. No name comes from outside, so none can lead out of the place.
-
-Evidently's import takes seconds, so it happens in the function.
+A page is found by the moment of its report: no name comes from outside. Evidently's import takes seconds, so it happens
+in the function.
 """
 
 import re
@@ -12,13 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from txwatch.detection.drift import WATCHED, Drift
+from txwatch.detection.drift import WATCHED, Drift, FeatureDrift
+from txwatch.features.batch import Floats
 from txwatch.features.contract import FEATURES
 from txwatch.places import NoSuchObjectError, Place, S3Object
 from txwatch.store.database import Connection
@@ -39,7 +37,7 @@ class DriftPages:
         return isinstance(self.place, S3Object)
 
     def write(self, at: datetime, html: str) -> Place:
-        """Keep the page of the report of this moment. Again, it takes the place of the one before."""
+        """Write the page of the report of this moment, over one that is there."""
         page = self._page(at)
         if isinstance(page, S3Object):
             page.write_bytes(html.encode(), "text/html; charset=utf-8")
@@ -69,7 +67,7 @@ class DriftPages:
 
 
 KEEP_FOR = timedelta(days=7)
-"""A page has some megabytes, of which Postgres keeps a quarter. Reports without one stay as long as their pages."""
+"""For reports with their page, of some megabytes. Reports without one stay as long as their pages."""
 
 
 def record_drift_report(
@@ -82,37 +80,25 @@ def record_drift_report(
     rows: int,
     share: float,
     drifted: bool,
-    features: Sequence[Any],
+    features: Sequence[FeatureDrift],
     html: str | None = None,
 ) -> int:
     """Keep a report, drop those that are too old, and return the new one's id.
 
-    `features` have `feature`, `distance` and `limit`, the furthest beyond its limit first. `html` is one whole page,
-    or None while it is not drawn, and where all can read it from S3.
+    `html` is one whole page, None while it is not drawn, and where all can read it from S3.
     """
     connection.execute(
         "DELETE FROM drift_reports WHERE computed_at < CASE WHEN html IS NULL THEN %s ELSE %s END",
         [computed_at - KEEP_PAGES_FOR, computed_at - KEEP_FOR],
     )
-    row = connection.execute(
+    as_json = msgspec.json.encode(features).decode()
+    [(report,)] = connection.execute(
         "INSERT INTO drift_reports"
         " (computed_at, model_version, seen_from, seen_to, rows, share, drifted, features, html)"
         " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id",
-        [
-            computed_at,
-            model_version,
-            seen_from,
-            seen_to,
-            rows,
-            share,
-            drifted,
-            msgspec.json.encode(
-                [{"feature": f.feature, "distance": f.distance, "limit": f.limit} for f in features]
-            ).decode(),
-            html,
-        ],
-    ).fetchone()
-    return int(row[0]) if row else 0
+        [computed_at, model_version, seen_from, seen_to, rows, share, drifted, as_json, html],
+    ).fetchall()
+    return int(report)
 
 
 def record_drift_page(connection: Connection, report_id: int, html: str) -> None:
@@ -125,13 +111,13 @@ SHOWN_ROWS = 5_000
 MIN_KNOWN = 30
 """Known values of a feature among the rows shown. Fewer are no distribution, and Evidently fails on none at all."""
 
-_ROW = "<tr><td>{feature}</td><td>{distance:.3f}</td><td>{limit:.3f}</td><td>{drifted}</td></tr>"
-
 
 @dataclass(frozen=True)
 class DriftPage:
-    """The page as HTML. `evidently_share` is the share of the columns that Evidently itself calls drifted, None if it
-    could compare none; `left_out` are the features that are known too rarely to be compared."""
+    """The page as HTML. `left_out` are the features that are known too rarely to be compared.
+
+    `evidently_share` is the share of columns that Evidently calls drifted, None if it could compare none.
+    """
 
     html: str
     evidently_share: float | None
@@ -139,22 +125,18 @@ class DriftPage:
 
 
 def drift_page(
-    drift: Drift,
-    current: NDArray[np.float64],
-    reference: NDArray[np.float64],
-    *,
-    model_version: str,
-    at: datetime,
-    seed: int = 1,
+    drift: Drift, current: Floats, reference: Floats, *, model_version: str, at: datetime, seed: int = 1
 ) -> DriftPage:
     """Both sides have shape (n, len(FEATURES)). What spans decades is shown as its logarithm, as the model sees it."""
     import pandas as pd
 
     generator = np.random.default_rng(seed)
 
-    def shown(features: NDArray[np.float64]) -> "pd.DataFrame":
+    def shown(features: Floats) -> "pd.DataFrame":
         rows = generator.choice(len(features), min(SHOWN_ROWS, len(features)), replace=False)
-        frame = pd.DataFrame({_title(i): _shown(features[rows, i], i) for i in WATCHED})
+        frame = pd.DataFrame(
+            {_title(i): np.log1p(features[rows, i]) if FEATURES[i].log else features[rows, i] for i in WATCHED}
+        )
         return frame.where(np.isfinite(frame))
 
     now, before = shown(current), shown(reference)
@@ -181,9 +163,8 @@ def drift_page(
 
 def _decision(drift: Drift, model_version: str, at: datetime, left_out: Sequence[str]) -> str:
     rows = "".join(
-        _ROW.format(
-            feature=escape(f.feature), distance=f.distance, limit=f.limit, drifted="drifted" if f.drifted else ""
-        )
+        f"<tr><td>{escape(f.feature)}</td><td>{f.distance:.3f}</td><td>{f.limit:.3f}</td>"
+        f"<td>{'drifted' if f.drifted else ''}</td></tr>"
         for f in drift.features
     )
     without = f"<p>Known too rarely for Evidently to compare: {escape(', '.join(left_out))}.</p>" if left_out else ""
@@ -203,7 +184,3 @@ def _decision(drift: Drift, model_version: str, at: datetime, left_out: Sequence
 
 def _title(feature: int) -> str:
     return f"log(1 + {FEATURES[feature].name})" if FEATURES[feature].log else FEATURES[feature].name
-
-
-def _shown(values: NDArray[np.float64], feature: int) -> NDArray[np.float64]:
-    return np.log1p(values) if FEATURES[feature].log else values

@@ -1,62 +1,26 @@
 """Explain a score: which features raise it most, and the way to it from an ordinary one.
 
-Greedy occlusion: of all features the one is taken whose return to its median of training lowers the score most, then,
-with that one back, the next. A reason found so is faithful by construction: without it, the score falls.
+Greedy occlusion: the feature whose return to its median of training lowers the score most, then, with that one back,
+the next. Such a reason is faithful by construction: without it, the score falls.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from txwatch.detection.accounting import accounted_for, without
-from txwatch.detection.detectors import Detector, find_all
 from txwatch.detection.model import Model
 from txwatch.detection.reasons import Reason, feature_reason
+from txwatch.detection.rules import Detector, find_all
 from txwatch.detection.threshold import RecentScores, arrivals_per_hour
-from txwatch.features.batch import TransactionBatch
-from txwatch.features.context import NetworkContext
+from txwatch.features.batch import Floats, WindowFeatures
 from txwatch.features.contract import FEATURE_NAMES
 
 TOP = 3
-
-
-def explain(model: Model, features: NDArray[np.float64]) -> list[list[Reason]]:
-    """For each row of shape (n, len(FEATURE_NAMES)) up to three reasons, strongest first. NaN is none.
-
-    A feature that a finding accounts for is given at its median (`accounting.without`), and so is none either.
-    """
-    medians = np.array(model.card.medians)
-    used = model.compact.used
-    current = features.copy()
-    score = model.score(current)
-    reasons: list[list[Reason]] = [[] for _ in range(len(features))]
-    for _ in range(TOP):
-        lowered = _scores_without_each(model, current, medians, used)
-        lowered[np.isnan(features[:, used])] = np.inf
-        best = lowered.argmin(axis=1)
-        for row, place in enumerate(best):
-            if lowered[row, place] < score[row]:
-                feature = int(used[place])
-                value = float(features[row, feature])
-                reasons[row].append(feature_reason(FEATURE_NAMES[feature], value, model.percentile(feature, value)))
-                score[row] = lowered[row, place]
-                current[row, feature] = medians[feature]
-    return reasons
-
-
-def _scores_without_each(
-    model: Model, features: NDArray[np.float64], medians: NDArray[np.float64], used: NDArray[np.intp]
-) -> NDArray[np.float64]:
-    """The score of each row with each one of the used features at its median, shape (n, used)."""
-    n, width = len(features), len(used)
-    variants = np.repeat(features, width, axis=0).reshape(n, width, features.shape[1])
-    variants[:, np.arange(width), used] = medians[used]
-    return model.score(variants.reshape(n * width, features.shape[1])).reshape(n, width)
-
-
+"""Reasons of an alert."""
 STEPS = 6
+"""Steps of a waterfall."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +32,38 @@ class Step:
     ordinary: float
     percentile: float
     lowers: float
+
+
+def explain(model: Model, features: Floats) -> list[list[Reason]]:
+    """For each row of shape (n, len(FEATURE_NAMES)) up to TOP reasons, strongest first. NaN is none.
+
+    A feature that a finding accounts for is given at its median (`accounting.without`), and so is none either.
+    """
+    steps_of, _ = occlude(model, features, TOP)
+    return [[feature_reason(step.feature, step.value, step.percentile) for step in steps] for steps in steps_of]
+
+
+def occlude(model: Model, features: Floats, most: int) -> tuple[list[list[Step]], Floats]:
+    """For each row of shape (n, len(FEATURE_NAMES)) up to `most` steps, strongest first, and the score that is left.
+
+    The steps end where no known feature lowers the score any more.
+    """
+    medians, used = np.array(model.card.medians), model.compact.used
+    current, left = features.copy(), model.score(features)
+    steps: list[list[Step]] = [[] for _ in features]
+    for _ in range(most):
+        variants = np.repeat(current[:, None, :], len(used), axis=1)
+        variants[:, np.arange(len(used)), used] = medians[used]
+        lowered = model.score(variants.reshape(-1, features.shape[1])).reshape(len(features), len(used))
+        lowered[np.isnan(features[:, used])] = np.inf
+        best, lowest = lowered.argmin(axis=1), lowered.min(axis=1)
+        for row in np.flatnonzero(lowest < left).tolist():
+            feature = int(used[best[row]])
+            value, ordinary = float(features[row, feature]), float(medians[feature])
+            lowers = float(left[row]) - float(lowest[row])
+            steps[row].append(Step(FEATURE_NAMES[feature], value, ordinary, model.percentile(feature, value), lowers))
+            left[row], current[row, feature] = lowest[row], ordinary
+    return steps, left
 
 
 @dataclass(frozen=True)
@@ -88,51 +84,23 @@ class Waterfall:
 
 
 def waterfall(
-    batch: TransactionBatch,
-    features: NDArray[np.float64],
-    network: NetworkContext,
-    model: Model,
-    detectors: Sequence[Detector],
-    recent: RecentScores | None = None,
+    window: WindowFeatures, model: Model, detectors: Sequence[Detector], recent: RecentScores | None = None
 ) -> Waterfall:
-    """The steps of a batch's one transaction, its features of shape (len(FEATURE_NAMES),): occlusion, as in `explain`.
-
-    It goes on below the threshold, and for ordinary transactions too, until no feature lowers the score any more.
-    """
-    medians = np.array(model.card.medians)
-    found = [reason.kind for reason in find_all(detectors, batch, features[None, :]).get(0, [])]
-    accounted = accounted_for({0: found}, 1)[0]
+    """The steps of one transaction, whatever its score."""
+    features, medians = window.features, np.array(model.card.medians)
+    found = [reason.kind for reason in find_all(detectors, window.batch, features).get(0, [])]
+    accounted = accounted_for({0: found}, 1)
     beside = without(features, accounted, medians)
     plain, remaining = model.score(np.vstack([features, beside])).tolist()
     if plain < remaining:  # what a finding accounts for never makes a transaction more unusual
         accounted, beside = np.zeros_like(accounted), features
-    steps, rest = _steps(model, beside, medians)
+    (steps,), (rest,) = occlude(model, beside, STEPS)
     return Waterfall(
         model_version=model.version,
         score=min(plain, remaining),
-        threshold=model.threshold_at(arrivals_per_hour(network), recent),
+        threshold=model.threshold_at(arrivals_per_hour(window.context.network), recent),
         steps=steps,
-        rest=rest,
+        rest=float(rest),
         found=found,
-        accounted_for=np.array(FEATURE_NAMES)[accounted].tolist(),
+        accounted_for=np.array(FEATURE_NAMES)[accounted[0]].tolist(),
     )
-
-
-def _steps(model: Model, features: NDArray[np.float64], medians: NDArray[np.float64]) -> tuple[list[Step], float]:
-    """The steps down, and the score that is left below the last one."""
-    current = features.copy()
-    score = float(model.score(current[None, :])[0])
-    steps: list[Step] = []
-    width = np.arange(len(current))
-    while len(steps) < STEPS:
-        variants = np.repeat(current[None, :], len(current), axis=0)
-        variants[width, width] = medians
-        lowered = np.where(np.isnan(current), np.inf, model.score(variants))
-        best = int(lowered.argmin())
-        if not lowered[best] < score:
-            break
-        value, ordinary = float(features[best]), float(medians[best])
-        lowers = score - float(lowered[best])
-        steps.append(Step(FEATURE_NAMES[best], value, ordinary, model.percentile(best, value), lowers))
-        score, current[best] = float(lowered[best]), ordinary
-    return steps, score

@@ -1,7 +1,7 @@
-"""The gate before promotion: what a challenger must show on traffic that it was not trained on.
+"""The gate before promotion: checks of a challenger on traffic that it was not trained on.
 
-The checks are pure functions of what models showed (`txwatch.lab.evaluation.examination` finds out). Each has a name
-that the UI shows as an asset check, and says why it failed.
+The checks are pure functions of the results of models (`txwatch.lab.evaluation.examination` makes them). The UI shows
+each as an asset check, with the reason when it failed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -66,8 +66,8 @@ class GateCheck:
 
 
 @dataclass(frozen=True)
-class Showing:
-    """What one model showed on held-out windows. The figures of a comparison are on the same windows."""
+class ModelResult:
+    """One model on held-out windows. Models that are compared have the same windows."""
 
     version: str
     hours: float
@@ -100,19 +100,15 @@ class Showing:
         }
 
 
-def judge(challenger: Showing, champion: Showing | None) -> list[GateCheck]:
+def judge(challenger: ModelResult, champion: ModelResult | None) -> list[GateCheck]:
     """The checks in the order of CHECKS. Without a champion those that compare pass."""
+    coinjoins = challenger.recall.get("coinjoin", 0.0)
     return [
         _verdicts("golden_incidents_found", challenger.incidents),
         _verdicts("look_alikes_stay_silent", challenger.look_alikes),
         _alert_rate(challenger, champion),
         _at_least("stable_between_seeds", challenger.seed_agreement, MIN_SEED_AGREEMENT, "agreement of two seeds"),
-        _at_least(
-            "finds_planted_coinjoins",
-            challenger.recall.get("coinjoin", 0.0),
-            MIN_COINJOIN_RECALL,
-            "recall of planted coinjoins",
-        ),
+        _at_least("finds_planted_coinjoins", coinjoins, MIN_COINJOIN_RECALL, "recall of planted coinjoins"),
         _not_worse(challenger, champion),
         _agreement(challenger, champion),
         _follows(challenger.feedback),
@@ -130,7 +126,7 @@ def _verdicts(name: str, verdicts: Sequence[Verdict]) -> GateCheck:
     return GateCheck(name, not wrong, {"cases": float(len(verdicts)), "wrong": float(len(wrong))}, reason)
 
 
-def _alert_rate(challenger: Showing, champion: Showing | None) -> GateCheck:
+def _alert_rate(challenger: ModelResult, champion: ModelResult | None) -> GateCheck:
     """Unusual traffic is no fault of the challenger's: the champion alerts on it as well.
 
     Without a champion nothing is scored, which is worse than an hour of too many alerts: the threshold follows them.
@@ -138,45 +134,43 @@ def _alert_rate(challenger: Showing, champion: Showing | None) -> GateCheck:
     expected = challenger.alerts_per_hour * challenger.hours
     # One alert more than the bound is no evidence when hardly one is expected.
     allowed = max(MAX_TIMES_BUDGET * expected, expected + 3 * np.sqrt(expected) + 3)
-    if champion is not None:
-        allowed = max(allowed, champion.alerts)
-    passed = champion is None or bool(challenger.alerts <= allowed)
+    passed = champion is None or bool(challenger.alerts <= max(allowed, champion.alerts))
     figures = {"transactions": float(len(challenger.scores)), "alerts": float(challenger.alerts), "expected": expected}
-    reason = "" if passed else f"{challenger.alerts} alerts on held-out traffic, {expected:.1f} by the budget"
-    return GateCheck("alert_rate_within_budget", passed, figures, reason)
+    reason = f"{challenger.alerts} alerts on held-out traffic, {expected:.1f} by the budget"
+    return _check("alert_rate_within_budget", passed, figures, reason)
+
+
+def _check(name: str, passed: bool, figures: dict[str, float], reason: str) -> GateCheck:
+    return GateCheck(name, passed, figures, "" if passed else reason)
 
 
 def _at_least(name: str, value: float, bound: float, what: str) -> GateCheck:
-    passed = value >= bound
-    return GateCheck(name, passed, {"value": value, "bound": bound}, "" if passed else f"{what} is {value:.2f}")
+    return _check(name, value >= bound, {"value": value, "bound": bound}, f"{what} is {value:.2f}")
 
 
-def _not_worse(challenger: Showing, champion: Showing | None) -> GateCheck:
+def _not_worse(challenger: ModelResult, champion: ModelResult | None) -> GateCheck:
     name = "not_worse_than_champion"
     if champion is None:
         return GateCheck(name, True)
     losses = {kind: auc - challenger.auc.get(kind, 0.0) for kind, auc in champion.auc.items()}
     mean = float(np.mean(list(losses.values()))) if losses else 0.0
-    worst = max(losses, key=lambda kind: losses[kind], default="")
-    passed = mean <= MAX_LOSS
-    reason = f"AUC is {mean:.3f} below the champion's on average, most for {worst} ({losses.get(worst, 0.0):.3f})"
-    return GateCheck(
-        name, passed, {"mean_loss": mean, "largest_loss": losses.get(worst, 0.0)}, "" if passed else reason
-    )
+    largest, worst = max(((loss, kind) for kind, loss in losses.items()), default=(0.0, ""))
+    reason = f"AUC is {mean:.3f} below the champion's on average, most for {worst} ({largest:.3f})"
+    return _check(name, mean <= MAX_LOSS, {"mean_loss": mean, "largest_loss": largest}, reason)
 
 
-def _agreement(challenger: Showing, champion: Showing | None) -> GateCheck:
+def _agreement(challenger: ModelResult, champion: ModelResult | None) -> GateCheck:
     name = "agrees_with_champion"
     if champion is None:
         return GateCheck(name, True)
-    value = top_agreement(challenger.scores, champion.scores)
-    return _at_least(name, value, MIN_AGREEMENT, "agreement with the champion")
+    agreement = top_agreement(challenger.scores, champion.scores)
+    return _at_least(name, agreement, MIN_AGREEMENT, "agreement with the champion")
 
 
 def _follows(feedback: Feedback) -> GateCheck:
-    """What was judged is what earlier champions alerted on, so that to find less of it is no fault: to prefer noise is.
+    """Compare the shares of useful alerts and of noise that it finds, by the normal approximation to their difference.
 
-    Two shares, compared by the normal approximation to their difference.
+    People judged what earlier champions alerted on: to find less of it is no fault, to prefer noise is.
     """
     name = "follows_the_feedback"
     if min(feedback.useful, feedback.noise) < MIN_JUDGED:
@@ -184,6 +178,5 @@ def _follows(feedback: Feedback) -> GateCheck:
     useful, noise = feedback.useful_found / feedback.useful, feedback.noise_found / feedback.noise
     both = (feedback.useful_found + feedback.noise_found) / (feedback.useful + feedback.noise)
     error = float(np.sqrt(both * (1 - both) * (1 / feedback.useful + 1 / feedback.noise)))
-    passed = noise - useful <= CHANCE * error
     reason = f"it finds {noise:.0%} of what people called noise, and {useful:.0%} of what they called useful"
-    return GateCheck(name, passed, feedback.figures, "" if passed else reason)
+    return _check(name, noise - useful <= CHANCE * error, feedback.figures, reason)

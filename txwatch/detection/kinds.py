@@ -1,41 +1,44 @@
-"""What each kind of finding means: whether it only tags a transaction or alerts, how severe it is, and what it claims.
+"""The table of alert kinds: what each says, how it looks and how severe it is, whether it alerts or only tags.
 
-The one table of it. Detectors, alerts, the gate and `docs/models.md` all follow from this.
+Detectors, alerts, the gate, `docs/alerts.md` and `docs/models.md` follow from it.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from enum import IntEnum
 
 from txwatch.detection.reasons import Reason
 from txwatch.features.contract import FEATURES
 
-Severity = Literal["critical", "high", "medium", "low"]
-SEVERITIES: tuple[Severity, ...] = ("critical", "high", "medium", "low")
-"""The most severe first."""
+
+class Severity(IntEnum):
+    """How much an alert matters. The names are those that the database keeps; low ones arrive without a sound."""
+
+    low = 1
+    medium = 2
+    high = 3
+    critical = 4
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of finding. Without `alerts` it is a tag: shown beside the transaction, and nobody is told.
-
-    With `one_alert_within`, findings of this kind that follow each other by less than that are one event: the first
-    alerts, the others belong to it.
-
-    `silences` names kinds that do not alert where this one was found as well: it says that they are nothing to tell.
-
-    `accounts_for` names the features that such a transaction must show: they are no news to the forest any more, which
-    then says what is unusual beside them.
-    """
+    """One kind. Without `alerts` it is a tag: shown on an alert that another kind raised, no alert by itself."""
 
     name: str
+    title: str
+    symbol: str
     severity: Severity
-    alerts: bool
     claim: str
+    alerts: bool = True
+    alone_per_hour: int = 30
+    """So many an hour go to a chat one by one; what is beyond goes into digests."""
     one_alert_within: timedelta | None = None
+    """Findings nearer to each other than this are one event, and one alert."""
     accounts_for: tuple[str, ...] = ()
+    """Features that such a transaction must show: the forest's score leaves them out."""
     silences: tuple[str, ...] = ()
+    """Kinds that do not alert on the same transaction."""
 
 
 _SPACE = ("vsize", "fee_sat", "outputs_per_input")
@@ -64,88 +67,136 @@ KINDS: Mapping[str, Kind] = {
     for kind in (
         Kind(
             "fee_accident",
-            "critical",
-            alerts=True,
-            claim="A fee that nobody pays on purpose: large in itself, and far above what space costs.",
+            "Fee accident",
+            "🔥",
+            Severity.critical,
+            "A fee that nobody pays on purpose: large in itself, and far above what space costs.",
+            alone_per_hour=60,
             accounts_for=_FEE,
         ),
         Kind(
             "whale",
-            "high",
-            alerts=True,
-            claim="A large value likely changed hands; the sender's change is left out.",
+            "Whale",
+            "🐋",
+            Severity.high,
+            "A large value likely changed hands; the sender's change is left out.",
+            alone_per_hour=40,
             accounts_for=_AMOUNT,
         ),
         Kind(
             "dormant_round_move",
-            "high",
-            alerts=True,
-            claim="An exactly round, large amount left old-style coins whose addresses were silent in the last day.",
+            "Dormant coins move",
+            "🗝",
+            Severity.high,
+            "An exactly round, large amount left old-style coins whose addresses were silent in the last day.",
             accounts_for=(*_AMOUNT, "round_outputs", "input_legacy_share", "output_legacy_share"),
         ),
-        Kind("watch_listed", "high", alerts=True, claim="An address of the watch list is spent from or paid to."),
+        Kind(
+            "watch_listed",
+            "Watch-listed address",
+            "👁",
+            Severity.high,
+            "An address of the watch list is spent from or paid to.",
+            alone_per_hour=60,
+        ),
         Kind(
             "package_fee",
-            "medium",
-            alerts=True,
-            claim="A fee far above what space costs, which may pay for unconfirmed parents that cannot be told.",
+            "Very high fee",
+            "🔥",
+            Severity.medium,
+            "A fee far above what space costs, which may pay for unconfirmed parents that cannot be told.",
             accounts_for=_FEE,
         ),
         Kind(
             "dust_storm",
-            "medium",
-            alerts=True,
-            claim="The same dust to many addresses that did not ask for it. One alert for the whole storm.",
+            "Dust storm",
+            "🌫",
+            Severity.medium,
+            "The same dust to many addresses that did not ask for it. One alert for the whole storm.",
+            alone_per_hour=6,
             one_alert_within=timedelta(minutes=30),
             accounts_for=(*_MANY_OUTPUTS, "dust_outputs"),
         ),
         Kind(
             "forest",
-            "medium",
-            alerts=True,
-            claim="Unlike the traffic around it, in the ways that its reasons name. Within the alert budget.",
+            "Unusual transaction",
+            "❓",
+            Severity.medium,
+            "Unlike the traffic around it, in the ways that its reasons name. Within the alert budget.",
+            alone_per_hour=24,
         ),
         Kind(
             "huge_consolidation",
-            "low",
-            alerts=True,
-            claim="Thousands of coins were merged into one output: rare, and usually a service that tidies up.",
+            "Huge consolidation",
+            "🧹",
+            Severity.low,
+            "Thousands of coins were merged into one output: rare, and usually a service that tidies up.",
+            alone_per_hour=12,
             accounts_for=(*_MANY_INPUTS, *_AMOUNT, *_BUSY_ADDRESSES),
         ),
         Kind(
             "coinjoin",
-            "low",
+            "Coinjoin",
+            "🌀",
+            Severity.low,
+            "Several owners likely mixed coins: equal outputs to as many owners. A tag; alerts only by choice.",
             alerts=False,
-            claim="Several owners likely mixed coins: equal outputs to as many owners. A tag; alerts only by choice.",
             accounts_for=(*_MANY_INPUTS, *_MANY_OUTPUTS, *_AMOUNT),
         ),
         Kind(
             "consolidation",
-            "low",
+            "Consolidation",
+            "🧹",
+            Severity.low,
+            "One owner merged many coins. Nothing likely changed hands.",
             alerts=False,
-            claim="One owner merged many coins. Nothing likely changed hands.",
             accounts_for=(*_MANY_INPUTS, *_AMOUNT, *_BUSY_ADDRESSES),
         ),
         Kind(
             "batch_payout",
-            "low",
+            "Batch payout",
+            "📤",
+            Severity.low,
+            "One owner paid many others at once, as exchanges do.",
             alerts=False,
-            claim="One owner paid many others at once, as exchanges do.",
             accounts_for=(*_MANY_OUTPUTS, *_AMOUNT, *_BUSY_ADDRESSES),
         ),
         Kind(
             "internal_move",
-            "low",
+            "Internal move",
+            "🔁",
+            Severity.low,
+            "By labels, all of it stays with the entity that it came from: its amount is nothing to tell.",
             alerts=False,
-            claim="By labels, all of it stays with the entity that it came from: its amount is nothing to tell.",
             accounts_for=(*_MANY_INPUTS, *_MANY_OUTPUTS, *_AMOUNT, *_BUSY_ADDRESSES),
             silences=("whale", "dormant_round_move", "huge_consolidation"),
         ),
-        Kind("exchange_in", "low", alerts=False, claim="By labels, an exchange receives a large part of a large move."),
-        Kind("exchange_out", "low", alerts=False, claim="By labels, a large move out of an exchange."),
         Kind(
-            "exchange_to_exchange", "low", alerts=False, claim="By labels, a large move from one exchange to another."
+            "exchange_in",
+            "Into an exchange",
+            "🏦",
+            Severity.low,
+            "By labels, an exchange receives a large part of a large move.",
+            alerts=False,
         ),
+        Kind(
+            "exchange_out",
+            "Out of an exchange",
+            "🏦",
+            Severity.low,
+            "By labels, a large move out of an exchange.",
+            alerts=False,
+        ),
+        Kind(
+            "exchange_to_exchange",
+            "Between exchanges",
+            "🏦",
+            Severity.low,
+            "By labels, a large move from one exchange to another.",
+            alerts=False,
+        ),
+        Kind("system", "System", "🛠", Severity.high, "Something is wrong with txwatch itself."),
+        Kind("recovered", "Recovered", "✅", Severity.low, "What was wrong with txwatch is well again."),
     )
 }
 
@@ -160,9 +211,3 @@ def raising(kinds: Iterable[str]) -> set[str]:
 def alerting(reasons: Iterable[Reason]) -> bool:
     """Whether any of these reasons, which are all of one transaction, alerts."""
     return bool(raising(reason.kind for reason in reasons))
-
-
-def severity(reasons: Iterable[Reason]) -> Severity:
-    """The highest severity among the alerting kinds of these reasons; `low` when none alerts."""
-    found = {KINDS[kind].severity for kind in raising(reason.kind for reason in reasons) if kind in KINDS}
-    return next((s for s in SEVERITIES if s in found), "low")

@@ -1,9 +1,7 @@
-"""Transactions written down from what is publicly known of them: incidents to find, look-alikes to be silent on.
+"""Golden cases: incidents that must alert, and look-alikes of them that must not.
 
-Written from what was published of each: amounts, counts and script types are real, addresses are made up, sizes follow
-from the script types.
-
-Fees are given in what others pay, so that the cases stay ordinary in every month.
+Incidents follow what was published of each: amounts, counts and script types are real, addresses are made up, sizes
+follow from the script types. Fees of look-alikes follow from what others pay: so they are ordinary in every month.
 """
 
 from collections.abc import Sequence
@@ -11,13 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
+from typing import Any
 
-from txwatch.detection.detectors import Detector
-from txwatch.detection.kinds import alerting
+from txwatch.detection.kinds import raising
 from txwatch.detection.model import Model
-from txwatch.detection.reasons import SAT
+from txwatch.detection.rules import Detector
 from txwatch.detection.score import score
 from txwatch.features.context import Context, NetworkContext
+from txwatch.wire.messages import SAT_PER_BTC
 from txwatch.wire.transaction import CreatedOutput, SpentOutput, Transaction
 
 _OVERHEAD_VBYTES = 11
@@ -37,14 +36,13 @@ class Coin:
 
 @dataclass(frozen=True)
 class Case:
-    """One transaction and what must be said of it.
+    """One transaction, when others paid `fee_rate` (sat/vB), and what must be said of it.
 
     `expected` is the kind of its first alerting reason, None if it must not alert; `tag` is a kind that must be among
-    its reasons. `fee_rate` (sat/vB) is what others paid then.
+    its reasons.
     """
 
     name: str
-    what: str
     transaction: Transaction
     fee_rate: float
     expected: str | None = None
@@ -58,7 +56,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a model and the detectors said of a case; `first` is the kind of the first alerting reason."""
+    """What a model and the detectors say of a case. `first` is the kind of the first alerting reason."""
 
     case: Case
     first: str | None
@@ -68,7 +66,7 @@ class Verdict:
 
     @property
     def right(self) -> bool:
-        """Whether it is what had to be said."""
+        """Whether it is as expected."""
         return self.first == self.case.expected and (self.case.tag is None or self.case.tag in self.kinds)
 
 
@@ -76,9 +74,9 @@ def judge_cases(cases: Sequence[Case], model: Model, detectors: Sequence[Detecto
     """Put each case through the one scoring path."""
     verdicts = []
     for case in cases:
-        scored = score([case.transaction], case.context, model, detectors)[0]
+        [scored] = score([case.transaction], case.context, model, detectors)
         kinds = tuple(dict.fromkeys(reason.kind for reason in scored.reasons))
-        first = next((kind for kind in kinds if alerting([r for r in scored.reasons if r.kind == kind])), None)
+        first = next((kind for kind in kinds if raising([kind])), None)
         if first is None and scored.is_anomaly:
             first = "forest"  # unusual, and no single feature stands out
         verdicts.append(Verdict(case, first, kinds, scored.score, scored.threshold))
@@ -89,6 +87,10 @@ def written_down(
     name: str, spent: Sequence[Coin], paid: Sequence[Coin], *, extra_vbytes: int = 0, rbf: bool = False
 ) -> Transaction:
     """A transaction of these coins; the fee is what is left, the size is that of its script types, signed by key."""
+
+    def address(side: str, n: int, coin: Coin) -> str | None:
+        return None if coin.type == "op_return" else f"{name}/{coin.owner or f'{side}/{n}'}"
+
     value, total = sum(coin.sat for coin in paid), sum(coin.sat for coin in spent)
     vsize = _OVERHEAD_VBYTES + extra_vbytes
     vsize += sum(_INPUT_VBYTES[coin.type] for coin in spent) + sum(_OUTPUT_VBYTES[coin.type] for coin in paid)
@@ -107,83 +109,65 @@ def written_down(
         rbf=rbf,
         version=2,
         lock_time=0,
-        inputs=[SpentOutput(_address(name, "from", n, coin), coin.sat, coin.type, 0) for n, coin in enumerate(spent)],
-        outputs=[CreatedOutput(_address(name, "to", n, coin), coin.sat, coin.type, n) for n, coin in enumerate(paid)],
+        inputs=[SpentOutput(address("from", n, coin), coin.sat, coin.type, 0) for n, coin in enumerate(spent)],
+        outputs=[CreatedOutput(address("to", n, coin), coin.sat, coin.type, n) for n, coin in enumerate(paid)],
         source="bulk",
     )
 
 
-def btc(amount: float) -> int:
+def sats(btc: float) -> int:
     """Satoshi."""
-    return round(amount * SAT)
+    return round(btc * SAT_PER_BTC)
 
 
-def _address(name: str, side: str, number: int, coin: Coin) -> str | None:
-    if coin.type == "op_return":
-        return None
-    return f"{name}/{coin.owner}" if coin.owner else f"{name}/{side}/{number}"
+def _case(
+    name: str,
+    spent: Sequence[Coin],
+    paid: Sequence[Coin],
+    fee_rate: float,
+    *,
+    expected: str | None = None,
+    tag: str | None = None,
+    **of_transaction: Any,
+) -> Case:
+    return Case(name, written_down(name, spent, paid, **of_transaction), fee_rate, expected, tag)
 
 
 @cache
 def incidents() -> tuple[Case, ...]:
-    """The cases."""
+    """Transactions that must alert."""
+    fees = (
+        # 23 November 2023: 139.42 BTC spent, 55.77 BTC received, the rest was the fee.
+        ("fee of 83.65 BTC in block 818087", "p2wpkh", 139.42, [55.77], 60),
+        # 26 April 2016: 291.241 BTC spent for a payment of 0.0001 BTC. Amount and fee were mixed up.
+        ("fee of 291 BTC in 2016", "p2pkh", 291.241, [0.0001], 40),
+        # 10 September 2023, block 807057: 0.074 BTC were to be paid, the change went to the miner in part.
+        ("fee of 19.82 BTC by a payment company", "p2wpkh", 19.82 + 0.074 + 119.1, [0.074, 119.1], 25),
+        # 28 November 2012, the first halving: 7 of 7.085 BTC paid as fee (891af643).
+        ("fee of 7 BTC in block 210000", "p2pkh", 7.085, [0.085], 100),
+        # 28 November 2012: 0.837 of 0.937 BTC paid as fee (e49b1178).
+        ("fee of 0.837 BTC in block 210000", "p2pkh", 0.937, [0.1], 100),
+    )
     return (
-        Case(
-            "fee of 83.65 BTC in block 818087",
-            "23 November 2023: 139.42 BTC spent, 55.77 BTC received, the rest was the fee..",
-            written_down("818087", [Coin("p2wpkh", btc(139.42))], [Coin("p2wpkh", btc(55.77))]),
-            fee_rate=60,
-            expected="fee_accident",
+        *(
+            _case(name, [Coin(of, sats(spent))], [Coin(of, sats(x)) for x in paid], rate, expected="fee_accident")
+            for name, of, spent, paid, rate in fees
         ),
-        Case(
-            "fee of 291 BTC in 2016",
-            "26 April 2016: 291.241 BTC spent for a payment of 0.0001 BTC. Amount and fee were mixed up.",
-            written_down("291", [Coin("p2pkh", btc(291.241))], [Coin("p2pkh", btc(0.0001))]),
-            fee_rate=40,
-            expected="fee_accident",
-        ),
-        Case(
-            "fee of 19.82 BTC by a payment company",
-            "10 September 2023, block 807057: 0.074 BTC were to be paid, the change went to the miner in part.",
-            written_down(
-                "807057",
-                [Coin("p2wpkh", btc(19.82 + 0.074 + 119.1))],
-                [Coin("p2wpkh", btc(0.074)), Coin("p2wpkh", btc(119.1))],
-            ),
-            fee_rate=25,
-            expected="fee_accident",
-        ),
-        Case(
-            "fee of 7 BTC in block 210000",
-            "28 November 2012, the first halving: 7 of 7.085 BTC paid as fee (891af643).",
-            written_down("891af643", [Coin("p2pkh", btc(7.085))], [Coin("p2pkh", btc(0.085))]),
-            fee_rate=100,
-            expected="fee_accident",
-        ),
-        Case(
-            "fee of 0.837 BTC in block 210000",
-            "28 November 2012: 0.837 of 0.937 BTC paid as fee (e49b1178).",
-            written_down("e49b1178", [Coin("p2pkh", btc(0.937))], [Coin("p2pkh", btc(0.1))]),
-            fee_rate=100,
-            expected="fee_accident",
-        ),
-        Case(
+        # A service merged 20,000 coins in one message of 3.9 MB. Its fee of 0.68 BTC is what the space costs.
+        _case(
             "a transaction of 20,000 inputs",
-            "A service merged 20,000 coins in one message of 3.9 MB. Its fee of 0.68 BTC is what the space costs.",
-            written_down("20000", [Coin("p2wpkh", 30_000)] * 20_000, [Coin("p2wpkh", 30_000 * 20_000 - btc(0.68))]),
-            fee_rate=50,
+            [Coin("p2wpkh", 30_000)] * 20_000,
+            [Coin("p2wpkh", 30_000 * 20_000 - sats(0.68))],
+            50,
             expected="huge_consolidation",
         ),
         *(
-            Case(
+            # 4 July 2025: eight times exactly 10,000 BTC from addresses that had been silent for 14 years.
+            _case(
                 f"10,000 BTC out of 2011, move {n} of 8",
-                "4 July 2025: eight times exactly 10,000 BTC from addresses that had been silent for 14 years.",
-                written_down(
-                    f"2011-{n}",
-                    [Coin("p2pkh", btc(10_000)), Coin("p2pkh", 40_000 * n)],
-                    [Coin("p2wpkh", btc(10_000)), Coin("p2wpkh", 40_000 * n - 3_000)],
-                ),
-                fee_rate=3,
+                [Coin("p2pkh", sats(10_000)), Coin("p2pkh", 40_000 * n)],
+                [Coin("p2wpkh", sats(10_000)), Coin("p2wpkh", 40_000 * n - 3_000)],
+                3,
                 expected="whale",
                 tag="dormant_round_move",
             )
@@ -196,130 +180,94 @@ _PAYOUTS = [1_000_003 + 41_017 * n * n % 9_000_000 for n in range(60)]
 
 
 def look_alikes(fee_rate: float) -> list[Case]:
-    """The cases for a network that pays this median fee rate, sat/vB."""
+    """Transactions that must not alert in a network that pays this median fee rate, sat/vB."""
     return [
-        Case(
+        # Outputs of 5,000 BTC, but all except 3 return to the address that they came from.
+        _case(
             "an exchange pays 3 BTC out of 5,000",
-            "Outputs of 5,000 BTC, but all except 3 return to the address that they came from.",
-            written_down(
-                "hot wallet",
-                [Coin("p2wpkh", btc(5_000), "exchange")],
-                [
-                    Coin("p2wpkh", btc(3)),
-                    Coin("p2wpkh", btc(4_997) - round(140 * fee_rate), "exchange"),
-                ],
-            ),
+            [Coin("p2wpkh", sats(5_000), "exchange")],
+            [Coin("p2wpkh", sats(3)), Coin("p2wpkh", sats(4_997) - round(140 * fee_rate), "exchange")],
             fee_rate,
         ),
-        Case(
+        # One address pays 60 others different amounts.
+        _case(
             "a payout to 60 customers",
-            "One address pays 60 others different amounts.",
-            written_down(
-                "payout",
-                [Coin("p2wpkh", sum(_PAYOUTS) + btc(4) + round(2_010 * fee_rate), "exchange")],
-                [
-                    *(Coin("p2wpkh" if n % 3 else "p2sh", sat) for n, sat in enumerate(_PAYOUTS)),
-                    Coin("p2wpkh", btc(4), "exchange"),
-                ],
-            ),
+            [Coin("p2wpkh", sum(_PAYOUTS) + sats(4) + round(2_010 * fee_rate), "exchange")],
+            [
+                *(Coin("p2wpkh" if n % 3 else "p2sh", sat) for n, sat in enumerate(_PAYOUTS)),
+                Coin("p2wpkh", sats(4), "exchange"),
+            ],
             fee_rate,
             tag="batch_payout",
         ),
-        Case(
+        # A merchant merges the coins of a week while space is cheap.
+        _case(
             "200 coins merged",
-            "A merchant merges the coins of a week while space is cheap.",
-            written_down(
-                "merger",
-                [Coin("p2wpkh", 150_000 + 997 * n) for n in range(200)],
-                [Coin("p2wpkh", sum(150_000 + 997 * n for n in range(200)) - round(13_700 * fee_rate))],
-            ),
+            [Coin("p2wpkh", 150_000 + 997 * n) for n in range(200)],
+            [Coin("p2wpkh", sum(150_000 + 997 * n for n in range(200)) - round(13_700 * fee_rate))],
             fee_rate,
             tag="consolidation",
         ),
-        Case(
+        # 500 coins cost more than 0.01 BTC at 40 sat/vB. That is no accident.
+        _case(
             "a large merger that pays for its space",
-            "500 coins cost more than 0.01 BTC at 40 sat/vB. That is no accident.",
-            written_down(
-                "large merger",
-                [Coin("p2wpkh", btc(0.05))] * 500,
-                [Coin("p2wpkh", btc(25) - round(34_042 * max(fee_rate, 40)))],
-            ),
+            [Coin("p2wpkh", sats(0.05))] * 500,
+            [Coin("p2wpkh", sats(25) - round(34_042 * max(fee_rate, 40)))],
             max(fee_rate, 40),
             tag="consolidation",
         ),
-        Case(
+        # A taproot coin with data in its witness pays one output of 546 sat, and more than that in fee.
+        _case(
             "an inscription whose fee is above half of its input",
-            "A taproot coin with data in its witness pays one output of 546 sat, and more than that in fee.",
-            written_down(
-                "inscription",
-                [Coin("p2tr", 546 + round(153 * fee_rate))],
-                [Coin("p2tr", 546)],
-                extra_vbytes=41,
-                rbf=True,
-            ),
+            [Coin("p2tr", 546 + round(153 * fee_rate))],
+            [Coin("p2tr", 546)],
             fee_rate,
+            extra_vbytes=41,
+            rbf=True,
         ),
-        Case(
+        # Five times what others pay, for a small transaction.
+        _case(
             "a payment in a hurry",
-            "Five times what others pay, for a small transaction.",
-            written_down(
-                "hurry",
-                [Coin("p2wpkh", 2_000_000)],
-                [Coin("p2wpkh", 750_021), Coin("p2wpkh", 1_249_979 - round(141 * 5 * fee_rate))],
-                rbf=True,
-            ),
+            [Coin("p2wpkh", 2_000_000)],
+            [Coin("p2wpkh", 750_021), Coin("p2wpkh", 1_249_979 - round(141 * 5 * fee_rate))],
             fee_rate,
+            rbf=True,
         ),
-        Case(
+        # Five owners mix one amount. A tag, and an alert only for who asks for it.
+        _case(
             "a coinjoin of five",
-            "Five owners mix one amount. A tag, and an alert only for who asks for it.",
-            written_down(
-                "coinjoin of 5",
-                [Coin("p2wpkh", 5_000_000 + (round(85 * fee_rate) if n < 2 else 0) * 2) for n in range(5)],
-                [Coin("p2wpkh", 5_000_000)] * 5,
-            ),
+            [Coin("p2wpkh", 5_000_000 + (round(85 * fee_rate) if n < 2 else 0) * 2) for n in range(5)],
+            [Coin("p2wpkh", 5_000_000)] * 5,
             fee_rate,
             tag="coinjoin",
         ),
-        Case(
+        # Sixty owners mix one amount, and forty of them have change.
+        _case(
             "a coinjoin of sixty with change",
-            "Sixty owners mix one amount, and forty of them have change.",
-            written_down(
-                "coinjoin of 60",
-                [
-                    *(Coin("p2wpkh", 10_000_000 + 123_457 * (n + 1) + round(100 * fee_rate)) for n in range(40)),
-                    *(Coin("p2wpkh", 10_000_000 + round(100 * fee_rate)) for n in range(20)),
-                ],
-                [
-                    *(Coin("p2wpkh", 10_000_000) for n in range(60)),
-                    *(Coin("p2wpkh", 123_457 * (n + 1)) for n in range(40)),
-                ],
-            ),
+            [
+                *(Coin("p2wpkh", 10_000_000 + 123_457 * (n + 1) + round(100 * fee_rate)) for n in range(40)),
+                *(Coin("p2wpkh", 10_000_000 + round(100 * fee_rate)) for n in range(20)),
+            ],
+            [*(Coin("p2wpkh", 10_000_000) for n in range(60)), *(Coin("p2wpkh", 123_457 * (n + 1)) for n in range(40))],
             fee_rate,
             tag="coinjoin",
         ),
-        Case(
+        # One coin to one new address, below what counts as a whale.
+        _case(
             "a sweep of 300 BTC",
-            "One coin to one new address, below what counts as a whale.",
-            written_down(
-                "sweep",
-                [Coin("p2wpkh", btc(300.123))],
-                [Coin("p2wpkh", btc(300.123) - round(110 * fee_rate))],
-            ),
+            [Coin("p2wpkh", sats(300.123))],
+            [Coin("p2wpkh", sats(300.123) - round(110 * fee_rate))],
             fee_rate,
         ),
-        Case(
+        # Dust, but to its own address: preparation of an inscription sale, no storm.
+        _case(
             "a wallet cuts itself ten carriers of 600 sat",
-            "Dust, but to its own address: preparation of an inscription sale, no storm.",
-            written_down(
-                "carriers",
-                [Coin("p2tr", 1_000_000, "trader")],
-                [
-                    *(Coin("p2tr", 600, "trader") for _ in range(10)),
-                    Coin("p2tr", 994_000 - round(542 * fee_rate), "trader"),
-                ],
-                rbf=True,
-            ),
+            [Coin("p2tr", 1_000_000, "trader")],
+            [
+                *(Coin("p2tr", 600, "trader") for _ in range(10)),
+                Coin("p2tr", 994_000 - round(542 * fee_rate), "trader"),
+            ],
             fee_rate,
+            rbf=True,
         ),
     ]

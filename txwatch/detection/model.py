@@ -1,9 +1,9 @@
-"""A trained model: its pipeline, its compact form for live batches, and the card that says what it was trained for.
+"""A trained model: its pipeline, its compact form for live batches, and its card.
 
-scikit-learn walks the forest tree by tree, with a dozen Python calls for each; for one row that is nearly all of the
-time. Here few rows walk all trees at once, one level a step, and many rows walk tree by tree in scikit-learn's own
-compiled code, without what is around it. The arithmetic is scikit-learn's, in its order and its types (float32 rows
-against float64 thresholds, depths added tree by tree), so that scores are identical to the last digit.
+scikit-learn walks the forest tree by tree, with a dozen Python calls for each: nearly all of the time of one row. Here
+few rows walk all trees at once, one level a step, and many rows walk tree by tree in scikit-learn's own compiled code.
+Order and types are scikit-learn's (float32 rows against float64 thresholds, depths added tree by tree), so that scores
+are identical to the last digit.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txwatch.detection.threshold import RecentScores, following_threshold
+from txwatch.features.batch import Floats
 from txwatch.features.contract import FEATURES, contract_fingerprint
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 FEW_ROWS = 128
 """Up to here walking all trees at once is faster: 0.1 ms against 3 ms for one row (scikit-learn: 30 ms)."""
 
-Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 
@@ -52,6 +52,8 @@ class CompactForest:
     @classmethod
     def of(cls, pipeline: Any) -> "CompactForest":
         """Take a fitted pipeline apart."""
+        from sklearn.ensemble._iforest import _average_path_length
+
         log, scaler, forest = (pipeline.named_steps[name] for name in ("log", "scale", "forest"))
         columns = {name: columns for name, _, columns in log.transformers_}
         trees = [estimator.tree_ for estimator in forest.estimators_]
@@ -64,14 +66,7 @@ class CompactForest:
             for side in ("children_left", "children_right")
         )
         children = np.stack([np.where(leaf, own, left), np.where(leaf, own, right)], axis=1)
-        path_length = np.concatenate(
-            [
-                depths + rest - 1.0
-                for depths, rest in zip(
-                    forest._decision_path_lengths, forest._average_path_length_per_tree, strict=True
-                )
-            ]
-        )
+        lengths = zip(forest._decision_path_lengths, forest._average_path_length_per_tree, strict=True)
         return cls(
             medians=pipeline.named_steps["impute"].statistics_,
             logarithmic=np.array(columns["log"], np.intp),
@@ -83,8 +78,8 @@ class CompactForest:
             feature=np.where(leaf, 0, feature),
             threshold=np.concatenate([tree.threshold for tree in trees]),
             children=children.ravel().astype(np.intp),
-            path_length=path_length,
-            denominator=len(trees) * float(_average_path_length(forest.max_samples_)),
+            path_length=np.concatenate([depths + rest - 1.0 for depths, rest in lengths]),
+            denominator=len(trees) * float(_average_path_length([forest.max_samples_])[0]),
             trees=trees,
         )
 
@@ -95,7 +90,9 @@ class CompactForest:
 
     def score(self, features: Floats) -> Floats:
         """2^(-E[h]/c) of each row: shape (n,) of (n, features)."""
-        rows = self._transform(features)
+        known = np.where(np.isnan(features), self.medians, features)
+        columns = np.hstack([np.log1p(known[:, self.logarithmic]), known[:, self.linear]])
+        rows: NDArray[np.float32] = ((columns - self.mean) / self.scale).astype(np.float32)
         depths = self._few(rows) if len(rows) <= FEW_ROWS else self._many(rows)
         scores: Floats = 2 ** -(depths / self.denominator)
         return scores
@@ -118,30 +115,16 @@ class CompactForest:
             depths += self.path_length[root + tree.apply(rows)]
         return depths
 
-    def _transform(self, features: Floats) -> NDArray[np.float32]:
-        known = np.where(np.isnan(features), self.medians, features)
-        columns = np.hstack([np.log1p(known[:, self.logarithmic]), known[:, self.linear]])
-        scaled: NDArray[np.float32] = ((columns - self.mean) / self.scale).astype(np.float32)
-        return scaled
-
-
-def _average_path_length(rows: int) -> float:
-    """c(n) of Liu et al., "Isolation Forest" (2008): how deep n rows are isolated on average."""
-    if rows <= 2:
-        return float(rows - 1)
-    return float(2.0 * (np.log(rows - 1.0) + np.euler_gamma) - 2.0 * (rows - 1.0) / rows)
-
 
 TREES = 1_000
-"""Enough that two seeds agree on what is most unusual: the top 1 % of ten seeds overlap to 0.9 (Jaccard) or more. With
-200 it is 0.83, for a fifth of the time and space (docs/models.md has the table)."""
+"""The top 1 % of ten seeds overlap to 0.9 (Jaccard) or more. With 200 trees it is 0.83, for a fifth of the time and
+space (docs/models.md has the table)."""
 SAMPLES_PER_TREE = 1_024
-"""Enough that a pattern of one in a thousand reaches most trees, and few enough that its members isolate quickly."""
+"""Rows: so many that a pattern of one in a thousand reaches most trees, so few that its members isolate quickly."""
 
 
 def build_forest(seed: int, *, trees: int = TREES, samples: int = SAMPLES_PER_TREE) -> "Pipeline":
     """An unfitted scikit-learn pipeline over the feature contract. Deterministic for a seed."""
-    import numpy as np
     from sklearn.compose import ColumnTransformer
     from sklearn.ensemble import IsolationForest
     from sklearn.impute import SimpleImputer
@@ -149,17 +132,13 @@ def build_forest(seed: int, *, trees: int = TREES, samples: int = SAMPLES_PER_TR
     from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
     logarithmic = [i for i, feature in enumerate(FEATURES) if feature.forest and feature.log]
-    as_it_is = [i for i, feature in enumerate(FEATURES) if feature.forest and not feature.log]
+    linear = [i for i, feature in enumerate(FEATURES) if feature.forest and not feature.log]
+    transformers = [("log", FunctionTransformer(np.log1p), logarithmic), ("keep", "passthrough", linear)]
     return Pipeline(
         [
             # A feature that is unknown throughout is kept, so that columns stay where the contract has them.
             ("impute", SimpleImputer(strategy="median", keep_empty_features=True)),
-            (
-                "log",
-                ColumnTransformer(
-                    [("log", FunctionTransformer(np.log1p), logarithmic), ("keep", "passthrough", as_it_is)]
-                ),
-            ),
+            ("log", ColumnTransformer(transformers)),
             ("scale", StandardScaler()),
             ("forest", IsolationForest(n_estimators=trees, max_samples=samples, random_state=seed)),
         ]
@@ -171,7 +150,7 @@ class ContractMismatchError(ValueError):
 
 
 class ModelCard(msgspec.Struct, frozen=True):
-    """What a model was trained on, and what follows from that. Stored as JSON beside the pipeline. Times UTC."""
+    """What a model was trained on, and its thresholds. Stored as JSON beside the pipeline. Times UTC."""
 
     contract: str
     """Fingerprint of the feature contract."""
@@ -230,14 +209,12 @@ class Model:
         rate = card.transactions_per_hour if transactions_per_hour is None else transactions_per_hour
         return following_threshold(card.highest_scores, card.rows, rate, card.alerts_per_hour, recent)
 
-    def score(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+    def score(self, features: Floats) -> Floats:
         """The anomaly score of each row, above 0 and up to 1: 2^(-E[h]/c) of Liu et al., "Isolation Forest", 2008.
 
         `features` has shape (n, len(FEATURE_NAMES)), NaN where unknown. Higher is more unusual.
         """
-        if not len(features):
-            return np.empty(0)
-        return self.compact.score(features)
+        return self.compact.score(features) if len(features) else np.empty(0)
 
     @cached_property
     def compact(self) -> CompactForest:

@@ -1,12 +1,13 @@
 """Transactions that are mined together: a child whose fee pays for its unconfirmed parents as well.
 
-The feed does not say which transaction made a coin. Parents are told by the address, value and type of their outputs,
-as far as those are of one transaction of the table only.
+The feed does not say which transaction made a coin: parents are known by the address, value and type of their outputs,
+where only one transaction of the table has such an output.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from txwatch.features.batch import EPOCH, NO_ADDRESS, TransactionBatch
 from txwatch.store.database import Connection, statement
@@ -17,7 +18,7 @@ from txwatch.wire.transaction import SCRIPT_TYPES
 class Parents:
     """The unconfirmed parents of a transaction: how many, their fees in satoshi and their size in vB, all together.
 
-    Not `known` if some cannot be told from others, or their fees are not known.
+    Not `known` if a coin may be of several transactions, or if a fee is not known.
     """
 
     count: int
@@ -37,7 +38,7 @@ def no_parents(_batch: TransactionBatch, _rows: Sequence[int]) -> Mapping[int, P
 
 def stored_parents(connection: Connection) -> ParentsOf:
     """The unconfirmed parents that are in the table, one query for all rows."""
-    return lambda batch, rows: _parents_of(connection, batch, rows)
+    return partial(_parents_of, connection)
 
 
 def _parents_of(connection: Connection, batch: TransactionBatch, rows: Sequence[int]) -> dict[int, Parents]:
@@ -45,7 +46,7 @@ def _parents_of(connection: Connection, batch: TransactionBatch, rows: Sequence[
         return {}
     wanted = set(rows)
     inputs = batch.inputs
-    alike = zip(inputs.tx.tolist(), inputs.address.tolist(), inputs.value.tolist(), inputs.type.tolist(), strict=True)
+    alike = zip(*(x.tolist() for x in (inputs.tx, inputs.address, inputs.value, inputs.type)), strict=True)
     coins = list({coin: i for i, coin in enumerate(alike) if coin[0] in wanted}.values())
     of = [int(inputs.tx[i]) for i in coins]
     addresses = [int(inputs.address[i]) for i in coins]

@@ -1,13 +1,13 @@
 """Why a transaction is unusual, in words for a person."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-import msgspec
-
-SAT = 100_000_000
+from txwatch.wire.messages import SAT_PER_BTC
 
 
-class Reason(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Reason:
     """One reason. `kind` names the detector, or is `forest`; a forest's reason names its feature and percentile."""
 
     kind: str
@@ -19,11 +19,11 @@ class Reason(msgspec.Struct, frozen=True):
 
 def btc(satoshi: float) -> str:
     """An amount for people: BTC from 0.001 BTC on, satoshi below."""
-    if abs(satoshi) < SAT // 1_000:
+    if abs(satoshi) < SAT_PER_BTC // 1_000:
         return f"{satoshi:,.0f} sat"
-    if abs(satoshi) < SAT:
-        return f"{satoshi / SAT:.8f}".rstrip("0") + " BTC"
-    return f"{satoshi / SAT:,.2f} BTC"
+    if abs(satoshi) < SAT_PER_BTC:
+        return f"{satoshi / SAT_PER_BTC:.8f}".rstrip("0") + " BTC"
+    return f"{satoshi / SAT_PER_BTC:,.2f} BTC"
 
 
 def times(factor: float) -> str:

@@ -31,11 +31,20 @@ CHALLENGER, CHAMPION = "challenger", "champion"
 TRUSTED_TYPES = ["numpy.dtype", "sklearn.tree._tree.Tree"]
 """What skops does not trust by itself and an Isolation Forest needs: arrays of numbers, and trees of them."""
 
-_MODEL, _CARD, _REFERENCE = "model", "card.json", "reference.parquet"
+_CARD, _REFERENCE = "card.json", "reference.parquet"
+_BEFORE = "champion_before"
 
 
 class UnknownModelError(UserError):
     """A model that was never registered."""
+
+
+class NoSuchVersionError(UserError):
+    """The registry has no such version."""
+
+
+class NothingBeforeError(UserError):
+    """There is no champion before this one to go back to."""
 
 
 @dataclass(frozen=True)
@@ -55,18 +64,19 @@ class ModelRegistry:
     def prepare(self) -> None:
         """Make or upgrade MLflow's tables, and make the experiment. Safe to repeat. Raises SchemaTooNewError."""
         if not self.tracking_uri.startswith("postgresql"):
-            if self._client().get_experiment_by_name(EXPERIMENT) is None:
-                self._client().create_experiment(EXPERIMENT)
+            self._make_experiment(None)
             return
         pool = process_pool(self.tracking_uri, application="txwatch registry")
         with pool.connection() as connection, connection.transaction():
             # Two processes at once would both try to create the tables.
             wait_for(connection, Lock.REGISTRY)
             upgrade_tables(self.tracking_uri)
-            if self._client().get_experiment_by_name(EXPERIMENT) is None:
-                self.artifacts.mkdir(parents=True, exist_ok=True)
-                location = self.artifacts.resolve().as_uri()
-                self._client().create_experiment(EXPERIMENT, artifact_location=location)
+            self.artifacts.mkdir(parents=True, exist_ok=True)
+            self._make_experiment(self.artifacts.resolve().as_uri())
+
+    def _make_experiment(self, location: str | None) -> None:
+        if self.client().get_experiment_by_name(EXPERIMENT) is None:
+            self.client().create_experiment(EXPERIMENT, artifact_location=location)
 
     def register(
         self,
@@ -89,11 +99,10 @@ class ModelRegistry:
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / _CARD).write_bytes(card.to_json())
             reference.to_parquet(Path(folder) / _REFERENCE)
-            mlflow.log_artifact(str(Path(folder) / _CARD))
-            mlflow.log_artifact(str(Path(folder) / _REFERENCE))
+            mlflow.log_artifacts(folder)
         logged = mlflow.sklearn.log_model(
             pipeline,
-            name=_MODEL,
+            name="model",
             serialization_format="skops",
             skops_trusted_types=TRUSTED_TYPES,
             registered_model_name=REGISTERED_MODEL,
@@ -101,7 +110,7 @@ class ModelRegistry:
             pip_requirements=["scikit-learn", "skops"],
         )
         version = str(logged.registered_model_version)
-        self._client().set_registered_model_alias(REGISTERED_MODEL, CHALLENGER, version)
+        self.client().set_registered_model_alias(REGISTERED_MODEL, CHALLENGER, version)
         return version
 
     def champion_version(self) -> str | None:
@@ -128,10 +137,10 @@ class ModelRegistry:
 
     def named(self, name: str) -> Model:
         """A version by its number or by an alias. Raises UnknownModelError, ContractMismatchError."""
-        known = [v.version for v in self._client().search_model_versions(f"name = '{REGISTERED_MODEL}'")]
-        version = name if name in {str(v) for v in known} else self._aliased(name)
+        known = [str(v.version) for v in self.client().search_model_versions(f"name = '{REGISTERED_MODEL}'")]
+        version = name if name in known else self._aliased(name)
         if version is None:
-            there = ", ".join(sorted((str(v) for v in known), key=int)) or "none"
+            there = ", ".join(sorted(known, key=int)) or "none"
             raise UnknownModelError(f"There is no model version or alias {name!r}. Versions: {there}.")
         return self.load(version)
 
@@ -140,8 +149,7 @@ class ModelRegistry:
         import mlflow.artifacts
         import skops.io
 
-        registered = self._client().get_model_version(REGISTERED_MODEL, version)
-        card = mlflow.artifacts.load_text(self._artifact(registered, _CARD))
+        card = mlflow.artifacts.load_text(self._artifact(version, _CARD))
         with tempfile.TemporaryDirectory() as folder:
             path = mlflow.artifacts.download_artifacts(
                 f"models:/{REGISTERED_MODEL}/{version}", dst_path=folder, tracking_uri=self.tracking_uri
@@ -154,15 +162,13 @@ class ModelRegistry:
         import mlflow.artifacts
         import pandas as pd
 
-        registered = self._client().get_model_version(REGISTERED_MODEL, version)
         with tempfile.TemporaryDirectory() as folder:
-            return pd.read_parquet(
-                mlflow.artifacts.download_artifacts(self._artifact(registered, _REFERENCE), dst_path=folder)
-            )
+            path = mlflow.artifacts.download_artifacts(self._artifact(version, _REFERENCE), dst_path=folder)
+            return pd.read_parquet(path)
 
     def promote(self, version: str, decision: Mapping[str, Any]) -> None:
         """Make a version the champion, and keep with it what the decision was based on."""
-        self._client().set_registered_model_alias(REGISTERED_MODEL, CHAMPION, version)
+        self.client().set_registered_model_alias(REGISTERED_MODEL, CHAMPION, version)
         self._decide(version, "promoted", decision)
 
     def refuse(self, version: str, decision: Mapping[str, Any]) -> None:
@@ -170,14 +176,10 @@ class ModelRegistry:
         self._decide(version, "refused", decision)
 
     def _decide(self, version: str, verdict: str, decision: Mapping[str, Any]) -> None:
-        client = self._client()
+        client = self.client()
         client.set_model_version_tag(REGISTERED_MODEL, version, "decision", verdict)
         run = client.get_model_version(REGISTERED_MODEL, version).run_id
         client.log_dict(run, {"decision": verdict, **decision}, "decision.json")
-
-    def client(self) -> "MlflowClient":
-        """MLflow's client, for what only people ask."""
-        return self._client()
 
     def _load_aliased(self, alias: str) -> Model | None:
         version = self._aliased(alias)
@@ -186,16 +188,17 @@ class ModelRegistry:
     def _aliased(self, alias: str) -> str | None:
         if self.tracking_uri.startswith("postgresql"):
             return _alias_in_tables(self.tracking_uri, alias)
-        for model in self._client().search_registered_models(f"name = '{REGISTERED_MODEL}'"):
+        for model in self.client().search_registered_models(f"name = '{REGISTERED_MODEL}'"):
             version = model.aliases.get(alias)
             return None if version is None else str(version)
         return None
 
-    def _artifact(self, version: Any, name: str) -> str:
-        run = self._client().get_run(version.run_id)
-        return f"{run.info.artifact_uri}/{name}"
+    def _artifact(self, version: str, name: str) -> str:
+        run = self.client().get_model_version(REGISTERED_MODEL, version).run_id
+        return f"{self.client().get_run(run).info.artifact_uri}/{name}"
 
-    def _client(self) -> "MlflowClient":
+    def client(self) -> "MlflowClient":
+        """MLflow's client on this registry."""
         import mlflow
 
         mlflow.set_tracking_uri(self.tracking_uri)
@@ -203,11 +206,7 @@ class ModelRegistry:
 
 
 def _alias_in_tables(tracking_uri: str, alias: str) -> str | None:
-    """What an alias names, from MLflow's own tables.
-
-    The live lane asks four times a second, and mostly before there is any model: it needs neither MLflow's import for
-    that nor its sessions.
-    """
+    """What an alias names, by MLflow's own tables: the live lane asks four times a second, without MLflow's import."""
     with process_pool(tracking_uri, application="txwatch registry").connection() as connection:
         if connection.execute("SELECT to_regclass('registered_model_aliases')").fetchone() == (None,):
             return None
@@ -257,36 +256,16 @@ def _client_of(tracking_uri: str) -> "MlflowClient":
 
 
 def comparable_champion(registry: ModelRegistry) -> Model | None:
-    """The champion, None if there is none or if it was trained on another feature contract: its scores say nothing of
-    the features at hand then, and a new model must be able to take its place."""
+    """The champion, None if there is none or if it was trained on another feature contract."""
     try:
         return registry.champion()
     except ContractMismatchError:
         return None
 
 
-if __name__ == "__main__":
-    settings = Settings()
-    try:
-        ModelRegistry.of(settings.home, settings.require_database_url(), settings.mlflow_tracking_uri).prepare()
-    except UserError as error:
-        sys.exit(str(error))
-
-
-_BEFORE = "champion_before"
-
-
-class NoSuchVersionError(UserError):
-    """The registry has no such version."""
-
-
-class NothingBeforeError(UserError):
-    """There is no champion before this one to go back to."""
-
-
 @dataclass(frozen=True)
 class ModelVersion:
-    """One trained version. `alias` is champion, challenger or None; `decision` what the gate said, if it did. UTC."""
+    """One trained version. Aliases are champion and challenger; `decision` is the gate's. UTC."""
 
     version: str
     created_at: datetime
@@ -301,52 +280,55 @@ def list_versions(registry: ModelRegistry) -> list[ModelVersion]:
     """All versions, the newest first."""
     client = registry.client()
     models = client.search_registered_models(f"name = '{REGISTERED_MODEL}'")
-    aliases: dict[str, list[str]] = {}
-    for alias, version in (models[0].aliases if models else {}).items():
-        aliases.setdefault(str(version), []).append(alias)
+    aliases = {alias: str(version) for alias, version in (models[0].aliases if models else {}).items()}
     found = client.search_model_versions(f"name = '{REGISTERED_MODEL}'")
-    versions = [_version(client, one, sorted(aliases.get(str(one.version), []))) for one in found]
-    return sorted(versions, key=lambda v: int(v.version), reverse=True)
+    return sorted((_version(client, one, aliases) for one in found), key=lambda v: int(v.version), reverse=True)
 
 
 def make_champion(registry: ModelRegistry, version: str, by: str) -> str:
     """Make a version the champion, whatever the gate says, and keep who did. Returns the version.
 
-    Takes effect where models are read anew: runs at once, a live scorer within its refresh.
+    Runs take it at once, a live scorer with its next look at the registry.
     """
     if version not in {one.version for one in list_versions(registry)}:
         raise NoSuchVersionError(f"there is no model version {version}")
-    client = registry.client()
     before = registry.champion_version()
     registry.promote(version, {"by": by, "at": datetime.now(UTC).isoformat(), "before": before})
     if before is not None and before != version:
-        client.set_registered_model_tag(REGISTERED_MODEL, _BEFORE, before)
+        registry.client().set_registered_model_tag(REGISTERED_MODEL, _BEFORE, before)
     return version
 
 
 def roll_back(registry: ModelRegistry, by: str) -> str:
     """Make the version that was champion before this one the champion again. Raises NothingBeforeError."""
-    client = registry.client()
     champion = registry.champion_version()
     if champion is None:
         raise NothingBeforeError("there is no champion yet")
-    tags = client.get_registered_model(REGISTERED_MODEL).tags
-    # Where promotions by the gate left no note, the newest version before the champion is the one that it replaced.
+    noted = registry.client().get_registered_model(REGISTERED_MODEL).tags.get(_BEFORE)
+    # Promotions by the gate leave no note: they replaced the newest version before the champion.
     older = [v.version for v in list_versions(registry) if int(v.version) < int(champion)]
-    before = tags.get(_BEFORE) if tags.get(_BEFORE) != champion else None
-    if before is None and not older:
+    before = noted if noted not in (None, champion) else next(iter(older), None)
+    if before is None:
         raise NothingBeforeError(f"version {champion} is the first champion")
-    return make_champion(registry, before or older[0], by)
+    return make_champion(registry, before, by)
 
 
-def _version(client: Any, registered: Any, aliases: list[str]) -> ModelVersion:
-    run = client.get_run(registered.run_id)
+def _version(client: Any, registered: Any, aliases: Mapping[str, str]) -> ModelVersion:
+    run, version = client.get_run(registered.run_id), str(registered.version)
     return ModelVersion(
-        version=str(registered.version),
+        version=version,
         created_at=datetime.fromtimestamp(registered.creation_timestamp / 1000, UTC),
-        aliases=[alias for alias in aliases if alias in (CHAMPION, CHALLENGER)],
+        aliases=[alias for alias in (CHALLENGER, CHAMPION) if aliases.get(alias) == version],
         decision=registered.tags.get("decision"),
         parameters=dict(run.data.params),
         metrics={name: float(value) for name, value in run.data.metrics.items()},
         run_id=str(registered.run_id),
     )
+
+
+if __name__ == "__main__":
+    settings = Settings()
+    try:
+        ModelRegistry.of(settings.home, settings.require_database_url(), settings.mlflow_tracking_uri).prepare()
+    except UserError as error:
+        sys.exit(str(error))

@@ -1,4 +1,4 @@
-"""The one scoring path: the live lane, sealed windows and backtests all call it, so that they cannot disagree."""
+"""The one scoring path of the live lane, sealed windows and backtests."""
 
 import math
 from collections.abc import Sequence
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
-from numpy.typing import NDArray
 
+from txwatch.clock import WINDOW
 from txwatch.detection.accounting import accounted_for, remaining_scores, without
-from txwatch.detection.detectors import Detector, find_all
 from txwatch.detection.explain import explain
 from txwatch.detection.kinds import alerting
 from txwatch.detection.model import Model
 from txwatch.detection.reasons import Reason
+from txwatch.detection.rules import Detector, find_all
 from txwatch.detection.threshold import RecentScores, arrivals_per_hour
-from txwatch.features.batch import TransactionBatch
-from txwatch.features.context import Context, NetworkContext
+from txwatch.features.batch import TransactionBatch, WindowFeatures
+from txwatch.features.context import Context
 from txwatch.features.transaction import transaction_features
 from txwatch.wire.transaction import Transaction
 
@@ -25,8 +25,8 @@ from txwatch.wire.transaction import Transaction
 class Score:
     """One transaction's score, above 0 and up to 1, beside what the findings of the detectors account for.
 
-    Unusual if it reaches the threshold or if a kind that alerts was found; kinds that only tag leave it ordinary.
-    Reasons: first those of the detectors, then, from the threshold on, what the forest saw.
+    An anomaly reaches the threshold, or has a kind that alerts. Reasons are first those of the detectors, then, from
+    the threshold on, those of the forest.
     """
 
     txid: str
@@ -55,36 +55,28 @@ def score(
     detectors: Sequence[Detector],
     recent: RecentScores | None = None,
 ) -> list[Score]:
-    """Score transactions of one window in the context of that window, `recent` being the model's scores as of it.
-
-    Without them the threshold is that of the training day.
-    """
-    batch = TransactionBatch.of(transactions)
-    features = transaction_features(batch, context)
-    return score_features(transactions, batch, features, context.network, model, detectors, recent)
+    """Score transactions of one window. Without the model's recent scores the threshold is that of the training day."""
+    batch, start = TransactionBatch.of(transactions), context.network.as_of + 2 * WINDOW
+    window = WindowFeatures(start, transactions, batch, transaction_features(batch, context), context)
+    return score_features(window, model, detectors, recent)
 
 
 def score_features(
-    transactions: Sequence[Transaction],
-    batch: TransactionBatch,
-    features: NDArray[np.float64],
-    network: NetworkContext,
-    model: Model,
-    detectors: Sequence[Detector],
-    recent: RecentScores | None = None,
+    window: WindowFeatures, model: Model, detectors: Sequence[Detector], recent: RecentScores | None = None
 ) -> list[Score]:
-    """The same from features that were computed before, of shape (n, len(FEATURE_NAMES))."""
-    reasons = find_all(detectors, batch, features)
+    """The same from features that were computed before."""
+    features = window.features
+    reasons = find_all(detectors, window.batch, features)
     accounted = accounted_for({row: [r.kind for r in found] for row, found in reasons.items()}, len(features))
     medians = np.array(model.card.medians)
     scores = remaining_scores(model.score, features, accounted, medians)
-    threshold = model.threshold_at(arrivals_per_hour(network), recent)
+    threshold = model.threshold_at(arrivals_per_hour(window.context.network), recent)
     by_forest = np.flatnonzero(scores >= threshold)
-    news = without(features[by_forest], accounted[by_forest], medians)
     unusual = {row for row, found in reasons.items() if alerting(found)} | set(by_forest.tolist())
-    for row, found in zip(by_forest.tolist(), explain(model, news), strict=True):
+    unexplained = without(features[by_forest], accounted[by_forest], medians)
+    for row, found in zip(by_forest.tolist(), explain(model, unexplained), strict=True):
         reasons.setdefault(row, []).extend(found)
     return [
         Score(tx.txid, tx.seen_at, value, threshold, row in unusual, reasons.get(row, []))
-        for row, (tx, value) in enumerate(zip(transactions, scores.tolist(), strict=True))
+        for row, (tx, value) in enumerate(zip(window.transactions, scores.tolist(), strict=True))
     ]

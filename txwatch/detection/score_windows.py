@@ -1,5 +1,4 @@
-"""`transaction_scores` in Postgres: stored features of a window go through the one scoring path, and what is missing
-is inserted. Nothing is ever changed: a score that an alert was sent for stays as it was."""
+"""`transaction_scores` in Postgres: windows are scored from stored features, and no score is ever changed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,22 +6,16 @@ from datetime import datetime
 
 import msgspec
 
-from txwatch.clock import WINDOW, context_window
+from txwatch.clock import WINDOW
 from txwatch.detection.detectors import CurrentDetectors
 from txwatch.detection.model import Model
 from txwatch.detection.score import Score, score_features
 from txwatch.detection.threshold import read_recent_scores
-from txwatch.features.batch import TransactionBatch
 from txwatch.features.store import read_features
 from txwatch.labels.whales import record_whales
 from txwatch.store.database import Connection, statement
 
 MAX_EXAMPLES = 20
-# The scores alone do not tell: where the live lane was first, there is nothing to write.
-_SCORED = (
-    "INSERT INTO scored_windows (window_start, model_version) VALUES (%(window)s, %(model)s)"
-    " ON CONFLICT (window_start) DO UPDATE SET model_version = excluded.model_version, scored_at = clock_timestamp()"
-)
 
 
 @dataclass(frozen=True)
@@ -44,10 +37,10 @@ class ScoredWindow:
 
     def markdown(self) -> str:
         """The most unusual ones as a table."""
-        lines = [
-            f"| `{score.txid[:16]}…` | {score.score:.3f} | {_first_reason(score)} |"
-            for score in sorted(self.anomalies, key=lambda s: -s.score)[:MAX_EXAMPLES]
-        ]
+        lines = []
+        for score in sorted(self.anomalies, key=lambda s: -s.score)[:MAX_EXAMPLES]:
+            first = score.reasons[0].text if score.reasons else "no single feature stands out"
+            lines.append(f"| `{score.txid[:16]}…` | {score.score:.3f} | {first} |")
         return "\n".join(["| transaction | score | first reason |", "| --- | --- | --- |", *lines])
 
 
@@ -56,27 +49,34 @@ def score_windows(
 ) -> list[ScoredWindow]:
     """Score the stored features of these windows, one database transaction each.
 
-    In the lane `shadow` a model that is not the champion shows what it would say; alerts leave those scores alone.
+    The lane `shadow` is for a model that is not the champion: its scores raise no alerts.
     """
     detectors = CurrentDetectors(whale_btc)(connection)
     scored = []
     for window in windows:
         stored = read_features(connection, window)
-        network = stored.context.network
-        batch = TransactionBatch.of(stored.transactions)
-        recent = read_recent_scores(connection, model.version, context_window(window))
-        scores = score_features(stored.transactions, batch, stored.features, network, model, detectors, recent)
+        recent = read_recent_scores(connection, model.version, stored.context.network.as_of)
+        scores = score_features(stored, model, detectors, recent)
         with connection.transaction():
-            written = insert_scores(connection, scores, model.version, network.version, lane=lane)
-            compared, differing = _compare_with_live(connection)
+            written = insert_scores(connection, scores, model.version, stored.context.network.version, lane=lane)
+            [(compared, differing)] = connection.execute(statement("detection", "compare_with_live")).fetchall()
             if lane != "shadow":
-                connection.execute(_SCORED, {"window": window, "model": model.version})
+                # The scores alone do not show it: where the live lane was first, there is nothing to write.
+                connection.execute(
+                    "INSERT INTO scored_windows (window_start, model_version) VALUES (%s, %s)"
+                    " ON CONFLICT (window_start) DO UPDATE"
+                    " SET model_version = excluded.model_version, scored_at = clock_timestamp()",
+                    [window, model.version],
+                )
+        landed = connection.execute(
+            "SELECT count(*) FROM transactions WHERE seen_at >= %s AND seen_at < %s", [window, window + WINDOW]
+        )
         scored.append(
             ScoredWindow(
                 window,
                 scored=len(scores),
                 written=written,
-                unscored=_count_transactions(connection, window) - len(scores),
+                unscored=landed.fetchall()[0][0] - len(scores),
                 compared=compared,
                 differing=differing,
                 threshold=scores[-1].threshold if scores else None,
@@ -89,54 +89,20 @@ def score_windows(
 def insert_scores(
     connection: Connection, scores: Sequence[Score], model_version: str, context_version: int, *, lane: str
 ) -> int:
-    """Insert the scores that are not there yet, in the caller's transaction. Returns how many were.
+    """Insert the missing scores, in the caller's transaction, and record whales. Returns how many were missing.
 
-    Whales among them enter the history of whales, unless nobody is told of this lane.
+    Whales of the lane `shadow` are not recorded.
     """
     connection.execute(statement("detection", "stage_scores"))
     with connection.cursor().copy(
         "COPY staged_scores (txid, model_version, context_version, seen_at, lane, score, threshold, is_anomaly,"
         " reasons) FROM STDIN"
     ) as copy:
-        for score in scores:
-            copy.write_row(
-                (
-                    score.txid,
-                    model_version,
-                    context_version,
-                    score.seen_at,
-                    lane,
-                    score.score,
-                    score.threshold,
-                    score.is_anomaly,
-                    msgspec.json.encode(score.reasons).decode(),
-                )
-            )
+        for s in scores:
+            reasons = msgspec.json.encode(s.reasons).decode()
+            of_model = (s.txid, model_version, context_version, s.seen_at, lane)
+            copy.write_row((*of_model, s.score, s.threshold, s.is_anomaly, reasons))
     if lane != "shadow":
-        record_whales(connection, _moved_by_whales(scores))
+        whales = ((s.txid, reason.value) for s in scores for reason in s.reasons if reason.kind == "whale")
+        record_whales(connection, {txid: int(moved) for txid, moved in whales if moved is not None})
     return connection.execute(statement("detection", "insert_scores")).rowcount
-
-
-def _moved_by_whales(scores: Sequence[Score]) -> dict[str, int]:
-    return {
-        score.txid: int(reason.value)
-        for score in scores
-        for reason in score.reasons
-        if reason.kind == "whale" and reason.value is not None
-    }
-
-
-def _compare_with_live(connection: Connection) -> tuple[int, int]:
-    row = connection.execute(statement("detection", "compare_with_live")).fetchone()
-    return (int(row[0]), int(row[1])) if row else (0, 0)
-
-
-def _first_reason(score: Score) -> str:
-    return score.reasons[0].text if score.reasons else "no single feature stands out"
-
-
-def _count_transactions(connection: Connection, window: datetime) -> int:
-    row = connection.execute(
-        "SELECT count(*) FROM transactions WHERE seen_at >= %s AND seen_at < %s", [window, window + WINDOW]
-    ).fetchone()
-    return int(row[0]) if row else 0

@@ -6,19 +6,18 @@ rate is that of the trailing hour, so that twice the traffic raises the threshol
 
 Guarantee: on traffic whose scores are distributed as in that day, the alerts in h hours are binomial about h * b, with
 the relative error of the quantile, 1 / sqrt(kept day's scores above the threshold), on top. For 12 an hour over a day
-that is 288 +- 17 and +- 6 %. Traffic of another kind breaks the premise: that is what the drift report watches.
+that is 288 +- 17 and +- 6 %. Traffic of another kind breaks the premise: the drift report watches for it.
 
-A day that was not whole breaks it as well: what addresses did in the trailing day still fills up, and the hours after
-score higher. So the threshold also follows the scores of the last hours (`RecentScores`): it is what would have kept
-the budget in them, but never below that of the training day, and never above the one at which that day's scores would
-have spent a LEAST_SHARE of the budget. The lower bound is there for floods of ordinary transactions, which would
-dilute the share and let more alerts through; the upper one for storms, which must not buy silence for what comes after.
-With recent hours of n alerts by the budget the relative error is 1 / sqrt(n): 17 % for 12 an hour over three hours.
+A day that was not whole breaks it too: the trailing day of addresses still fills up, and the hours after score higher.
+So the threshold follows the scores of the last hours (`RecentScores`): it is what would have kept the budget in them,
+but not below that of the training day (floods of ordinary transactions would dilute the share and let more alerts
+through), and not above the one at which that day's scores would have spent a LEAST_SHARE of the budget (storms must not
+buy silence for what comes after). With recent hours of n alerts by the budget the relative error is 1 / sqrt(n): 17 %
+for 12 an hour over three hours.
 
-A row holds what a model's scores were in the hours before the window `as_of`, and is written while that window is open.
-It decides in the windows from `as_of` + 2 on, like a context: at least a whole window later, so that a lane which
-scores one of them finds the same row whenever it looks, and both lanes have the same threshold. It is never changed. A
-backfill of old windows finds the rows of their time, and writes none for them.
+A row holds a model's scores in the hours before the window `as_of`, and is written while that window is open. It
+decides in the windows from `as_of` + 2 on, like a context, and is never changed: both lanes find the same row whenever
+they look, and have the same threshold. A backfill of old windows finds the rows of their time, and writes none.
 """
 
 from collections.abc import Sequence
@@ -32,9 +31,13 @@ from txwatch.clock import WINDOW, window_start
 from txwatch.features.context import NetworkContext
 from txwatch.store.database import Connection, statement
 
-KEPT_SHARE = 0.05
-KEPT_AT_LEAST, KEPT_AT_MOST = 500, 10_000
 LEAST_SHARE = 0.25
+SPAN = timedelta(hours=3)
+"""Of recent scores. Short enough to follow a trailing day that fills up; half of it would be more subject to chance."""
+HOLDS = timedelta(hours=1)
+"""Without a newer row for so long the threshold is that of the training day again."""
+KEPT_TIMES = 2
+"""Budgets of the span that are kept of its scores: as far as the threshold goes when the rate falls to half."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,8 @@ class RecentScores:
 
 
 def highest(scores: NDArray[np.float64]) -> list[float]:
-    """The scores that thresholds are read from, the highest first: a twentieth, some hundreds of few."""
-    kept = min(KEPT_AT_MOST, max(KEPT_AT_LEAST, int(KEPT_SHARE * len(scores))))
+    """The scores that thresholds are read from, the highest first: a twentieth, but 500 to 10,000."""
+    kept = min(10_000, max(500, int(0.05 * len(scores))))
     descending: list[float] = np.sort(scores)[::-1][:kept].tolist()
     return descending
 
@@ -71,11 +74,7 @@ def budget_threshold(
 
 
 def following_threshold(
-    highest: Sequence[float],
-    rows: int,
-    transactions_per_hour: float,
-    alerts_per_hour: float,
-    recent: RecentScores | None,
+    highest: list[float], rows: int, transactions_per_hour: float, alerts_per_hour: float, recent: RecentScores | None
 ) -> float:
     """The threshold of the training day, raised within its bound to what keeps the budget on recent scores.
 
@@ -95,14 +94,6 @@ def arrivals_per_hour(network: NetworkContext) -> float | None:
     return network.tx_count_1h / windows * (timedelta(hours=1) / WINDOW) if windows and network.tx_count_1h else None
 
 
-SPAN = timedelta(hours=3)
-"""Short enough to follow a trailing day that fills up; half of it would be no quicker, and more subject to chance."""
-HOLDS = timedelta(hours=1)
-"""Without a newer row for so long the threshold is that of the training day again."""
-KEPT_TIMES = 2
-"""So many times the span's budget of scores is kept: as far as the threshold goes when the rate falls to half."""
-
-
 def scores_kept(alerts_per_hour: float) -> int:
     """How many of the highest scores a row holds."""
     return max(1, round(KEPT_TIMES * alerts_per_hour * (SPAN / timedelta(hours=1))))
@@ -113,12 +104,7 @@ def publish_recent_scores(connection: Connection, model_version: str, alerts_per
     as_of = window_start(now)
     connection.execute(
         statement("detection", "publish_recent_scores"),
-        {
-            "model_version": model_version,
-            "since": as_of - SPAN,
-            "as_of": as_of,
-            "kept": scores_kept(alerts_per_hour),
-        },
+        {"model_version": model_version, "since": as_of - SPAN, "as_of": as_of, "kept": scores_kept(alerts_per_hour)},
     )
 
 

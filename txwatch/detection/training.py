@@ -6,18 +6,24 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from txwatch.clock import window_start
 from txwatch.detection.accounting import likely_findings, remaining_scores
 from txwatch.detection.model import SAMPLES_PER_TREE, TREES, CompactForest, ModelCard, build_forest
 from txwatch.detection.threshold import budget_threshold, highest
+from txwatch.features.batch import Floats
 from txwatch.features.contract import FEATURE_NAMES, contract_fingerprint
 
-TOP_SHARE = 0.01
+MIN_ROWS = 5_000
+"""Rows for a first training, with those held out."""
+MIN_TRAINED_ROWS = 3_000
+"""Rows. Of fewer an Isolation Forest has seen too little for a threshold in the far tail of the day's traffic."""
+HELD_OUT_SHARE = 0.2
+HELD_OUT_AT_MOST = timedelta(hours=1)
+AGREEMENT_ROWS = 50_000
 
 
-def top_agreement(a: NDArray[np.float64], b: NDArray[np.float64], share: float = TOP_SHARE) -> float:
+def top_agreement(a: Floats, b: Floats, share: float = 0.01) -> float:
     """The Jaccard index of the highest-scoring share by two scores of the same rows; 1 without rows."""
     count = max(1, int(share * len(a)))
     if not len(a):
@@ -26,30 +32,21 @@ def top_agreement(a: NDArray[np.float64], b: NDArray[np.float64], share: float =
     return len(top_a & top_b) / len(top_a | top_b)
 
 
-MIN_ROWS = 5_000
-"""Worth a first training, what is held out included."""
-MIN_TRAINED_ROWS = 3_000
-"""Below this an Isolation Forest has seen too little of the day's traffic for a threshold in its far tail."""
-HELD_OUT_SHARE = 0.2
-HELD_OUT_AT_MOST = timedelta(hours=1)
-AGREEMENT_ROWS = 50_000
-
-
 class TooFewRowsError(ValueError):
     """Too little traffic to learn from."""
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A fitted pipeline, its card, and the scores of the rows that it was trained on, beside what is accounted for."""
+    """A fitted pipeline, its card, and its scores of the training rows beside what is accounted for."""
 
     pipeline: Any
     card: ModelCard
-    scores: NDArray[np.float64]
+    scores: Floats
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What decided the outcome, for the record."""
+        """For MLflow."""
         card = self.card
         return {
             "trees": self.pipeline.named_steps["forest"].n_estimators,
@@ -64,7 +61,7 @@ class TrainedModel:
 
 
 def train(
-    features: NDArray[np.float64],
+    features: Floats,
     trained_from: datetime,
     trained_to: datetime,
     *,
@@ -74,10 +71,7 @@ def train(
     min_rows: int = MIN_TRAINED_ROWS,
     trees: int = TREES,
 ) -> TrainedModel:
-    """Fit on features of shape (n, len(FEATURE_NAMES)), seen in [trained_from, trained_to).
-
-    Raises TooFewRowsError.
-    """
+    """Fit on features of shape (n, len(FEATURE_NAMES)), seen in [trained_from, trained_to). Raises TooFewRowsError."""
     n = len(features)
     if n < min_rows:
         raise TooFewRowsError(
@@ -88,12 +82,7 @@ def train(
     known = np.where(np.isnan(features).all(axis=0), 0.0, features)
     medians = np.nanmedian(known, axis=0)
     plain = CompactForest.of(pipeline).score
-    scores = remaining_scores(
-        plain,
-        features,
-        likely_findings(features, whale_btc=whale_btc),
-        medians,
-    )
+    scores = remaining_scores(plain, features, likely_findings(features, whale_btc=whale_btc), medians)
     best = highest(scores)
     transactions_per_hour = n / ((trained_to - trained_from) / timedelta(hours=1))
     card = ModelCard(
@@ -119,9 +108,7 @@ def held_out_from(first: datetime, last: datetime) -> datetime:
     return window_start(last - min(HELD_OUT_AT_MOST, HELD_OUT_SHARE * (last - first)))
 
 
-def _seed_agreement(
-    features: NDArray[np.float64], score: Callable[[NDArray[np.float64]], NDArray[np.float64]], seed: int, trees: int
-) -> float:
+def _seed_agreement(features: Floats, score: Callable[[Floats], Floats], seed: int, trees: int) -> float:
     """How far a forest of another seed agrees on the top hundredth of the newest rows."""
     other = build_forest(seed + 1, trees=trees, samples=min(SAMPLES_PER_TREE, len(features))).fit(features)
     newest = features[-AGREEMENT_ROWS:]

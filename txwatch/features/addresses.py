@@ -1,7 +1,7 @@
 """What each address did: a bucket for each window in which it took part, summed into a trailing day.
 
-Buckets are never changed. What recovered data contradict is superseded under a new publication number, and contexts
-that were published before go on summing the old one: a score can be computed again, whatever was recovered since.
+What recovered data contradict is superseded under a new publication number. Contexts published before still sum the old
+bucket, so that their scores can be computed again.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -19,12 +19,10 @@ COUNTED_AT_ONCE = timedelta(hours=1)
 
 _COLUMNS = sql.SQL("address, window_start, tx_count, received_sat, spent_sat, first_seen_at, last_seen_at")
 _INSERT = sql.SQL(
-    "WITH written AS ("
-    " INSERT INTO address_activity ({columns}, written) SELECT {columns}, %(publication)s FROM ({buckets})"
-    " RETURNING window_start)"
+    "WITH written AS (INSERT INTO address_activity ({columns}, written)"
+    " SELECT {columns}, %(publication)s FROM ({buckets}) RETURNING window_start)"
     " SELECT window_start, count(*) FROM written GROUP BY window_start"
 )
-_STAGE = sql.SQL("CREATE TEMP TABLE staged_activity AS {buckets}")
 
 
 def write_address_activity(connection: Connection, start: datetime, end: datetime) -> Iterator[Mapping[datetime, int]]:
@@ -47,6 +45,8 @@ def read_address_context(
     connection: Connection, network: NetworkContext, addresses: Collection[str]
 ) -> dict[str, AddressActivity]:
     """The trailing day of these addresses, as the network's context was published. Those without any are absent."""
+    if network.version == 0:
+        return {}
     rows = connection.execute(
         statement("features", "address_context"),
         {"as_of": network.as_of, "publication": network.publication, "addresses": list(addresses)},
@@ -58,21 +58,18 @@ def _write(connection: Connection, start: datetime, end: datetime) -> dict[datet
     span = {"start": start, "end": end, "publication": next_publication(connection)}
     buckets = sql.SQL(statement("features", "address_activity"))
     connection.execute("SET LOCAL work_mem = '64MB'")
-    if not _is_written(connection, start, end):
-        written = dict(connection.execute(_INSERT.format(columns=_COLUMNS, buckets=buckets), span).fetchall())
-        connection.execute(statement("features", "mark_windows"), span)
-        return written
-    connection.execute(_STAGE.format(buckets=buckets), span)
-    superseded = connection.execute(statement("features", "supersede_activity"), span).rowcount
-    written = dict(connection.execute(statement("features", "insert_staged_activity"), span).fetchall())
-    connection.execute("DROP TABLE staged_activity")
-    if superseded or written:
+    known = connection.execute(
+        "SELECT FROM address_windows WHERE window_start >= %s AND window_start < %s LIMIT 1", [start, end]
+    ).rowcount
+    superseded = 0
+    if known:
+        connection.execute(sql.SQL("CREATE TEMP TABLE staged_activity AS {}").format(buckets), span)
+        superseded = connection.execute(statement("features", "supersede_activity"), span).rowcount
+        insert = sql.SQL(statement("features", "insert_staged_activity")).format()
+    else:
+        insert = _INSERT.format(columns=_COLUMNS, buckets=buckets)
+    written = dict(connection.execute(insert, span).fetchall())
+    connection.execute("DROP TABLE IF EXISTS staged_activity")
+    if superseded or written or not known:
         connection.execute(statement("features", "mark_windows"), span)
     return written
-
-
-def _is_written(connection: Connection, start: datetime, end: datetime) -> bool:
-    rows = connection.execute(
-        "SELECT FROM address_windows WHERE window_start >= %s AND window_start < %s LIMIT 1", [start, end]
-    )
-    return rows.rowcount > 0

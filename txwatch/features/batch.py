@@ -1,21 +1,26 @@
 """Transactions as columns: one array a field and one entry a coin, so that features are computed for all at once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain
+from operator import attrgetter
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from txwatch.features.context import Context
 from txwatch.store.database import Connection, statement
 from txwatch.wire.transaction import SCRIPT_TYPES, CreatedOutput, SpentOutput, Transaction
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 _TYPE_CODES = {name: code for code, name in enumerate(SCRIPT_TYPES)}
+_figures = attrgetter("value_sat", "fee_sat", "vsize", "weight", "size", "rbf", "version", "lock_time")
 NO_ADDRESS = -1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -48,7 +53,7 @@ class TransactionBatch:
     weight: Ints
     size: Ints
     """Bytes with witness."""
-    rbf: NDArray[np.bool_]
+    rbf: Flags
     version: Ints
     lock_time: Ints
     inputs: Coins
@@ -67,22 +72,40 @@ class TransactionBatch:
     @classmethod
     def of(cls, transactions: Sequence[Transaction]) -> "TransactionBatch":
         """The columns of these transactions, in their order."""
-        numbers: dict[str, int] = {}
-        return cls(
-            txids=[tx.txid for tx in transactions],
-            seen_us=np.array([(tx.seen_at - EPOCH) // MICROSECOND for tx in transactions], np.int64),
-            value_sat=np.array([tx.value_sat for tx in transactions], np.int64),
-            fee_sat=np.array([tx.fee_sat for tx in transactions], np.float64),
-            vsize=np.array([tx.vsize for tx in transactions], np.int64),
-            weight=np.array([tx.weight for tx in transactions], np.int64),
-            size=np.array([tx.size for tx in transactions], np.int64),
-            rbf=np.array([tx.rbf for tx in transactions], np.bool_),
-            version=np.array([tx.version for tx in transactions], np.int64),
-            lock_time=np.array([tx.lock_time for tx in transactions], np.int64),
-            inputs=coins_of([tx.inputs for tx in transactions], numbers),
-            outputs=coins_of([tx.outputs for tx in transactions], numbers),
-            addresses=list(numbers),
+        return cls.from_rows(
+            [(tx.txid, (tx.seen_at - EPOCH) // MICROSECOND, *_figures(tx)) for tx in transactions],
+            [tx.inputs for tx in transactions],
+            [tx.outputs for tx in transactions],
         )
+
+    @classmethod
+    def from_rows(
+        cls, rows: list[tuple[Any, ...]], inputs: list[list[SpentOutput]], outputs: list[list[CreatedOutput]]
+    ) -> "TransactionBatch":
+        """The columns of rows that have a value for each field before `inputs`; None becomes NaN."""
+        types = (np.int64, np.int64, np.float64, np.int64, np.int64, np.int64, np.bool_, np.int64, np.int64)
+        txids, *columns = zip(*rows, strict=True) if rows else [()] * (1 + len(types))
+        arrays: list[Any] = list(map(np.array, columns, types))
+        numbers: dict[str, int] = {}
+        coins = [coins_of(inputs, numbers), coins_of(outputs, numbers)]
+        arrays += [*coins, list(numbers)]
+        return cls(list(txids), *arrays)
+
+
+@dataclass(frozen=True)
+class WindowFeatures:
+    """One window's transactions, also as columns, their features of shape (n, len(FEATURE_NAMES)), and context."""
+
+    start: datetime
+    transactions: Sequence[Transaction]
+    batch: TransactionBatch
+    features: Floats
+    context: Context
+
+
+def input_addresses(transactions: Iterable[Transaction]) -> set[str]:
+    """The addresses that these transactions spend from."""
+    return {spent.addr for tx in transactions for spent in tx.inputs if spent.addr is not None}
 
 
 def coins_of(groups: Sequence[Sequence[SpentOutput] | Sequence[CreatedOutput]], numbers: dict[str, int]) -> Coins:
@@ -110,23 +133,6 @@ def read_batch(connection: Connection, start: datetime, end: datetime) -> Transa
     """
     with connection.cursor(binary=True) as cursor:
         rows = cursor.execute(statement("features", "select_batch"), {"start": start, "end": end}).fetchall()
-    txids, seen_us, value, fee, vsize, weight, size, rbf, version, lock_time, inputs, outputs = (
-        zip(*rows, strict=True) if rows else [()] * 12
-    )
-    numbers: dict[str, int] = {}
-    return TransactionBatch(
-        txids=list(txids),
-        seen_us=np.array(seen_us, np.int64),
-        value_sat=np.array(value, np.int64),
-        fee_sat=np.array(fee, np.float64),  # None becomes NaN
-        vsize=np.array(vsize, np.int64),
-        weight=np.array(weight, np.int64),
-        size=np.array(size, np.int64),
-        rbf=np.array(rbf, np.bool_),
-        version=np.array(version, np.int64),
-        lock_time=np.array(lock_time, np.int64),
-        # One document of all of them is decoded faster than one for each.
-        inputs=coins_of(_inputs.decode(f"[{','.join(inputs)}]"), numbers),
-        outputs=coins_of(_outputs.decode(f"[{','.join(outputs)}]"), numbers),
-        addresses=list(numbers),
-    )
+    # One document of all of them is decoded faster than one for each.
+    inputs, outputs = (f"[{','.join(row[side] for row in rows)}]" for side in (-2, -1))
+    return TransactionBatch.from_rows([row[:-2] for row in rows], _inputs.decode(inputs), _outputs.decode(outputs))

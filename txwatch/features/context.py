@@ -1,4 +1,4 @@
-"""The context of a window: what was known of the network and of addresses. Shapes that are counted for the network.
+"""The context of a window: what was known of the network and of addresses.
 
 A transaction in window W sees the context as of window W - 2 (`txwatch.clock.context_window`), in every lane.
 """
@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-KINDS = ("transfer", "payment", "consolidation", "batch_payout", "many_to_many")
+SHAPES = ("transfer", "payment", "consolidation", "batch_payout", "many_to_many")
 """One output; few of both; many into few; few into many; many of both. The order is the code."""
 
 MANY = 5
-"""Coins from which on they are many: more than a person's payment and its change need."""
+"""Coins or more are many: a person's payment and its change need fewer."""
 
 
-def transaction_kinds(input_count: NDArray[Any], output_count: NDArray[Any]) -> NDArray[np.int64]:
-    """The code in KINDS of each transaction."""
+def transaction_shapes(input_count: NDArray[Any], output_count: NDArray[Any]) -> NDArray[np.int64]:
+    """The code in SHAPES of each transaction."""
     many_in, many_out = input_count >= MANY, output_count >= MANY
     few = np.where(output_count == 1, 0, 1)
     return np.where(many_in, np.where(many_out, 4, 2), np.where(many_out, 3, few)).astype(np.int64)
@@ -33,7 +33,7 @@ SPANS = {"1h": timedelta(hours=1), "24h": timedelta(hours=24)}
 class NetworkContext:
     """The network in the hour and the day that end with window `as_of`. Quantiles are None with no traffic in them.
 
-    Amounts in satoshi, fee rates in sat/vB. `kind_counts` are in the order of `kinds.KINDS`.
+    Amounts in satoshi, fee rates in sat/vB. `kind_counts` are in the order of SHAPES.
     """
 
     as_of: datetime
@@ -44,8 +44,8 @@ class NetworkContext:
     tx_count_24h: int = 0
     windows_24h: int = 0
     """Windows that the trailing day really holds."""
-    kind_counts_1h: tuple[int, ...] = (0,) * len(KINDS)
-    kind_counts_24h: tuple[int, ...] = (0,) * len(KINDS)
+    kind_counts_1h: tuple[int, ...] = (0,) * len(SHAPES)
+    kind_counts_24h: tuple[int, ...] = (0,) * len(SHAPES)
     p10_value_sat_1h: float | None = None
     median_value_sat_1h: float | None = None
     p90_value_sat_1h: float | None = None
@@ -77,7 +77,7 @@ class AddressActivity:
 
 @dataclass(frozen=True)
 class Context:
-    """All that scoring needs beside the transactions. An address that is absent was not seen in the trailing day."""
+    """Network and addresses. An address that is absent was not seen in the trailing day."""
 
     network: NetworkContext
     addresses: Mapping[str, AddressActivity] = field(default_factory=dict)

@@ -6,6 +6,7 @@ All features are float64; NaN means unknown (an unresolved prevout, or no contex
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 
 CONTRACT_VERSION = 2
 
@@ -14,35 +15,25 @@ CONTRACT_VERSION = 2
 class Feature:
     """One number. `log` marks those that span decades: models see log(1 + x).
 
-    `forest` marks those that the Isolation Forest sees. It draws its cuts from all that it is given, so every number
-    that says little blunts it: those that repeat another, or that rules and people want, are kept from it.
+    `forest` marks those that the Isolation Forest sees. It cuts at random: a number that repeats another, or is for
+    rules and people, would blunt it.
     """
 
+    group: str
     name: str
     unit: str
     reason: str
-    group: str
     log: bool = False
     forest: bool = False
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Makes the features of one group."""
-
-    name: str
-
-    def __call__(self, name: str, unit: str, reason: str, *, log: bool = False, forest: bool = False) -> Feature:
-        return Feature(name, unit, reason, self.name, log, forest)
-
-
-_amounts = _Group("Amounts and space")
-_shape = _Group("Inputs and outputs")
-_scripts = _Group("Scripts and addresses")
-_moved = _Group("Value moved")
-_flags = _Group("Header")
-_network = _Group("Against the network")
-_addresses = _Group("What the input addresses did in the trailing day")
+_amounts = partial(Feature, "Amounts and space")
+_shape = partial(Feature, "Inputs and outputs")
+_scripts = partial(Feature, "Scripts and addresses")
+_moved = partial(Feature, "Value moved")
+_flags = partial(Feature, "Header")
+_network = partial(Feature, "Against the network")
+_addresses = partial(Feature, "What the input addresses did in the trailing day")
 
 FEATURES: tuple[Feature, ...] = (
     _amounts("value_sat", "sat", "Total output: the scale of the transaction.", log=True),

@@ -1,9 +1,7 @@
 """Feast: its catalogue, features for training by range of time, and its online store.
 
-The definitions are in `feature_repo/`. Feast's import takes seconds, so it happens inside the functions.
-
-Nothing durable lives there. What is missing (a Redis that was emptied, a push that failed) is read from the table.
-The lanes read the tables: Feast's import would hold up a worker's first alert by seconds.
+The definitions are in `feature_repo/`. What the online store does not have is read from the table. Feast's import takes
+seconds: it happens inside the functions, and the lanes read the tables.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +23,7 @@ from psycopg.rows import dict_row
 from txwatch.clock import context_window, utc_now, window_key, window_start
 from txwatch.features.context import NetworkContext
 from txwatch.features.contract import CONTRACT_VERSION, FEATURE_NAMES
-from txwatch.features.network import read_network_contexts
+from txwatch.features.network import read_network_context
 from txwatch.store.database import Connection, libpq_url, sqlalchemy_url, with_schema
 
 if TYPE_CHECKING:
@@ -60,13 +58,12 @@ def feature_store(
     try:
         yield store
     finally:
-        close_feature_store(store)
+        _close(store)
 
 
-def close_feature_store(store: "FeatureStore") -> None:
-    """Close the connections to Postgres, which Feast itself leaves open: those of the registry and the online store."""
-    connection = getattr(store._get_provider().online_store, "_conn", None)
-    if connection is not None:
+def _close(store: "FeatureStore") -> None:
+    """Close the registry's and the online store's connections to Postgres, which Feast itself leaves open."""
+    if connection := getattr(store._get_provider().online_store, "_conn", None):
         connection.close()
     for engine in ("read_engine", "write_engine"):
         if hasattr(store.registry, engine):
@@ -117,23 +114,17 @@ def training_features(store: "FeatureStore", start: datetime, end: datetime) -> 
     """
     import pandas as pd
 
-    hours = []
+    service, hours = store.get_feature_service(FEATURE_SERVICE), []
     while start < end:
         stop = min(start + RETRIEVED_AT_ONCE, end)
-        hours.append(_retrieve(store, start, stop))
+        last = stop - timedelta(microseconds=1)  # Feast's range holds its end; ours does not.
+        hours.append(store.get_historical_features(features=service, start_date=start, end_date=last).to_df())
         start = stop
     frame = pd.concat([hour for hour in hours if len(hour)] or hours[:1], ignore_index=True)
-    return frame.sort_values(["seen_at", "txid"], ignore_index=True)
-
-
-def _retrieve(store: "FeatureStore", start: datetime, end: datetime) -> "pd.DataFrame":
-    # Feast's range holds its end; ours does not.
-    last = end - timedelta(microseconds=1)
-    service = store.get_feature_service(FEATURE_SERVICE)
-    frame: pd.DataFrame = store.get_historical_features(features=service, start_date=start, end_date=last).to_df()
     frame = frame.rename(columns={"event_timestamp": "seen_at"})
     frame["seen_at"] = frame["seen_at"].dt.tz_localize("UTC")
-    return frame
+    ordered: pd.DataFrame = frame.sort_values(["seen_at", "txid"], ignore_index=True)
+    return ordered
 
 
 log = structlog.get_logger(__name__)
@@ -143,8 +134,7 @@ _CONTEXT = [field.name for field in fields(NetworkContext) if field.name not in 
 
 @dataclass(frozen=True)
 class ServedFeatures:
-    """What models see of a transaction: its features, None where unknown, and the network that they are relative to,
-    None while that is not published."""
+    """A transaction's features, None where unknown, and the network's context, None while it is not published."""
 
     txid: str
     contract_version: int
@@ -155,7 +145,7 @@ class ServedFeatures:
 class OnlineFeatures:
     """Serves features through the online store, and from the tables what that does not have or cannot give.
 
-    The store is opened for the first who asks, for Feast's import takes seconds, and is asked by one at a time.
+    The store is opened for the first caller, and asked by one at a time.
     """
 
     def __init__(self, database_url: str, redis_url: str | None, keep: timedelta) -> None:
@@ -177,21 +167,22 @@ class OnlineFeatures:
                 network = online_network(store, as_of)
             except Exception as error:  # whatever the store's client raises: the tables have all of it
                 log.warning("online_store_failed", txid=txid, error=str(error))
-                self._close()
-        features = features or _stored_features(connection, [txid])[0]
-        known = {name: _known(features[name]) for name in FEATURE_NAMES}
-        network = network or read_network_contexts(connection, [as_of]).get(as_of)
-        return ServedFeatures(txid, CONTRACT_VERSION, known, network)
+                self._forget()
+        features = features or _stored_features(connection, txid)[0]
+        values = {name: features[name] for name in FEATURE_NAMES}
+        known = {name: None if x is None or isnan(x) else float(x) for name, x in values.items()}
+        network = network or read_network_context(connection, as_of)
+        return ServedFeatures(txid, CONTRACT_VERSION, known, network if network.version else None)
 
     def close(self) -> None:
-        """Close the store's connections. It is opened again for whoever asks."""
+        """Close the store's connections; the next call opens it again."""
         with self._lock:
-            self._close()
+            self._forget()
 
-    def _close(self) -> None:
+    def _forget(self) -> None:
         store, self._store = self._store, None
         if store is not None:
-            close_feature_store(store)
+            _close(store)
 
 
 def push_network_contexts(store: "FeatureStore", contexts: Sequence[NetworkContext]) -> None:
@@ -202,7 +193,7 @@ def push_network_contexts(store: "FeatureStore", contexts: Sequence[NetworkConte
         return
     rows = [
         {"as_of": window_key(context.as_of), "computed_at": utc_now(), "context_version": context.version}
-        | {name: _plain(getattr(context, name)) for name in _CONTEXT}
+        | {name: list(value) if isinstance(value := getattr(context, name), tuple) else value for name in _CONTEXT}
         for context in contexts
     ]
     store.write_to_online_store("network_context", df=pd.DataFrame(rows))
@@ -215,54 +206,33 @@ def online_network(store: "FeatureStore", as_of: datetime) -> NetworkContext | N
     if values["context_version"] is None:
         return None
     version = int(values.pop("context_version"))
-    return NetworkContext(as_of=as_of, version=version, **{name: _tuple(value) for name, value in values.items()})
+    figures: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in values.items()}
+    return NetworkContext(as_of=as_of, version=version, **figures)
 
 
 def transaction_features_of(store: "FeatureStore", connection: Connection, txid: str) -> dict[str, float | None] | None:
     """The features of one transaction, None where unknown; None for one without features.
 
-    Read through the online store: the first to ask puts them there. To push all of them would be fifty values for
-    each transaction, of which hardly any is ever asked for.
+    The first call puts them into the online store: hardly any transaction is ever asked for.
     """
+    import pandas as pd
+
     found = _read(store, "transaction_features", FEATURE_NAMES, {"txid": txid})
     if any(value is not None for value in found.values()):
         return found
-    if not push_transaction_features(store, connection, [txid]):
+    if not (rows := _stored_features(connection, txid)):
         return None
+    store.write_to_online_store("transaction_features", df=pd.DataFrame(rows))
     return _read(store, "transaction_features", FEATURE_NAMES, {"txid": txid})
 
 
-def push_transaction_features(store: "FeatureStore", connection: Connection, txids: Sequence[str]) -> int:
-    """Put the stored features of these transactions into the online store. Returns how many have any."""
-    import pandas as pd
-
-    rows = _stored_features(connection, txids)
-    if rows:
-        store.write_to_online_store("transaction_features", df=pd.DataFrame(rows))
-    return len(rows)
-
-
-def _stored_features(connection: Connection, txids: Sequence[str]) -> list[dict[str, Any]]:
+def _stored_features(connection: Connection, txid: str) -> list[dict[str, Any]]:
     columns = sql.SQL(", ").join(map(sql.Identifier, FEATURE_NAMES))
+    query = sql.SQL("SELECT txid, seen_at, {} FROM transaction_features WHERE txid = %s").format(columns)
     with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(
-            sql.SQL("SELECT txid, seen_at, {} FROM transaction_features WHERE txid = ANY(%s)").format(columns),
-            [list(txids)],
-        ).fetchall()
-
-
-def _known(value: float | None) -> float | None:
-    return None if value is None or isnan(value) else float(value)
+        return cursor.execute(query, [txid]).fetchall()
 
 
 def _read(store: "FeatureStore", view: str, names: Sequence[str], key: dict[str, str]) -> dict[str, Any]:
     response = store.get_online_features(features=[f"{view}:{name}" for name in names], entity_rows=[key]).to_dict()
     return {name: response[name][0] for name in names}
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

@@ -1,12 +1,13 @@
-"""The context of what is arriving now: a snapshot for each window, taken once and swapped when the window rolls over.
+"""The context of what is arriving now: one snapshot for each window.
 
-A transaction in window W sees the context as of W - 2, which was published while W - 1 was open. The snapshot holds one
-version of it: what is published for the same window later, after a recovery, changes nothing for the rest of W.
+A transaction in window W sees the context as of W - 2, which was published while W - 1 was open. A newer version, after
+a recovery, changes nothing for the rest of W.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -14,15 +15,12 @@ from numpy.typing import NDArray
 
 from txwatch.clock import context_window, window_start
 from txwatch.features.addresses import read_address_context
-from txwatch.features.batch import TransactionBatch
+from txwatch.features.batch import TransactionBatch, input_addresses
 from txwatch.features.context import AddressActivity, Context, NetworkContext
-from txwatch.features.network import read_network_contexts
+from txwatch.features.network import read_network_context
 from txwatch.features.transaction import transaction_features
 from txwatch.store.database import Connection
 from txwatch.wire.transaction import Transaction
-
-NetworkLookup = Callable[[datetime], NetworkContext | None]
-"""Gives the newest version of the context as of a window, None while there is none."""
 
 
 @dataclass
@@ -37,13 +35,13 @@ class _Snapshot:
 class LiveContext:
     """Gives micro-batches their contexts. For one thread at a time.
 
-    Until the context of a window is published its transactions are scored without one (version 0), and each batch
-    looks again: the window lane may be late, but must not hold up an alert.
+    Until the context of a window is published its transactions have version 0, and each batch looks again: a late
+    window lane must not hold up an alert.
     """
 
-    def __init__(self, connection: Connection, lookup: NetworkLookup | None = None) -> None:
+    def __init__(self, connection: Connection, lookup: Callable[[datetime], NetworkContext] | None = None) -> None:
         self._connection = connection
-        self._lookup = lookup or stored_network(connection)
+        self._lookup = lookup or partial(read_network_context, connection)
         self._snapshot: _Snapshot | None = None
 
     def split(self, transactions: Sequence[Transaction]) -> Iterator[tuple[list[Transaction], Context]]:
@@ -59,13 +57,11 @@ class LiveContext:
     def _context(self, window: datetime, transactions: Sequence[Transaction]) -> Context:
         snapshot = self._snapshot
         if snapshot is None or snapshot.window != window or snapshot.network.version == 0:
-            as_of = context_window(window)
-            snapshot = _Snapshot(window, self._lookup(as_of) or NetworkContext(as_of, version=0))
-            self._snapshot = snapshot
+            snapshot = self._snapshot = _Snapshot(window, self._lookup(context_window(window)))
         if snapshot.network.version == 0:
             return Context(snapshot.network)
         known = snapshot.addresses
-        wanted = {spent.addr for tx in transactions for spent in tx.inputs if spent.addr is not None}
+        wanted = input_addresses(transactions)
         if new := wanted - known.keys():
             found = read_address_context(self._connection, snapshot.network, new)
             known.update((address, found.get(address)) for address in new)
@@ -74,15 +70,6 @@ class LiveContext:
 
 
 def features_of(connection: Connection, transaction: Transaction) -> NDArray[np.float64]:
-    """The features of one transaction in the context that is published for it by now, of shape (len(FEATURE_NAMES),).
-
-    The same as its window's, once that is computed, unless the context of then has a newer version by now.
-    """
+    """The features of one transaction in the newest published context, of shape (len(FEATURE_NAMES),)."""
     ((batch, context),) = LiveContext(connection).split([transaction])
-    features: NDArray[np.float64] = transaction_features(TransactionBatch.of(batch), context)[0]
-    return features
-
-
-def stored_network(connection: Connection) -> NetworkLookup:
-    """The lookup in the table itself."""
-    return lambda as_of: read_network_contexts(connection, [as_of]).get(as_of)
+    return transaction_features(TransactionBatch.of(batch), context).ravel()

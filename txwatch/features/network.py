@@ -1,12 +1,7 @@
 """The state of the network: a bucket of counts for each window, summed into trailing hours and days, and its table.
 
-A context sums the address buckets that were written up to its own publication, so that it stays what it was when
-recovered data rewrite a bucket later.
-
-Amounts and fee rates are counted in bins of an eighth of an octave, so that windows can be added exactly and a
-quantile of any trailing span is known to within 4.5 %, whatever the traffic, without reading a transaction again.
-
-A window that is materialized again writes a new version, and only if something differs.
+Amounts and fee rates are counted in bins of an eighth of an octave: windows add exactly, and a quantile of any trailing
+span is known to within 4.5 % without reading a transaction again.
 """
 
 from collections.abc import Sequence
@@ -16,22 +11,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from txwatch.clock import WINDOW, window_range
-from txwatch.features.context import KINDS, QUANTILES, SPANS, NetworkContext, transaction_kinds
-from txwatch.store.database import Connection, statement
+from txwatch.features.context import QUANTILES, SHAPES, SPANS, NetworkContext, transaction_shapes
+from txwatch.store.database import Connection
 from txwatch.store.locks import Lock, wait_for
 
 
 def next_publication(connection: Connection) -> int:
-    """The next number, in the caller's transaction, which others wait for until its end.
+    """The next number. Others wait for the end of the caller's transaction.
 
-    Without the wait a context could be published that sums buckets of a lower number which are not committed yet.
+    Without the wait a context could sum buckets of a lower number which are not committed yet.
     """
     wait_for(connection, Lock.PUBLICATION)
-    row = connection.execute("SELECT nextval('context_publications')").fetchone()
-    return int(row[0]) if row else 0
+    [(publication,)] = connection.execute("SELECT nextval('context_publications')").fetchall()
+    return int(publication)
 
 
 BINS_PER_OCTAVE = 8
@@ -43,7 +39,7 @@ Histogram = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class NetworkBucket:
-    """One window's traffic: transactions, their total output in satoshi, counts by kind, and both histograms."""
+    """One window's traffic: transactions, their total output in satoshi, counts by shape, and both histograms."""
 
     window_start: datetime
     tx_count: int
@@ -70,7 +66,7 @@ class NetworkColumns:
 def network_buckets(columns: NetworkColumns, windows: Sequence[datetime]) -> list[NetworkBucket]:
     """Count each of these contiguous windows; what was seen outside of them is left out."""
     edges = np.searchsorted(columns.seen, [w.timestamp() for w in [*windows, windows[-1] + WINDOW]]).tolist()
-    kinds = transaction_kinds(columns.input_count, columns.output_count)
+    shapes = transaction_shapes(columns.input_count, columns.output_count)
     value_bins = _bins(columns.value_sat.astype(np.float64), VALUE_OCTAVES)
     fee_rate_bins = _bins(columns.fee_rate, FEE_RATE_OCTAVES)
     known = ~np.isnan(columns.fee_rate)
@@ -79,7 +75,7 @@ def network_buckets(columns: NetworkColumns, windows: Sequence[datetime]) -> lis
             window,
             tx_count=end - start,
             value_sat=sum(columns.value_sat[start:end].tolist()),  # of hostile amounts, more than an int64 holds
-            kind_counts=np.bincount(kinds[start:end], minlength=len(KINDS)),
+            kind_counts=np.bincount(shapes[start:end], minlength=len(SHAPES)),
             value_histogram=np.bincount(value_bins[start:end], minlength=_size(VALUE_OCTAVES)),
             fee_rate_histogram=np.bincount(
                 fee_rate_bins[start:end][known[start:end]], minlength=_size(FEE_RATE_OCTAVES)
@@ -94,8 +90,10 @@ def network_contexts(buckets: Sequence[NetworkBucket], windows: Sequence[datetim
     starts = np.array([b.window_start.timestamp() for b in buckets])
     counts = _running_sum([np.array([b.tx_count]) for b in buckets])
     kinds = _running_sum([b.kind_counts for b in buckets])
-    values = _running_sum([b.value_histogram for b in buckets])
-    fee_rates = _running_sum([b.fee_rate_histogram for b in buckets])
+    histograms = (
+        ("value_sat", _running_sum([b.value_histogram for b in buckets]), VALUE_OCTAVES),
+        ("fee_rate", _running_sum([b.fee_rate_histogram for b in buckets]), FEE_RATE_OCTAVES),
+    )
     contexts = []
     for window in windows:
         end = int(np.searchsorted(starts, window.timestamp(), side="right"))
@@ -104,10 +102,7 @@ def network_contexts(buckets: Sequence[NetworkBucket], windows: Sequence[datetim
             begin = int(np.searchsorted(starts, (window + WINDOW - length).timestamp()))
             of[f"tx_count_{span}"] = int(counts[end, 0] - counts[begin, 0])
             of[f"kind_counts_{span}"] = tuple((kinds[end] - kinds[begin]).tolist())
-            for what, sums, octaves in (
-                ("value_sat", values, VALUE_OCTAVES),
-                ("fee_rate", fee_rates, FEE_RATE_OCTAVES),
-            ):
+            for what, sums, octaves in histograms:
                 quantiles = _quantiles(sums[end] - sums[begin], octaves)
                 of |= {f"{name}_{what}_{span}": value for name, value in quantiles.items()}
         contexts.append(NetworkContext(as_of=window, version=0, windows_24h=end - begin, **of))
@@ -145,10 +140,9 @@ def _quantiles(histogram: Histogram, octaves: tuple[int, int]) -> dict[str, floa
     return dict(zip(QUANTILES, values.tolist(), strict=True))
 
 
-_CONTEXT_COLUMNS = [
-    field.name for field in fields(NetworkContext) if field.name not in {"as_of", "version", "publication"}
-]
 _DAY = timedelta(hours=24)
+_FIGURES = [field.name for field in fields(NetworkContext) if field.name not in {"as_of", "version", "publication"}]
+_CONTEXT = sql.SQL(", ").join(map(sql.Identifier, ["window_start", "context_version", "publication", *_FIGURES]))
 
 
 def publish_network_baseline(connection: Connection, start: datetime, end: datetime) -> list[NetworkContext]:
@@ -167,43 +161,50 @@ def publish_network_baseline(connection: Connection, start: datetime, end: datet
         changed = []
         for i, (bucket, context) in enumerate(zip(buckets, contexts, strict=True)):
             row = _row(bucket, context)
-            before = published.get(context.as_of)
-            if before is not None and _still_holds(before, row, rewritten):
-                version, known = before["context_version"], before["publication"]
-            else:
-                version, known = (before["context_version"] if before else 0) + 1, publication
-                changed.append(
-                    row | {"window_start": context.as_of, "context_version": version, "publication": publication}
-                )
+            before = published.get(context.as_of, {"context_version": 0, "publication": publication})
+            version, known = before["context_version"], before["publication"]
+            if not version or not _still_holds(before, row, rewritten):
+                version, known = version + 1, publication
+                changed.append({"window_start": context.as_of, "context_version": version, "publication": known} | row)
             contexts[i] = replace(context, version=version, publication=known)
-        with connection.cursor() as cursor:
-            cursor.executemany(statement("features", "insert_network_baseline"), changed)
+        if changed:
+            columns, values = (sql.SQL(", ").join(map(of, changed[0])) for of in (sql.Identifier, sql.Placeholder))
+            insert = sql.SQL("INSERT INTO network_baseline ({}) VALUES ({})").format(columns, values)
+            connection.cursor().executemany(insert, changed)
     return contexts
 
 
+def read_network_context(connection: Connection, as_of: datetime, version: int | None = None) -> NetworkContext:
+    """The newest version of the context as of a window, or this version; one without figures if it is not published."""
+    return read_network_contexts(connection, [as_of], version)[as_of]
+
+
 def read_network_contexts(
-    connection: Connection, as_of: list[datetime], version: int | None = None
+    connection: Connection, as_of: Sequence[datetime], version: int | None = None
 ) -> dict[datetime, NetworkContext]:
-    """The newest version of the context as of each of these windows, or this one, for those that are published."""
-    rows = connection.execute(statement("features", "select_network_contexts"), {"as_of": as_of, "version": version})
-    return {row[0]: _context(*row) for row in rows}
-
-
-def _context(*row: Any) -> NetworkContext:
-    values: list[Any] = [tuple(value) if isinstance(value, list) else value for value in row]
-    return NetworkContext(*values)
+    """The same as of each of these windows. Without a given version, one that is not published has version 0."""
+    rows = connection.execute(
+        sql.SQL(
+            "SELECT DISTINCT ON (window_start) {} FROM network_baseline WHERE window_start = ANY(%s)"
+            " AND (%s::bigint IS NULL OR context_version = %s) ORDER BY window_start, context_version DESC"
+        ).format(_CONTEXT),
+        [list(as_of), version, version],
+    )
+    published: dict[datetime, list[Any]] = {
+        row[0]: [tuple(value) if isinstance(value, list) else value for value in row] for row in rows
+    }
+    return {window: NetworkContext(*published.get(window, [window, version or 0])) for window in as_of}
 
 
 def _still_holds(before: dict[str, Any], row: dict[str, object], rewritten: dict[datetime, int]) -> bool:
     """Whether a published row says what is known now, of the network and of the addresses in its trailing day."""
-    if any(before[column] != value for column, value in row.items()):
-        return False
     as_of, known = before["window_start"], before["publication"]
-    return not any(as_of - _DAY < window <= as_of and latest > known for window, latest in rewritten.items())
+    outdated = any(as_of - _DAY < window <= as_of and latest > known for window, latest in rewritten.items())
+    return not outdated and all(before[column] == value for column, value in row.items())
 
 
 def _rewritten_activity(connection: Connection, start: datetime, end: datetime) -> dict[datetime, int]:
-    """The last publication that touched the address buckets of each window in the trailing day of [start, end)."""
+    """The last publication of the address buckets of each window in the trailing day of [start, end)."""
     rows = connection.execute(
         "SELECT window_start, publication FROM address_windows WHERE window_start > %s AND window_start < %s",
         [start - _DAY, end],
@@ -228,17 +229,9 @@ def _count_windows(connection: Connection, windows: list[datetime]) -> list[Netw
         [windows[0], windows[-1] + WINDOW],
         binary=True,
     ).fetchall()
-    seen, values, fee_rates, inputs, outputs = zip(*rows, strict=True) if rows else [()] * 5
-    return network_buckets(
-        NetworkColumns(
-            np.array(seen, np.float64),
-            np.array(values, np.int64),
-            np.array(fee_rates, np.float64),
-            np.array(inputs, np.int64),
-            np.array(outputs, np.int64),
-        ),
-        windows,
-    )
+    types = (np.float64, np.int64, np.float64, np.int64, np.int64)
+    columns: list[Any] = list(map(np.array, zip(*rows, strict=True) if rows else [()] * len(types), types))
+    return network_buckets(NetworkColumns(*columns), windows)
 
 
 def _read_buckets(connection: Connection, start: datetime, end: datetime) -> list[NetworkBucket]:
@@ -255,7 +248,7 @@ def _read_buckets(connection: Connection, start: datetime, end: datetime) -> lis
 
 
 def _row(bucket: NetworkBucket, context: NetworkContext) -> dict[str, object]:
-    columns = {name: getattr(context, name) for name in _CONTEXT_COLUMNS}
+    columns = {name: getattr(context, name) for name in _FIGURES}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in columns.items()} | {
         "tx_count": bucket.tx_count,
         "value_sat": bucket.value_sat,

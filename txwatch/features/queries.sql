@@ -1,7 +1,6 @@
 -- name: address_activity
--- One bucket for each address and window in [start, end): how often the address took part, and with how much.
--- An address on both sides of a transaction, or twice on one, counts once for it.
--- Nothing keeps a stranger from sending what sums to more than a BIGINT holds; no real address comes near its end.
+-- One bucket for each address and window in [start, end). An address counts once for a transaction.
+-- Hostile amounts may sum to more than a BIGINT holds: they stop at its end.
 SELECT
     address,
     window_start,
@@ -45,25 +44,6 @@ CROSS JOIN LATERAL (
 WHERE activity.tx_count IS NOT NULL
 
 
--- name: insert_network_baseline
--- Write a bucket of the network, unless the newest version holds the same.
-INSERT INTO network_baseline (
-    window_start, context_version, tx_count, value_sat, kind_counts, value_histogram, fee_rate_histogram,
-    publication, tx_count_1h, tx_count_24h, windows_24h, kind_counts_1h, kind_counts_24h, p10_value_sat_1h,
-    median_value_sat_1h, p90_value_sat_1h, p99_value_sat_1h, p10_fee_rate_1h, median_fee_rate_1h,
-    p90_fee_rate_1h, p99_fee_rate_1h, p10_value_sat_24h, median_value_sat_24h, p90_value_sat_24h,
-    p99_value_sat_24h, p10_fee_rate_24h, median_fee_rate_24h, p90_fee_rate_24h, p99_fee_rate_24h
-) VALUES (
-    %(window_start)s, %(context_version)s, %(tx_count)s, %(value_sat)s, %(kind_counts)s, %(value_histogram)s,
-    %(fee_rate_histogram)s, %(publication)s, %(tx_count_1h)s, %(tx_count_24h)s, %(windows_24h)s, %(kind_counts_1h)s,
-    %(kind_counts_24h)s, %(p10_value_sat_1h)s, %(median_value_sat_1h)s, %(p90_value_sat_1h)s,
-    %(p99_value_sat_1h)s, %(p10_fee_rate_1h)s, %(median_fee_rate_1h)s, %(p90_fee_rate_1h)s,
-    %(p99_fee_rate_1h)s, %(p10_value_sat_24h)s, %(median_value_sat_24h)s, %(p90_value_sat_24h)s,
-    %(p99_value_sat_24h)s, %(p10_fee_rate_24h)s, %(median_fee_rate_24h)s, %(p90_fee_rate_24h)s,
-    %(p99_fee_rate_24h)s
-)
-
-
 -- name: insert_staged_activity
 -- Write staged address buckets, and what was published with them.
 WITH written AS (
@@ -99,19 +79,6 @@ SELECT
 FROM transactions
 WHERE seen_at >= %(start)s AND seen_at < %(end)s
 ORDER BY seen_at, txid
-
-
--- name: select_network_contexts
--- The newest context of each of some windows.
-SELECT DISTINCT ON (window_start)
-    window_start, context_version, publication, tx_count_1h, tx_count_24h, windows_24h, kind_counts_1h, kind_counts_24h,
-    p10_value_sat_1h, median_value_sat_1h, p90_value_sat_1h, p99_value_sat_1h, p10_fee_rate_1h,
-    median_fee_rate_1h, p90_fee_rate_1h, p99_fee_rate_1h, p10_value_sat_24h, median_value_sat_24h,
-    p90_value_sat_24h, p99_value_sat_24h, p10_fee_rate_24h, median_fee_rate_24h, p90_fee_rate_24h,
-    p99_fee_rate_24h
-FROM network_baseline
-WHERE window_start = ANY(%(as_of)s) AND (%(version)s::bigint IS NULL OR context_version = %(version)s)
-ORDER BY window_start, context_version DESC
 
 
 -- name: supersede_activity

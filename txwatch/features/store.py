@@ -1,6 +1,6 @@
 """`transaction_features` in Postgres: computed a window at a time, rewritten whole, read back in the same order."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,15 +10,14 @@ from psycopg import sql
 
 from txwatch.clock import WINDOW, context_window, window_range
 from txwatch.features.addresses import read_address_context
-from txwatch.features.batch import EPOCH, MICROSECOND, TransactionBatch, read_batch
-from txwatch.features.context import Context, NetworkContext
+from txwatch.features.batch import EPOCH, MICROSECOND, TransactionBatch, WindowFeatures, read_batch
+from txwatch.features.context import Context
 from txwatch.features.contract import FEATURE_NAMES
-from txwatch.features.network import read_network_contexts
+from txwatch.features.network import read_network_context, read_network_contexts
 from txwatch.features.transaction import transaction_features
 from txwatch.store.database import BinaryColumn, Connection, commit_without_waiting, copy_rows
 from txwatch.store.retention import ensure_days
 from txwatch.store.transactions import read_transactions
-from txwatch.wire.transaction import Transaction
 
 _COLUMNS = sql.SQL(", ").join(map(sql.Identifier, FEATURE_NAMES))
 
@@ -33,16 +32,6 @@ class ComputedWindow:
     context: Context
 
 
-@dataclass(frozen=True)
-class WindowFeatures:
-    """One window's transactions with their features, of shape (transactions, len(FEATURE_NAMES)), and context."""
-
-    window_start: datetime
-    transactions: Sequence[Transaction]
-    features: NDArray[np.float64]
-    context: Context
-
-
 def write_features(connection: Connection, start: datetime, end: datetime) -> Iterator[ComputedWindow]:
     """Compute and rewrite the features of each window in [start, end), one database transaction each."""
     windows = window_range(start, end)
@@ -50,8 +39,7 @@ def write_features(connection: Connection, start: datetime, end: datetime) -> It
     networks = read_network_contexts(connection, [context_window(w) for w in windows])
     for window in windows:
         batch = read_batch(connection, window, window + WINDOW)
-        as_of = context_window(window)
-        network = networks.get(as_of) or NetworkContext(as_of, version=0)
+        network = networks[context_window(window)]
         context = Context(network, read_address_context(connection, network, batch.input_addresses()))
         computed = ComputedWindow(window, batch, transaction_features(batch, context), context)
         with connection.transaction():
@@ -62,45 +50,36 @@ def write_features(connection: Connection, start: datetime, end: datetime) -> It
 
 
 def read_features(connection: Connection, window: datetime) -> WindowFeatures:
-    """The stored features of a window, and the network that they were computed with, whatever was published since.
+    """The stored features of a window, and the network's context that they were computed with.
 
     Transactions that landed after they were computed are left out.
     """
-    rows = connection.execute(
-        sql.SQL(
-            "SELECT txid, context_version, {} FROM transaction_features WHERE seen_at >= %s AND seen_at < %s"
-            " ORDER BY seen_at, txid"
-        ).format(_COLUMNS),
-        [window, window + WINDOW],
-        binary=True,
-    ).fetchall()
+    query = sql.SQL(
+        "SELECT txid, context_version, {} FROM transaction_features WHERE seen_at >= %s AND seen_at < %s"
+        " ORDER BY seen_at, txid"
+    )
+    rows = connection.execute(query.format(_COLUMNS), [window, window + WINDOW], binary=True).fetchall()
     features = np.array([row[2:] for row in rows], np.float64).reshape(len(rows), len(FEATURE_NAMES))
     known = {row[0] for row in rows}
     transactions = [tx for tx in read_transactions(connection, window, window + WINDOW) if tx.txid in known]
-    as_of, version = context_window(window), rows[0][1] if rows else 0
-    network = read_network_contexts(connection, [as_of], version).get(as_of) or NetworkContext(as_of, version)
-    return WindowFeatures(window, transactions, features, Context(network))
+    network = read_network_context(connection, context_window(window), rows[0][1] if rows else 0)
+    return WindowFeatures(window, transactions, TransactionBatch.of(transactions), features, Context(network))
 
 
 def read_recent_features(connection: Connection, since: datetime) -> NDArray[np.float64]:
     """The stored features of all transactions seen since a moment, of shape (n, len(FEATURE_NAMES)), by time."""
-    rows = connection.execute(
-        sql.SQL("SELECT {} FROM transaction_features WHERE seen_at >= %s ORDER BY seen_at, txid").format(_COLUMNS),
-        [since],
-        binary=True,
-    ).fetchall()
+    query = sql.SQL("SELECT {} FROM transaction_features WHERE seen_at >= %s ORDER BY seen_at, txid").format(_COLUMNS)
+    rows = connection.execute(query, [since], binary=True).fetchall()
     return np.array(rows, np.float64).reshape(len(rows), len(FEATURE_NAMES))
 
 
 def read_named_features(connection: Connection, seen_at: Mapping[str, datetime]) -> dict[str, NDArray[np.float64]]:
     """The stored features, of shape (len(FEATURE_NAMES),), of those of these transactions that have some, by txid."""
-    rows = connection.execute(
-        sql.SQL(
-            "SELECT txid, {} FROM transaction_features"
-            " JOIN unnest(%s::text[], %s::timestamptz[]) AS wanted (txid, seen_at) USING (seen_at, txid)"
-        ).format(_COLUMNS),
-        [list(seen_at), list(seen_at.values())],
+    query = sql.SQL(
+        "SELECT txid, {} FROM transaction_features"
+        " JOIN unnest(%s::text[], %s::timestamptz[]) AS wanted (txid, seen_at) USING (seen_at, txid)"
     )
+    rows = connection.execute(query.format(_COLUMNS), [list(seen_at), list(seen_at.values())])
     return {row[0]: np.array(row[1:], np.float64) for row in rows}
 
 

@@ -1,12 +1,11 @@
 """The features of the contract, computed for a whole batch at once. The same function serves every lane.
 
-Outputs say nothing about who owns them, so this is an estimate with bounds, in satoshi:
+Outputs do not say who owns them: the value moved is an estimate with bounds, in satoshi.
 
-- `high`: all that is paid to addresses which the transaction does not also spend from. What returns to an address that
-  was spent from is change for certain.
+- `high`: all that is paid to addresses which the transaction does not also spend from. The rest is change for certain.
 - `likely`: `high` without the output that is most likely change.
-- `low`: `high` without its largest output, which in the worst case is the change; 0 for a single output, which may be
-  a transfer to oneself.
+- `low`: `high` without its largest output, which may be the change; 0 for a single output, which may be a transfer to
+  oneself.
 
 Change is recognised by the heuristics of Meiklejohn et al., "A Fistful of Bitcoins" (2013) and of BlockSci (2020), the
 first that singles out one output: by script type (change returns to the type that was spent), by round amounts (people
@@ -20,22 +19,22 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import numpy as np
-from numpy.typing import NDArray
 
 from txwatch.clock import WINDOW
-from txwatch.features.batch import Coins, TransactionBatch
-from txwatch.features.context import Context, transaction_kinds
+from txwatch.features.batch import Coins, Flags, Floats, Ints, TransactionBatch
+from txwatch.features.context import Context, transaction_shapes
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.wire.transaction import SCRIPT_TYPES
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+CONSOLIDATION_INPUTS = 10
+ROUND_SAT = 100_000
+"""0.001 BTC: a person typed an amount that is a multiple of this."""
+_OP_RETURN = SCRIPT_TYPES.index("op_return")
 
 
-def count_where(tx: Ints, condition: NDArray[np.bool_], n: int) -> Floats:
+def count_where(tx: Ints, condition: Flags, n: int) -> Floats:
     """How many coins of each of n transactions meet the condition."""
-    counts = np.bincount(tx[condition], minlength=n)
-    return counts.astype(np.float64)
+    return np.bincount(tx[condition], minlength=n).astype(np.float64)
 
 
 def sum_by(tx: Ints, values: Floats, n: int) -> Floats:
@@ -55,10 +54,8 @@ def min_by(tx: Ints, values: Floats, n: int) -> Floats:
 
 def distinct_by(tx: Ints, keys: Ints, n: int) -> Floats:
     """How many different keys each transaction has. Keys are not negative."""
-    if not len(tx):
-        return np.zeros(n)
-    pairs = np.unique(tx * (int(keys.max()) + 1) + keys)
-    return np.bincount(pairs // (int(keys.max()) + 1), minlength=n).astype(np.float64)
+    size = int(keys.max(initial=0)) + 1
+    return np.bincount(np.unique(tx * size + keys) // size, minlength=n).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ class EqualValues:
         return np.nan_to_num(max_by(self.tx, self.times.astype(np.float64), n))
 
 
-def member_of_same(tx: Ints, keys: Ints, other_tx: Ints, other_keys: Ints) -> NDArray[np.bool_]:
+def member_of_same(tx: Ints, keys: Ints, other_tx: Ints, other_keys: Ints) -> Flags:
     """For each coin, whether its transaction has its key on the other side as well. Negative keys match nothing."""
     size = 1 + max(int(keys.max(initial=0)), int(other_keys.max(initial=0)))
     there = other_keys >= 0
@@ -101,14 +98,6 @@ def _reduce(ufunc: np.ufunc, tx: Ints, values: Floats, n: int) -> Floats:
         starts = np.flatnonzero(np.r_[True, np.diff(tx) != 0])
         result[tx[starts]] = ufunc.reduceat(values, starts)
     return result
-
-
-CONSOLIDATION_INPUTS = 10
-ROUND_SAT = 100_000
-"""0.001 BTC: an amount that is a multiple of this was typed by a person."""
-
-_OP_RETURN = SCRIPT_TYPES.index("op_return")
-Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -137,7 +126,7 @@ def moved_value(batch: TransactionBatch) -> MovedValue:
         _by_script_type(batch, paid, n),
         _by_roundness(paid, n),
         _by_optimal_change(batch, paid, n),
-        _larger_of_two(paid, count, largest),
+        (count[paid.tx] == 2) & (paid.value == largest[paid.tx]),
     ):
         single = open_ & (count_where(paid.tx, candidates, n) == 1)
         likely_change = np.where(single, sum_by(paid.tx[candidates], paid.value[candidates], n), likely_change)
@@ -154,28 +143,20 @@ def _by_script_type(batch: TransactionBatch, paid: Coins, n: int) -> Flags:
     """The output of the one type that was spent, when others are of another."""
     spent_type = min_by(batch.inputs.tx, batch.inputs.type.astype(np.float64), n)
     spent_type[distinct_by(batch.inputs.tx, batch.inputs.type, n) != 1] = np.nan
-    candidates: Flags = paid.type == spent_type[paid.tx]
-    return candidates
+    return np.asarray(paid.type == spent_type[paid.tx])
 
 
 def _by_roundness(paid: Coins, n: int) -> Flags:
     """The one output whose amount is not round, when all others are."""
-    round_: Flags = (paid.value % ROUND_SAT == 0) & (paid.value > 0)
-    others: Flags = (count_where(paid.tx, round_, n) > 0)[paid.tx]
-    return ~round_ & others
+    round_ = (paid.value % ROUND_SAT == 0) & (paid.value > 0)
+    return np.asarray(~round_ & (count_where(paid.tx, round_, n) > 0)[paid.tx])
 
 
 def _by_optimal_change(batch: TransactionBatch, paid: Coins, n: int) -> Flags:
     """The one output that is smaller than every input, when there are several inputs."""
     smallest_input = min_by(batch.inputs.tx, batch.inputs.value, n)
     smallest_input[np.bincount(batch.inputs.tx, minlength=n) < 2] = np.nan
-    candidates: Flags = paid.value < smallest_input[paid.tx]
-    return candidates
-
-
-def _larger_of_two(paid: Coins, count: Floats, largest: Floats) -> Flags:
-    candidates: Flags = (count[paid.tx] == 2) & (paid.value == largest[paid.tx])
-    return candidates
+    return np.asarray(paid.value < smallest_input[paid.tx])
 
 
 _TAPROOT = SCRIPT_TYPES.index("p2tr")
@@ -183,7 +164,6 @@ _IS_LEGACY = np.array([t in {"p2pk", "p2pkh", "multisig"} for t in SCRIPT_TYPES]
 _TIME_LOCKS_FROM = 500_000_000
 """A lock time from here on is a moment in Unix seconds, below it a block height (BIP 113, script.h)."""
 _HOUR, _DAY = timedelta(hours=1), timedelta(hours=24)
-_MIN_SPAN_H = WINDOW / _HOUR
 _WITNESS_DUST = {"p2a": 240, "p2wpkh": 294, "p2wsh": 330, "p2tr": 330, "witness_unknown": 330}
 DUST_SAT = np.array([(_WITNESS_DUST | {"p2sh": 540, "op_return": 0}).get(t, 546) for t in SCRIPT_TYPES])
 """Bitcoin Core's dust limit at its default of 3 sat/vB, by script type code (policy.cpp, GetDustThreshold)."""
@@ -191,15 +171,8 @@ DUST_SAT = np.array([(_WITNESS_DUST | {"p2sh": 540, "op_return": 0}).get(t, 546)
 
 def transaction_features(batch: TransactionBatch, context: Context) -> Floats:
     """The feature contract of each transaction, of shape (n, len(FEATURE_NAMES)); NaN where unknown."""
-    columns = (
-        _amounts(batch)
-        | _shape(batch)
-        | _scripts(batch)
-        | _moved(batch)
-        | _header(batch)
-        | _against_network(batch, context)
-        | _of_addresses(batch, context)
-    )
+    columns = _amounts(batch) | _shape(batch) | _scripts(batch) | _moved(batch) | _header(batch)
+    columns |= _against_network(batch, context) | _of_addresses(batch, context)
     return np.column_stack([columns[name] for name in FEATURE_NAMES])
 
 
@@ -290,8 +263,7 @@ def _against_network(batch: TransactionBatch, context: Context) -> dict[str, Flo
     """The transaction against what was usual. Unknown before there is a baseline."""
     n, network = len(batch), context.network
     fee_rate = batch.fee_sat / batch.vsize
-    kinds = transaction_kinds(_count(batch.inputs, n), _count(batch.outputs, n))
-    kind_counts = np.array(network.kind_counts_24h, np.float64)
+    shapes = transaction_shapes(_count(batch.inputs, n), _count(batch.outputs, n))
     hour = min(_HOUR // WINDOW, network.windows_24h)  # in the first hour there is less than one to compare
     usual_1h = network.tx_count_24h * hour / max(network.windows_24h, 1)
     return {
@@ -299,7 +271,7 @@ def _against_network(batch: TransactionBatch, context: Context) -> dict[str, Flo
         "fee_rate_over_median_24h": fee_rate / _known(network.median_fee_rate_24h),
         "value_over_median_24h": batch.value_sat / _known(network.median_value_sat_24h),
         "value_over_p99_24h": batch.value_sat / _known(network.p99_value_sat_24h),
-        "kind_share_24h": kind_counts[kinds] / _known(network.tx_count_24h or None),
+        "kind_share_24h": np.array(network.kind_counts_24h, np.float64)[shapes] / _known(network.tx_count_24h or None),
         "arrivals_1h_over_24h": np.full(n, network.tx_count_1h / _known(usual_1h or None)),
     }
 
@@ -314,16 +286,11 @@ def _of_addresses(batch: TransactionBatch, context: Context) -> dict[str, Floats
     unseen = (0.0, 0.0, 0.0, 0.0, _DAY / _HOUR)
     rows = np.array([unseen] * len(batch.addresses)).reshape(-1, len(unseen))
     for number, text in enumerate(batch.addresses):
-        if activity := context.addresses.get(text):
-            rows[number] = (
-                activity.tx_count,
-                activity.received_sat,
-                activity.spent_sat,
-                (end - activity.first_seen_at) / _HOUR,
-                (end - activity.last_seen_at) / _HOUR,
-            )
+        if day := context.addresses.get(text):
+            hours = (end - day.first_seen_at) / _HOUR, (end - day.last_seen_at) / _HOUR
+            rows[number] = (day.tx_count, day.received_sat, day.spent_sat, *hours)
     tx_count, received, spent, known_h, idle_h = rows[address].T
-    velocity = tx_count / np.maximum(known_h, _MIN_SPAN_H)
+    velocity = tx_count / np.maximum(known_h, WINDOW / _HOUR)
     columns = {
         "input_address_tx_24h": np.nan_to_num(max_by(tx, tx_count, n)),
         "input_address_tx_sum_24h": sum_by(tx, tx_count, n),

@@ -20,10 +20,7 @@ from txwatch.wire.transaction import Source, Transaction, from_wire
 
 
 class RecentTxids:
-    """Remembers at least the last `capacity` txids, at most twice as many.
-
-    Two sets that take turns: of one that forgets txid by txid, every lookup costs twice as much.
-    """
+    """Remembers at least the last `capacity` txids, at most twice as many, in two sets that take turns."""
 
     def __init__(self, capacity: int = 100_000) -> None:
         self._capacity = capacity
@@ -31,7 +28,7 @@ class RecentTxids:
         self._previous: set[str] = set()
 
     def add(self, txid: str) -> bool:
-        """Remember a txid; whether it is new here."""
+        """Remember a txid. Returns whether it is new."""
         if txid in self._current or txid in self._previous:
             return False
         self._current.add(txid)
@@ -40,17 +37,14 @@ class RecentTxids:
         return True
 
     def forget(self, txids: Iterable[str]) -> None:
-        """Take txids out again that could not be kept, so that the feed may bring them once more."""
+        """Forget txids that could not be kept, so that they are taken when the feed sends them again."""
         gone = set(txids)
         self._current -= gone
         self._previous -= gone
 
 
 class Batch(msgspec.Struct):
-    """One flush's worth of the feed: what was heard from `seen_from` until `seen_through`, UTC.
-
-    It can be written to disk and read back as it is. `bytes` counts the messages' bodies.
-    """
+    """What was heard from `seen_from` until `seen_through`, UTC. `bytes` counts the messages' bodies."""
 
     seen_from: datetime
     seen_through: datetime
@@ -64,7 +58,7 @@ class Batch(msgspec.Struct):
     bytes: int = 0
 
     def add(self, received: Received, recent: RecentTxids, source: Source = "feed") -> None:
-        """Decode, validate and file one message. Bad input goes to the quarantine with its reason, never further."""
+        """Decode, validate and file one message. A malformed one goes to the quarantine with its reason."""
         self.received += 1
         self.bytes += len(received.body)
         try:
@@ -80,12 +74,10 @@ class Batch(msgspec.Struct):
             elif isinstance(message, UnknownOperation):
                 self.ignored += 1
         except MalformedMessageError as error:
-            body = received.body
-            self.malformed.append(
-                QuarantinedMessage(received.seen_at, str(error), body[:MAX_QUARANTINED_BYTES], len(body))
-            )
+            start = received.body[:MAX_QUARANTINED_BYTES]
+            self.malformed.append(QuarantinedMessage(received.seen_at, str(error), start, len(received.body)))
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to land. The stretch that it covers is still to be reported."""
+        """Whether there is nothing to land, though the watermark may advance."""
         return not (self.received or self.gaps)

@@ -1,4 +1,4 @@
-"""The connection to the feed: subscribes, listens, and comes back after every end of a connection."""
+"""The connection to the feed: subscribe, listen, reconnect."""
 
 import asyncio
 import random
@@ -18,38 +18,36 @@ from txwatch.wire.messages import PING, SUBSCRIBE_BLOCKS, SUBSCRIBE_TRANSACTIONS
 log = structlog.get_logger(__name__)
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-"""Real messages reach 3.9 MB; the library's own limit of 1 MiB would close the connection on them."""
+"""Bytes; real messages reach 3.9 MB, and the library's own limit of 1 MiB would close the connection on them."""
 SILENCE_SECONDS = 30.0
-"""At ordinary rates a feed that says nothing for this long is dead, although its connection may look alive."""
+"""Seconds; at ordinary rates a feed silent for longer is dead, although its connection may look alive."""
 _SILENCE_INTERVALS = 20
-"""A slow feed is given this many of its own mean intervals, if that is longer."""
+"""Mean intervals between transactions: a slow feed may be silent for so many, if that is longer."""
 _IDLE_SECONDS = 10.0
-"""Older documentation of the feed asks for traffic at least every 30 s."""
+"""Seconds between pings; older documentation of the feed asks for traffic at least every 30 s."""
 _SMALLEST_TRANSACTION_BYTES = 200
-"""A shorter message, such as the answer to a ping, is no sign that transactions still come."""
-_SETTLED_SECONDS = 5.0
+"""Bytes; a shorter message, such as the answer to a ping, does not show that transactions still come."""
+_STABLE_SECONDS = 5.0
+"""Seconds; delays start anew after a connection that lasted longer."""
 
 Delays = Callable[[], Generator[float]]
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
-    """One message as it came, stamped at receipt."""
+    """One message, stamped at receipt."""
 
     seen_at: datetime
     body: bytes
 
 
 class Subscribed(msgspec.Struct, frozen=True):
-    """The connection stands and everything was asked for. What is heard from the next message on is complete."""
+    """Transactions and blocks were asked for. What is heard from the next message on is complete."""
 
     at: datetime
 
 
 class Disconnected(msgspec.Struct, frozen=True):
-    """The connection ended. What came after `heard_until` is missed, until the first message of the next connection.
-
-    `heard_until` is the last message's receipt: when a feed fell silent, nobody knows when it stopped sending.
-    """
+    """The connection ended. Whatever was sent between `heard_until`, the last receipt, and the next one is missed."""
 
     heard_until: datetime
     cause: str
@@ -59,7 +57,7 @@ FeedEvent = Received | Subscribed | Disconnected
 
 
 def reconnect_delays() -> Generator[float]:
-    """Seconds before each attempt to connect: at once, then growing to half a minute, all jittered."""
+    """Seconds before each attempt to connect: from 0.2 doubling to 30, jittered by half."""
     delay = 0.2
     while True:
         yield delay * random.uniform(0.5, 1.5)  # noqa: S311 - jitter, no secret
@@ -69,9 +67,9 @@ def reconnect_delays() -> Generator[float]:
 async def listen(
     url: str, clock: Clock, *, silence_seconds: float = SILENCE_SECONDS, delays: Delays = reconnect_delays
 ) -> AsyncGenerator[FeedEvent]:
-    """Follow the feed for ever. Whatever a server does is retried. Raises InvalidURI if `url` is no WebSocket URL."""
+    """Follow the feed for ever; retry whatever a server does. Raises InvalidURI if `url` is no WebSocket URL."""
     loop = asyncio.get_running_loop()
-    restless = delays()
+    pauses = delays()
     async for websocket in _Connecting(
         url,
         max_size=MAX_MESSAGE_BYTES,
@@ -79,9 +77,7 @@ async def listen(
         ping_interval=20,
         ping_timeout=20,
         close_timeout=2,
-        process_exception=lambda _: (
-            None
-        ),  # a redirect to what is no WebSocket raises InvalidURI, and passes like others
+        process_exception=lambda _: None,  # also InvalidURI, from a redirect to what is no WebSocket
         reconnect_delays=delays,
     ):
         connected_at = loop.time()
@@ -91,7 +87,7 @@ async def listen(
         try:
             await websocket.send(SUBSCRIBE_TRANSACTIONS)
             await websocket.send(SUBSCRIBE_BLOCKS)
-            # Its answer, if there is one, comes after both were heard.
+            # The answer, if there is one, comes after both subscriptions were heard.
             await websocket.send(PING)
             yield Subscribed(clock())
             while True:
@@ -106,17 +102,14 @@ async def listen(
             watching.cancel()
         log.warning("feed_disconnected", cause=cause)
         yield Disconnected(heard_until, cause)
-        # The library waits only when connecting fails. A server that accepts and closes must not be hammered.
-        if loop.time() - connected_at > _SETTLED_SECONDS:
-            restless = delays()
-        await asyncio.sleep(next(restless))
+        # The library waits only when connecting fails, not for a server that accepts and closes.
+        if loop.time() - connected_at > _STABLE_SECONDS:
+            pauses = delays()
+        await asyncio.sleep(next(pauses))
 
 
 class _Connecting(connect):
-    """Begins each attempt at the address that it was given.
-
-    The library stays with the address that a redirect once led to, which may be a login page of the network's.
-    """
+    """Begins each attempt at the given address; the library stays with a redirect's, such as a network's login page."""
 
     def __init__(self, uri: str, **options: Any) -> None:
         super().__init__(uri, **options)
@@ -128,10 +121,7 @@ class _Connecting(connect):
 
 
 class _Watchdog:
-    """Pings a connection that is idle, and ends one that has fallen silent.
-
-    It looks at a count a few times in the silence that it allows, so that a message costs an addition and no timer.
-    """
+    """Pings an idle connection, and ends a silent one. It polls `count`, so that a message costs no timer."""
 
     def __init__(self, websocket: ClientConnection, silence_seconds: float) -> None:
         self._websocket = websocket
@@ -153,7 +143,7 @@ class _Watchdog:
             mean_interval = (heard - began) / counted if counted else 0.0
             if now - heard >= max(self._silence_seconds, _SILENCE_INTERVALS * mean_interval):
                 self.verdict = f"no transaction for {now - heard:.0f} s"
-                # No closing handshake: nobody may be there to answer it.
+                # Without the closing handshake, which nobody may answer.
                 self._websocket.transport.abort()
                 return
             if now - max(heard, pinged) >= min(_IDLE_SECONDS, self._silence_seconds / 3):

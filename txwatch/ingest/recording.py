@@ -1,8 +1,7 @@
-"""Recording the feed to a capture, and replaying a capture into the database."""
+"""Record the feed to a capture, and replay a capture into the database."""
 
 import asyncio
 import gzip
-import signal
 from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -21,21 +20,23 @@ from txwatch.ingest.connection import Disconnected, Received, listen
 from txwatch.ingest.lander import commit
 from txwatch.places import ObjectStoreError, Place, S3Object
 from txwatch.store.database import Connection, database_now
+from txwatch.waiting import run_until_signalled, wait_for_first
 
 FLUSH_EVERY = timedelta(seconds=1)
 BATCH_COUNT = 2_000
 BATCH_BYTES = 16 << 20
-"""Of a replay: what is in memory at once."""
+"""Bounds of what a replay holds in memory."""
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_BREAKS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
 
 
 class RecordingError(UserError):
-    """A recording that cannot begin, or cannot be put where it belongs."""
+    """A recording that cannot begin, or cannot be moved to S3."""
 
 
 @dataclass
 class Recorded:
-    """What a recording holds. `skipped` messages are no JSON objects, which a capture cannot hold."""
+    """What was recorded. `skipped` messages are not JSON objects, which a capture cannot hold."""
 
     messages: int = 0
     skipped: int = 0
@@ -43,10 +44,7 @@ class Recorded:
 
 
 def capture_line(received: Received) -> bytes | None:
-    """A message as a line of a capture, with `meta.received_at`; None for what is no JSON object.
-
-    The message is kept byte by byte, unless it has line breaks or a `meta` of its own.
-    """
+    """A message as a line of a capture, with `meta.received_at`; None if it is not a JSON object."""
     body = received.body.strip()
     try:
         parts = _object.decode(body)
@@ -56,52 +54,34 @@ def capture_line(received: Received) -> bytes | None:
     if parts and "meta" not in parts and b"\n" not in body:
         return body[:-1] + b',"meta":' + meta + b"}\n"
     parts["meta"] = msgspec.Raw(meta)
-    return msgspec.json.encode({key: msgspec.Raw(_on_one_line(value)) for key, value in parts.items()}) + b"\n"
-
-
-def _on_one_line(value: msgspec.Raw) -> bytes:
-    # Within JSON texts a line break is always escaped, so these can only stand between tokens.
-    return bytes(value).replace(b"\r", b" ").replace(b"\n", b" ")
+    # A raw line break can only stand between tokens: within JSON strings it is escaped.
+    on_one_line = {key: msgspec.Raw(bytes(raw).translate(_BREAKS_TO_SPACES)) for key, raw in parts.items()}
+    return msgspec.json.encode(on_one_line) + b"\n"
 
 
 async def record(url: str, path: Path, stop: asyncio.Event, clock: Clock | None = None) -> Recorded:
-    """Write what the feed sends to a new capture, gzipped if its name ends in .gz, until `stop` is set.
-
-    Raises RecordingError if the file is there already.
-    """
+    """Record to a new capture, gzipped if it ends in .gz, until `stop` is set. Raises RecordingError if it exists."""
     done = Recorded()
     with open_capture(path) as file:
-        recording = asyncio.create_task(_record(url, file, clock or MonotoneClock(), done))
-        stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait([recording, stopped], return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if recording.done():
-            recording.result()
-        recording.cancel()
-        await asyncio.wait([recording])
+        await wait_for_first(_record(url, file, clock or MonotoneClock(), done), stop.wait())
     return done
 
 
 def record_until_signalled(url: str, path: Path, seconds: float | None) -> Recorded:
     """Record until SIGINT, SIGTERM, or `seconds` have passed."""
 
-    async def work() -> Recorded:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
+    async def work(stop: asyncio.Event) -> Recorded:
         if seconds is not None:
-            loop.call_later(seconds, stop.set)
+            asyncio.get_running_loop().call_later(seconds, stop.set)
         return await record(url, path, stop)
 
-    return asyncio.run(work())
+    return run_until_signalled(work)
 
 
 def file_to_record(place: Place, home: Path) -> Path:
-    """The file that a recording is written to: `place` itself, or for S3 one under `home` until the recording is whole.
+    """The file to record to: `place` itself, or for S3 a file under `home`, because S3 takes whole objects only.
 
-    S3 takes whole objects only, and what is in a file of this machine survives whatever becomes of the process. Raises
-    RecordingError if the object is there already or the bucket cannot be reached, before anything is recorded.
+    Raises RecordingError, before anything is recorded, if the object exists or the bucket cannot be reached.
     """
     if isinstance(place, Path):
         return place
@@ -123,7 +103,7 @@ def file_to_record(place: Place, home: Path) -> Path:
 
 
 def put_recording(file: Path, place: S3Object) -> None:
-    """Move a recording that is whole to S3. Raises RecordingError, and leaves the file, if that fails."""
+    """Move a finished recording to S3. Raises RecordingError, and leaves the file, if that fails."""
     try:
         place.upload(file)
     except ObjectStoreError as error:
@@ -132,7 +112,7 @@ def put_recording(file: Path, place: S3Object) -> None:
 
 
 def open_capture(path: Path) -> BinaryIO:
-    """A new capture to write to. Raises RecordingError if the file is there already."""
+    """A new capture to write to. Raises RecordingError if the file exists."""
     try:
         return cast(BinaryIO, gzip.open(path, "xb", compresslevel=6) if path.suffix == ".gz" else path.open("xb"))
     except FileExistsError:
@@ -158,10 +138,10 @@ async def _record(url: str, file: BinaryIO, clock: Clock, done: Recorded) -> Non
 
 
 def replay(connection: Connection, path: Place) -> int:
-    """Land a capture as bulk, each message at the moment at which it was received. Returns the new rows.
+    """Land a capture as bulk, each message at the moment of its receipt. Returns the number of new transactions.
 
-    The rows are those of the recording, however fast it is read. Messages of which no moment is known get that of the
-    one before. Raises CaptureError where the capture ends before its end; what is before is landed, and it says so.
+    A message without a moment gets that of the one before it. Raises CaptureError for a broken capture, after landing
+    what comes before the fault.
     """
     landed = 0
     try:
@@ -177,20 +157,18 @@ def _batches(path: Place) -> Iterator[Batch]:
     recent = RecentTxids()
     moment = datetime.fromtimestamp(0, UTC)
     batch: Batch | None = None
-    broken: CaptureError | None = None
     try:
         for captured in read_capture(path):
             moment = captured.received_at or moment
             batch = batch or Batch(moment, moment)
             batch.add(Received(moment, captured.message), recent, "bulk")
+            batch.seen_through = moment
             if batch.received >= BATCH_COUNT or batch.bytes >= BATCH_BYTES:
-                batch.seen_through = moment
                 yield batch
                 batch = None
-    except CaptureError as error:
-        broken = error
+    except CaptureError:
+        if batch is not None:
+            yield batch
+        raise
     if batch is not None:
-        batch.seen_through = moment
         yield batch
-    if broken is not None:
-        raise broken

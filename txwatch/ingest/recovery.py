@@ -1,17 +1,18 @@
-"""Recovery: what blocks say about what the feed brought, and what it did not.
+"""Recovery of gaps from blocks, and completeness of the feed by its blocks.
 
-The contents of every block are fetched once, and once more for each gap that needs them later. They confirm the
-transactions that are stored, and show the share of them that the feed had brought before. For a gap in the feed, the
-blocks from its start until six blocks after its end are fetched after it has ended, and what is missing is landed with
-`source` "block". What was never mined cannot be recovered.
+The contents of each block are fetched once, and once more for each gap that needs them later. They confirm stored
+transactions, and show the share of them that the feed had brought before. For a gap that has ended, the blocks from its
+start until six blocks after its end are fetched, and missing transactions are landed with `source` "block". What was
+never mined cannot be recovered.
 
-A gap is recovered once all blocks between its ends were searched: each names the one before it, so that none is missed.
-A block that cannot be had now is left for the next time, and holds up no other.
+A gap is recovered once all blocks between its ends were searched: each names its parent, so that none is missed. A
+block that cannot be had now is left for the next time, and holds up no other.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 
 import structlog
 from msgspec import structs
@@ -20,9 +21,9 @@ from txwatch.clock import WINDOW, Clock, window_range, window_start
 from txwatch.ingest.rest import BlockSource, GapBlocks, RestError, blocks_needed, days_listed, missing_link
 from txwatch.ingest.sealing import late_windows
 from txwatch.store import blocks as store
-from txwatch.store.blocks import BlockContents, BlockSummary, KnownTransaction, Link
+from txwatch.store.blocks import BlockSummary, KnownTransaction, Link
 from txwatch.store.database import Connection
-from txwatch.store.gaps import Gap, count_recovered, note_searched, searched, settle_gap, unrecovered_gaps
+from txwatch.store.gaps import Gap, close_gap, count_recovered, note_searched, searched, unrecovered_gaps
 from txwatch.store.lease import lock_lease, note_late_windows
 from txwatch.store.locks import Lock, if_free
 from txwatch.store.transactions import QuarantinedMessage, land_what_is_sound, quarantine
@@ -33,14 +34,14 @@ from txwatch.wire.transaction import Transaction, from_wire
 log = structlog.get_logger(__name__)
 
 GIVEN_UP_AFTER = timedelta(hours=6)
-"""A service of several machines may have a block on one and not yet on another: until then it is asked again."""
+"""Time after a block's announcement or the end of its gap: a service may have it on some machines only until then."""
 
 
 @dataclass
 class Recovery:
-    """What one reading of the chain has done. `busy`: another one was at it, and nothing was done.
+    """What one reading of the chain has done: nothing if `busy`, because another reading was under way.
 
-    `failures` are the listings and blocks that could not be had, each with its reason.
+    `landed` counts transactions; `failures` name the listings and blocks that could not be had, with the reason.
     """
 
     blocks: list[BlockSummary] = field(default_factory=list)
@@ -61,15 +62,15 @@ def read_chain(
 ) -> Recovery:
     """Fetch the contents of blocks that are new or that a gap needs, and close the gaps that they complete.
 
-    With `start` and `end`, only for the gaps that touch that stretch. Each block is one database transaction, so that
-    what was done is kept. Raises RestError if the service gave nothing of what it was asked for.
+    With `start` and `end`, only for the gaps that touch that stretch. Each block is a database transaction of its own.
+    Raises RestError if every request failed.
     """
     with if_free(connection, Lock.RECOVERY) as held:
         return _Reading(connection, source, clock).read(start, end) if held else Recovery(busy=True)
 
 
 class _Reading:
-    """One reading of the chain, and what became of the blocks that it asked for."""
+    """One reading of the chain."""
 
     def __init__(self, connection: Connection, source: BlockSource, clock: Clock) -> None:
         self._connection = connection
@@ -83,13 +84,15 @@ class _Reading:
         self._failed: set[str] = set()
 
     def read(self, start: datetime | None, end: datetime | None) -> Recovery:
-        """Read what is needed, and settle the gaps that are complete."""
+        """Read the blocks that are needed, and close the gaps that are complete."""
         chosen = [gap for gap in self._gaps if gap.ended_at is not None and gap.touches(start, end)]
         needs = self._gap_blocks(chosen)
         wanted: dict[str, list[Gap]] = {}
         for need in needs:
-            for listed in needed_now(self._connection, need):
-                wanted.setdefault(listed.hash, []).append(need.gap)
+            done = searched(self._connection, need.gap.id)
+            for block in need.blocks:
+                if block.hash not in done:
+                    wanted.setdefault(block.hash, []).append(need.gap)
         if start is None and end is None:
             for block_hash in store.unfetched_blocks(self._connection, self._clock()):
                 wanted.setdefault(block_hash, [])
@@ -102,23 +105,19 @@ class _Reading:
             self._read_branch(tip)
         store.mark_stale_branches(self._connection)
         for need in needs:
-            self._settle(need)
+            self._close_if_complete(need)
         self._done.gaps_waiting = len(chosen) - self._done.gaps_closed
         if self._done.failures and not self._answers:
             raise RestError(self._done.failures[0])
         return self._done
 
     def _gap_blocks(self, gaps: Sequence[Gap]) -> list[GapBlocks]:
-        """Which blocks each gap needs, from the service's listings of the days that they lie in."""
+        """The blocks that each gap needs, from the service's listings of its days."""
         now = self._clock()
-        listings: dict[date, list[ListedBlock]] = {}
+        listing = cache(self._listing)
         needs = []
         for gap in gaps:
-            listed: list[ListedBlock] = []
-            for day in days_listed(gap, now):
-                if day not in listings:
-                    listings[day] = self._listing(day)
-                listed += listings[day]
+            listed = [block for day in days_listed(gap, now) for block in listing(day)]
             needs.append(blocks_needed(gap, listed, store.announced_before(self._connection, gap.started_at), now))
         return needs
 
@@ -132,7 +131,7 @@ class _Reading:
         return listing
 
     def _read_branch(self, tip: Link) -> None:
-        """Read a branch that was not announced, which is found from its end; as far as each height is one less."""
+        """Read the unknown ancestors of a block, which were not announced, as long as each height is one less."""
         link = tip
         for _ in range(store.LONGEST_SPLIT):
             if not store.is_missing_ancestor(self._connection, link):
@@ -143,7 +142,7 @@ class _Reading:
             link = parent
 
     def _read_block(self, block_hash: str, gaps: Sequence[Gap]) -> Link | None:
-        """Fetch a block and take it in; None if that cannot be done now, or never."""
+        """Fetch a block and land what is missing; None if the block cannot be had now, or never."""
         if block_hash in self._absent | self._failed:
             return None
         try:
@@ -152,7 +151,7 @@ class _Reading:
             if block is None:
                 self._note_absent(block_hash, gaps)
                 return None
-            summary, landed = take_in(self._connection, block, gaps, self._gaps, self._clock)
+            summary, landed = land_block(self._connection, block, gaps, self._gaps, self._clock)
         except (RestError, MalformedMessageError) as error:
             self._fail(f"block {block_hash}", error)
             self._failed.add(block_hash)
@@ -171,7 +170,7 @@ class _Reading:
         self._unobtainable.add(block_hash)
 
     def _may_come(self, block_hash: str, gaps: Sequence[Gap]) -> bool:
-        """Whether a block that the service has not may be there later: it was announced, or a gap ended, lately."""
+        """Whether the service may have a missing block later: it was announced, or a gap ended, lately."""
         now = self._clock()
         announced = store.announced_at(self._connection, block_hash)
         moments = [gap.ended_at_or(now) for gap in gaps] + ([announced] if announced else [])
@@ -181,8 +180,8 @@ class _Reading:
         log.warning("chain_not_read", what=what, cause=str(error))
         self._done.failures.append(f"{what}: {error}")
 
-    def _settle(self, need: GapBlocks) -> None:
-        """Search what the chain holds besides the listed blocks, and settle the gap if nothing is left of it."""
+    def _close_if_complete(self, need: GapBlocks) -> None:
+        """Search the blocks of the chain that are not listed, and close the gap if none is left to search."""
         if not need.complete:
             return
         before = store.announced_before(self._connection, need.gap.started_at)
@@ -196,29 +195,24 @@ class _Reading:
             asked.add(missing.hash)
         left: set[str] = set()
         if missing:
-            # Of what is listed above, the searched chain says what belongs to it: the rest lost a split.
+            # Above the missing block the chain was searched: the other listed blocks there lost a split.
             left = {block.hash for block in need.blocks if block.height < missing.height} - done
-            # Below all that it lists, a service may have nothing.
+            # A service may have no blocks below those that it lists.
             if not (missing.hash in self._absent and missing.height < need.blocks[0].height):
                 left.add(missing.hash)
         if not left <= self._unobtainable:
             return
         with self._connection.transaction():
-            settle_gap(self._connection, need.gap.id, "lost" if left else "recovered")
-            note_late_windows(self._connection, windows_of(need.gap), "gap settled")
+            close_gap(self._connection, need.gap.id, "lost" if left else "recovered")
+            first, last = window_start(need.gap.started_at), window_start(need.gap.ended_at_or(self._clock()))
+            note_late_windows(self._connection, window_range(first, last + WINDOW), "gap settled")
         self._done.gaps_closed += 1
 
 
-def needed_now(connection: Connection, need: GapBlocks) -> list[ListedBlock]:
-    """Those of a gap's blocks that were not searched for what it misses."""
-    done = searched(connection, need.gap.id)
-    return [block for block in need.blocks if block.hash not in done]
-
-
-def take_in(
+def land_block(
     connection: Connection, block: WholeBlock, gaps: Sequence[Gap], all_gaps: Sequence[Gap], clock: Clock
 ) -> tuple[BlockSummary, int]:
-    """Record what a block holds, and land what is missing of it into the gaps that need it. Returns the rows landed.
+    """Record what a block holds, and land its missing transactions into the gaps that need it. Returns their number.
 
     Raises MalformedMessageError for a block that holds a transaction twice.
     """
@@ -227,28 +221,21 @@ def take_in(
     with connection.transaction():
         known = store.known_transactions(connection, [tx.txid for tx in transactions])
         announced = store.announced_at(connection, block.hash) or min(_moment(block.time), now)
-        contents = completeness(transactions, known, store.followed_since(connection), announced)
+        mined, seen_before = count_mined(transactions, known, store.followed_since(connection), announced)
+        summary = BlockSummary(block.height, block.hash, _moment(block.time), False, mined, seen_before)
         landed = _land_missing(connection, [tx for tx in transactions if tx.txid not in known], gaps, all_gaps, now)
         quarantine(connection, malformed)
         note_searched(connection, [gap.id for gap in gaps], block.hash)
-        store.record_contents(connection, block, [tx.txid for tx in transactions], contents, now)
-    summary = BlockSummary(
-        block.height,
-        block.hash,
-        _moment(block.time),
-        stale=False,
-        mined=contents.mined,
-        seen_before=contents.seen_before,
-    )
+        store.record_contents(connection, block, [tx.txid for tx in transactions], summary, now)
     log.info("block_read", height=block.height, completeness=summary.completeness, landed=landed)
     return summary, landed
 
 
 def block_transactions(block: WholeBlock, now: datetime) -> tuple[list[Transaction], list[QuarantinedMessage]]:
-    """A block's transactions without its coinbase, and those that are malformed.
+    """A block's transactions without its coinbase, and the malformed ones.
 
-    `seen_at` is when the service first saw a transaction, or the block's time if it does not say. Raises
-    MalformedMessageError for one that is there twice: another may be missing.
+    `seen_at` is when the service first saw a transaction, or else the block's time. Raises MalformedMessageError if one
+    is there twice: another may be missing.
     """
     transactions, malformed = [], []
     for index, body in enumerate(block.tx):
@@ -259,42 +246,26 @@ def block_transactions(block: WholeBlock, now: datetime) -> tuple[list[Transacti
             seen_at = _moment(block.time if wire.time is None else wire.time)
             transactions.append(from_wire(wire, seen_at, "block"))
         except MalformedMessageError as error:
-            reason = f"in block {block.hash}: {error}"
-            malformed.append(QuarantinedMessage(now, reason, bytes(body)))
+            malformed.append(QuarantinedMessage(now, f"in block {block.hash}: {error}", bytes(body)))
     if len({tx.txid for tx in transactions}) < len(transactions):
         raise MalformedMessageError("no block: a transaction is in it twice")
     return transactions, malformed
 
 
-def completeness(
-    transactions: Sequence[Transaction],
-    known: dict[str, KnownTransaction],
-    since: datetime | None,
-    announced: datetime,
-) -> BlockContents:
-    """How many of a block's transactions were first seen since `since`, and how many the feed had brought by then."""
+def count_mined(
+    transactions: Sequence[Transaction], known: dict[str, KnownTransaction], since: datetime | None, announced: datetime
+) -> tuple[int, int]:
+    """Count a block's transactions first seen since `since`, and those that the feed brought before `announced`."""
     mined = seen_before = 0
     for tx in transactions:
         stored = known.get(tx.txid)
         if stored is None:
-            # Times are whole seconds: one that may lie before the beginning is not counted.
+            # Times are whole seconds: the first second may lie before `since`.
             mined += since is not None and tx.seen_at > since
         elif stored.source != "bulk":
             mined += 1
             seen_before += stored.source == "feed" and stored.seen_at <= announced
-    return BlockContents(mined, seen_before)
-
-
-def nearest_gap(moment: datetime, gaps: Sequence[Gap], now: datetime) -> Gap | None:
-    """The gap that holds a moment, else the one nearest to it."""
-    return min(gaps, key=lambda gap: abs(gap.clamp(moment, now) - moment), default=None)
-
-
-def windows_of(gap: Gap) -> list[datetime]:
-    """The windows that an ended gap touches."""
-    if gap.ended_at is None:
-        return []
-    return window_range(window_start(gap.started_at), window_start(gap.ended_at) + WINDOW)
+    return mined, seen_before
 
 
 def _land_missing(
@@ -304,20 +275,20 @@ def _land_missing(
         return 0
     placed: list[Transaction] = []
     by_gap: dict[str, int] = {}
-    # A gap that lasts still has its own claim: what belongs there is landed when it has ended.
+    # Transactions of an open gap are landed when it has ended.
     candidates = [*gaps, *(gap for gap in all_gaps if gap.ended_at is None)]
     for tx in missing:
-        gap = nearest_gap(tx.seen_at, candidates, now)
-        if gap is not None and gap.ended_at is not None:
+        # The gap that holds the moment, or else the nearest one.
+        gap = min(candidates, key=lambda gap: abs(gap.clamp(tx.seen_at, now) - tx.seen_at))
+        if gap.ended_at is not None:
             placed.append(structs.replace(tx, seen_at=gap.clamp(tx.seen_at, now)))
             by_gap[tx.txid] = gap.id
     txids, refused = land_what_is_sound(connection, placed)
     quarantine(connection, refused)
     new = set(txids)
     count_recovered(connection, [by_gap[txid] for txid in txids])
-    lease = lock_lease(connection)
-    landed = [tx for tx in placed if tx.txid in new]
-    note_late_windows(connection, late_windows(landed, lease, now), "recovered from a block")
+    late = late_windows([tx for tx in placed if tx.txid in new], lock_lease(connection), now)
+    note_late_windows(connection, late, "recovered from a block")
     return len(txids)
 
 

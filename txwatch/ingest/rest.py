@@ -1,4 +1,4 @@
-"""The REST API that gives blocks, and which blocks a gap needs: those from its start until six after its end."""
+"""The REST API that gives blocks; and the blocks that a gap needs, from its start until six after its end."""
 
 import random
 import time
@@ -20,24 +20,24 @@ from txwatch.wire.messages import MalformedMessageError
 log = structlog.get_logger(__name__)
 
 INTERVAL_SECONDS = 10.0
-"""The public service answers about one request per 10 s and address; above that, 429."""
+"""Seconds between requests; the public service answers more frequent ones with 429."""
 TIMEOUT_SECONDS = 60.0
 ANSWER_SECONDS = 300.0
-"""For a whole answer. One that trickles would hold up all others."""
+"""Seconds for a whole answer; one that trickles would hold up all others."""
 MAX_BYTES = 256 << 20
-"""A block with all its transactions is some megabytes, and some dozens with as many small ones as it holds."""
+"""Bytes of an answer; a block is some megabytes, and some dozens if it is full of small transactions."""
 ATTEMPTS = 4
 MAX_WAIT_SECONDS = 300.0
 
 
 class RestError(Exception):
-    """The REST API did not answer as it should; the text says what was asked and what came."""
+    """A request to the REST API failed; the message says what was asked and what came."""
 
 
 class BlockSource:
-    """Blocks over REST. `sleep` and `monotonic` can be injected, so that a test need not wait.
+    """Blocks over REST. `sleep` and `monotonic` are for tests.
 
-    While the service refuses everything it is asked once for each block, and ATTEMPTS times again when it has answered.
+    A request is tried ATTEMPTS times, and only once after one that failed, until the service answers again.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class BlockSource:
         return [] if body is None else decode_listing(body)
 
     def block(self, block_hash: str) -> WholeBlock | None:
-        """A whole block, or None if the service has none of this hash. Raises RestError or MalformedMessageError."""
+        """A whole block, or None if the service has no such block. Raises RestError or MalformedMessageError."""
         body = self._get(f"/rawblock/{block_hash}")
         if body is None:
             return None
@@ -81,13 +81,11 @@ class BlockSource:
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 failure = f"{type(error).__name__}: {error}"
             else:
-                if response.status_code == HTTPStatus.OK:
+                # A 404 in another form is a proxy's, and says nothing about the block.
+                found = response.status_code == HTTPStatus.OK
+                if found or (response.status_code == HTTPStatus.NOT_FOUND and is_refusal(body)):
                     self._refuses = False
-                    return body
-                if response.status_code == HTTPStatus.NOT_FOUND and is_refusal(body):
-                    self._refuses = False
-                    return None
-                # Without the API's own answer it is a proxy's, and says nothing of the block.
+                    return body if found else None
                 failure = f"status {response.status_code}"
                 if response.status_code != HTTPStatus.TOO_MANY_REQUESTS and response.status_code < 500:
                     break
@@ -118,28 +116,29 @@ def _retry_after(response: httpx.Response) -> float:
     try:
         return float(response.headers.get("Retry-After", 0))
     except ValueError:
-        return 0.0  # a date, which no service of this kind sends
+        return 0.0  # a date, which this service does not send
 
 
 @contextmanager
 def block_source(rest_url: str, interval_seconds: float = INTERVAL_SECONDS) -> Iterator[BlockSource]:
-    """The REST API at this address, for the length of the block."""
+    """The REST API at an address, for the length of the `with` block."""
     with httpx.Client(base_url=rest_url, timeout=TIMEOUT_SECONDS, follow_redirects=True) as client:
         yield BlockSource(client, interval_seconds=interval_seconds)
 
 
 MEDIAN_OF = 11
-SURE = 6
-"""Blocks: miners' clocks differ by hours, so that only the majority of eleven in a row says what time it was (as does
-their median, BIP 113). Six is also what a gap needs after its end: what was broadcast in it is mined by then, unless
-its fee was too low for the time."""
+MAJORITY = 6
+"""Blocks. Miners' clocks differ by hours: only the majority of eleven blocks in a row tells the time, as their median
+does (BIP 113). A gap also needs six blocks after its end: by then what was broadcast in it is mined, if its fee was
+high enough.
+"""
 LISTED_BEFORE = timedelta(hours=6)
-"""Six blocks are an hour, and have taken three."""
+"""Time before a gap whose listings are read; six blocks take an hour on average, and have taken three."""
 
 
 @dataclass(frozen=True)
 class GapBlocks:
-    """The listed blocks that a gap needs, by height, the lowest first. Not `complete` while the last are not mined."""
+    """The listed blocks that a gap needs, the lowest first; `complete` once the last ones are mined."""
 
     gap: Gap
     blocks: list[ListedBlock]
@@ -147,56 +146,56 @@ class GapBlocks:
 
     @property
     def heights(self) -> range:
-        """Where the chain through them lies: from some blocks before the first, by which its start is known."""
+        """The heights of the chain through them, from some blocks earlier, by which the start of the gap is found."""
         return range(self.blocks[0].height - 2 * MEDIAN_OF, self.blocks[-1].height + 1)
 
 
 @dataclass(frozen=True)
 class MissingBlock:
-    """A block that others name as the one before them."""
+    """A block that others name as their parent."""
 
     hash: str
     height: int
 
 
 def days_listed(gap: Gap, now: datetime) -> list[date]:
-    """The days, UTC, whose listings hold the blocks that a gap needs; the next one too, if it has begun."""
+    """The days, UTC, whose listings hold the blocks that a gap needs; also the day after, if it has begun."""
     first = (gap.started_at - LISTED_BEFORE).astimezone(UTC).date()
     last = min(now, gap.ended_at_or(now) + timedelta(days=1)).astimezone(UTC).date()
     return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
 def blocks_needed(gap: Gap, listed: Sequence[ListedBlock], before: Collection[str], now: datetime) -> GapBlocks:
-    """The blocks from a gap's start until six after its end, but for those that were announced `before` it.
-
-    The majority of eleven blocks decides what was mined before the start, and what after the end.
-    """
+    """The blocks from a gap's start until six after its end, without those that were announced `before` it."""
     ended_at = gap.ended_at_or(now)
     by_height = sorted({block.hash: block for block in listed}.values(), key=lambda block: block.height)
     early = [datetime.fromtimestamp(block.time, UTC) < gap.started_at for block in by_height]
     late = [datetime.fromtimestamp(block.time, UTC) >= ended_at for block in by_height]
     places = range(len(by_height))
-    first = next((i for i in places if sum(early[i : i + MEDIAN_OF]) <= SURE), len(by_height))
-    last = next((i for i in places if sum(late[max(0, i + 1 - MEDIAN_OF) : i + 1]) >= SURE), None)
-    # With all of the last height: which of them is of the chain is not known.
-    blocks = [block for block in by_height[first:] if last is None or block.height <= by_height[last].height]
-    blocks = [block for block in blocks if block.hash not in before]
+    first = next((i for i in places if sum(early[i : i + MEDIAN_OF]) <= MAJORITY), len(by_height))
+    last = next((i for i in places if sum(late[max(0, i + 1 - MEDIAN_OF) : i + 1]) >= MAJORITY), None)
+    # With all blocks of the last height: it is not known which is of the chain.
+    blocks = [
+        block
+        for block in by_height[first:]
+        if block.hash not in before and (last is None or block.height <= by_height[last].height)
+    ]
     return GapBlocks(gap, blocks, complete=last is not None and bool(blocks))
 
 
 def missing_link(
     need: GapBlocks, links: Mapping[str, Link], done: Collection[str], before: Collection[str]
 ) -> MissingBlock | None:
-    """Of the chain from a gap's last block down to its start, the highest block that was not searched; None for none.
+    """The highest unsearched block of the chain from a gap's last block down to its start, if there is one.
 
-    The start is reached with a block that was announced `before` it, or with six of eleven whose times are.
+    The start is reached with a block that was announced `before` it, or with six of eleven whose times are before it.
     """
     height = need.blocks[-1].height
     ends = [block.hash for block in need.blocks if block.height == height]
-    # Of several blocks of this height all but one lost a split, and a service may have only the other.
+    # Of several blocks of this height all but one lost a split, and a service may not have all of them.
     place = MissingBlock(next((end for end in ends if end in done), ends[-1]), height)
     early: deque[bool] = deque(maxlen=MEDIAN_OF)
-    while place.hash not in before and sum(early) < SURE:
+    while place.hash not in before and sum(early) < MAJORITY:
         link = links.get(place.hash)
         if place.hash not in done or link is None or link.height != place.height:
             return place

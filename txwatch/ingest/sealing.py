@@ -1,26 +1,24 @@
-"""Decide when a window is sealed, and when another ingest worker is needed."""
+"""When a window is sealed, and when another ingest worker is needed. Every `now` is by the database's clock."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from psycopg.rows import class_row
-
 from txwatch.clock import WINDOW, window_range, window_start
-from txwatch.store.database import Connection, statement
+from txwatch.store.database import Connection, read_rows, statement
 from txwatch.store.lease import Lease
 from txwatch.wire.transaction import Transaction
 
 DEAD_WORKER_GRACE = timedelta(seconds=60)
-"""With no worker there is no watermark; a window is then sealed this long after its end, and the hole is a gap."""
+"""Time after which a window is sealed without a watermark, because no worker is alive; the hole is a gap."""
 _LATE_MARGIN = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
 class WindowSummary:
-    """What a window holds. Lags are from receipt to durable row, in ms, None without live transactions.
+    """What a window holds. Lags, in ms, are from receipt to durable row, None without live transactions.
 
-    `gaps` are those that were not recovered; `recovered_rows` came out of blocks.
+    `gaps` counts those that were not recovered, `recovered_rows` rows from blocks.
     """
 
     window_start: datetime
@@ -34,10 +32,7 @@ class WindowSummary:
 
 
 def sealed_through(lease: Lease | None, now: datetime) -> datetime:
-    """The moment before which nothing can land any more: the watermark, or with no worker alive, a minute ago.
-
-    `now` is by the database's clock, here and below.
-    """
+    """The moment before which nothing can land any more: the watermark, or without a live worker a minute ago."""
     watermark = (lease.watermark if lease else None) or datetime.min.replace(tzinfo=UTC)
     if lease is None or lease.is_stale(now):
         return max(watermark, now - DEAD_WORKER_GRACE)
@@ -50,10 +45,7 @@ def sealable_windows(next_window: datetime, through: datetime, limit: int) -> li
 
 
 def late_windows(transactions: Iterable[Transaction], lease: Lease | None, now: datetime) -> set[datetime]:
-    """The windows among these transactions' that may have been sealed before they land.
-
-    The lease must be locked until they have landed, and none of its watermarks can pass them meanwhile.
-    """
+    """The windows of these transactions that may be sealed before they land. The caller has locked the lease."""
     sealed = now - DEAD_WORKER_GRACE + _LATE_MARGIN
     if lease is not None and lease.watermark is not None:
         sealed = max(sealed, lease.watermark)
@@ -63,21 +55,16 @@ def late_windows(transactions: Iterable[Transaction], lease: Lease | None, now: 
 
 def summarize_windows(connection: Connection, windows: list[datetime]) -> list[WindowSummary]:
     """What each of these contiguous windows holds."""
-    with connection.cursor(row_factory=class_row(WindowSummary)) as cursor:
-        return cursor.execute(
-            statement("ingest", "window_summaries"), {"start": windows[0], "end": windows[-1] + WINDOW}
-        ).fetchall()
+    span = {"start": windows[0], "end": windows[-1] + WINDOW}
+    return read_rows(connection, WindowSummary, statement("ingest", "window_summaries"), span)
 
 
 HANDOVER_LEAD = timedelta(seconds=60)
-"""A successor is asked for this long before a shift ends: a run needs some seconds to start."""
+"""Time before the end of a shift at which a successor is asked for: a run needs some seconds to start."""
 
 
 def shift_needed(lease: Lease | None, now: datetime) -> str | None:
-    """Why a new shift should start, in words for the operator, or None when the feed is being followed.
-
-    `now` is by the database's clock, as the lease is.
-    """
+    """Why a new shift should start, in words for the operator, or None when the feed is being followed."""
     if lease is None:
         return "no worker has run yet"
     if lease.released_at is not None:
@@ -87,8 +74,7 @@ def shift_needed(lease: Lease | None, now: datetime) -> str | None:
             ahead = (lease.heartbeat_at - now).total_seconds()
             return f"{lease.holder} was heard {ahead:.0f} s in the future: the database's clock was set back"
         return f"{lease.holder} was not heard for {(now - lease.heartbeat_at).total_seconds():.0f} s"
-    if lease.expires_at is not None and lease.expires_at < now:
-        return f"the shift of {lease.holder} is over since {(now - lease.expires_at).total_seconds():.0f} s"
-    if lease.expires_at is not None and lease.expires_at - now < HANDOVER_LEAD:
-        return f"the shift of {lease.holder} ends in {(lease.expires_at - now).total_seconds():.0f} s"
-    return None
+    left = HANDOVER_LEAD if lease.expires_at is None else lease.expires_at - now
+    if left < timedelta(0):
+        return f"the shift of {lease.holder} is over since {-left.total_seconds():.0f} s"
+    return f"the shift of {lease.holder} ends in {left.total_seconds():.0f} s" if left < HANDOVER_LEAD else None

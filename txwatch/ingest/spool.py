@@ -1,7 +1,7 @@
-"""The spool: batches on disk that wait for a database that is away. Ordered, bounded, and adopted when orphaned.
+"""The spool: batches on disk that wait for the database. Ordered, bounded, and adopted when orphaned.
 
-Each worker has a folder of its own under one root, and holds a lock on it while it lives: the kernel lets go of the
-lock however the worker ends. A batch is one file, named for the stretch that it covers, complete or not there at all.
+Each worker has a folder of its own under one root, and holds a lock on it, which the kernel releases however the worker
+ends. A batch is one file, named for the stretch that it covers, complete or not there at all.
 """
 
 import fcntl
@@ -31,11 +31,11 @@ _decode = msgspec.msgpack.Decoder(Batch).decode
 
 
 class SpoolFullError(OSError):
-    """The spool cannot take another batch; the text says what holds how much, and what to do."""
+    """The spool cannot take another batch; the message says how much it holds, and what to do."""
 
 
 class UnreadableBatchError(ValueError):
-    """A spooled batch that cannot be read, from `seen_from` until `seen_through`. Its file is kept beside."""
+    """A spooled batch, from `seen_from` until `seen_through`, that cannot be read. Its file is kept."""
 
     def __init__(self, path: Path, seen_from: datetime, seen_through: datetime, cause: Exception) -> None:
         super().__init__(f"{path} cannot be read: {cause}")
@@ -44,7 +44,7 @@ class UnreadableBatchError(ValueError):
 
 
 class Spool:
-    """One worker's part of the spool under `root`, with what it has adopted. Safe to use from several threads."""
+    """One worker's part of the spool under `root`, with adopted batches. Safe to use from several threads."""
 
     def __init__(self, root: Path, max_bytes: int = MAX_BYTES) -> None:
         self._root = root
@@ -56,12 +56,12 @@ class Spool:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing waits here."""
+        """Whether no batch waits."""
         return not self._sizes
 
     @property
     def bytes(self) -> int:
-        """What waits here, in bytes on disk."""
+        """Size of all batches, in bytes on disk."""
         return sum(self._sizes.values())
 
     def append(self, batch: Batch) -> None:
@@ -82,7 +82,7 @@ class Spool:
             self._sizes[path] = len(data)
 
     def first(self) -> tuple[Path, Batch] | None:
-        """The oldest batch. Raises UnreadableBatchError, and sets that one aside, if it cannot be read."""
+        """The oldest batch. If it cannot be read, sets it aside and raises UnreadableBatchError."""
         with self._guard:
             path = min(self._sizes, key=lambda p: p.name, default=None)
         if path is None:
@@ -94,18 +94,18 @@ class Spool:
             raise UnreadableBatchError(path, *_stretch(path), error) from error
 
     def remove(self, path: Path) -> None:
-        """Forget a batch that has been landed."""
+        """Remove a batch that has been landed."""
         path.unlink(missing_ok=True)
         self._sizes.pop(path)
 
     def set_aside(self, path: Path) -> None:
-        """Let a batch that cannot be landed hold up no other. Its file is kept, under another name."""
+        """Rename the file of a batch that cannot be landed, so that it holds up no other."""
         self._sizes.pop(path)
         with suppress(OSError):
             path.rename(path.with_suffix(".unreadable"))
 
     def adopt_orphans(self) -> int:
-        """Take over the batches of workers that have ended. Returns how many there are."""
+        """Take over the batches of workers that have ended. Returns their number."""
         adopted = 0
         for folder in _folders(self._root):
             if folder not in self._locks and self._lock(folder):
@@ -116,7 +116,7 @@ class Spool:
         return adopted
 
     def close(self) -> None:
-        """Let go of the folders, for the next worker to adopt; those that are empty are removed."""
+        """Release the folders, for the next worker to adopt; empty ones are removed."""
         for folder, descriptor in self._locks.items():
             if [path.name for path in folder.iterdir()] == [_LOCK]:
                 (folder / _LOCK).unlink()
@@ -128,7 +128,7 @@ class Spool:
     def _own_folder(self) -> Path:
         if self._own is None:
             folder = self._root / f"{os.getpid()}-{secrets.token_hex(4)}"
-            # Under a hidden name until it is locked: an adopter must not find it before.
+            # Hidden until it is locked: no other worker may adopt it before.
             hidden = folder.with_name(f".{folder.name}")
             hidden.mkdir(parents=True)
             self._lock(hidden)
@@ -141,7 +141,7 @@ class Spool:
         try:
             descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
-            return False  # its owner has just removed it
+            return False  # its owner has just removed the folder
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,10 +1,10 @@
 """The ingest worker: follows the feed and lands it in micro-batches, each in one database transaction.
 
-Two tasks share one event loop. The listener files messages into the current batch; the lander swaps the batch for an
-empty one every 250 ms, or sooner when it is full, and commits it together with the heartbeat and the watermark. The
-swap and the filing run on one thread, so everything seen before the swap is in the batch: that moment is the
-watermark once the batch is committed. A batch that the database does not take goes to the spool, and so does one
-that grows too large while the database works: the worker never stops reading for long.
+Two tasks share one event loop. The listener adds messages to the current batch; the lander swaps the batch for an empty
+one every 250 ms, or sooner when it is full, and commits it with the heartbeat and the watermark. Both run on one
+thread, so everything seen before the swap is in the batch: the moment of the swap is the watermark once the batch is
+committed. A batch goes to the spool if the database does not take it, or if it grows too large meanwhile: the worker
+never stops reading for long.
 """
 
 import asyncio
@@ -26,11 +26,12 @@ from txwatch.ingest.connection import (
     listen,
     reconnect_delays,
 )
-from txwatch.ingest.lander import Landed, Lander
+from txwatch.ingest.lander import Lander, LandingHook
 from txwatch.ingest.spool import MAX_BYTES, Spool, spooled_through
 from txwatch.store.database import Connection, database_now
 from txwatch.store.gaps import NO_WORKER, FeedGap, close_open_gaps, record_gaps
 from txwatch.store.lease import HEARTBEAT, Lease, read_lease, take_lease
+from txwatch.waiting import wait_for_first
 
 log = structlog.get_logger(__name__)
 
@@ -39,18 +40,18 @@ BATCH_COUNT = 2_000
 BATCH_BYTES = 16 << 20
 PENDING_COUNT = 10_000
 PENDING_BYTES = 64 << 20
-"""What may wait in memory. Above it the worker waits PATIENCE_SECONDS for the database, then writes to the spool."""
+"""Bounds of messages in memory. Above them the worker waits PATIENCE_SECONDS for the database, then uses the spool."""
 PATIENCE_SECONDS = 2.0
-"""Short against the time in which a server wants its pings answered."""
+"""Seconds; short against the time in which a server wants its pings answered."""
 OVERTIME = 7 / 6
-"""A shift that no other has taken over goes on for a while: a queue that is stuck must not make a gap."""
+"""Multiple of a shift's length, if no other worker takes over: a stuck queue of runs must not make a gap."""
 ANSWER_SECONDS = 5.0
-"""A feed that was asked for everything, and says nothing for this long, is taken to have heard."""
+"""Seconds after which a silent feed is taken to have heard the subscriptions."""
 
 
 @dataclass(frozen=True)
 class Shift:
-    """What one worker did. Counts since it began; epoch 0 if it never had the lease."""
+    """What one worker did: `landed` counts new transactions; `epoch` is 0 if it never had the lease."""
 
     epoch: int
     landed: int
@@ -61,10 +62,8 @@ class Shift:
 class IngestWorker:
     """One ingest worker. `duration` bounds its shift; None runs until it is stopped.
 
-    One that is `relieved` lands until another takes the lease, and says in the lease that it waits for that.
-
-    `spool` is the folder for batches that wait for the database; workers of one machine share it. `landed` is called
-    with the new transactions of each batch, in the database transaction that lands them.
+    A worker that is `relieved` lands until another takes the lease, which says that it waits for that. `spool` is the
+    folder for batches that wait for the database; workers of one machine share it.
     """
 
     database_url: str = field(repr=False)
@@ -73,7 +72,7 @@ class IngestWorker:
     spool: Path
     duration: timedelta | None = None
     relieved: bool = False
-    landed: Landed | None = None
+    hook: LandingHook | None = None
     spool_bytes: int = MAX_BYTES
     silence_seconds: float = SILENCE_SECONDS
     delays: Delays = reconnect_delays
@@ -92,10 +91,9 @@ class IngestWorker:
         self._lander = Lander(
             self.database_url,
             Spool(self.spool, self.spool_bytes),
-            self.clock,
             on_connected=self._on_connected,
             delays=self.delays,
-            landed=self.landed,
+            hook=self.hook,
         )
 
     async def run(self, stop: asyncio.Event) -> Shift:
@@ -106,7 +104,7 @@ class IngestWorker:
             reason = await self._land(stop)
         finally:
             if listener.done() and not listener.cancelled():
-                await listener  # it never returns: this raises what ended it
+                await listener  # raises what ended it: it never returns
             listener.cancel()
             with suppress(asyncio.CancelledError):
                 await listener
@@ -145,13 +143,10 @@ class IngestWorker:
         return self._batch.received >= PENDING_COUNT or self._batch.bytes >= PENDING_BYTES
 
     async def _relieve(self) -> None:
-        """Make room in memory: by waiting a moment while the database answers, else by way of the disk.
-
-        The reading waits also while the spool is landed, or a flood would go through the disk to its end.
-        """
+        """Let reading wait a moment, also while the spool is landed, or else write the batch to disk."""
         if self._lander.is_connected:
             self._swapped.clear()
-            await _first(self._swapped, at_most=PATIENCE_SECONDS)
+            await wait_for_first(self._swapped.wait(), at_most=PATIENCE_SECONDS)
             if self._swapped.is_set():
                 return
         batch = self._swap()
@@ -160,11 +155,11 @@ class IngestWorker:
     async def _land(self, stop: asyncio.Event) -> str:
         loop = asyncio.get_running_loop()
         ends_at = None if self.duration is None else loop.time() + OVERTIME * self.duration.total_seconds()
-        # Subscribe first: what the worker before still lands, and what this one hears meanwhile, overlap.
-        await _first(self._hearing, stop)
+        # Subscribe before taking the lease, so that this worker and the one before it overlap.
+        await wait_for_first(self._hearing.wait(), stop.wait())
         while not (stop.is_set() or self._lander.superseded or (ends_at is not None and loop.time() >= ends_at)):
             await self._lander.catch_up(self._is_crowded)
-            await _first(self._full, stop, at_most=BATCH_AGE_SECONDS)
+            await wait_for_first(self._full.wait(), stop.wait(), at_most=BATCH_AGE_SECONDS)
             await self._flush()
         await self._flush(last=True)
         await self._lander.leave(self._epoch)
@@ -194,9 +189,8 @@ class IngestWorker:
     def _take_lease(self, connection: Connection) -> int:
         now = database_now(connection)
         hearing_since = self._hearing_since or self.clock()
-        expires_at = None if self.duration is None else now + self.duration
-        if self.relieved:
-            expires_at = now
+        duration = timedelta(0) if self.relieved else self.duration
+        expires_at = None if duration is None else now + duration
         with connection.transaction():
             before = read_lease(connection)
             epoch = take_lease(connection, self.holder, now, expires_at)
@@ -204,24 +198,14 @@ class IngestWorker:
             close_open_gaps(connection, hearing_since, ending)
             heard_until = _heard_until(before, spooled_through(self.spool))
             if heard_until is not None and heard_until < hearing_since:
-                # If the holder before is alive, it will take this back.
+                # If the holder before is alive, it will narrow this gap.
                 record_gaps(connection, [FeedGap(heard_until, hearing_since, NO_WORKER, ending)])
         log.info("lease_taken", epoch=epoch, holder=self.holder)
         return epoch
 
 
 def _heard_until(before: Lease | None, spooled: datetime | None) -> datetime | None:
-    """Until when, as far as is known, the feed was heard by workers before this one; None if there were none."""
+    """The moment until which earlier workers are known to have heard the feed; None if there were none."""
     if before is None or before.watermark is None:
         return None
-    return before.watermark if spooled is None else max(before.watermark, spooled)
-
-
-async def _first(*events: asyncio.Event, at_most: float | None = None) -> None:
-    """Return when one of the events is set, or after `at_most` seconds."""
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, timeout=at_most, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
+    return max(before.watermark, spooled or before.watermark)

@@ -1,8 +1,7 @@
 """Read labels from files: GraphSense TagPacks (YAML), and CSV with the columns address, entity and source.
 
-Columns category, confidence and note may be there too. Empty lines and lines that begin with # are left out.
-
-See https://github.com/graphsense/graphsense-tagpack-tool for the format.
+A CSV may have category, confidence and note too. Empty lines and lines that begin with # are left out. The format of
+TagPacks is that of https://github.com/graphsense/graphsense-tagpack-tool.
 """
 
 import csv
@@ -33,21 +32,15 @@ class LabelFileError(UserError):
     """A file that does not hold labels, with the line or tag at fault."""
 
 
-MOST_CHARACTERS: Mapping[str, int] = {
-    "source": 500,
-    "entity": 200,
-    "category": 100,
-    "confidence": 100,
-    "note": 1_000,
-}
-"""Of a label's texts. The database's indexes take no longer source or entity."""
+MOST_CHARACTERS = {"source": 500, "entity": 200, "category": 100, "confidence": 100, "note": 1_000}
+"""Characters of a label's texts. The database's indexes take no longer source or entity."""
 
 
 @dataclass
 class LabelFile:
-    """What a file holds. `skipped` labels are of other currencies; `strange` says where no Bitcoin address stands.
+    """What a file holds. `skipped` labels are of other currencies.
 
-    Such a place does not make a file unreadable: official lists have them, and some were copied wrongly.
+    `strange` says where no Bitcoin address stands: official lists have such places, and some were copied wrongly.
     """
 
     path: Path
@@ -75,9 +68,7 @@ def read_labels(path: Path, category: str | None = None) -> LabelFile:
 
     Raises LabelFileError.
     """
-
-    readers = {".yaml": read_tag_pack, ".yml": read_tag_pack, ".csv": read_csv}
-    reader = readers.get(path.suffix.lower())
+    reader = {".yaml": read_tag_pack, ".yml": read_tag_pack, ".csv": read_csv}.get(path.suffix.lower())
     if reader is None:
         raise LabelFileError(f"{path}: name a TagPack (.yaml) or a CSV (.csv); this is neither.")
     if not path.is_file():
@@ -85,17 +76,9 @@ def read_labels(path: Path, category: str | None = None) -> LabelFile:
     try:
         return reader(path, category)
     except UnicodeDecodeError as error:
-        raise LabelFileError(f"{path}, line {_line_without_utf8(path)}: it is no UTF-8.") from error
-
-
-def category_of(path: Path) -> str | None:
-    """What the file's name says of its category."""
-    return next((c for begin, c in CATEGORY_OF_FILE.items() if path.stem.lower().startswith(begin)), None)
-
-
-def _line_without_utf8(path: Path) -> int:
-    with path.open("rb") as file:
-        return next(n for n, line in enumerate(file, start=1) if "\ufffd" in line.decode(errors="replace"))
+        with path.open("rb") as file:
+            at = next(n for n, line in enumerate(file, start=1) if "\ufffd" in line.decode(errors="replace"))
+        raise LabelFileError(f"{path}, line {at}: it is no UTF-8.") from error
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -116,7 +99,8 @@ def read_csv(path: Path, category: str | None = None) -> LabelFile:
 
     Raises LabelFileError with the line at fault.
     """
-    fallback = category or category_of(path) or UNKNOWN
+    by_name = (named for begin, named in CATEGORY_OF_FILE.items() if path.stem.lower().startswith(begin))
+    fallback = category or next(by_name, UNKNOWN)
     read = LabelFile(path)
     columns: list[str] | None = None
     for number, line in numbered_lines(path):
@@ -138,15 +122,8 @@ def read_csv(path: Path, category: str | None = None) -> LabelFile:
         row = dict(zip(columns, cells, strict=True))
         if empty := [name for name in REQUIRED if not row[name]]:
             raise LabelFileError(f"{where}: {empty[0]} is empty.")
-        label = Label(
-            row["address"],
-            row["source"],
-            row["entity"],
-            row.get("category") or fallback,
-            row.get("confidence") or UNKNOWN,
-            row.get("note") or "",
-        )
-        read.add(label, f"line {number}")
+        given = {"category": fallback} | {name: cell for name, cell in row.items() if cell}
+        read.add(msgspec.convert(given, Label), f"line {number}")
     if columns is None:
         raise LabelFileError(f"{path}: it is empty; the first line must name the columns {NAMES}.")
     return read
@@ -154,7 +131,7 @@ def read_csv(path: Path, category: str | None = None) -> LabelFile:
 
 BITCOIN = "BTC"
 MAX_DEPTH = 20
-"""TagPacks are two or three deep."""
+"""Levels of nesting. TagPacks have two or three."""
 
 
 def read_tag_pack(path: Path, category: str | None = None) -> LabelFile:
@@ -162,7 +139,7 @@ def read_tag_pack(path: Path, category: str | None = None) -> LabelFile:
 
     The entity is the tag's `actor`, which names the same one in all TagPacks, else its label.
     """
-    head, tags = _parsed(path)
+    head, tags = _head_and_tags(path)
     read = LabelFile(path)
     for number, (line, tag) in enumerate(tags, start=1):
         place = f"line {line}, tag {number}"
@@ -190,7 +167,7 @@ def read_tag_pack(path: Path, category: str | None = None) -> LabelFile:
     return read
 
 
-def _parsed(path: Path) -> tuple[dict[str, Any], list[tuple[int, Any]]]:
+def _head_and_tags(path: Path) -> tuple[dict[str, Any], list[tuple[int, Any]]]:
     """The head of the file, and its tags, each with its line."""
     text = path.read_text(encoding="utf-8-sig")
     if "\0" in text:
@@ -209,8 +186,8 @@ def _line_of(text: str, place: int) -> int:
 def _tree(path: Path, text: str) -> tuple[Any, dict[int, list[int]]]:
     """A YAML document as dicts, lists and texts, and the lines of the items of each list, by the list's `id`.
 
-    Every scalar stays a text: an address must not become a number. Built from events and not by PyYAML's constructor,
-    which recurses into what is nested: deep enough, that ends the process.
+    Every scalar stays a text: an address must not become a number. PyYAML's own constructor recurses into what is
+    nested, and deep nesting would end the process: this one follows the events.
     """
     import yaml
 

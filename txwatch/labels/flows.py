@@ -1,8 +1,8 @@
 """Between whom a transaction moves value, by the labels of its addresses.
 
-The addresses that a transaction spends from belong to one owner (Meiklejohn et al., "A Fistful of Bitcoins", 2013), so
-one label among them names the sender, unless labels contradict each other. What is paid to the sender's own addresses
-is change. A receiver counts from a tenth of what is left on: a small payment at the side says nothing of a large move.
+The addresses that a transaction spends from belong to one owner (Meiklejohn et al., "A Fistful of Bitcoins", 2013): one
+label among them names the sender, unless labels contradict each other. What is paid to the sender's own addresses is
+change. A receiver counts if it gets a tenth of what is left, or more.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from txwatch.labels.label import Known
+from txwatch.wire.messages import SAT_PER_BTC
 
 FlowClass = Literal["exchange_in", "exchange_out", "internal_move", "exchange_to_exchange", "unknown"]
 FLOW_CLASSES: tuple[FlowClass, ...] = get_args(FlowClass)
 
 MIN_RECEIVER_SHARE = 0.1
 MAX_LEAVING_SHARE = 0.01
-MAX_LEAVING_SAT = 100 * 100_000_000
+MAX_LEAVING_SAT = 100 * SAT_PER_BTC
 """What may go to addresses that are not known to be the sender's, while the move still counts as internal."""
 
 Coin = tuple[str | None, float]
@@ -76,14 +77,9 @@ def flow_of(inputs: Sequence[Coin], outputs: Sequence[Coin], known: Mapping[str,
     }
     out = any(sender.is_exchange for sender in senders.values())
     into = any(receiver.is_exchange for receiver in receivers.values())
-    kind: FlowClass = "unknown"
     if out and into:
-        kind = "exchange_to_exchange"
-    elif into:
-        kind = "exchange_in"
-    elif out:
-        kind = "exchange_out"
-    return _flow(kind, senders, receivers)
+        return _flow("exchange_to_exchange", senders, receivers)
+    return _flow("exchange_in" if into else "exchange_out" if out else "unknown", senders, receivers)
 
 
 def _flow(kind: FlowClass, senders: Mapping[str, Known], receivers: Mapping[str, Known]) -> Flow:
@@ -93,7 +89,5 @@ def _flow(kind: FlowClass, senders: Mapping[str, Known], receivers: Mapping[str,
 
 def _names(known: Mapping[str, Known]) -> tuple[str, ...]:
     """Each entity once; of several spellings the first in order."""
-    names = {
-        one.best.party: one.best.entity for one in sorted(known.values(), key=lambda k: k.best.entity, reverse=True)
-    }
-    return tuple(sorted(names.values()))
+    entities = sorted(((one.best.party, one.best.entity) for one in known.values()), reverse=True)
+    return tuple(sorted(dict(entities).values()))

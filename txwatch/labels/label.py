@@ -1,6 +1,6 @@
 """A label: what one source says of an address."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 
@@ -9,33 +9,26 @@ import msgspec
 EXCHANGE = "exchange"
 UNKNOWN = "unknown"
 
-CONFIDENCE: Mapping[str, int] = {
-    name: len(names) - place
-    for names in [
-        (
-            "ownership",
-            "manual_transaction",
-            "service_api",
-            "authority_data",
-            "trusted_provider",
-            "service_data",
-            "forensic",
-            "untrusted_transaction",
-            "web_crawl",
-            "heuristic",
-            UNKNOWN,
-        )
-    ]
-    for place, name in enumerate(names)
-}
-"""How much a label is worth, by the words that GraphSense has for it; the highest number is the most certain."""
+CONFIDENCE = (
+    "ownership",
+    "manual_transaction",
+    "service_api",
+    "authority_data",
+    "trusted_provider",
+    "service_data",
+    "forensic",
+    "untrusted_transaction",
+    "web_crawl",
+    "heuristic",
+    UNKNOWN,
+)
+"""GraphSense's words for how much a label is worth, the most certain first."""
 
 
 class Label(msgspec.Struct, frozen=True):
-    """What `source` says of an address. `category` and `confidence` are words of GraphSense's, `unknown` for none.
+    """What `source` says of an address: that it belongs to `entity`, and a `note` of what it says besides.
 
-    `entity` is who it belongs to; `note` is what the source says besides; `changed_on` the day of the source's own
-    last change.
+    `category` and `confidence` are words of GraphSense's. `changed_on` is the day of the source's own last change.
     """
 
     address: str
@@ -70,7 +63,7 @@ class Known:
 
     @property
     def is_exchange(self) -> bool:
-        """Whether any source says so: others may not say what kind of entity it is."""
+        """Whether any source says so."""
         return any(label.category == EXCHANGE for label in self.labels)
 
 
@@ -83,4 +76,5 @@ def known_by_address(labels: Iterable[Label]) -> dict[str, Known]:
 
 
 def _certainty(label: Label) -> tuple[int, str]:
-    return -CONFIDENCE.get(label.confidence, 0), label.source
+    rank = CONFIDENCE.index(label.confidence) if label.confidence in CONFIDENCE else len(CONFIDENCE)
+    return rank, label.source

@@ -10,13 +10,9 @@ written AS (
     SELECT address, source, entity, category, confidence, note, changed_on, %(now)s
     FROM given
     ORDER BY address, source
-    ON CONFLICT (address, source) DO UPDATE SET
-        entity = excluded.entity,
-        category = excluded.category,
-        confidence = excluded.confidence,
-        note = excluded.note,
-        changed_on = excluded.changed_on,
-        imported_at = excluded.imported_at
+    ON CONFLICT (address, source) DO UPDATE SET (entity, category, confidence, note, changed_on, imported_at) = (
+        excluded.entity, excluded.category, excluded.confidence, excluded.note, excluded.changed_on, excluded.imported_at
+    )
     WHERE
         (labels.entity, labels.category, labels.confidence, labels.note, labels.changed_on)
         IS DISTINCT FROM (excluded.entity, excluded.category, excluded.confidence, excluded.note, excluded.changed_on)
@@ -77,9 +73,7 @@ WITH largest AS (
 SELECT
     txid, largest.seen_at, moved_sat, flow, senders, receivers, sources, value_sat, fee_sat,
     (
-        SELECT min(height)
-        FROM confirmations
-        JOIN blocks ON hash = block_hash AND NOT stale
+        SELECT min(height) FROM confirmations JOIN blocks ON hash = block_hash AND NOT stale
         WHERE confirmations.txid = largest.txid
     ) AS confirmed_height
 FROM largest
@@ -92,9 +86,7 @@ ORDER BY moved_sat DESC, txid
 SELECT
     txid, whales.seen_at, moved_sat, flow, senders, receivers, sources, value_sat, fee_sat,
     (
-        SELECT min(height)
-        FROM confirmations
-        JOIN blocks ON hash = block_hash AND NOT stale
+        SELECT min(height) FROM confirmations JOIN blocks ON hash = block_hash AND NOT stale
         WHERE confirmations.txid = whales.txid
     ) AS confirmed_height
 FROM whale_moves AS whales
@@ -118,11 +110,9 @@ FROM jsonb_to_recordset(%(moves)s) AS given (
     txid text, seen_at timestamptz, moved_sat bigint, flow text, senders text[], receivers text[], sources text[]
 )
 ORDER BY txid
-ON CONFLICT (txid) DO UPDATE SET
-    flow = excluded.flow,
-    senders = excluded.senders,
-    receivers = excluded.receivers,
-    sources = excluded.sources
+ON CONFLICT (txid) DO UPDATE SET (flow, senders, receivers, sources) = (
+    excluded.flow, excluded.senders, excluded.receivers, excluded.sources
+)
 WHERE
     (whale_moves.flow, whale_moves.senders, whale_moves.receivers, whale_moves.sources)
     IS DISTINCT FROM (excluded.flow, excluded.senders, excluded.receivers, excluded.sources)

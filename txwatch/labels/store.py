@@ -1,9 +1,9 @@
 """Labels and the watch list in Postgres, and what is known of addresses at one moment."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from functools import partial
 
 from txwatch.labels.label import Known, Label, known_by_address
 from txwatch.store.database import Connection, statement
@@ -14,7 +14,7 @@ def watch(connection: Connection, address: str, note: str, now: datetime) -> Non
     connection.execute(
         "INSERT INTO watch_list (address, note, added_at) VALUES (%s, %s, %s)"
         " ON CONFLICT (address) DO UPDATE SET note = excluded.note",
-        [address, note.replace("\0", "\ufffd"), now],
+        [address, _stored(note), now],
     )
     note_change(connection, now)
 
@@ -24,7 +24,7 @@ def watch_all(connection: Connection, labels: Iterable[Label], now: datetime) ->
 
     Returns how many are new.
     """
-    notes = {label.address: label.entity.replace("\0", "\ufffd") for label in labels}
+    notes = {label.address: _stored(label.entity) for label in labels}
     added = connection.execute(
         "INSERT INTO watch_list (address, note, added_at)"
         " SELECT address, note, %s FROM unnest(%s::text[], %s::text[]) AS given (address, note) ON CONFLICT DO NOTHING",
@@ -48,9 +48,6 @@ def read_watch_list(connection: Connection) -> dict[str, str]:
     return dict(connection.execute("SELECT address, note FROM watch_list ORDER BY address").fetchall())
 
 
-_COPY = "COPY staged_labels (place, address, source, entity, category, confidence, note, changed_on) FROM STDIN"
-
-
 @dataclass(frozen=True)
 class Imported:
     """Labels that were not there, that were and said something else, and that said the same."""
@@ -61,28 +58,16 @@ class Imported:
 
 
 def import_labels(connection: Connection, labels: Iterable[Label], now: datetime) -> Imported:
-    """Insert or update labels, in the caller's transaction; of several for one address and source the last counts.
-
-    By COPY into a staging table and one statement, however many they are.
-    """
+    """Insert or update labels, in the caller's transaction; of several for one address and source the last counts."""
     connection.execute(statement("labels", "stage_labels"))
     connection.execute("TRUNCATE staged_labels")  # another file may have been imported in the same transaction
-    with connection.cursor().copy(_COPY) as copy:
+    columns = "place, address, source, entity, category, confidence, note, changed_on"
+    with connection.cursor().copy(f"COPY staged_labels ({columns}) FROM STDIN") as copy:
         for place, label in enumerate(labels):
-            copy.write_row(
-                (
-                    place,
-                    label.address,
-                    label.source,
-                    _stored(label.entity),
-                    _stored(label.category),
-                    _stored(label.confidence),
-                    _stored(label.note),
-                    label.changed_on,
-                )
-            )
-    row = connection.execute(statement("labels", "import_labels"), {"now": now}).fetchone()
-    imported = Imported(*row) if row else Imported(0, 0, 0)
+            texts = (label.address, label.source, label.entity, label.category, label.confidence, label.note)
+            copy.write_row((place, *map(_stored, texts), label.changed_on))
+    [counts] = connection.execute(statement("labels", "import_labels"), {"now": now}).fetchall()
+    imported = Imported(*counts)
     if imported.new or imported.changed:
         note_change(connection, now)
     return imported
@@ -116,46 +101,24 @@ def read_known(connection: Connection, addresses: Iterable[str]) -> dict[str, Kn
 
 
 def _stored(text: str) -> str:
+    """Without NUL, which Postgres does not take."""
     return text.replace("\0", "\ufffd")
 
 
-class KnownAddresses(Protocol):
-    """What is known at one moment."""
-
-    @property
-    def watched(self) -> Mapping[str, str]:
-        """The watched addresses, each with its note."""
-        ...
-
-    def labels_of(self, addresses: Iterable[str]) -> Mapping[str, Known]:
-        """What is known of those of the addresses that have labels."""
-        ...
-
-
 @dataclass(frozen=True)
-class GivenAddresses:
-    """What the caller says, by default nothing: for captures that are judged without a database, and for tests."""
+class KnownAddresses:
+    """What is known at one moment: the watched addresses, each with its note, and labels. By default nothing.
+
+    `labels_of` gives what is known of those of the addresses that have labels.
+    """
 
     watched: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, Known] = field(default_factory=dict)
-
-    def labels_of(self, addresses: Iterable[str]) -> Mapping[str, Known]:
-        """See `KnownAddresses`."""
-        return {address: self.labels[address] for address in addresses if address in self.labels}
-
-
-@dataclass(frozen=True)
-class StoredAddresses:
-    """What the database knows: the watch list as it was read, labels as they are when they are asked for."""
-
-    connection: Connection
-    watched: Mapping[str, str]
+    labels_of: Callable[[Iterable[str]], Mapping[str, Known]] = lambda _: {}
 
     @classmethod
-    def on(cls, connection: Connection) -> "StoredAddresses":
-        """What is known now."""
-        return cls(connection, read_watch_list(connection))
+    def stored(cls, connection: Connection) -> "KnownAddresses":
+        """The watch list as it is now, and labels as they are when they are asked for."""
+        return cls(read_watch_list(connection), partial(read_known, connection))
 
-    def labels_of(self, addresses: Iterable[str]) -> Mapping[str, Known]:
-        """See `KnownAddresses`. Raises psycopg.OperationalError when the database is away."""
-        return read_known(self.connection, addresses)
+
+NOTHING_KNOWN = KnownAddresses()

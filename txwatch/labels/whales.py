@@ -1,64 +1,62 @@
 """Whales in Postgres, kept for good: by flow, entity and time, and what flowed in and out of whom."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
+from typing import Any, TypeVar
 
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from txwatch.labels.flows import FlowClass, flow_of
+from txwatch.labels.label import Known
 from txwatch.labels.store import read_known
 from txwatch.store.database import Connection, statement
 from txwatch.store.transactions import read_named_transactions
 from txwatch.wire.transaction import Transaction
 
 _AT_ONCE = 2_000
+T = TypeVar("T")
 
 
 def record_whales(connection: Connection, moved_sat: Mapping[str, int]) -> None:
-    """Record whales by txid, each with what it likely moved, in the caller's transaction that landed them.
+    """Record whales by txid, each with what it likely moved, in the caller's transaction.
 
-    Recording one again gives it the flow that labels say by now.
+    One that is recorded gets its flow by the labels of now.
     """
-    remaining = iter(moved_sat)
-    while txids := list(islice(remaining, _AT_ONCE)):
-        _record(connection, read_named_transactions(connection, txids), moved_sat)
+    txids = list(moved_sat)
+    for start in range(0, len(txids), _AT_ONCE):
+        transactions = read_named_transactions(connection, txids[start : start + _AT_ONCE])
+        known = read_known(connection, {address for tx in transactions for address in tx.addresses})
+        moves = [_move(tx, moved_sat[tx.txid], known) for tx in transactions]
+        connection.execute(statement("labels", "record_whales"), {"moves": Jsonb(moves)})
 
 
 def reclassify_whales(connection: Connection) -> None:
-    """Give all whales whose transactions are still stored the flow that labels say by now."""
+    """Give all whales whose transactions are still stored their flow by the labels of now."""
     rows = connection.execute("SELECT txid, moved_sat FROM whale_moves ORDER BY txid").fetchall()
     record_whales(connection, dict(rows))
 
 
-def _record(connection: Connection, transactions: Sequence[Transaction], moved_sat: Mapping[str, int]) -> None:
-    known = read_known(connection, {address for tx in transactions for address in tx.addresses})
-    moves = []
-    for tx in transactions:
-        flow = flow_of(
-            [(spent.addr, spent.value or 0) for spent in tx.inputs], [(o.addr, o.value) for o in tx.outputs], known
-        )
-        moves.append(
-            {
-                "txid": tx.txid,
-                "seen_at": tx.seen_at.isoformat(),
-                "moved_sat": moved_sat[tx.txid],
-                "flow": flow.kind,
-                "senders": flow.senders,
-                "receivers": flow.receivers,
-                "sources": flow.sources,
-            }
-        )
-    connection.execute(statement("labels", "record_whales"), {"moves": Jsonb(moves)})
+def _move(tx: Transaction, moved_sat: int, known: Mapping[str, Known]) -> dict[str, Any]:
+    inputs, outputs = [(spent.addr, spent.value or 0) for spent in tx.inputs], [(o.addr, o.value) for o in tx.outputs]
+    flow = flow_of(inputs, outputs, known)
+    return {
+        "txid": tx.txid,
+        "seen_at": tx.seen_at.isoformat(),
+        "moved_sat": moved_sat,
+        "flow": flow.kind,
+        "senders": flow.senders,
+        "receivers": flow.receivers,
+        "sources": flow.sources,
+    }
 
 
 @dataclass(frozen=True)
 class RecordedWhale:
-    """A large value that likely changed hands, in satoshi, and between whom as far as labels say.
+    """A large value that likely changed hands, in satoshi, and between whom by labels, of `sources`.
 
-    What is None has been removed by retention. `sources` are those of the labels.
+    None is what retention has removed.
     """
 
     txid: str
@@ -108,32 +106,18 @@ def list_whale_moves(
     `entity` is one of those that paid or were paid, by the name that labels give it.
     """
     moment, txid = before or (None, None)
-    with connection.cursor(row_factory=class_row(RecordedWhale)) as cursor:
-        return cursor.execute(
-            statement("labels", "list_whale_moves"),
-            {
-                "since": since,
-                "until": until,
-                "flow": flow,
-                "entity": entity,
-                "least": min_moved_sat,
-                "before": moment,
-                "before_txid": txid,
-                "limit": limit,
-            },
-        ).fetchall()
+    wanted = {"since": since, "until": until, "flow": flow, "entity": entity, "least": min_moved_sat, "limit": limit}
+    return _rows(connection, RecordedWhale, "list_whale_moves", **wanted, before=moment, before_txid=txid)
 
 
 def largest_whale_moves(connection: Connection, since: datetime, limit: int = 10) -> list[RecordedWhale]:
     """The whales seen since a moment that moved most, moves within one entity left out."""
-    with connection.cursor(row_factory=class_row(RecordedWhale)) as cursor:
-        return cursor.execute(statement("labels", "largest_whale_moves"), {"since": since, "limit": limit}).fetchall()
+    return _rows(connection, RecordedWhale, "largest_whale_moves", since=since, limit=limit)
 
 
 def flow_totals(connection: Connection, since: datetime, until: datetime) -> list[FlowTotal]:
     """What whales seen in [since, until) moved, by flow, the largest first."""
-    with connection.cursor(row_factory=class_row(FlowTotal)) as cursor:
-        return cursor.execute(statement("labels", "flow_totals"), {"since": since, "until": until}).fetchall()
+    return _rows(connection, FlowTotal, "flow_totals", since=since, until=until)
 
 
 def entity_totals(connection: Connection, since: datetime, until: datetime, limit: int = 50) -> list[EntityTotal]:
@@ -141,7 +125,9 @@ def entity_totals(connection: Connection, since: datetime, until: datetime, limi
 
     What several entities took part in counts for each of them.
     """
-    with connection.cursor(row_factory=class_row(EntityTotal)) as cursor:
-        return cursor.execute(
-            statement("labels", "entity_totals"), {"since": since, "until": until, "limit": limit}
-        ).fetchall()
+    return _rows(connection, EntityTotal, "entity_totals", since=since, until=until, limit=limit)
+
+
+def _rows(connection: Connection, of: type[T], name: str, **values: object) -> list[T]:
+    with connection.cursor(row_factory=class_row(of)) as cursor:
+        return cursor.execute(statement("labels", name), values).fetchall()

@@ -1,7 +1,7 @@
 """The live lane: score each micro-batch with the champion, write its alerts with its rows, and deliver them."""
 
 import asyncio
-import signal
+import gc
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -15,15 +15,16 @@ from txwatch.alerts.alert import Alert, ScoredTransaction, raise_alerts
 from txwatch.alerts.dispatcher import Chats, Dispatcher
 from txwatch.alerts.store import insert_alerts
 from txwatch.clock import Clock, utc_now
-from txwatch.detection.detectors import CurrentDetectors, Detector
+from txwatch.detection.champion import Champion, Registry
+from txwatch.detection.detectors import CurrentDetectors
 from txwatch.detection.model import Model
 from txwatch.detection.registry import ModelRegistry
+from txwatch.detection.rules import Detector
 from txwatch.detection.score import find_by_rules, score
 from txwatch.detection.score_windows import insert_scores
 from txwatch.detection.threshold import read_recent_scores
 from txwatch.features.live import LiveContext
 from txwatch.ingest.worker import IngestWorker, Shift
-from txwatch.live.champion import Champion, Registry
 from txwatch.settings import Settings
 from txwatch.store.database import Connection
 from txwatch.wire.transaction import Transaction
@@ -31,10 +32,9 @@ from txwatch.wire.transaction import Transaction
 
 @dataclass
 class LiveScoring:
-    """Called with each batch's new transactions (`txwatch.ingest.lander.Landed`).
+    """The landing hook that scores new transactions and raises alerts; `raised` is called once alerts are committed.
 
-    Without a champion the detectors alone raise alerts; the scores of what was landed then are written by the window
-    lane. `raised` is called once a batch with alerts is committed.
+    Without a champion the detectors alone raise alerts, and the window lane writes the scores later.
     """
 
     champion: Callable[[], Model | None]
@@ -43,14 +43,15 @@ class LiveScoring:
     raised: Callable[[], None] = lambda: None
     clock: Clock = utc_now
     _context: tuple[Connection, LiveContext] | None = field(default=None, init=False)
+    _has_raised: bool = field(default=False, init=False)
 
-    def __call__(self, connection: Connection, transactions: Sequence[Transaction]) -> Callable[[], None] | None:
-        """Write scores and alerts. Gives what is to be done once they are committed."""
+    def write(self, connection: Connection, new: Sequence[Transaction]) -> None:
+        """Write scores and alerts."""
         model = self.champion()
         version = None if model is None else model.version
         detectors = self.detectors(connection)
         alerts: list[Alert] = []
-        for batch, context in self._context_on(connection).split(transactions):
+        for batch, context in self._context_on(connection).split(new):
             if model is None:
                 scores = find_by_rules(batch, context, detectors)
             else:
@@ -60,11 +61,16 @@ class LiveScoring:
             scored = (ScoredTransaction(one, tx.source, version) for one, tx in zip(scores, batch, strict=True))
             alerts += raise_alerts(scored, self.clock())
         if alerts and insert_alerts(connection, alerts, self.chats):
-            return self.raised
-        return None
+            self._has_raised = True
+
+    def committed(self) -> None:
+        """Call `raised`, if alerts were written since the last time; once too often if they were rolled back."""
+        if self._has_raised:
+            self._has_raised = False
+            self.raised()
 
     def _context_on(self, connection: Connection) -> LiveContext:
-        """The context for this connection: after a reconnection a new one looks at the database afresh."""
+        """The context for this connection; a new connection reads the database afresh."""
         if self._context is None or self._context[0] is not connection:
             self._context = (connection, LiveContext(connection))
         return self._context[1]
@@ -72,15 +78,12 @@ class LiveScoring:
 
 log = structlog.get_logger(__name__)
 
-OpenDispatcher = Callable[[], AbstractAsyncContextManager[Dispatcher]]
-"""Opens a dispatcher for the length of an `async with` block."""
-
 
 class Delivery:
-    """Delivers from `start` to `stop`. `wake` may be called from any thread, and says that an alert was committed."""
+    """Delivers alerts in a thread from `start` to `stop`. `wake`, after a commit, may be called from any thread."""
 
-    def __init__(self, open_dispatcher: OpenDispatcher) -> None:
-        self._open = open_dispatcher
+    def __init__(self, dispatcher: Callable[[], AbstractAsyncContextManager[Dispatcher]]) -> None:
+        self._open = dispatcher
         self._thread = threading.Thread(target=lambda: asyncio.run(self._deliver()), name="delivery", daemon=True)
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -88,16 +91,16 @@ class Delivery:
         self._stop = asyncio.Event()
 
     def start(self) -> None:
-        """Begin to deliver."""
+        """Start the thread."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Look now, and not at the next second."""
+        """Look for alerts now, not at the next second."""
         if self._loop is not None and self._dispatcher is not None:
             self._call(self._dispatcher.wake)
 
     def stop(self, seconds: float) -> None:
-        """End after the request that is under way. What is left waits in the database for the next one."""
+        """End after the current request. Other alerts wait in the database."""
         self._ready.wait(seconds)
         self._call(self._stop.set)
         self._thread.join(seconds)
@@ -114,14 +117,14 @@ class Delivery:
                 self._dispatcher = dispatcher
                 await dispatcher.run(self._stop)
         except Exception:
-            log.exception("delivery_ended")  # the alert sensor and the delivery sensor go on delivering
+            log.exception("delivery_ended")  # the sensors go on delivering
 
 
 STOP_SECONDS = 5.0
 
 
 class LiveLane:
-    """One shift of it. Landing begins at once; the champion is loaded beside it, and scores from then on."""
+    """One shift of the live lane. Landing begins at once, scoring when the champion is loaded."""
 
     def __init__(
         self,
@@ -137,7 +140,7 @@ class LiveLane:
         duration: timedelta | None = None,
         relieved: bool = False,
     ) -> None:
-        self.champion = Champion(registry)
+        self.champion = Champion(registry, spare_the_collector)
         self._delivery = Delivery(lambda: chats.dispatcher(database_url)) if chats.ids else None
         scoring = LiveScoring(
             lambda: self.champion.model,
@@ -146,7 +149,7 @@ class LiveLane:
             self._delivery.wake if self._delivery else lambda: None,
         )
         self.worker = IngestWorker(
-            database_url, stream_url, holder, spool, duration, relieved, landed=scoring, spool_bytes=spool_bytes
+            database_url, stream_url, holder, spool, duration, relieved, hook=scoring, spool_bytes=spool_bytes
         )
 
     async def run(self, stop: asyncio.Event) -> Shift:
@@ -162,11 +165,18 @@ class LiveLane:
                 await asyncio.to_thread(self._delivery.stop, STOP_SECONDS)
 
 
-def live_lane(settings: Settings, holder: str, *, relieved: bool = False) -> LiveLane:
-    """The live lane that the settings describe, without an end, or `relieved` until another worker takes over.
+def spare_the_collector() -> None:
+    """Leave what is there by now, MLflow and the model above all, out of every later collection of cyclic garbage.
 
-    Raises MissingSettingError without a database.
+    A flood makes the collector run all the time, and a third of all work would be to walk a million objects that stay.
     """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
+
+
+def live_lane(settings: Settings, holder: str, *, relieved: bool = False) -> LiveLane:
+    """The live lane of these settings, without an end of its shift. Raises MissingSettingError without a database."""
     database_url = settings.require_database_url()
     return LiveLane(
         database_url=database_url,
@@ -179,16 +189,3 @@ def live_lane(settings: Settings, holder: str, *, relieved: bool = False) -> Liv
         chats=Chats.of(settings),
         relieved=relieved,
     )
-
-
-def run_until_signalled(lane: LiveLane) -> Shift:
-    """Run in this thread's own loop until SIGINT or SIGTERM, which end the lane after a last flush."""
-
-    async def work() -> Shift:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
-        return await lane.run(stop)
-
-    return asyncio.run(work())

@@ -1,54 +1,32 @@
-"""Read alerts with what became of them, and what was found unusual with its reasons."""
+"""Read alerts with their deliveries, and what was found unusual with its reasons."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+import msgspec
+
+from txwatch.detection.reasons import Reason
 from txwatch.labels.flows import FlowClass
-from txwatch.queries.paging import DEFAULT_LIMIT, Page, Position, bounds, dicts, page_of, rows_as
+from txwatch.queries.paging import DEFAULT_LIMIT, Page, read_page, read_rows
 from txwatch.store.database import Connection, statement
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """One reason, in words. A forest's names its feature, the value, and its percentile in the training traffic."""
-
-    kind: str
-    text: str
-    feature: str | None = None
-    value: float | None = None
-    percentile: float | None = None
-
-
-def explanations(stored: Iterable[Mapping[str, Any]]) -> list[Explanation]:
+def stored_reasons(column: object) -> list[Reason]:
     """The reasons of a stored score or alert, in their order. Fields that this program does not know are left out."""
-    return [
-        Explanation(
-            kind=str(reason.get("kind", "")),
-            text=str(reason.get("text", "")),
-            feature=reason.get("feature"),
-            value=reason.get("value"),
-            percentile=reason.get("percentile"),
-        )
-        for reason in stored
-    ]
+    return msgspec.convert(column, list[Reason])
 
 
 Flow = Literal["inflow", "outflow", "internal", "between exchanges", "unknown"]
-FLOWS: tuple[Flow, ...] = ("inflow", "outflow", "internal", "between exchanges", "unknown")
-
-WORDS: Mapping[FlowClass, Flow] = {
+FLOWS: tuple[Flow, ...] = get_args(Flow)
+FLOW_WORDS: Mapping[FlowClass, Flow] = {
     "exchange_in": "inflow",
     "exchange_out": "outflow",
     "internal_move": "internal",
     "exchange_to_exchange": "between exchanges",
     "unknown": "unknown",
 }
-"""Of each class of `txwatch.labels.flows`."""
-
-
-WHALE = "whale"
 
 
 @dataclass(frozen=True)
@@ -60,7 +38,7 @@ class Anomaly:
     score: float
     threshold: float
     kinds: list[str]
-    reasons: list[Explanation]
+    reasons: list[Reason]
     model_version: str
     lane: str
     scored_at: datetime
@@ -83,7 +61,7 @@ class WhaleMove:
     flow: Flow
     senders: list[str]
     receivers: list[str]
-    reasons: list[Explanation]
+    reasons: list[Reason]
 
 
 @dataclass(frozen=True)
@@ -109,20 +87,9 @@ def list_anomalies(
 
     A transaction that only the forest found, without a single feature that stands out, has the kind `forest`.
     """
-    rows = dicts(
-        connection,
-        statement("queries", "list_anomalies"),
-        {
-            "since": since,
-            "until": until,
-            "kind": kind,
-            "min_score": min_score,
-            "min_value": 0,
-            "limit": limit + 1,
-            **bounds(cursor),
-        },
-    )
-    return page_of([_anomaly(row) for row in rows], limit, lambda row: Position(row.seen_at, row.txid))
+    query = statement("queries", "list_anomalies")
+    filters = {"since": since, "until": until, "kind": kind, "min_score": min_score, "min_value": 0}
+    return read_page(connection, _anomaly, query, filters, ("seen_at", "txid"), cursor, limit)
 
 
 def list_whales(
@@ -135,59 +102,37 @@ def list_whales(
     limit: int = DEFAULT_LIMIT,
 ) -> Page[WhaleMove]:
     """Whale movements seen in [since, until) of at least so many satoshi, newest first. Raises BadCursorError."""
-    rows = dicts(
-        connection,
-        statement("queries", "list_anomalies"),
-        {
-            "since": since,
-            "until": until,
-            "kind": WHALE,
-            "min_score": 0.0,
-            "min_value": min_moved_sat,
-            "limit": limit + 1,
-            **bounds(cursor),
-        },
-    )
-    return page_of([_whale(row) for row in rows], limit, lambda row: Position(row.seen_at, row.txid))
+    query = statement("queries", "list_anomalies")
+    filters = {"since": since, "until": until, "kind": "whale", "min_score": 0.0, "min_value": min_moved_sat}
+    return read_page(connection, _whale, query, filters, ("seen_at", "txid"), cursor, limit)
 
 
 def count_anomalies(connection: Connection, start: datetime, end: datetime, span: timedelta) -> list[AnomalyCount]:
     """How many unusual transactions of each kind were seen in each span of [start, end), oldest first."""
-    return rows_as(
-        connection, AnomalyCount, statement("queries", "count_anomalies"), {"start": start, "end": end, "span": span}
-    )
+    spans = {"start": start, "end": end, "span": span}
+    return read_rows(connection, AnomalyCount, statement("queries", "count_anomalies"), spans)
 
 
-def _anomaly(row: dict[str, Any]) -> Anomaly:
-    reasons = explanations(row["reasons"])
-    return Anomaly(
-        **{name: row[name] for name in Anomaly.__dataclass_fields__ if name not in {"kinds", "reasons"}},
-        kinds=_kinds(reasons),
-        reasons=reasons,
-    )
+def _anomaly(**row: Any) -> Anomaly:
+    reasons = stored_reasons(row["reasons"])
+    kinds = list(dict.fromkeys(reason.kind for reason in reasons)) or ["forest"]
+    found = {**row, "reasons": reasons, "kinds": kinds}
+    return Anomaly(**{name: found[name] for name in Anomaly.__dataclass_fields__})
 
 
-def _whale(row: dict[str, Any]) -> WhaleMove:
-    reasons = explanations(row["reasons"])
-    moved = next((r.value for r in reasons if r.kind == WHALE and r.value is not None), row["value_sat"])
-    senders, receivers = ([c["addr"] for c in row[side] if c["addr"]] for side in ("inputs", "outputs"))
-    return WhaleMove(
-        txid=row["txid"],
-        seen_at=row["seen_at"],
-        moved_sat=int(moved),
-        value_sat=row["value_sat"],
-        fee_sat=row["fee_sat"],
-        input_count=row["input_count"],
-        output_count=row["output_count"],
-        flow=WORDS[row["flow"]],
-        senders=list(dict.fromkeys(senders))[:5],
-        receivers=list(dict.fromkeys(a for a in receivers if a not in set(senders)))[:5],
-        reasons=reasons,
-    )
-
-
-def _kinds(reasons: list[Explanation]) -> list[str]:
-    return list(dict.fromkeys(reason.kind for reason in reasons)) or ["forest"]
+def _whale(**row: Any) -> WhaleMove:
+    reasons = stored_reasons(row["reasons"])
+    moved = next((r.value for r in reasons if r.kind == "whale" and r.value is not None), row["value_sat"])
+    senders, receivers = (dict.fromkeys(c["addr"] for c in row[side] if c["addr"]) for side in ("inputs", "outputs"))
+    found = {
+        **row,
+        "moved_sat": int(moved),
+        "flow": FLOW_WORDS[row["flow"]],
+        "senders": list(senders)[:5],
+        "receivers": [address for address in receivers if address not in senders][:5],
+        "reasons": reasons,
+    }
+    return WhaleMove(**{name: found[name] for name in WhaleMove.__dataclass_fields__})
 
 
 @dataclass(frozen=True)
@@ -197,7 +142,7 @@ class AlertSummary:
     alert_key: str
     kinds: list[str]
     severity: str
-    reasons: list[Explanation]
+    reasons: list[Reason]
     late: bool
     seen_at: datetime
     created_at: datetime
@@ -210,7 +155,7 @@ class AlertSummary:
 
 @dataclass(frozen=True)
 class Delivery:
-    """How an alert stands with one chat. The chat itself is not told: who gets alerts is nobody else's business."""
+    """How an alert stands with one chat. The chat is left out: who gets alerts is nobody else's business."""
 
     state: str
     attempts: int
@@ -238,6 +183,7 @@ class AlertDetail:
 def list_alerts(
     connection: Connection,
     *,
+    key: str | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
     kind: str | None = None,
@@ -248,46 +194,26 @@ def list_alerts(
     limit: int = DEFAULT_LIMIT,
 ) -> Page[AlertSummary]:
     """Alerts about what was seen in [since, until), newest first. `state` is a delivery's. Raises BadCursorError."""
-    rows = dicts(
-        connection,
-        statement("queries", "list_alerts"),
-        {
-            "key": None,
-            "since": since,
-            "until": until,
-            "kind": kind,
-            "severity": severity,
-            "state": state,
-            "late": late,
-            "limit": limit + 1,
-            **bounds(cursor),
-        },
-    )
-    return page_of([_summary(row) for row in rows], limit, lambda row: Position(row.seen_at, row.alert_key))
+    query = statement("queries", "list_alerts")
+    filters = {"key": key, "kind": kind, "severity": severity, "state": state, "late": late}
+    seen = {"since": since, "until": until}
+    return read_page(connection, _summary, query, {**filters, **seen}, ("seen_at", "alert_key"), cursor, limit)
 
 
 def read_alert(connection: Connection, key: str) -> AlertDetail | None:
     """The alert with this key, or None."""
-    nothing = dict.fromkeys(("since", "until", "kind", "severity", "state", "late"))
-    rows = dicts(connection, statement("queries", "list_alerts"), {"key": key, "limit": 1, **nothing, **bounds(None)})
-    if not rows:
+    found = list_alerts(connection, key=key).items
+    if not found:
         return None
+    deliveries = (
+        "SELECT state, attempts, sent_at, reason FROM alert_deliveries WHERE alert_key = %(key)s ORDER BY chat_id"
+    )
+    updates = "SELECT text, created_at FROM alert_updates WHERE alert_key = %(key)s ORDER BY created_at, update_key"
+    asked = {"key": key}
     return AlertDetail(
-        alert=_summary(rows[0]),
-        deliveries=rows_as(
-            connection,
-            Delivery,
-            "SELECT state, attempts, sent_at, reason FROM alert_deliveries WHERE alert_key = %(key)s ORDER BY chat_id",
-            {"key": key},
-        ),
-        updates=rows_as(
-            connection,
-            AlertUpdate,
-            "SELECT text, created_at FROM alert_updates WHERE alert_key = %(key)s ORDER BY created_at, update_key",
-            {"key": key},
-        ),
+        found[0], read_rows(connection, Delivery, deliveries, asked), read_rows(connection, AlertUpdate, updates, asked)
     )
 
 
-def _summary(row: dict[str, Any]) -> AlertSummary:
-    return AlertSummary(**row | {"reasons": explanations(row["reasons"])})
+def _summary(reasons: object, **row: Any) -> AlertSummary:
+    return AlertSummary(reasons=stored_reasons(reasons), **row)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from txwatch.queries.paging import DEFAULT_LIMIT, Page, Position, bounds, page_of, rows_as
+from txwatch.queries.paging import DEFAULT_LIMIT, Page, read_page, read_rows
 from txwatch.store.database import Connection, statement
 
 
@@ -70,47 +70,37 @@ def list_gaps(
     limit: int = DEFAULT_LIMIT,
 ) -> Page[Gap]:
     """The ledger of gaps, newest first. A gap that lasts is counted up to now. Raises BadCursorError."""
-    rows = rows_as(
-        connection,
-        Gap,
-        statement("queries", "list_gaps"),
-        {"state": state, "now": now, "limit": limit + 1, **bounds(cursor)},
-    )
-    return page_of(rows, limit, lambda gap: Position(gap.started_at, f"{gap.id:019d}"))
+    filters = {"state": state, "now": now}
+    return read_page(connection, Gap, statement("queries", "list_gaps"), filters, ("started_at", "id"), cursor, limit)
 
 
 def read_feed_spans(connection: Connection, start: datetime, end: datetime, span: timedelta) -> list[FeedSpan]:
     """Each span of [start, end), oldest first, also those in which nothing came. `start` is a span's start."""
-    return rows_as(connection, FeedSpan, statement("queries", "feed_spans"), {"start": start, "end": end, "span": span})
+    spans = {"start": start, "end": end, "span": span}
+    return read_rows(connection, FeedSpan, statement("queries", "feed_spans"), spans)
 
 
 def list_refused(
     connection: Connection, *, cursor: str | None = None, limit: int = DEFAULT_LIMIT
 ) -> Page[RefusedMessage]:
     """Messages in quarantine, newest first. Raises BadCursorError."""
-    rows = rows_as(
-        connection,
-        RefusedMessage,
+    query = (
         "SELECT id, received_at, reason, size FROM quarantined_messages"
         " WHERE %(before)s::timestamptz IS NULL OR (received_at <= %(before)s"
         " AND (received_at, lpad(id::text, 19, '0')) < (%(before)s, %(before_key)s))"
-        " ORDER BY received_at DESC, id DESC LIMIT %(limit)s",
-        {"limit": limit + 1, **bounds(cursor)},
+        " ORDER BY received_at DESC, id DESC LIMIT %(limit)s"
     )
-    return page_of(rows, limit, lambda row: Position(row.received_at, f"{row.id:019d}"))
+    return read_page(connection, RefusedMessage, query, {}, ("received_at", "id"), cursor, limit)
 
 
 def list_blocks(
     connection: Connection, *, cursor: str | None = None, limit: int = DEFAULT_LIMIT
 ) -> Page[RecordedBlock]:
     """Blocks that were announced, newest first. Raises BadCursorError."""
-    rows = rows_as(
-        connection,
-        RecordedBlock,
+    query = (
         "SELECT hash, height, block_time, seen_at, tx_count, stale,"
         " seen_before_count::float8 / nullif(mined_count, 0) AS completeness FROM blocks"
         " WHERE %(before)s::timestamptz IS NULL OR (seen_at, hash) < (%(before)s, %(before_key)s)"
-        " ORDER BY seen_at DESC, hash DESC LIMIT %(limit)s",
-        {"limit": limit + 1, **bounds(cursor)},
+        " ORDER BY seen_at DESC, hash DESC LIMIT %(limit)s"
     )
-    return page_of(rows, limit, lambda row: Position(row.seen_at, row.hash))
+    return read_page(connection, RecordedBlock, query, {}, ("seen_at", "hash"), cursor, limit)

@@ -4,19 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from txwatch.queries.paging import DEFAULT_LIMIT, Page, Position, bounds, dicts, page_of, rows_as
+import msgspec
+
+from txwatch.detection.drift import FeatureDrift
+from txwatch.queries.paging import DEFAULT_LIMIT, Page, read_page, read_rows
 from txwatch.store.database import Connection, statement
-
-_COLUMNS = "id, computed_at, model_version, seen_from, seen_to, rows, share, drifted, features"
-
-
-@dataclass(frozen=True)
-class DriftedFeature:
-    """How far one feature is from the traffic of the training, and how far it may be."""
-
-    feature: str
-    distance: float
-    limit: float
 
 
 @dataclass(frozen=True)
@@ -31,19 +23,22 @@ class DriftSummary:
     rows: int
     share: float
     drifted: bool
-    features: list[DriftedFeature]
+    features: list[FeatureDrift]
 
 
 def list_drift(connection: Connection, *, cursor: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[DriftSummary]:
     """The reports, newest first. Raises BadCursorError."""
-    rows = dicts(
-        connection,
-        f"SELECT {_COLUMNS} FROM drift_reports WHERE %(before)s::timestamptz IS NULL"  # noqa: S608 - a constant
-        " OR (computed_at <= %(before)s AND (computed_at, lpad(id::text, 19, '0')) < (%(before)s, %(before_key)s))"
-        " ORDER BY computed_at DESC, id DESC LIMIT %(limit)s",
-        {"limit": limit + 1, **bounds(cursor)},
+    query = (
+        "SELECT id, computed_at, model_version, seen_from, seen_to, rows, share, drifted, features FROM drift_reports"
+        " WHERE %(before)s::timestamptz IS NULL OR (computed_at <= %(before)s"
+        " AND (computed_at, lpad(id::text, 19, '0')) < (%(before)s, %(before_key)s))"
+        " ORDER BY computed_at DESC, id DESC LIMIT %(limit)s"
     )
-    return page_of([_summary(row) for row in rows], limit, lambda row: Position(row.computed_at, f"{row.id:019d}"))
+    return read_page(connection, _summary, query, {}, ("computed_at", "id"), cursor, limit)
+
+
+def _summary(features: object, **row: Any) -> DriftSummary:
+    return DriftSummary(features=msgspec.convert(features, list[FeatureDrift]), **row)
 
 
 @dataclass(frozen=True)
@@ -58,11 +53,6 @@ def read_drift_page(connection: Connection, report_id: int) -> StoredPage | None
     """The page of one report, or None if there is no such report."""
     row = connection.execute("SELECT computed_at, html FROM drift_reports WHERE id = %s", [report_id]).fetchone()
     return None if row is None else StoredPage(*row)
-
-
-def _summary(row: dict[str, Any]) -> DriftSummary:
-    features = [DriftedFeature(f["feature"], f["distance"], f["limit"]) for f in row["features"]]
-    return DriftSummary(**row | {"features": features})
 
 
 @dataclass(frozen=True)
@@ -113,12 +103,12 @@ class HourOfScores:
 
 def scores_by_version(connection: Connection, since: datetime) -> list[VersionScores]:
     """What each version scored of the transactions seen since a moment, the one that scored last first."""
-    return rows_as(connection, VersionScores, statement("queries", "scores_by_version"), {"since": since})
+    return read_rows(connection, VersionScores, statement("queries", "scores_by_version"), {"since": since})
 
 
 def score_histogram(connection: Connection, since: datetime) -> list[ScoreBin]:
     """The distribution of the scores of each version, of transactions seen since a moment."""
-    return rows_as(
+    return read_rows(
         connection,
         ScoreBin,
         "SELECT model_version, floor(score * 100)::float8 / 100 AS score, count(*) AS count FROM transaction_scores"
@@ -129,13 +119,13 @@ def score_histogram(connection: Connection, since: datetime) -> list[ScoreBin]:
 
 def agreement(connection: Connection, a: str, b: str, since: datetime) -> Agreement:
     """How two versions agree on the transactions seen since a moment that both have scored."""
-    (found,) = rows_as(connection, Agreement, statement("queries", "agreement"), {"a": a, "b": b, "since": since})
+    (found,) = read_rows(connection, Agreement, statement("queries", "agreement"), {"a": a, "b": b, "since": since})
     return found
 
 
 def hours_of_scores(connection: Connection, since: datetime) -> list[HourOfScores]:
     """Each hour's use of the alert budget, oldest first."""
-    return rows_as(
+    return read_rows(
         connection,
         HourOfScores,
         "SELECT date_trunc('hour', seen_at) AS since, count(*) AS scored,"

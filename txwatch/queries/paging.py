@@ -1,39 +1,22 @@
-"""Keyset paging, and rows as values of a dataclass."""
+"""Keyset paging, and rows as values of a dataclass.
+
+A page begins where the one before it ended, so that rows that land meanwhile are neither repeated nor hidden.
+"""
 
 import base64
-import binascii
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, LiteralString, TypeVar
+from typing import Generic, LiteralString, TypeVar
 
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import kwargs_row
 
 from txwatch.store.database import Connection
 
 T = TypeVar("T")
-
-
-def rows_as(
-    connection: Connection, row: type[T], statement: LiteralString, parameters: Mapping[str, object] | None = None
-) -> list[T]:
-    """All rows. The statement's columns are the fields of `row`."""
-    with connection.cursor(row_factory=class_row(row)) as cursor:
-        return cursor.execute(statement, parameters or {}).fetchall()
-
-
-def dicts(
-    connection: Connection, statement: LiteralString, parameters: Mapping[str, object] | None = None
-) -> list[dict[str, Any]]:
-    """All rows by column, where a field is made of a column's contents."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(statement, parameters or {}).fetchall()
-
-
-DEFAULT_LIMIT = 50
-MAX_LIMIT = 500
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+DEFAULT_LIMIT, MAX_LIMIT = 50, 500
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
 class BadCursorError(ValueError):
@@ -48,22 +31,20 @@ class Position:
     key: str
 
     def encode(self) -> str:
-        """As it is handed out."""
+        """The cursor."""
         text = f"{(self.moment - _EPOCH) // _MICROSECOND}:{self.key}"
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
     @classmethod
     def decode(cls, cursor: str) -> "Position":
         """The position of a cursor. Raises BadCursorError for anything but what `encode` gives."""
-        try:
+        with suppress(ValueError, OverflowError):
             text = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)).decode()
             moment, _, key = text.partition(":")
             position = cls(_EPOCH + int(moment) * _MICROSECOND, key)
-        except (binascii.Error, ValueError, OverflowError) as error:
-            raise BadCursorError("the cursor is none that a page gave") from error
-        if position.encode() != cursor or "\0" in key:
-            raise BadCursorError("the cursor is none that a page gave")
-        return position
+            if position.encode() == cursor and "\0" not in key:
+                return position
+        raise BadCursorError("the cursor is none that a page gave")
 
 
 @dataclass(frozen=True)
@@ -80,9 +61,33 @@ def page_of(rows: Sequence[T], limit: int, position: Callable[[T], Position]) ->
     return Page(items, position(items[-1]).encode() if len(rows) > limit else None)
 
 
-def bounds(cursor: str | None) -> dict[str, object]:
-    """The bound parameters `before` and `before_key` of a statement that begins at a cursor. Raises BadCursorError."""
-    if cursor is None:
-        return {"before": None, "before_key": None}
-    position = Position.decode(cursor)
-    return {"before": position.moment, "before_key": position.key}
+def read_rows(
+    connection: Connection, make: Callable[..., T], statement: LiteralString, parameters: Mapping[str, object]
+) -> list[T]:
+    """All rows of a statement, each made of its columns by name."""
+    with connection.cursor(row_factory=kwargs_row(make)) as cursor:
+        return cursor.execute(statement, parameters).fetchall()
+
+
+def read_page(
+    connection: Connection,
+    make: Callable[..., T],
+    statement: LiteralString,
+    filters: Mapping[str, object],
+    order: tuple[str, str],
+    cursor: str | None,
+    limit: int,
+) -> Page[T]:
+    """The page of a statement that begins at a cursor. Raises BadCursorError.
+
+    `order` names the time and the key by which rows are ordered. The statement takes, besides `filters`, `limit`, and
+    the position `before`, `before_key`: None for the first page. A number is a key with leading zeros.
+    """
+    after = None if cursor is None else Position.decode(cursor)
+    bounds = {"before": after and after.moment, "before_key": after and after.key, "limit": limit + 1}
+
+    def position(row: T) -> Position:
+        moment, key = (getattr(row, name) for name in order)
+        return Position(moment, f"{key:019d}" if isinstance(key, int) else key)
+
+    return page_of(read_rows(connection, make, statement, {**filters, **bounds}), limit, position)

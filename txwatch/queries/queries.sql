@@ -74,7 +74,6 @@ WHERE score_a IS NOT NULL AND score_b IS NOT NULL
 
 
 -- name: count_anomalies
--- Unusual transactions by kind and span of time.
 SELECT date_bin(%(span)s, seen_at, 'epoch') AS since, kind, count(DISTINCT txid) AS count
 FROM transaction_scores
 CROSS JOIN LATERAL (
@@ -88,7 +87,6 @@ ORDER BY 1, 2
 
 
 -- name: feed_spans
--- What arrived in each span of time: counts, value, fees, lag.
 WITH spans AS (
     SELECT since, least(since + %(span)s, %(end)s) AS until
     FROM generate_series(%(start)s::timestamptz, %(end)s::timestamptz - interval '1 microsecond', %(span)s) AS s (since)
@@ -172,7 +170,6 @@ LEFT JOIN (
 
 
 -- name: list_alerts
--- Alerts with their deliveries, updates and feedback, newest first, a page at a time.
 SELECT
     alert_key, kinds, severity, reasons, late, seen_at, created_at, model_version,
     coalesce(states, '{}') AS states, sent_at, coalesce(useful, 0) AS useful, coalesce(noise, 0) AS noise
@@ -249,7 +246,6 @@ LIMIT %(limit)s
 
 
 -- name: list_gaps
--- Gaps of the feed, newest first.
 SELECT
     id, started_at, ended_at, extract(epoch FROM coalesce(ended_at, %(now)s) - started_at)::float8 AS seconds,
     cause, ending, state, recovered
@@ -265,7 +261,6 @@ LIMIT %(limit)s
 
 
 -- name: list_transactions
--- Transactions, newest first, a page at a time.
 SELECT
     txid, seen_at, value_sat, fee_sat, fee_sat::float8 / vsize AS fee_rate, vsize, input_count, output_count, rbf, source
 FROM transactions
@@ -281,7 +276,6 @@ LIMIT %(limit)s
 
 
 -- name: scores_by_version
--- Scores and anomalies by model version.
 SELECT
     model_version,
     bool_and(lane = 'shadow') AS shadow,
@@ -299,7 +293,6 @@ ORDER BY max(scored_at) DESC
 
 
 -- name: status
--- The totals of `txwatch status`.
 SELECT
     (SELECT count(*) FROM transactions) AS transactions,
     (SELECT count(*) FROM transactions WHERE source = 'feed' AND seen_at >= %(since)s) AS live_transactions,
@@ -351,7 +344,6 @@ SELECT
 
 
 -- name: transaction_detail
--- One transaction with all that was stored of it.
 SELECT
     txid, seen_at, feed_time, landed_at, source, value_sat, input_sat, fee_sat, fee_sat::float8 / vsize AS fee_rate,
     vsize, weight, size, rbf, version, lock_time, inputs, outputs,

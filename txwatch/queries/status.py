@@ -1,15 +1,10 @@
-"""Read how the system is: its totals, its state at this moment, and its health checks.
-
-Nothing here counts a whole table, so that it costs the same after a year.
-"""
+"""Read how the system is: its totals, its state at this moment, and its health checks."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from psycopg.rows import class_row, dict_row
-
-from txwatch.queries.paging import DEFAULT_LIMIT, Page, Position, bounds, page_of, rows_as
+from txwatch.queries.paging import DEFAULT_LIMIT, Page, read_page, read_rows
 from txwatch.store.database import Connection, database_now, statement
 from txwatch.store.lease import Lease, read_lease
 
@@ -27,11 +22,12 @@ class HealthCheck:
 
 def latest_health(connection: Connection) -> list[HealthCheck]:
     """The newest result of each check, by name."""
-    return rows_as(
+    return read_rows(
         connection,
         HealthCheck,
         "SELECT DISTINCT ON (name) id, checked_at, name, state, text FROM health_checks"
         " ORDER BY name, checked_at DESC, id DESC",
+        {},
     )
 
 
@@ -44,21 +40,22 @@ def list_health(
     limit: int = DEFAULT_LIMIT,
 ) -> Page[HealthCheck]:
     """Results that were kept, newest first. Raises BadCursorError."""
-    rows = rows_as(
-        connection,
-        HealthCheck,
+    filters = {"name": name, "state": state}
+    query = (
         "SELECT id, checked_at, name, state, text FROM health_checks WHERE (%(name)s::text IS NULL OR name = %(name)s)"
         " AND (%(state)s::text IS NULL OR state = %(state)s) AND (%(before)s::timestamptz IS NULL"
         " OR (checked_at <= %(before)s AND (checked_at, lpad(id::text, 19, '0')) < (%(before)s, %(before_key)s)))"
-        " ORDER BY checked_at DESC, id DESC LIMIT %(limit)s",
-        {"name": name, "state": state, "limit": limit + 1, **bounds(cursor)},
+        " ORDER BY checked_at DESC, id DESC LIMIT %(limit)s"
     )
-    return page_of(rows, limit, lambda row: Position(row.checked_at, f"{row.id:019d}"))
+    return read_page(connection, HealthCheck, query, filters, ("checked_at", "id"), cursor, limit)
 
 
 @dataclass(frozen=True)
 class Levels:
-    """Counts over the trailing hour unless a name says otherwise. Times UTC, None for never."""
+    """Counts of the last hour unless a name says otherwise. Times UTC, None for never.
+
+    No whole table is counted for them, so that they cost the same after a year.
+    """
 
     transactions_1m: int
     transactions_1h: int
@@ -100,10 +97,7 @@ class Overview:
 
 def read_overview(connection: Connection, now: datetime) -> Overview:
     """How the system stands now."""
-    with connection.cursor(row_factory=class_row(Levels)) as cursor:
-        levels = cursor.execute(statement("queries", "levels"), {"now": now}).fetchone()
-    if levels is None:
-        raise LookupError("the levels gave no row")
+    (levels,) = read_rows(connection, Levels, statement("queries", "levels"), {"now": now})
     lease = read_lease(connection)
     return Overview(now, lease, lease is not None and not lease.is_stale(database_now(connection)), levels)
 
@@ -142,41 +136,27 @@ class Status:
 def read_status(connection: Connection, now: datetime, since: datetime | None = None) -> Status:
     """The status now; latencies over the live transactions seen since `since`, by default the last hour."""
     lease = read_lease(connection)
-    with connection.cursor(row_factory=dict_row) as cursor:
-        moments = {"now": now, "since": since or now - timedelta(hours=1)}
-        row = cursor.execute(statement("queries", "status"), moments).fetchone()
-    if row is None:
-        raise LookupError("the status query gave no row")
-    return Status(
-        transactions=row["transactions"],
-        live_transactions=row["live_transactions"],
-        quarantined=row["quarantined"],
-        duplicates=lease.duplicates if lease else 0,
-        received=lease.received if lease else 0,
-        gaps=row["gaps"],
-        gap_seconds=row["gap_seconds"],
-        unrecovered_gap_seconds=row["unrecovered_gap_seconds"],
-        recovered=row["recovered"],
-        blocks=row["blocks"],
-        completeness=row["completeness"],
-        windows_scored=row["windows_scored"],
-        live_windows_scored=row["live_windows_scored"],
-        anomalies=row["anomalies"],
-        landing_latency_ms=_percentiles(row["landing_ms"]),
-        scoring_latency_ms=_percentiles(row["scoring_ms"]),
-        alerts=row["alerts"],
-        model_version=row["model_version"],
-        ingest=_ingest(lease, database_now(connection)),
-        feed_lag_seconds=(now - lease.committed_through).total_seconds() if lease and lease.committed_through else None,
-    )
+    ingest = "never started"
+    if lease is not None:
+        ingest = "absent" if lease.is_stale(database_now(connection)) else "landing"
+    through = lease.committed_through if lease else None
+
+    def status(landing_ms: list[float] | None, scoring_ms: list[float] | None, **counts: Any) -> Status:
+        return Status(
+            **counts,
+            duplicates=lease.duplicates if lease else 0,
+            received=lease.received if lease else 0,
+            landing_latency_ms=_percentiles(landing_ms),
+            scoring_latency_ms=_percentiles(scoring_ms),
+            ingest=ingest,
+            feed_lag_seconds=None if through is None else (now - through).total_seconds(),
+        )
+
+    moments = {"now": now, "since": since or now - timedelta(hours=1)}
+    (found,) = read_rows(connection, status, statement("queries", "status"), moments)
+    return found
 
 
 def _percentiles(values: list[float] | None) -> dict[str, float | None]:
     p50, p99 = values or (None, None)
     return {"p50": p50 and round(p50, 1), "p99": p99 and round(p99, 1)}
-
-
-def _ingest(lease: Lease | None, now: datetime) -> str:
-    if lease is None:
-        return "never started"
-    return "absent" if lease.is_stale(now) else "landing"

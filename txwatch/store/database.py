@@ -1,35 +1,33 @@
-"""Connections to Postgres, the forms of its URL, SQL kept in files, and binary COPY.
-
-The format is that of PostgreSQL's manual, "COPY, Binary Format": a header; for each row the number of its fields and
-for each field its length and its bytes, big-endian; and a trailer.
-"""
+"""Connections to Postgres, the forms of its URL, SQL kept in files, and binary COPY."""
 
 import atexit
 import os
 import re
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import Any, LiteralString, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
 from psycopg import sql
+from psycopg.abc import Params
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import class_row
 from psycopg_pool import ConnectionPool
 
 PACKAGE = Path(__file__).parents[1]
+_T = TypeVar("_T")
 
 
 @cache
 def statement(package: str, name: str) -> LiteralString:
-    """The SQL of a name in `queries.sql` of a package of txwatch. Values are bound, never formatted in."""
+    """The named SQL in `queries.sql` of a package of txwatch. Values are bound, never formatted in."""
     return _statements(package)[name]
 
 
@@ -63,25 +61,18 @@ def libpq_url(database_url: str) -> str:
 Connection = psycopg.Connection[Any]
 
 MAX_POOLS = 8
-"""Pools that a process keeps; it has one or two databases, and a purpose or two for each."""
+"""Pools of one process, which has one or two databases and a purpose or two for each."""
 
-_pools: dict[tuple[int, str, str, int], ConnectionPool[Connection]] = {}
+_pools: dict[tuple[int, str, str], ConnectionPool[Connection]] = {}
 _pools_lock = threading.Lock()
 
 
-def open_connection(database_url: str, *, application: str = "txwatch") -> Connection:
-    """One connection in autocommit, so that every transaction is explicit: `with connection.transaction()`.
+def connect(database_url: str, *, application: str = "txwatch") -> Connection:
+    """A connection in autocommit, with times in UTC; a `with` block closes it.
 
-    Times come back in UTC whatever the server's zone. Raises psycopg.OperationalError when the server is away.
+    Raises psycopg.OperationalError when the server is away.
     """
     return psycopg.connect(libpq_url(database_url), **_parameters(database_url, application))
-
-
-@contextmanager
-def connect(database_url: str, *, application: str = "txwatch") -> Iterator[Connection]:
-    """The same, closed at the end of the block."""
-    with open_connection(database_url, application=application) as connection:
-        yield connection
 
 
 def connection_pool(
@@ -93,9 +84,9 @@ def connection_pool(
     wait_seconds: float = 10.0,
     options: str = "",
 ) -> ConnectionPool[Connection]:
-    """A pool of such connections, not open yet; each is tried before it is given out, and left as it was opened.
+    """A pool of connections, not open yet; each is checked before it is given out, and reset afterwards.
 
-    `options` are libpq's, such as `-c statement_timeout=30s`. Whoever finds none free within `wait_seconds` gets
+    `options` are libpq's, such as `-c statement_timeout=30s`. If none is free within `wait_seconds`, raises
     psycopg_pool.PoolTimeout, a psycopg.OperationalError.
     """
     return ConnectionPool(
@@ -105,38 +96,33 @@ def connection_pool(
         timeout=wait_seconds,
         open=False,
         check=ConnectionPool.check_connection,
-        # Temporary tables and settings of the block before must not be there in the next.
-        reset=_leave_as_opened,
+        reset=_reset,
         kwargs=_parameters(database_url, application, options),
     )
 
 
 def _parameters(database_url: str, application: str, options: str = "") -> dict[str, Any]:
-    """How each connection is opened. The options that the URL gives stay."""
+    """The parameters of a connection, with the options in the URL."""
     given = conninfo_to_dict(libpq_url(database_url)).get("options") or ""
     return {
         "autocommit": True,
         "connect_timeout": 10,
         "application_name": application,
         "options": f"{given} -c timezone=UTC {options}".strip(),
-        # Without these a connection to a host that vanished would be waited for some minutes.
+        # Without these a query to a host that vanished would wait for some minutes.
         "keepalives_idle": 10,
         "keepalives_interval": 5,
         "keepalives_count": 3,
     }
 
 
-def process_pool(database_url: str, *, application: str, max_size: int = 8) -> ConnectionPool[Connection]:
-    """The pool that this process has for a database and a purpose: made when it is asked for first, and kept.
-
-    A process that was forked from another has pools of its own. Of more than MAX_POOLS the one that was asked for
-    longest ago is closed.
-    """
-    key = (os.getpid(), database_url, application, max_size)
+def process_pool(database_url: str, *, application: str) -> ConnectionPool[Connection]:
+    """The pool of this process for a database and a purpose; beyond MAX_POOLS the least recently used is closed."""
+    key = (os.getpid(), database_url, application)
     with _pools_lock:
         pool = _pools.pop(key, None)
         if pool is None:
-            pool = connection_pool(database_url, application=application, max_size=max_size)
+            pool = connection_pool(database_url, application=application, max_size=8)
             pool.open()
         _pools[key] = pool
         if len(_pools) > MAX_POOLS:
@@ -151,37 +137,48 @@ def _close_pools() -> None:
             pool.close()
 
 
-def _leave_as_opened(connection: Connection) -> None:
-    # Not DISCARD ALL: it also drops the statements that psycopg has prepared, and believes to be there.
+def _reset(connection: Connection) -> None:
+    # Not DISCARD ALL: it would also drop the statements that psycopg has prepared and counts on.
     connection.execute("DISCARD TEMP; RESET ALL")
 
 
 def database_now(connection: Connection) -> datetime:
-    """The present moment by the database's clock, UTC: the one clock that all machines share."""
-    row = connection.execute("SELECT clock_timestamp()").fetchone()
-    if row is None:
-        raise LookupError("the database gave no time")
-    moment: datetime = row[0]
+    """The present moment, UTC, by the database's clock, which all machines share."""
+    moment: datetime = scalar(connection, "SELECT clock_timestamp()")
     return moment
 
 
-def commit_without_waiting(connection: Connection) -> None:
-    """Let the open transaction's commit not wait for the disk: for all but the last of many that follow each other.
+def scalar(connection: Connection, query: LiteralString | sql.Composed, values: Params | None = None) -> Any:
+    """The first value of the first row, None without rows."""
+    row = connection.execute(query, values).fetchone()
+    return row[0] if row else None
 
-    A commit that waits, waits for all that were before it: once the last has returned, all survive a crash.
-    """
+
+def read_rows(connection: Connection, row: type[_T], query: LiteralString, values: Params | None = None) -> list[_T]:
+    """The rows of a query as objects of the class `row`, whose fields are the columns."""
+    with connection.cursor(row_factory=class_row(row)) as cursor:
+        return cursor.execute(query, values).fetchall()
+
+
+def table_exists(connection: Connection, name: str) -> bool:
+    """Whether there is a table of this name, with or without a schema."""
+    return bool(scalar(connection, "SELECT to_regclass(%s) IS NOT NULL", [name]))
+
+
+def commit_without_waiting(connection: Connection) -> None:
+    """Let this transaction's commit not wait for the disk. It is durable once a later commit, which waits, returns."""
     connection.execute("SET LOCAL synchronous_commit = off")
 
 
 _HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _TRAILER = b"\xff\xff"
 _POSTGRES_EPOCH_US = 946_684_800_000_000
-"""2000-01-01 UTC, from which PostgreSQL counts microseconds."""
+"""2000-01-01 UTC, PostgreSQL's zero, in microseconds since 1970."""
 
 
 @dataclass(frozen=True)
 class BinaryColumn:
-    """One column without NULLs, whose values all have the same width: `dtype` is the form that they are sent in."""
+    """One column without NULLs, of values of one width; `dtype` is the form in which they are sent."""
 
     name: str
     values: NDArray[Any]
@@ -211,7 +208,11 @@ class BinaryColumn:
 
 
 def copy_rows(connection: Connection, table: str, columns: Sequence[BinaryColumn]) -> None:
-    """Append rows to a table, in the caller's transaction. All columns have the same length."""
+    """Append rows to a table, in the caller's transaction. All columns have the same length.
+
+    The format is in PostgreSQL's manual, "COPY, Binary Format": a header; for each row the number of its fields, and
+    for each field its length and its bytes, big-endian; and a trailer.
+    """
     fields: list[tuple[str, str]] = [("fields", ">i2")]
     for i, column in enumerate(columns):
         fields += [(f"length_{i}", ">i4"), (f"value_{i}", column.dtype)]

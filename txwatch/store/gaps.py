@@ -1,14 +1,12 @@
-"""The ledger of gaps: every stretch in which the feed was not heard, from its first moment to its recovery."""
+"""The gaps: every stretch in which the feed was not heard, from its beginning to its recovery."""
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Literal
 
-from psycopg.rows import class_row
-
-from txwatch.store.database import Connection, statement
+from txwatch.store.database import Connection, read_rows, statement
 
 NO_WORKER = "no worker was running"
 """The cause of a gap between two workers."""
@@ -16,9 +14,9 @@ NO_WORKER = "no worker was running"
 
 @dataclass(frozen=True)
 class FeedGap:
-    """A stretch in which the feed was not heard, from the last message before it to the first one after it. UTC.
+    """A stretch in which the feed was not heard, from the last message before it to the first after it. UTC.
 
-    `ended_at` is None while it lasts; `ending` says how it ended.
+    `ended_at` is None while it lasts; `ending` says why it ended.
     """
 
     started_at: datetime
@@ -28,25 +26,14 @@ class FeedGap:
 
 
 def record_gaps(connection: Connection, gaps: Sequence[FeedGap]) -> None:
-    """Enter gaps, or the end of one that was entered while it lasted. A gap is known by its start; its end stays."""
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            statement("store", "record_gap"),
-            [
-                {
-                    "started_at": gap.started_at,
-                    "ended_at": gap.ended_at,
-                    # A server's closing words can hold U+0000, which no text column takes.
-                    "cause": gap.cause.replace("\0", "\ufffd"),
-                    "ending": gap.ending,
-                }
-                for gap in gaps
-            ],
-        )
+    """Insert gaps, or the end of an open one with the same start."""
+    # A server's closing words can hold U+0000, which no text column takes.
+    rows = [asdict(gap) | {"cause": gap.cause.replace("\0", "\ufffd")} for gap in gaps]
+    connection.cursor().executemany(statement("store", "record_gap"), rows)
 
 
 def close_open_gaps(connection: Connection, ended_at: datetime, ending: str) -> None:
-    """End what is still open: another worker hears the feed since `ended_at`."""
+    """End open gaps: another worker hears the feed since `ended_at`."""
     connection.execute(
         "UPDATE feed_gaps SET ended_at = greatest(started_at, %(at)s), ending = %(ending)s, state = 'ended'"
         " WHERE state = 'open'",
@@ -55,11 +42,7 @@ def close_open_gaps(connection: Connection, ended_at: datetime, ending: str) -> 
 
 
 def narrow_gaps_between_workers(connection: Connection, heard_from: datetime, heard_until: datetime) -> None:
-    """Take a stretch that the worker before did hear off the gap that the one after it has recorded.
-
-    A worker that takes the lease cannot know whether the holder before it is dead, so it records the gap. One that is
-    alive lands what it has when it learns that it was superseded, and calls this.
-    """
+    """Cut a stretch that a superseded worker did hear off the gap that its successor has recorded."""
     stretch = {"cause": NO_WORKER, "from": heard_from, "until": heard_until}
     connection.execute(
         "DELETE FROM feed_gaps WHERE cause = %(cause)s AND state = 'ended'"
@@ -75,7 +58,7 @@ def narrow_gaps_between_workers(connection: Connection, heard_from: datetime, he
 
 @dataclass(frozen=True)
 class Gap:
-    """A gap of the ledger that was not recovered yet. `ended_at` is None while it lasts."""
+    """A gap that was not recovered yet. `ended_at` is None while it lasts."""
 
     id: int
     started_at: datetime
@@ -86,7 +69,7 @@ class Gap:
         return self.ended_at or now
 
     def touches(self, start: datetime | None, end: datetime | None) -> bool:
-        """Whether it has a moment in the stretch from `start` until `end`; None is without bound."""
+        """Whether it meets the stretch from `start` until `end`; None is without bound."""
         return (end is None or self.started_at < end) and (
             start is None or self.ended_at is None or self.ended_at >= start
         )
@@ -98,31 +81,24 @@ class Gap:
 
 def unrecovered_gaps(connection: Connection) -> list[Gap]:
     """The gaps that are open or wait for recovery, the oldest first."""
-    with connection.cursor(row_factory=class_row(Gap)) as cursor:
-        return cursor.execute(
-            "SELECT id, started_at, ended_at FROM feed_gaps WHERE state IN ('open', 'ended') ORDER BY started_at"
-        ).fetchall()
+    query = "SELECT id, started_at, ended_at FROM feed_gaps WHERE state IN ('open', 'ended') ORDER BY started_at"
+    return read_rows(connection, Gap, query)
 
 
 def count_recovered(connection: Connection, gap_ids: Sequence[int]) -> None:
-    """Add to the transactions recovered of these gaps: one for each time that a gap is named."""
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "UPDATE feed_gaps SET recovered = recovered + %s WHERE id = %s",
-            [(times, gap_id) for gap_id, times in sorted(Counter(gap_ids).items())],
-        )
+    """Count one recovered transaction for each time that a gap is named."""
+    connection.cursor().executemany(
+        "UPDATE feed_gaps SET recovered = recovered + %s WHERE id = %s",
+        [(times, gap_id) for gap_id, times in sorted(Counter(gap_ids).items())],
+    )
 
 
 def note_searched(connection: Connection, gap_ids: Sequence[int], block_hash: str) -> None:
-    """A block was searched for what these gaps miss: in the database transaction that lands what was found.
-
-    Kept for each gap by itself. That a block was read says nothing of a gap that ended meanwhile, or was not known yet.
-    """
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO gap_blocks (gap_id, block_hash) VALUES (%s, %s) ON CONFLICT DO NOTHING",
-            [(gap_id, block_hash) for gap_id in gap_ids],
-        )
+    """Note that a block was searched for each of these gaps, in the database transaction that lands what was found."""
+    connection.cursor().executemany(
+        "INSERT INTO gap_blocks (gap_id, block_hash) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+        [(gap_id, block_hash) for gap_id in gap_ids],
+    )
 
 
 def searched(connection: Connection, gap_id: int) -> set[str]:
@@ -130,7 +106,7 @@ def searched(connection: Connection, gap_id: int) -> set[str]:
     return {h for (h,) in connection.execute("SELECT block_hash FROM gap_blocks WHERE gap_id = %s", [gap_id])}
 
 
-def settle_gap(connection: Connection, gap_id: int, state: Literal["recovered", "lost"]) -> None:
-    """All blocks that a gap needs have been read, or some of them cannot be had any more."""
+def close_gap(connection: Connection, gap_id: int, state: Literal["recovered", "lost"]) -> None:
+    """Close an ended gap: all blocks that it needs were read, or some cannot be had any more."""
     connection.execute("UPDATE feed_gaps SET state = %s WHERE id = %s AND state = 'ended'", [state, gap_id])
     connection.execute("DELETE FROM gap_blocks WHERE gap_id = %s", [gap_id])

@@ -1,23 +1,20 @@
-"""Every advisory lock of the database. Nothing else takes one, so that no two purposes can share a number.
-
-A lock ends with its transaction or its connection, and so can never be left behind.
-"""
+"""All advisory locks of the database; nothing else takes one. A lock ends with its transaction or connection."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum, unique
 
-from txwatch.store.database import Connection
+from txwatch.store.database import Connection, scalar
 
 
 @unique
 class Lock(IntEnum):
-    """What may be done by one at a time. A number is never used again for something else: an older program may run."""
+    """What only one process at a time may do. A number is never reused for something else: an older program may run."""
 
     MIGRATION = 7_842_001
     """Two migrations at once would both try to create the tables."""
     CHAT = 7_842_002
-    """Of each chat: its holder makes the requests to it."""
+    """One of each chat: its holder makes the requests to it."""
     PUBLICATION = 7_842_003
     """A context must not sum buckets of a lower publication that are not committed yet."""
     RECOVERY = 7_842_004
@@ -31,17 +28,16 @@ class Lock(IntEnum):
 
 
 def wait_for(connection: Connection, lock: Lock) -> None:
-    """Hold a lock until the end of the caller's transaction, once no other has it."""
+    """Wait for a lock, and hold it until the end of the caller's transaction."""
     connection.execute("SELECT pg_advisory_xact_lock(%s)", [int(lock)])
 
 
 @contextmanager
 def if_free(connection: Connection, lock: Lock, of: str | None = None) -> Iterator[bool]:
-    """Hold a lock for the block, if it is free. Gives whether it is held. `of` names one of many, such as a chat."""
+    """Hold a lock for the block if it is free, and give whether it is held. `of` names one of many, such as a chat."""
     # Locks of one number and locks of two numbers never meet.
     key, values = ("%s", [int(lock)]) if of is None else ("%s, hashtext(%s)", [int(lock), of])
-    row = connection.execute(f"SELECT pg_try_advisory_lock({key})", values).fetchone()
-    held = bool(row and row[0])
+    held = bool(scalar(connection, f"SELECT pg_try_advisory_lock({key})", values))
     try:
         yield held
     finally:

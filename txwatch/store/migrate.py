@@ -1,4 +1,4 @@
-"""Brings the database to the newest schema. `txwatch migrate` runs this; it is safe to run at any time."""
+"""Bring the database to the newest schema, as `txwatch migrate` does; safe to run at any time."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from alembic.script import ScriptDirectory
 from psycopg import sql
 
 from txwatch.errors import UserError
-from txwatch.store.database import Connection, connect, sqlalchemy_url
+from txwatch.store.database import Connection, connect, scalar, sqlalchemy_url, table_exists
 from txwatch.store.locks import Lock, wait_for
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 LIBRARY_SCHEMAS = ("dagster", "feast", "mlflow")
-"""Each library keeps its tables in a schema of its own beside ours, which is `public`."""
+"""Schemas of the libraries' tables; ours are in `public`."""
 
 
 class SchemaTooNewError(UserError):
@@ -27,10 +27,7 @@ NEWER = "a newer txwatch made it. Install that version, or restore a backup from
 
 
 def migrate(database_url: str) -> None:
-    """Create the schemas of the libraries, and upgrade ours to head, under a lock that makes others wait.
-
-    Raises SchemaTooNewError.
-    """
+    """Create the schemas of the libraries, and upgrade ours to head, one at a time. Raises SchemaTooNewError."""
     with connect(database_url, application="txwatch migrate") as connection, connection.transaction():
         wait_for(connection, Lock.MIGRATION)
         config = alembic_config(database_url)
@@ -44,17 +41,15 @@ def migrate(database_url: str) -> None:
 
 def read_revision(connection: Connection, schema: str = "public") -> str | None:
     """The revision of the tables in a schema, None if there are none."""
-    table = f"{schema}.alembic_version"
-    row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [table]).fetchone()
-    if row is None or not row[0]:
+    if not table_exists(connection, f"{schema}.alembic_version"):
         return None
-    of_schema = sql.SQL("SELECT version_num FROM {}.alembic_version").format(sql.Identifier(schema))
-    row = connection.execute(of_schema).fetchone()
-    return None if row is None else str(row[0])
+    query = sql.SQL("SELECT version_num FROM {}.alembic_version").format(sql.Identifier(schema))
+    revision: str | None = scalar(connection, query)
+    return revision
 
 
 def known_revisions(scripts: ScriptDirectory) -> set[str]:
-    """The revisions that a program has migrations of."""
+    """The revisions that there are migrations of."""
     return {script.revision for script in scripts.walk_revisions()}
 
 

@@ -1,18 +1,3 @@
--- name: land_transactions
--- In order of txid, so that two workers that overlap lock rows in one order and cannot deadlock.
-INSERT INTO transactions (
-    txid, seen_at, feed_time, value_sat, input_sat, fee_sat, vsize, weight, size,
-    input_count, output_count, rbf, version, lock_time, inputs, outputs, source
-)
-SELECT
-    txid, seen_at, feed_time, value_sat, input_sat, fee_sat, vsize, weight, size,
-    input_count, output_count, rbf, version, lock_time, inputs, outputs, source
-FROM staged_transactions
-ORDER BY txid
-ON CONFLICT (txid) DO NOTHING
-RETURNING txid
-
-
 -- name: mark_stale_branches
 -- Mark blocks that are not on the way from the highest block down.
 WITH RECURSIVE tip AS (
@@ -81,16 +66,6 @@ ON CONFLICT (started_at) DO UPDATE SET
     ending = excluded.ending,
     state = excluded.state
 WHERE feed_gaps.state = 'open'
-
-
--- name: stage_transactions
--- The table that a batch of transactions is copied into.
-CREATE TEMP TABLE IF NOT EXISTS staged_transactions ON COMMIT DELETE ROWS AS
-SELECT
-    txid, seen_at, feed_time, value_sat, input_sat, fee_sat, vsize, weight, size,
-    input_count, output_count, rbf, version, lock_time, inputs, outputs, source
-FROM transactions
-WITH NO DATA
 
 
 -- name: trim_quarantine

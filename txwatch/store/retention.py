@@ -1,12 +1,10 @@
-"""The days that are kept: where the history starts, partitions by day, and dropping what is older than the retention.
+"""Retention: the start of the history, partitions by day, and dropping old data.
 
-A day's partition is made when the first row of it is written: captures and bulk loads reach years back, and nobody
-can say beforehand which days will be needed.
-
-The two large derived tables are partitioned by day and dropped a day at a time, in milliseconds, leaving nothing to
-vacuum. `transactions` keeps its txid as primary key, for that makes landing idempotent whatever the time of a second
-sighting; a partitioned table could not. It and the smaller tables are deleted from in batches by their index on time,
-each batch a short transaction, so that landing never waits.
+A day's partition is made with its first row: captures and bulk loads reach years back. The two large derived tables are
+partitioned by day and dropped a day at a time, in milliseconds, with nothing to vacuum. `transactions` has the txid as
+primary key, which makes landing idempotent whatever the time of a second sighting; a partitioned table could not. Its
+rows and those of smaller tables are deleted in batches by their index on time, each in a short transaction, so that
+landing never waits.
 
 What was alerted, sent, labelled or answered stays: it is the record of what the program did.
 """
@@ -22,12 +20,12 @@ from psycopg import sql
 from psycopg.errors import LockNotAvailable
 
 from txwatch.clock import window_start
-from txwatch.store.database import Connection, database_now
+from txwatch.store.database import Connection, database_now, scalar, table_exists
 from txwatch.store.locks import Lock, wait_for
 
 
 def record_history_start(connection: Connection, wanted: datetime | None = None) -> None:
-    """Keep the wanted start. Without one keep what is kept already, and the first time the present day's midnight."""
+    """Record the wanted start. Without one the recorded start stays; the first is today's midnight."""
     midnight = database_now(connection).replace(hour=0, minute=0, second=0, microsecond=0)
     connection.execute(
         "INSERT INTO history_start (first_window) VALUES (%s)"
@@ -38,17 +36,17 @@ def record_history_start(connection: Connection, wanted: datetime | None = None)
 
 def read_history_start(connection: Connection) -> datetime | None:
     """The start of the first window; None before `record_history_start`."""
-    row = connection.execute("SELECT first_window FROM history_start").fetchone()
-    return row[0] if row else None
+    start: datetime | None = scalar(connection, "SELECT first_window FROM history_start")
+    return start
 
 
 def as_window(moment: datetime) -> datetime:
-    """The window that holds a moment, which is UTC if it does not say otherwise."""
+    """The start of the window that holds a moment, which is in UTC if it has no zone."""
     return window_start(moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC))
 
 
 LOCK_MS = 500
-"""A drop holds up all readers of the table for no longer."""
+"""Milliseconds that a drop waits for its lock: readers of the table wait behind it."""
 ATTEMPTS = 6
 PAUSE_SECONDS = 10.0
 _DAY = timedelta(days=1)
@@ -56,7 +54,7 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class ExpiredDay:
-    """A partition to drop, with the number of rows that the planner knew of. One that is in use stays."""
+    """A partition to drop, with the planner's number of its rows. `dropped` is false if it was in use."""
 
     name: str
     rows: int
@@ -64,17 +62,18 @@ class ExpiredDay:
 
 
 def ensure_days(connection: Connection, table: str, start: datetime, end: datetime) -> None:
-    """Make the partitions that rows of [start, end) go to, where they are missing. Safe to repeat."""
-    for day in _days(start, end):
+    """Make the missing partitions for rows of [start, end). Safe to repeat."""
+    first = start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    for day in (first + i * _DAY for i in range(-(-(end - first) // _DAY))):
         name = partition_name(table, day)
-        if _exists(connection, name):
+        if table_exists(connection, name):
             continue
         with connection.transaction():
             wait_for(connection, Lock.DAYS)
-            if _exists(connection, name):
+            if table_exists(connection, name):
                 continue
             parent, child = sql.Identifier(table), sql.Identifier(name)
-            # Attaching blocks neither readers nor writers of the table; CREATE TABLE ... PARTITION OF would block both.
+            # Attaching blocks neither readers nor writers of the table; CREATE TABLE ... PARTITION OF blocks both.
             connection.execute(sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL)").format(child, parent))
             connection.execute(
                 sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
@@ -86,14 +85,19 @@ def ensure_days(connection: Connection, table: str, start: datetime, end: dateti
 def drop_days(
     connection: Connection, table: str, before: datetime, wait: Callable[[float], None] = time.sleep
 ) -> list[ExpiredDay]:
-    """Drop the partitions of days that end by a moment, oldest first, up to the first that is in use all the time.
+    """Drop the partitions of days that end by a moment, oldest first, up to the first that stays in use.
 
-    A drop waits for whoever reads the table, such as a backup, and all who come after it wait behind it. So it waits
-    for LOCK_MS only, and is tried ATTEMPTS times, PAUSE_SECONDS apart; `wait` sleeps.
+    A drop waits for readers of the table, such as a backup, and new readers wait behind it: so it waits for LOCK_MS
+    only, and is tried ATTEMPTS times, PAUSE_SECONDS apart. `wait` sleeps.
     """
     days: list[ExpiredDay] = []
-    for name, rows in _partitions(connection, table):
-        if partition_day(name) + _DAY <= before:
+    partitions = connection.execute(
+        "SELECT relname, greatest(reltuples, 0)::bigint FROM pg_inherits JOIN pg_class ON oid = inhrelid"
+        " WHERE inhparent = %s::regclass ORDER BY relname",
+        [table],
+    )
+    for name, rows in partitions.fetchall():
+        if datetime.strptime(name[-8:], "%Y%m%d").replace(tzinfo=UTC) + _DAY <= before:
             in_use = bool(days) and not days[-1].dropped
             days.append(ExpiredDay(name, rows, not in_use and _drop(connection, name, wait)))
     return days
@@ -115,32 +119,8 @@ def _drop(connection: Connection, name: str, wait: Callable[[float], None]) -> b
 
 
 def partition_name(table: str, day: datetime) -> str:
-    """The name of the partition that holds a day, UTC."""
+    """The name of the partition that holds a day, UTC; it ends with the day."""
     return f"{table}_{day:%Y%m%d}"
-
-
-def partition_day(name: str) -> datetime:
-    """The day that a partition of this name holds."""
-    return datetime.strptime(name[-8:], "%Y%m%d").replace(tzinfo=UTC)
-
-
-def _partitions(connection: Connection, table: str) -> list[tuple[str, int]]:
-    rows = connection.execute(
-        "SELECT relname, greatest(reltuples, 0)::bigint FROM pg_inherits JOIN pg_class ON oid = inhrelid"
-        " WHERE inhparent = %s::regclass ORDER BY relname",
-        [table],
-    )
-    return rows.fetchall()
-
-
-def _exists(connection: Connection, name: str) -> bool:
-    row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [name]).fetchone()
-    return bool(row and row[0])
-
-
-def _days(start: datetime, end: datetime) -> list[datetime]:
-    first = start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return [first + i * _DAY for i in range(-(-(end - first) // _DAY))]
 
 
 BY_DAY = ("transaction_features", "address_activity")
@@ -155,27 +135,20 @@ BY_ROW = {
     "feed_gaps": "ended_at",
     "blocks": "seen_at",
 }
-"""The other tables that grow, and the column that says how old a row is. What was derived goes first."""
+"""The other tables that grow, with the column of a row's age. Derived rows go first."""
 ONLINE = ("feast.txwatch_network_context", "feast.txwatch_transaction_features")
 """Feast's online tables in Postgres, by `event_ts`. In Redis, keys expire by themselves."""
 DETAILS_DAYS = 14
-"""What Dagster's runs logged is kept for so long; the runs, and what they materialized, as long as the data."""
+"""Days that logs of Dagster's runs are kept; the runs, and what they materialized, are kept as long as the data."""
 BATCH = 20_000
-_OLD_CONFIRMATIONS: LiteralString = (
-    "DELETE FROM confirmations WHERE (txid, block_hash) IN ("
-    "SELECT txid, block_hash FROM confirmations JOIN blocks ON hash = block_hash"
-    " WHERE blocks.seen_at < {before} LIMIT {batch})"
-)
-_DETAIL: LiteralString = "asset_key IS NULL"
-_OUTDATED_EVENT: LiteralString = (
+"""Rows that one short transaction deletes."""
+_OUTDATED_EVENT = (
     "id NOT IN (SELECT max(id) FROM dagster.event_logs WHERE asset_key IS NOT NULL"
     " GROUP BY asset_key, dagster_event_type)"
 )
-_OUTDATED_TAG: LiteralString = "event_id NOT IN (SELECT id FROM dagster.event_logs WHERE asset_key IS NOT NULL)"
-_OUTDATED_CHECK: LiteralString = (
-    "id NOT IN (SELECT max(id) FROM dagster.asset_check_executions GROUP BY asset_key, check_name)"
-)
-_EMPTY_RUN: LiteralString = (
+_EVENT_DROPPED = "event_id NOT IN (SELECT id FROM dagster.event_logs WHERE asset_key IS NOT NULL)"
+_OUTDATED_CHECK = "id NOT IN (SELECT max(id) FROM dagster.asset_check_executions GROUP BY asset_key, check_name)"
+_EMPTY_RUN = (
     "status IN ('SUCCESS', 'FAILURE', 'CANCELED')"
     " AND run_id NOT IN (SELECT run_id FROM dagster.event_logs WHERE run_id IS NOT NULL)"
 )
@@ -183,9 +156,9 @@ _EMPTY_RUN: LiteralString = (
 
 @dataclass(frozen=True)
 class Expired:
-    """What was dropped from one table. `days` are partitions; rows of these are as many as the planner knew of.
+    """What was dropped from one table. `days` counts partitions, whose `rows` are as many as the planner knew of.
 
-    `in_use` are the partitions that somebody read all the time, such as a backup: they are left for the next time.
+    `in_use` counts the partitions that could not be locked, such as during a backup: they are left for the next time.
     """
 
     table: str
@@ -210,20 +183,18 @@ def drop_expired(
         dropped = [day.rows for day in days if day.dropped]
         seconds = perf_counter() - began
         yield Expired(table, sum(dropped), len(dropped), seconds, in_use=len(days) - len(dropped))
-    began = perf_counter()
     # Before the blocks that say how old they are.
-    confirmations = sql.SQL(_OLD_CONFIRMATIONS).format(before=sql.Literal(before), batch=sql.Literal(batch))
-    yield Expired("confirmations", _repeat(connection, confirmations, batch), 0, perf_counter() - began)
+    confirmations = sql.SQL(
+        "DELETE FROM confirmations WHERE (txid, block_hash) IN ("
+        "SELECT txid, block_hash FROM confirmations JOIN blocks ON hash = block_hash"
+        " WHERE blocks.seen_at < {before} LIMIT {batch})"
+    ).format(before=sql.Literal(before), batch=sql.Literal(batch))
+    yield _delete_in_batches(connection, "confirmations", confirmations, batch)
     for table, column in BY_ROW.items():
-        began = perf_counter()
-        yield Expired(table, _delete(connection, (table,), column, before, batch), 0, perf_counter() - began)
-    for online in ONLINE:
-        began = perf_counter()
-        row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [online]).fetchone()
-        if row and row[0]:
-            # Feast keeps this time without a zone, in UTC.
-            rows = _delete(connection, tuple(online.split(".")), "event_ts", before.replace(tzinfo=None), batch)
-            yield Expired(online, rows, 0, perf_counter() - began)
+        yield from _delete(connection, table, column, before, batch)
+    for table in ONLINE:
+        # Feast keeps this time without a zone, in UTC.
+        yield from _delete(connection, table, "event_ts", before.replace(tzinfo=None), batch)
 
 
 def drop_run_records(
@@ -231,51 +202,42 @@ def drop_run_records(
 ) -> Iterator[Expired]:
     """Drop what Dagster recorded of runs before these moments, in batches. Does nothing without Dagster's tables.
 
-    What each asset and each check came to last stays whatever its age, and so does the run that made it: sensors ask
-    whether there is a champion. Runs that have not ended stay.
+    The last event of each asset and check stays, and so does the run that made it: sensors ask whether there is a
+    champion. Runs that have not ended stay.
     """
-    for table, column, condition, moment in (
-        ("event_logs", "timestamp", _DETAIL, details_before),
-        ("event_logs", "timestamp", _OUTDATED_EVENT, before),
-        ("asset_event_tags", "event_timestamp", _OUTDATED_TAG, before),
-        ("asset_check_executions", "create_timestamp", _OUTDATED_CHECK, before),
-        ("runs", "update_timestamp", _EMPTY_RUN, before),
+    for table, column, moment, condition in (
+        ("event_logs", "timestamp", details_before, "asset_key IS NULL"),
+        ("event_logs", "timestamp", before, _OUTDATED_EVENT),
+        ("asset_event_tags", "event_timestamp", before, _EVENT_DROPPED),
+        ("asset_check_executions", "create_timestamp", before, _OUTDATED_CHECK),
+        ("runs", "update_timestamp", before, _EMPTY_RUN),
     ):
-        began = perf_counter()
-        row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [f"dagster.{table}"]).fetchone()
-        if row and row[0]:
-            # Dagster keeps its times without a zone, in UTC.
-            naive = moment.replace(tzinfo=None)
-            rows = _delete(connection, ("dagster", table), column, naive, batch, condition)
-            yield Expired(f"dagster.{table}", rows, 0, perf_counter() - began)
+        # Dagster keeps its times without a zone, in UTC.
+        yield from _delete(connection, f"dagster.{table}", column, moment.replace(tzinfo=None), batch, condition)
 
 
 def _delete(
-    connection: Connection,
-    table: tuple[str, ...],
-    column: str,
-    before: datetime,
-    batch: int,
-    condition: LiteralString = "true",
-) -> int:
+    connection: Connection, table: str, column: str, before: datetime, batch: int, condition: LiteralString = "true"
+) -> Iterator[Expired]:
+    """Delete the rows before a moment, if there is such a table."""
     statement = sql.SQL(
         "DELETE FROM {table} WHERE ctid = ANY(ARRAY("
         "SELECT ctid FROM {table} WHERE {column} < {before} AND {condition} ORDER BY {column} LIMIT {batch}))"
     ).format(
-        table=sql.Identifier(*table),
+        table=sql.Identifier(*table.split(".")),
         column=sql.Identifier(column),
         before=sql.Literal(before),
         batch=sql.Literal(batch),
         condition=sql.SQL(condition),
     )
-    return _repeat(connection, statement, batch)
+    if table_exists(connection, table):
+        yield _delete_in_batches(connection, table, statement, batch)
 
 
-def _repeat(connection: Connection, statement: sql.Composed, batch: int) -> int:
-    total = 0
-    while True:
-        # In autocommit, so each batch is a transaction of its own.
+def _delete_in_batches(connection: Connection, table: str, statement: sql.Composed, batch: int) -> Expired:
+    """Run a statement that deletes a batch, each time in a transaction of its own, until nothing is left."""
+    began, rows, deleted = perf_counter(), 0, batch
+    while deleted >= batch:
         deleted = connection.execute(statement).rowcount
-        total += deleted
-        if deleted < batch:
-            return total
+        rows += deleted
+    return Expired(table, rows, 0, perf_counter() - began)

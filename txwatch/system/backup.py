@@ -1,7 +1,7 @@
 """A backup is one file: the whole database, and MLflow's files if they are local.
 
-The database is dumped by PostgreSQL's own pg_dump in one snapshot, so that a system that runs can be backed up. Files
-are copied after it: a model that the snapshot knows is there.
+pg_dump takes the database in one snapshot, so that a running system can be backed up. Files are copied afterwards, so
+that each model in the snapshot has its file.
 """
 
 import json
@@ -26,15 +26,10 @@ from txwatch.store.migrate import LIBRARY_SCHEMAS, alembic_config, known_revisio
 DUMP, CARD = "database.dump", "backup.json"
 STATE = ("history_start", "demo_history_start", "mlflow")
 """What TXWATCH_HOME holds that cannot be made again."""
-_ENVIRONMENT_OF = {
-    "host": "PGHOST",
-    "port": "PGPORT",
-    "user": "PGUSER",
-    "password": "PGPASSWORD",
-    "dbname": "PGDATABASE",
-    "sslmode": "PGSSLMODE",
-    "sslrootcert": "PGSSLROOTCERT",
+_VARIABLES = {"dbname": "PGDATABASE"} | {
+    name: f"PG{name.upper()}" for name in ("host", "port", "user", "password", "sslmode", "sslrootcert")
 }
+"""The environment variable of each part of a database's address."""
 
 
 class BackupError(UserError):
@@ -43,7 +38,7 @@ class BackupError(UserError):
 
 @dataclass(frozen=True)
 class BackupCard:
-    """What a backup is: when it was made (ISO 8601, UTC), of which revision of the schema, and of which home."""
+    """When a backup was made (ISO 8601, UTC), and of which revision of the schema and which home."""
 
     made_at: str
     revision: str
@@ -51,7 +46,7 @@ class BackupCard:
 
 
 def backup(database_url: str, home: Path, file: Path, now: datetime) -> BackupCard:
-    """Write the backup to `file`, which must not exist; it appears whole or not at all. Raises BackupError."""
+    """Write the backup to the new file `file`, whole or not at all. Raises BackupError."""
     if file.exists():
         raise BackupError(f"{file} exists; a backup overwrites nothing")
     home = home.resolve()
@@ -99,7 +94,7 @@ def restore(database_url: str, home: Path, file: Path) -> BackupCard:
             raise BackupError(f"MLflow's paths are absolute: restore with TXWATCH_HOME={card.home}")
         archive.extractall(folder, filter="data")
         with connect(database_url, application="txwatch restore") as connection:
-            # pg_restore makes every schema that it was given; this one is in each new database already.
+            # pg_restore makes this schema, which every new database has.
             connection.execute("DROP SCHEMA IF EXISTS public")
         _run("pg_restore", database_url, "--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges",
              str(Path(folder) / DUMP))  # fmt: skip
@@ -111,7 +106,7 @@ def restore(database_url: str, home: Path, file: Path) -> BackupCard:
 
 
 def read_card(file: Path) -> BackupCard:
-    """What the file is a backup of. Raises BackupError."""
+    """The card of a backup. Raises BackupError."""
     try:
         with tarfile.open(file) as archive:
             member = archive.extractfile(CARD)
@@ -122,9 +117,9 @@ def read_card(file: Path) -> BackupCard:
 
 
 def _run(program: str, database_url: str, *arguments: str) -> None:
-    # By environment, for other users of the machine see the arguments of every process.
+    # Not as arguments, which other users of the machine can see.
     parts = conninfo_to_dict(libpq_url(database_url))
-    environment = {variable: str(parts[key]) for key, variable in _ENVIRONMENT_OF.items() if parts.get(key)}
+    environment = {variable: str(parts[key]) for key, variable in _VARIABLES.items() if parts.get(key)}
     database = ["--dbname", str(parts.get("dbname") or "postgres")] if program == "pg_restore" else []
     done = subprocess.run(  # noqa: S603 - PostgreSQL's own programs
         [str(server_program(program)), *database, *arguments],

@@ -1,8 +1,4 @@
-"""`python -m txwatch.system.begin [--nice N] [--after-port P] [--after-file F] COMMAND...` becomes the command.
-
-It waits first, so that on a small machine what is needed first is there first; and it lowers the priority of what may
-take its time.
-"""
+"""`python -m txwatch.system.begin [--nice N] [--after-port P] [--after-file F] COMMAND...` waits, then becomes it."""
 
 import argparse
 import os
@@ -11,27 +7,22 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-LOOK_EVERY_SECONDS = 0.1
-"""Nobody tells a process that another one has begun to listen."""
+POLL_SECONDS = 0.1
 
 
 def main() -> None:
-    """Wait, then become the command, with its priority. A signal while it waits ends it."""
+    """Wait, set the priority and become the command. A signal while it waits ends it."""
     parser = argparse.ArgumentParser(prog="python -m txwatch.system.begin")
     parser.add_argument("--nice", type=int, default=0, help="by how much to lower the priority")
     parser.add_argument("--after-port", type=int, help="begin once somebody listens on this port of loopback")
     parser.add_argument("--after-file", type=Path, help="begin once this file is there")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
-    while not (_is_there(options.after_file) and _is_listened_to(options.after_port)):
-        time.sleep(LOOK_EVERY_SECONDS)
+    while (options.after_file and not options.after_file.exists()) or not _is_listened_to(options.after_port):
+        time.sleep(POLL_SECONDS)
     if options.nice:
         _lower_priority(options.nice)
     os.execvp(options.command[0], options.command)  # noqa: S606 - the supervisor's own command
-
-
-def _is_there(file: Path | None) -> bool:
-    return file is None or file.exists()
 
 
 def _is_listened_to(port: int | None) -> bool:
@@ -43,7 +34,7 @@ def _is_listened_to(port: int | None) -> bool:
 
 def _lower_priority(by: int) -> None:
     os.nice(by)
-    # Where Linux shares the processor by sessions, niceness counts within one only; a session has its own besides.
+    # Where Linux shares the processor by sessions, niceness counts only within one, and a session has its own.
     with suppress(OSError):
         Path("/proc/self/autogroup").write_text(str(by))
 

@@ -1,7 +1,7 @@
 """The demo: the real system, from nothing, on the local feed instead of the live one.
 
-Its history is simulated and landed beside the live traffic; everything after that (sealing, features, training,
-promotion, scoring) is done by the same sensors as in production. The demo only starts processes, watches, and counts.
+A simulated history is landed beside the live traffic. Everything after that (sealing, features, training, promotion,
+scoring) is done by the same sensors as in production. The demo only starts processes, watches, and counts.
 """
 
 import json
@@ -15,19 +15,18 @@ from txwatch.settings import Settings
 from txwatch.system.environment import DEMO_PORTS, FEED_PORT, PORTS, TELEGRAM_PORT, require_free
 from txwatch.system.history import SimulatedHistory
 from txwatch.system.launch import database, launch
-from txwatch.system.processes import feed_process, telegram_process
+from txwatch.system.processes import feed_process, txwatch_command
 from txwatch.system.watch import Watch, console
 
 HISTORY = timedelta(hours=1)
-"""What a first model needs: four times the rows of the least training, and a held-out fifth with planted anomalies."""
-LONG_ENOUGH = "a live window is over after five minutes at most, and scored within two more (SECONDS=480)"
+"""For a first model: four times the least rows of a training, and a held-out fifth with planted anomalies."""
 LOCAL_CHAT = {"TELEGRAM_BOT_TOKEN": "1:local", "TELEGRAM_CHAT_ID": "1"}
-"""Without a token of the user's, alerts go to the local Telegram, which takes any."""
+"""Of the local Telegram, which takes any token; for a user without a token."""
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """`seconds` counts from the first live message, None runs until a signal. `rate` is in transactions a second."""
+    """`seconds` counts from the first live message; None: until a signal. `rate` is in transactions a second."""
 
     capture: Place | None = None
     seconds: float | None = None
@@ -48,11 +47,10 @@ def run_demo(options: DemoOptions) -> int:
         "truth": (settings.home / "truth.jsonl").resolve(),
     }
     extra = {"feed": feed_process(FEED_PORT, feed_options)}
-    local_telegram = None
-    telegram_settings = {}
+    local_telegram, telegram_settings = None, {}
     if settings.telegram_bot_token is None:
         local_telegram = f"http://127.0.0.1:{TELEGRAM_PORT}"
-        extra["telegram"] = telegram_process(TELEGRAM_PORT)
+        extra["telegram"] = txwatch_command("telegram", f"--port={TELEGRAM_PORT}")
         telegram_settings = LOCAL_CHAT | {"TELEGRAM_API_URL": local_telegram}
     with database(settings) as url:
         start, landed = history_start(settings), (settings.home / "demo_history_landed").resolve()
@@ -75,12 +73,13 @@ def run_demo(options: DemoOptions) -> int:
     print(json.dumps(result), flush=True)
     idle = watch.idle_stages(result)
     if idle:
-        console.print(f"Nothing came of {', '.join(idle)}: {LONG_ENOUGH}.", soft_wrap=True)
+        long_enough = "a live window is over after five minutes at most, and scored within two more (SECONDS=480)"
+        console.print(f"Nothing came of {', '.join(idle)}: {long_enough}.", soft_wrap=True)
     return 1 if idle else 0
 
 
 def history_start(settings: Settings) -> datetime:
-    """Where the demo of this home begins, which a later start of it must not move."""
+    """The start of the demo's history: the recorded one of this home, so that a later start does not move it."""
     record = settings.home / "demo_history_start"
     if record.exists():
         return datetime.fromisoformat(record.read_text().strip())

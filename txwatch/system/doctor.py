@@ -1,15 +1,13 @@
-"""Find what is missing on this machine, and say it in plain words.
-
-No finding holds a secret: Telegram's answers are shown without its address, which holds the token.
-"""
+"""Find what is missing on this machine, and say it in plain words, without any secret."""
 
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import partial
 from importlib import metadata
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,7 +32,7 @@ from txwatch.system.environment import PORTS, is_free
 
 
 class Level(Enum):
-    """How a thing was found. Only `wrong` keeps the system from working."""
+    """How bad a finding is. Only `wrong` keeps the system from working."""
 
     good = "ok"
     note = "note"
@@ -43,7 +41,7 @@ class Level(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: what was found, and what to do about it."""
+    """What was found about one thing, and what to do about it."""
 
     level: Level
     what: str
@@ -51,36 +49,23 @@ class Finding:
     remedy: str = ""
 
 
-def good(what: str, text: str) -> Finding:
-    """A thing that is as it should be."""
-    return Finding(Level.good, what, text)
-
-
-def note(what: str, text: str, remedy: str = "") -> Finding:
-    """A thing to know, without which the system works."""
-    return Finding(Level.note, what, text, remedy)
-
-
-def wrong(what: str, text: str, remedy: str) -> Finding:
-    """A thing that keeps the system from working."""
-    return Finding(Level.wrong, what, text, remedy)
+good, note, wrong = (partial(Finding, level) for level in Level)
 
 
 def place_of(url: str) -> str:
-    """The host and port of an address, without what may be secret in it."""
+    """The host and port of an address, which hold no secret."""
     parts = urlsplit(url)
-    socket_folder = "" if parts.hostname else "a socket of this machine"
     port = f":{parts.port}" if parts.port else ""
-    return f"{parts.hostname or ''}{port}" or socket_folder
+    return f"{parts.hostname or ''}{port}" or "a socket of this machine"
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, on one line."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    """The first line of an error's text, or its type."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 PYTHONS = ((3, 11), (3, 14))
-"""The oldest that works, and the first that does not."""
+"""The oldest Python that works, and the first that does not."""
 MEMORY_BYTES = 2 * 2**30
 DISK_BYTES = 5 * 2**30
 PROGRAMS = {
@@ -91,23 +76,17 @@ PROGRAMS = {
 
 
 def look_at_python(_: Settings) -> Iterator[Finding]:
-    """The interpreter, and whether every package that is needed is installed in a version that will do."""
+    """Whether Python and every package that is needed are of a fitting version."""
     version = ".".join(map(str, sys.version_info[:3]))
-    if PYTHONS[0] <= sys.version_info[:2] < PYTHONS[1]:
-        yield good("Python", version)
-    else:
-        yield wrong(
-            "Python", f"{version}; 3.11, 3.12 or 3.13 is needed", "make clean, then make PYTHON=python3.12 test"
-        )
-    missing = list(missing_packages())
-    if missing:
-        yield wrong("packages", f"missing or too old: {', '.join(missing)}", "pip install -r requirements.lock")
-    else:
-        yield good("packages", "all are installed")
+    other = wrong("Python", f"{version}; 3.11, 3.12 or 3.13 is needed", "make clean, then make PYTHON=python3.12 test")
+    yield good("Python", version) if PYTHONS[0] <= sys.version_info[:2] < PYTHONS[1] else other
+    missing = ", ".join(missing_packages())
+    lack = wrong("packages", f"missing or too old: {missing}", "pip install -r requirements.lock")
+    yield lack if missing else good("packages", "all are installed")
 
 
 def missing_packages(distribution: str = "txwatch") -> Iterator[str]:
-    """What the distribution requires and is not installed; its extras are optional."""
+    """The requirements of the distribution, without its extras, that are not met."""
     try:
         required = metadata.requires(distribution) or []
     except metadata.PackageNotFoundError:
@@ -127,23 +106,22 @@ def look_at_machine(settings: Settings) -> Iterator[Finding]:
     """Memory, the disk that holds the state, and whether it can be written."""
     home = settings.home.resolve()
     memory = psutil.virtual_memory().available
-    if memory < MEMORY_BYTES:
-        yield note("memory", f"{memory / 2**30:.1f} GiB are free; the whole system takes about 2", "close what you can")
-    else:
-        yield good("memory", f"{memory / 2**30:.1f} GiB are free")
+    free = f"{memory / 2**30:.1f} GiB are free"
+    little = note("memory", f"{free}; the whole system takes about 2", "close what you can")
+    yield little if memory < MEMORY_BYTES else good("memory", free)
     place = next(folder for folder in (home, *home.parents) if folder.exists())
     if not os.access(place, os.W_OK):
         yield wrong("state", f"{home} cannot be written", "set TXWATCH_HOME to a folder that can")
-    free = shutil.disk_usage(place).free
-    if free < DISK_BYTES:
+    disk = shutil.disk_usage(place).free
+    if disk < DISK_BYTES:
         remedy = "free some, or lower TXWATCH_RETENTION_DAYS; a day of transactions takes about 2.3 GB"
-        yield wrong("disk", f"{free / 2**30:.1f} GiB are free under {place}", remedy)
+        yield wrong("disk", f"{disk / 2**30:.1f} GiB are free under {place}", remedy)
     else:
-        yield good("disk", f"{free / 2**30:.0f} GiB are free under {place}")
+        yield good("disk", f"{disk / 2**30:.0f} GiB are free under {place}")
 
 
 def look_at_ports(_: Settings) -> Iterator[Finding]:
-    """Whether the ports can be had; one in use is no fault while the system runs."""
+    """Whether the ports are free; one in use is no fault while the system runs."""
     taken = {name: port for name, port in PORTS.items() if not is_free(port)}
     for name, port in taken.items():
         yield note("ports", f"{port}, which {name} needs, is in use", "no fault if txwatch runs; else stop what has it")
@@ -159,17 +137,14 @@ def look_at_programs(_: Settings) -> Iterator[Finding]:
 
 
 OLDEST_POSTGRES = 15
-CLOCKS_DIFFER = timedelta(seconds=1)
-CLOCKS_WRONG = timedelta(minutes=1)
-"""A window is then sealed before what this machine hears falls into it."""
+CLOCKS_DIFFER, CLOCKS_WRONG = timedelta(seconds=1), timedelta(minutes=1)
+"""With this, windows are sealed before this machine's transactions fall into them."""
 
 
 def look_at_database(settings: Settings) -> Iterator[Finding]:
     """Whether the database answers, is new enough, has all migrations, and the tables of the libraries."""
-    if settings.database_url is not None:
-        yield from look_at_server(settings.database_url.get_secret_value())
-        return
-    url = running_url(settings.home)
+    given = settings.database_url
+    url = running_url(settings.home) if given is None else given.get_secret_value()
     if url is not None:
         yield from look_at_server(url)
         return
@@ -181,7 +156,7 @@ def look_at_database(settings: Settings) -> Iterator[Finding]:
 
 
 def look_at_server(database_url: str, clock: Clock = utc_now) -> Iterator[Finding]:
-    """One server, by its URL; `clock` is this machine's."""
+    """The same for one server. `clock` is this machine's."""
     where = place_of(database_url)
     try:
         with connect(database_url, application="txwatch doctor") as connection:
@@ -198,16 +173,13 @@ def look_at_server(database_url: str, clock: Clock = utc_now) -> Iterator[Findin
     except psycopg.Error as error:
         yield wrong("database", f"{where} does not answer: {first_line(error)}", "start it, or correct DATABASE_URL")
         return
-    if version < OLDEST_POSTGRES:
-        yield wrong("database", f"{where} is PostgreSQL {version}", f"use PostgreSQL {OLDEST_POSTGRES} or newer")
-    else:
-        yield good("database", f"{where} answers, PostgreSQL {version}")
+    old = wrong("database", f"{where} is PostgreSQL {version}", f"use PostgreSQL {OLDEST_POSTGRES} or newer")
+    yield old if version < OLDEST_POSTGRES else good("database", f"{where} answers, PostgreSQL {version}")
     yield compare_clocks(asked, now, answered)
     if current is None:
         yield wrong("migrations", "the database has no tables of txwatch's", "run txwatch migrate")
     else:
-        scripts = ScriptDirectory.from_config(alembic_config(database_url))
-        yield _revision("the schema", current, scripts)
+        yield _revision("the schema", current, ScriptDirectory.from_config(alembic_config(database_url)))
     if of_mlflow is not None:
         yield _revision("MLflow's schema", of_mlflow, table_migrations())
     if lost := set(LIBRARY_SCHEMAS) - {schema for (schema,) in schemas}:
@@ -221,7 +193,7 @@ def look_at_server(database_url: str, clock: Clock = utc_now) -> Iterator[Findin
 
 
 def _revision(whose: str, current: str, scripts: ScriptDirectory) -> Finding:
-    """How a schema is to the migrations that this program has."""
+    """Whether a schema's revision is the newest of this program."""
     head = scripts.get_current_head()
     if current == head:
         return good("migrations", f"{whose} is the newest, {head}")
@@ -231,7 +203,7 @@ def _revision(whose: str, current: str, scripts: ScriptDirectory) -> Finding:
 
 
 def compare_clocks(asked: datetime, now: datetime, answered: datetime) -> Finding:
-    """How far this machine's clock is from the database's, which said `now` at some moment between the other two."""
+    """How far this machine's clock, at `asked` and `answered`, is from the database's, which said `now` in between."""
     ahead = max(asked - now, min(answered - now, timedelta(0)))
     if abs(ahead) <= CLOCKS_DIFFER:
         return good("clocks", "this machine's and the database's agree")
@@ -269,9 +241,8 @@ def look_at_feed(settings: Settings) -> Iterator[Finding]:
 def look_at_telegram(settings: Settings) -> Iterator[Finding]:
     """Whether Telegram takes the token, and the bot may write to each chat."""
     if settings.telegram_bot_token is None:
-        yield note(
-            "Telegram", "TELEGRAM_BOT_TOKEN is not set", "alerts stay in the terminal, the API and the dashboard"
-        )
+        remedy = "alerts stay in the terminal, the API and the dashboard"
+        yield note("Telegram", "TELEGRAM_BOT_TOKEN is not set", remedy)
         return
     where = place_of(settings.telegram_api_url)
     base = f"{settings.telegram_api_url.rstrip('/')}/bot{settings.telegram_bot_token.get_secret_value()}"
@@ -291,15 +262,13 @@ def look_at_telegram(settings: Settings) -> Iterator[Finding]:
         yield wrong("Telegram", "TELEGRAM_CHAT_ID names no chat", "write to the bot, and set the id of that chat")
     for chat in settings.telegram_chats:
         answer = ask_telegram(f"{base}/getChat", chat_id=chat)
-        if answer and answer.get("ok"):
-            yield good("Telegram", f"the bot sees chat {chat}")
-        else:
-            said = (answer or {}).get("description", "no answer")
-            yield wrong("Telegram", f"chat {chat}: {said}", "add the bot to the chat, or correct TELEGRAM_CHAT_ID")
+        said = (answer or {}).get("description", "no answer")
+        unseen = wrong("Telegram", f"chat {chat}: {said}", "add the bot to the chat, or correct TELEGRAM_CHAT_ID")
+        yield good("Telegram", f"the bot sees chat {chat}") if answer and answer.get("ok") else unseen
 
 
 def ask_telegram(address: str, **parameters: str) -> dict[str, Any] | None:
-    """Telegram's answer, None without one. The error is left out, for its text holds the address with the token."""
+    """Telegram's answer; None without one, not an error, whose text holds the address with the token."""
     try:
         answer = httpx.get(address, params=parameters, timeout=SECONDS).json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError):
@@ -317,41 +286,32 @@ def look_at_mlflow(settings: Settings) -> Iterator[Finding]:
     try:
         status = httpx.get(f"{address.rstrip('/')}/health", timeout=SECONDS).status_code
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        yield wrong(
-            "MLflow", f"{where} cannot be reached: {first_line(error)}", "start it, or unset MLFLOW_TRACKING_URI"
-        )
+        remedy = "start it, or unset MLFLOW_TRACKING_URI"
+        yield wrong("MLflow", f"{where} cannot be reached: {first_line(error)}", remedy)
         return
-    if status == httpx.codes.OK:
-        yield good("MLflow", f"{where} answers")
-    else:
-        yield wrong("MLflow", f"{where} answers with {status}", "name this host in its --allowed-hosts")
+    refused = wrong("MLflow", f"{where} answers with {status}", "name this host in its --allowed-hosts")
+    yield good("MLflow", f"{where} answers") if status == httpx.codes.OK else refused
 
 
 def look_at_reports(settings: Settings) -> Iterator[Finding]:
     """Whether the bucket of the drift reports can be read, if they are in one."""
     try:
         pages = DriftPages(settings.report_place)
-        if not pages.in_store:
-            yield good("reports", f"their pages are in {pages.place}")
-            return
-        list(pages.place.iterdir())
-        yield good("reports", f"{pages.place} can be read")
+        if pages.in_store:
+            list(pages.place.iterdir())
+        yield good("reports", f"{pages.place} can be read" if pages.in_store else f"their pages are in {pages.place}")
     except ObjectStoreError as error:
         yield wrong("reports", first_line(error), "correct TXWATCH_REPORTS, or what boto3 reads: docs/operations.md")
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Look at everything, in the order in which it is needed."""
-    looks: list[Callable[[Settings], Iterator[Finding]]] = [
-        look_at_python,
-        look_at_machine,
-        look_at_database,
-        look_at_ports,
-        look_at_feed,
-        look_at_telegram,
-        look_at_mlflow,
-        look_at_reports,
-        look_at_programs,
-    ]
-    for look in looks:
-        yield from look(settings)
+    yield from look_at_python(settings)
+    yield from look_at_machine(settings)
+    yield from look_at_database(settings)
+    yield from look_at_ports(settings)
+    yield from look_at_feed(settings)
+    yield from look_at_telegram(settings)
+    yield from look_at_mlflow(settings)
+    yield from look_at_reports(settings)
+    yield from look_at_programs(settings)

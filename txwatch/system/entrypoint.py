@@ -1,8 +1,8 @@
-"""`python -m txwatch.system.entrypoint COMMAND...` runs one command as a container does.
+"""`python -m txwatch.system.entrypoint COMMAND...` runs one command in a container.
 
-It completes the environment first: a secret may be a file, named by its variable with `_FILE` added. Then it passes a
-signal to every process below it, and leaves when the last of them has: a run that Dagster's code server started would
-otherwise be killed with the server, and what it had received since its last commit with it.
+It first completes the environment: a secret may be in a file, which the variable with `_FILE` added names. It passes
+signals to every process below it, and ends after the last of them. Otherwise a run would be killed with Dagster's code
+server, and lose what it received since its last commit.
 """
 
 import os
@@ -20,11 +20,10 @@ import psutil
 from txwatch.errors import UserError
 
 GRACE_SECONDS = 50
-"""How long processes have to flush and leave; the container's own grace period is a little longer."""
-_FILE = "_FILE"
+"""The time that processes have to flush and end; the container's grace period is a little longer."""
 PASSWORD = "DATABASE_PASSWORD"  # noqa: S105 - the name of a variable
 SECRETS = ("DATABASE_URL", PASSWORD, "TELEGRAM_BOT_TOKEN", "TXWATCH_API_KEY", "AWS_SECRET_ACCESS_KEY")
-"""What may come from a file."""
+"""The variables whose value may be in a file."""
 
 
 class SecretFileError(UserError):
@@ -36,14 +35,14 @@ class NoCommandError(UserError):
 
 
 def with_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment with NAME set from the file that NAME_FILE names, if NAME is not set; an empty file sets nothing.
+    """The environment with each unset NAME taken from the file NAME_FILE, unless that is empty.
 
-    A variable that is empty is left out: libraries would take it for a value. A DATABASE_URL without a password gets
-    that of DATABASE_PASSWORD. Raises SecretFileError.
+    Empty variables are left out, for libraries would use them. A DATABASE_URL without a password gets that of
+    DATABASE_PASSWORD. Raises SecretFileError.
     """
     found = {name: value for name, value in environment.items() if value}
     for name, path in environment.items():
-        bare = name.removesuffix(_FILE)
+        bare = name.removesuffix("_FILE")
         if bare == name or bare not in SECRETS or environment.get(bare):
             continue
         try:
@@ -66,10 +65,7 @@ def _with_password(url: str, password: str) -> str:
 
 
 def run(command: list[str], environment: Mapping[str, str]) -> int:
-    """Run the command until it ends, then what it left behind until that has. Returns its exit status.
-
-    Raises NoCommandError.
-    """
+    """Run the command and what it started until all have ended. Returns its exit status. Raises NoCommandError."""
     try:
         child = subprocess.Popen(command, env=dict(environment))  # noqa: S603 - the container's own command
     except FileNotFoundError:
@@ -77,7 +73,7 @@ def run(command: list[str], environment: Mapping[str, str]) -> int:
     family: set[psutil.Process] = set()
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
-        # Taken before anything dies: an orphan is no longer a child of ours.
+        # Before any process ends: an orphan is no longer a child of this one.
         family.update(psutil.Process().children(recursive=True))
         for process in family:
             with suppress(psutil.NoSuchProcess):
@@ -94,8 +90,6 @@ def run(command: list[str], environment: Mapping[str, str]) -> int:
 
 
 def main(command: list[str]) -> int:
-    """Run the command with the environment of the system. Returns the exit status."""
-    # Imported here, for the settings read the environment that the secrets complete.
     from txwatch.settings import Settings
     from txwatch.system.environment import system_environment
 

@@ -1,4 +1,4 @@
-"""Simulated history: an hour of traffic landed in seconds, so that a new system has something to learn from."""
+"""Simulated history: an hour of traffic landed in seconds, for a new system to learn from."""
 
 import threading
 from collections.abc import Iterator
@@ -19,13 +19,13 @@ SEED = 1
 
 
 class HistoryError(UserError):
-    """The history could not be landed, and nothing would be learned."""
+    """The history could not be landed, so there is nothing to learn from."""
 
 
 class SimulatedHistory:
     """The history from `start` to the window in which the live traffic begins, landed beside that traffic.
 
-    The file `landed_file` is made once all of it is there. A database that holds transactions keeps what it has.
+    `landed_file` is made once all of it is landed. Nothing is landed into a database that has a history.
     """
 
     def __init__(self, database_url: str, regime: str, start: datetime, span: timedelta, landed_file: Path) -> None:
@@ -41,13 +41,13 @@ class SimulatedHistory:
         landed_file.unlink(missing_ok=True)
 
     def land_until(self, first_live: datetime) -> None:
-        """Begin to land what was before the window of the first live transaction."""
+        """Begin to land, up to the window of the first live transaction."""
         self._end = window_start(first_live)
         self._may_begin.set()
 
     @contextmanager
     def landing(self) -> Iterator[None]:
-        """Land in a thread during the block, once `land_until` is called; the end of the block ends it."""
+        """Land in a thread, from the call of `land_until` to the end of the block."""
         with ThreadPoolExecutor(1, thread_name_prefix="history") as threads:
             self._landing = threads.submit(self._land)
             try:
@@ -76,12 +76,12 @@ class SimulatedHistory:
 
 
 def land_history(database_url: str, simulator: Simulator, end: datetime) -> int:
-    """Land the simulator's traffic up to `end` as the live feed's would be. Returns the rows."""
+    """Land the simulator's traffic up to `end` as if it came from the live feed. Returns the count of rows."""
     return sum(land_batches(database_url, simulator, end))
 
 
 def land_batches(database_url: str, simulator: Simulator, end: datetime) -> Iterator[int]:
-    """The same in steps: gives the rows of each batch once it is committed."""
+    """The same in batches. Yields the count of rows of each after its commit."""
     with connect(database_url, application="txwatch history") as connection:
         traffic = (simulated.transaction("bulk") for simulated in simulator.until(end))
         while batch := list(islice(traffic, BATCH)):

@@ -1,13 +1,10 @@
-"""Prepare the databases, and start the whole system on this machine.
-
-`python -m txwatch.system.launch` does it all in the environment that it finds, before other containers start.
-"""
+"""Prepare the databases, which `python -m txwatch.system.launch` does, and start the whole system on this machine."""
 
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -20,23 +17,8 @@ from txwatch.store.locks import Lock, wait_for
 from txwatch.store.migrate import migrate, read_revision
 from txwatch.store.retention import read_history_start, record_history_start
 from txwatch.system.doctor import place_of
-from txwatch.system.environment import (
-    API_PORT,
-    DAGSTER_PORT,
-    DASHBOARD_PORT,
-    MLFLOW_PORT,
-    PORTS,
-    require_free,
-    system_environment,
-)
-from txwatch.system.processes import (
-    beside,
-    bot_process,
-    dagster_processes,
-    first_worker_process,
-    pages_processes,
-    supervise,
-)
+from txwatch.system.environment import PORTS, require_free, system_environment
+from txwatch.system.processes import beside, dagster_processes, pages_processes, supervise, txwatch_command
 from txwatch.system.watch import Watch, console
 
 PREPARATIONS = {
@@ -44,7 +26,7 @@ PREPARATIONS = {
     "Feast": ["-m", "feature_repo.apply"],
     "MLflow": ["-m", "txwatch.detection.registry"],
 }
-"""What makes each library's tables; each is safe to repeat. As processes, for each is seconds of imports."""
+"""Python's arguments to make each library's tables; safe to repeat. Processes at once, for each imports for seconds."""
 
 
 class PreparationError(UserError):
@@ -52,14 +34,19 @@ class PreparationError(UserError):
 
 
 class Preparation:
-    """The libraries' preparations, running beside other work."""
+    """The libraries' preparations, running in the background."""
 
     def __init__(self, environment: Mapping[str, str], logs: Path) -> None:
         logs.mkdir(parents=True, exist_ok=True)
-        # A server of MLflow's makes its own tables, and says itself where its files are.
+        # An MLflow server makes its own tables, and knows where its files are.
         names = [name for name in PREPARATIONS if name != "MLflow" or not environment.get("MLFLOW_TRACKING_URI")]
         self._logs = {name: logs / f"prepare-{name.lower()}.log" for name in names}
-        self._processes = {name: _start(PREPARATIONS[name], environment, self._logs[name]) for name in names}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        for name, log in self._logs.items():
+            with log.open("w") as output:
+                self._processes[name] = subprocess.Popen(  # noqa: S603 - our own commands
+                    [sys.executable, *PREPARATIONS[name]], env=dict(environment), stdout=output, stderr=output
+                )
 
     def wait(self) -> None:
         """Return when all are done. Raises PreparationError, which names the log to read."""
@@ -70,62 +57,39 @@ class Preparation:
             raise PreparationError(f"{failed[0]} could not be prepared; see {log}: {last}")
 
 
-def _start(arguments: list[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
-    with log.open("w") as output:
-        return subprocess.Popen(  # noqa: S603 - our own commands
-            [sys.executable, *arguments], env=dict(environment), stdout=output, stderr=subprocess.STDOUT
-        )
-
-
 def prepare_database(home: Path, database_url: str, history_start: datetime | None) -> None:
-    """Bring our own schema to head, and keep the start of the history: the given one, else that of the first time."""
+    """Bring our own schema to head, and record the start of the history: the given one, else the first recorded."""
     migrate(database_url)
+    older_record = home / "history_start"
     with connect(database_url, application="txwatch migrate") as connection:
-        if history_start is None and read_history_start(connection) is None:
-            history_start = _start_in(home)
+        if history_start is None and read_history_start(connection) is None and older_record.exists():
+            history_start = datetime.fromisoformat(older_record.read_text().strip())
         record_history_start(connection, history_start)
 
 
 def upgrade_mlflow(database_url: str) -> None:
-    """Bring the tables that MLflow has in our database to its version, under the lock of migrations."""
+    """Bring MLflow's tables in our database to its version, under the lock of migrations."""
     with connect(database_url, application="txwatch migrate") as connection, connection.transaction():
         wait_for(connection, Lock.MIGRATION)
         if read_revision(connection, "mlflow") is not None:
             upgrade_tables(with_schema(sqlalchemy_url(database_url), "mlflow"))
 
 
-def _start_in(home: Path) -> datetime | None:
-    """The start as older versions kept it: in a file."""
-    file = home / "history_start"
-    return datetime.fromisoformat(file.read_text().strip()) if file.exists() else None
-
-
-if __name__ == "__main__":
-    settings = Settings()
-    url = settings.require_database_url()
-    prepare_database(settings.home, url, settings.history_start)
-    upgrade_mlflow(url)
-    Preparation(system_environment(settings.home, url), settings.home / "logs").wait()
-
-
 @contextmanager
-def database(settings: Settings) -> Iterator[str]:
+def database(
+    settings: Settings, embedded: Callable[[Path], AbstractContextManager[str]] = embedded_postgres
+) -> Iterator[str]:
     """The URL of the database that DATABASE_URL names, or of the embedded server, which runs for the block."""
     if settings.database_url is not None:
         yield settings.database_url.get_secret_value()
         return
-    with embedded_postgres(settings.home) as url:
+    with embedded(settings.home) as url:
         yield url
 
 
-@contextmanager
-def database_beside(settings: Settings) -> Iterator[str]:
-    """The same beside a system that may be running, whose embedded server is then used and left running."""
-    if settings.database_url is not None:
-        yield settings.database_url.get_secret_value()
-        return
-    with embedded_postgres_shared(settings.home) as url:
-        yield url
+def database_beside(settings: Settings) -> AbstractContextManager[str]:
+    """The same beside a system that may be running: its embedded server is used, and left running."""
+    return database(settings, embedded_postgres_shared)
 
 
 def launch(
@@ -139,30 +103,36 @@ def launch(
 ) -> int:
     """Run a worker, the `extra` processes, Dagster and the pages until `watch` returns or a signal arrives.
 
-    The worker is first: it follows the feed within seconds, and Dagster takes over from it once it is there. Dagster's
-    sensors begin once the file `sensors_after` is there, if one is named. Returns the exit status.
+    The worker starts first and follows the feed within seconds, until Dagster takes over. Dagster's sensors begin once
+    the file `sensors_after` is there, if one is named. Returns the exit status.
     """
     environment = system_environment(settings.home, database_url, **environment_settings)
     logs = Path(environment["TXWATCH_HOME"]) / "logs"
     start = environment_settings.get("TXWATCH_HISTORY_START")
     prepare_database(settings.home, database_url, datetime.fromisoformat(start) if start else settings.history_start)
-    pages = pages_processes(mlflow=settings.mlflow_tracking_uri is None)
-    mlflow = place_of(settings.mlflow_tracking_uri or f"http://127.0.0.1:{MLFLOW_PORT}")
+    mlflow = place_of(settings.mlflow_tracking_uri or f"http://127.0.0.1:{PORTS['MLflow']}")
     console.print(
-        f"Dashboard: http://127.0.0.1:{DASHBOARD_PORT}   Dagster: http://127.0.0.1:{DAGSTER_PORT}"
-        f"   API: http://127.0.0.1:{API_PORT}   MLflow: {mlflow}"
-        f"   logs: {settings.home / 'logs'}",
+        f"Dashboard: http://127.0.0.1:{PORTS['the dashboard']}   Dagster: http://127.0.0.1:{PORTS['Dagster']}"
+        f"   API: http://127.0.0.1:{PORTS['the API']}   MLflow: {mlflow}   logs: {settings.home / 'logs'}",
         soft_wrap=True,
     )
-    commands = {**dict(extra or {}), **dagster_processes(daemon_after=sensors_after), **pages}
-    with beside(first_worker_process(), environment, logs / "worker.log"):
+    pages = pages_processes(mlflow=settings.mlflow_tracking_uri is None)
+    commands = {**(extra or {}), **dagster_processes(daemon_after=sensors_after), **pages}
+    with beside(txwatch_command("ingest", "--until-relieved"), environment, logs / "worker.log"):
         return supervise(commands, environment, logs, watch)
 
 
 def run_live(settings: Settings) -> int:
-    """The system on the live feed, until a signal ends it."""
     require_free(PORTS)
     with database(settings) as url:
         console.print(f"Watching {settings.stream_url}. Ctrl-C ends.")
-        extra = {"bot": bot_process()} if settings.telegram_chats else {}
+        extra = {"bot": txwatch_command("bot")} if settings.telegram_chats else {}
         return launch(settings, url, extra=extra, watch=Watch(settings, url))
+
+
+if __name__ == "__main__":
+    own_settings = Settings()
+    own_url = own_settings.require_database_url()
+    prepare_database(own_settings.home, own_url, own_settings.history_start)
+    upgrade_mlflow(own_url)
+    Preparation(system_environment(own_settings.home, own_url), own_settings.home / "logs").wait()

@@ -1,7 +1,7 @@
-"""`python -m txwatch.system.mlflow_pages --port P` serves MLflow's pages over our own tables, once somebody looks.
+"""`python -m txwatch.system.mlflow_pages --port P` serves MLflow's pages over our own tables, from the first visit on.
 
-They are opened rarely and take 400 MB: until the first connection comes there is only a socket that listens. That
-connection waits, some seconds, while MLflow is imported.
+They are rarely opened and take 400 MB, so at first there is only a socket that listens. The first connection waits some
+seconds, while MLflow is imported.
 """
 
 import argparse
@@ -9,15 +9,12 @@ import os
 import select
 import socket
 
-BACKLOG = 128
-
 
 def main() -> None:
-    """Wait for a connection, then serve, until a signal."""
     parser = argparse.ArgumentParser(prog="python -m txwatch.system.mlflow_pages")
     parser.add_argument("--port", type=int, required=True)
     port = parser.parse_args().port
-    with socket.create_server(("127.0.0.1", port), backlog=BACKLOG) as listening:
+    with socket.create_server(("127.0.0.1", port), backlog=128) as listening:
         select.select([listening], [], [])
         serve(listening)
 
@@ -31,18 +28,17 @@ def serve(listening: socket.socket) -> None:
     from txwatch.settings import Settings
 
     settings = Settings()
-    # A server that finds no tables makes them, and so does a training: not both at once.
+    # Under a lock, for a training makes missing tables as well.
     registry = ModelRegistry.of(settings.home, settings.require_database_url(), None)
     registry.prepare()
     app = mlflow_app()
     from mlflow import server
 
-    # As `mlflow server` tells its workers, which would be further processes.
+    # As `mlflow server` passes them to its worker processes.
     os.environ[server.BACKEND_STORE_URI_ENV_VAR] = registry.tracking_uri
     os.environ[server.SERVE_ARTIFACTS_ENV_VAR] = "true"
     os.environ[server.ARTIFACTS_DESTINATION_ENV_VAR] = str(registry.artifacts)
-    config = uvicorn.Config(app, log_level="info")
-    uvicorn.Server(config).run(sockets=[listening])
+    uvicorn.Server(uvicorn.Config(app, log_level="info")).run(sockets=[listening])
 
 
 if __name__ == "__main__":

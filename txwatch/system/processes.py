@@ -18,23 +18,19 @@ from honcho.printer import Printer
 from txwatch.system.environment import API_PORT, CODE_PORT, DAGSTER_PORT, DASHBOARD_PORT, MLFLOW_PORT, project_file
 
 STOP_GRACE_SECONDS = 60
-"""What a worker may take for its last batch on a machine that is slow; mostly it is a second."""
+"""For a worker's last batch on a slow machine; it mostly takes a second."""
 LOG_BYTES = 32 << 20
-"""A larger log begins again, and the one before is kept: a process has twice as much, and a minute's lines."""
+"""A larger log is moved aside, over the one before: a process keeps twice this, and a minute's lines."""
 LOOK_AT_LOGS_SECONDS = 60.0
 SIGNALLED = {130, 143}
-
-
-UI_NICENESS = 5
-PAGES_NICENESS = 10
-"""By how much the priority of what people look at is lowered: an alert must not wait for a page."""
+UI_NICENESS, PAGES_NICENESS = 5, 10
+"""Of Dagster's UI and of the other pages: an alert must not wait for a page."""
 
 
 def dagster_processes(code_port: int = CODE_PORT, daemon_after: Path | None = None) -> dict[str, list[str]]:
-    """The commands of Dagster's processes by name: one code server, the web UI, and the daemon.
+    """The commands of Dagster's processes by name: the code server, the web UI and the daemon, which runs the sensors.
 
-    The code server makes Dagster's tables first; the others wait for it. The daemon, which runs the sensors, waits
-    until the file `daemon_after` is there as well, if one is named.
+    The code server makes Dagster's tables; the others wait for it, the daemon also for the file `daemon_after`.
     """
     workspace = str(project_file("workspace.yaml"))
     port = ["-h", "127.0.0.1", "-p"]
@@ -48,35 +44,25 @@ def dagster_processes(code_port: int = CODE_PORT, daemon_after: Path | None = No
 
 
 def pages_processes(*, mlflow: bool) -> dict[str, list[str]]:
-    """The commands of what people look at besides Dagster; `mlflow` with MLflow's pages over our own tables."""
+    """The commands of the API and the dashboard; with `mlflow` also of MLflow's pages over our own tables."""
     commands = {
-        "api": [*_module("txwatch"), "api", f"--port={API_PORT}"],
-        "dashboard": [*_module("txwatch"), "dashboard", f"--port={DASHBOARD_PORT}"],
+        "api": txwatch_command("api", f"--port={API_PORT}"),
+        "dashboard": txwatch_command("dashboard", f"--port={DASHBOARD_PORT}"),
     }
     if mlflow:
         commands["mlflow"] = [*_module("txwatch.system.mlflow_pages"), f"--port={MLFLOW_PORT}"]
     return {name: _begin(f"--nice={PAGES_NICENESS}", *command) for name, command in commands.items()}
 
 
-def first_worker_process() -> list[str]:
-    """The command of the worker that follows the feed until Dagster has a shift for it."""
-    return [*_module("txwatch"), "ingest", "--until-relieved"]
-
-
 def feed_process(port: int, options: Mapping[str, object]) -> list[str]:
     """The command of the local feed; options that are None are left out."""
     given = [f"--{name}={value}" for name, value in options.items() if value is not None]
-    return [*_module("txwatch"), "feed", f"--port={port}", *given]
+    return txwatch_command("feed", f"--port={port}", *given)
 
 
-def telegram_process(port: int) -> list[str]:
-    """The command of the local Telegram."""
-    return [*_module("txwatch"), "telegram", f"--port={port}"]
-
-
-def bot_process() -> list[str]:
-    """The command of the bot that listens to commands and to the buttons below alerts."""
-    return [*_module("txwatch"), "bot"]
+def txwatch_command(*arguments: str) -> list[str]:
+    """`txwatch` with these arguments, by this Python."""
+    return [*_module("txwatch"), *arguments]
 
 
 def _begin(*arguments: str) -> list[str]:
@@ -89,13 +75,13 @@ def _module(name: str) -> list[str]:
 
 @contextmanager
 def beside(command: list[str], environment: Mapping[str, str], log: Path) -> Iterator[None]:
-    """Run a command for the block that may end before it, in a session of its own. Its output goes to `log`."""
+    """Run a command for the block, in a session of its own; it may end earlier. Its output goes to `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as output:
         process = subprocess.Popen(  # noqa: S603 - our own commands
             command, env=dict(environment), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
-    # Or it would stay a zombie from its end on.
+    # Otherwise it stays a zombie after its end.
     threading.Thread(target=process.wait, name=f"wait for {log.stem}", daemon=True).start()
     try:
         yield
@@ -114,24 +100,23 @@ def supervise(
     logs: Path,
     watch: Callable[[threading.Event], None],
 ) -> int:
-    """Run the commands until one of them ends, a signal arrives, or `watch` returns, which runs beside them.
+    """Run the commands and `watch` until one of them ends or a signal arrives. No process is left behind.
 
-    The output of each goes to `logs/<name>.log`, within the bounds of `bound_logs`. Returns 0, or the number of the
-    signal plus 128, or the exit status of the first process that ended by itself. No process is left behind. Raises
-    what `watch` raises.
+    The output of each goes to `logs/<name>.log`, bounded by `bound_logs`. Returns 0, or the number of the signal plus
+    128, or the exit status of the first process that ended by itself. Raises what `watch` raises.
     """
     logs.mkdir(parents=True, exist_ok=True)
     bound_logs(logs)
     manager = Manager(printer=Printer(output=(logs / "supervisor.log").open("a"), colour=False))
     for name, command in commands.items():
-        # The process writes its log itself: through honcho's pipe, a run that outlives it would hold the pipe open.
+        # Not through honcho's pipe, which a run that outlives the process would hold open.
         log = shlex.quote(str(logs / f"{name}.log"))
         manager.add_process(name, f"exec {shlex.join(command)} >> {log} 2>&1", env=dict(environment))
     ended = threading.Event()
     watched = Future[None]()
 
     def watch_then_stop() -> None:
-        # honcho forks first; until it has, this thread must hold no lock that a fork would copy.
+        # Until honcho has forked, this thread must hold no lock, which a fork would copy.
         if ended.wait(1):
             return
         try:
@@ -164,10 +149,7 @@ def supervise(
 
 
 def bound_logs(folder: Path, most: int = LOG_BYTES) -> None:
-    """Move what logs of more than `most` bytes hold to `<name>.log.1`, in place of what was there.
-
-    Processes write on into the same file, to which they append; what one writes in this moment may be lost.
-    """
+    """Move the contents of logs above `most` bytes to `<name>.log.1`. What is written at this moment may be lost."""
     for log in folder.glob("*.log"):
         if log.stat().st_size > most:
             shutil.copyfile(log, log.with_name(f"{log.name}.1"))
@@ -175,7 +157,7 @@ def bound_logs(folder: Path, most: int = LOG_BYTES) -> None:
 
 
 def _end_sessions(sessions: set[int]) -> None:
-    """End what is left in the sessions that honcho made: the runs that a code server started outlive it."""
+    """End what is left in the sessions that honcho made: runs outlive their code server."""
     left = [process for process in psutil.process_iter() if _session(process.pid) in sessions]
     for process in left:
         with suppress(psutil.NoSuchProcess):

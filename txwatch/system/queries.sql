@@ -1,5 +1,5 @@
 -- name: first_alert
--- When the first alert about a live transaction was told; raised, where no chat is set up.
+-- When the first alert about a live transaction was sent; where no chat is set up, when it was raised.
 SELECT min(coalesce(sent_at, CASE WHEN chat_id IS NULL THEN created_at END))
 FROM alerts
 LEFT JOIN alert_deliveries USING (alert_key)
@@ -7,7 +7,7 @@ WHERE created_at >= %(since)s AND NOT late AND alert_key NOT LIKE 'system:%%'
 
 
 -- name: found
--- What was found unusual since a moment, for the terminal.
+-- The anomalies that were scored after a moment, for the terminal.
 SELECT txid, seen_at, score, reasons -> 0 ->> 'text', scored_at
 FROM transaction_scores
 WHERE is_anomaly AND lane <> 'shadow' AND scored_at > %(after)s AND seen_at >= %(after)s - interval '1 hour'
@@ -16,9 +16,8 @@ LIMIT %(limit)s
 
 
 -- name: progress
--- Of the last day: transactions in windows that have their context, which is when they have features; those windows;
--- windows that are over. Then the live transactions since the start, and the p99 of the last minute's in ms from seen to
--- durable.
+-- Of the last day: transactions in windows with a context, and so with features; those windows; windows that are over.
+-- Then the live transactions since the start, and the p99 in ms from seen to durable of those of the last minute.
 WITH computed AS (
     SELECT DISTINCT ON (window_start) tx_count
     FROM network_baseline

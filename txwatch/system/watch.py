@@ -1,10 +1,10 @@
-"""Show on the terminal how far the system has come, and what is found unusual."""
+"""Show on the terminal the progress of the system, and what it finds unusual."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -12,7 +12,7 @@ import httpx
 import psutil
 import psycopg
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from txwatch.alerts.deliveries import read_delivery_levels
 from txwatch.clock import utc_now
@@ -32,38 +32,27 @@ console = Console(stderr=True, highlight=False)
 
 @dataclass
 class Milestones:
-    """Seconds after the start of the command, None for what has not come yet."""
+    """Seconds from the start of the command; None for what has not happened yet."""
 
     first_live_s: float | None = None
     first_alert_s: float | None = None
     first_model_s: float | None = None
 
 
-@contextmanager
-def shown(
-    history: SimulatedHistory | None, milestones: Milestones, began_at: datetime, on: Console = console
-) -> Iterator["Bars"]:
-    """The bars for the block, of a system that was started at `began_at` (UTC). They go at its end."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
-    with Progress(*columns, console=on, transient=True, disable=not on.is_terminal) as progress:
-        yield Bars(progress, history, milestones, began_at)
-
-
-class Bars:
-    """What is being done, as bars below the messages: history, windows, model, live traffic. On a terminal only."""
+class Bars(Progress):
+    """Bars for history, windows, model and live traffic since `began_at` (UTC), below the messages of a terminal."""
 
     def __init__(
-        self, progress: Progress, history: SimulatedHistory | None, milestones: Milestones, began_at: datetime
+        self, history: SimulatedHistory | None, milestones: Milestones, began_at: datetime, on: Console = console
     ) -> None:
-        self._progress, self._history, self._milestones, self._began_at = progress, history, milestones, began_at
-        self._tasks: dict[str, TaskID] = {
-            name: progress.add_task(name, total=1, text="waits")
-            for name in (*(() if history is None else ("history",)), "windows", "model", "live")
-        }
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
+        super().__init__(*columns, console=on, transient=True, disable=not on.is_terminal)
+        self._history, self._milestones, self._began_at = history, milestones, began_at
+        names = ["history"] * (history is not None) + ["windows", "model", "live"]
+        self._ids = {name: self.add_task(name, total=1, text="waits") for name in names}
 
     def show(self, connection: Connection) -> None:
-        """Look how far everything has come."""
-        if self._progress.disable:
+        if self.disable:
             return
         if self._history is not None:
             landed, expected = self._history.landed, self._history.expected
@@ -79,7 +68,7 @@ class Bars:
             self._set("live", 1, 1, f"{live:,} transactions" + (f", landed within {lag:.0f} ms" if lag else ""))
 
     def _set(self, name: str, done: float, total: float, text: str) -> None:
-        self._progress.update(self._tasks[name], completed=done, total=max(total, 1), text=text)
+        self.update(self._ids[name], completed=done, total=max(total, 1), text=text)
 
 
 POLL_SECONDS = 1.0
@@ -96,7 +85,7 @@ query ($keys: [AssetKeyInput!]) {
 class Watch:
     """A callable for the supervisor: shows, and returns `seconds` after the first live transaction, or at the end.
 
-    `history` is landed meanwhile, if there is one to land. The start is that of this process, if none is given.
+    Meanwhile `history` is landed, if given. `began_at` (UTC) is the start of this process, if not given.
     """
 
     def __init__(
@@ -113,24 +102,22 @@ class Watch:
         self._database_url = database_url
         self._registry = ModelRegistry.of(settings.home, database_url, settings.mlflow_tracking_uri)
         self._phone = local_telegram and LocalPhone(local_telegram)
-        self._seconds = seconds
+        self._seconds = inf if seconds is None else seconds
+        self._ends_at = inf
         self._history = history
         self._began_at = began_at or datetime.fromtimestamp(psutil.Process().create_time(), UTC)
-        self._first_live: float | None = None
         self._windows = {"transactions": 0, "transaction_scores": 0}
         self._found_through = self._began_at
 
     def __call__(self, ended: threading.Event) -> None:
-        """Watch until the time is over. A database that is away for a moment is asked again.
-
-        Raises HistoryError.
-        """
+        """Watch until the time is over; a database that is away is asked again. Raises HistoryError."""
         next_line = monotonic() + STATUS_EVERY_SECONDS
-        with self._landing_of_history(), shown(self._history, self.milestones, self._began_at) as bars:
-            while not ended.wait(POLL_SECONDS) and not self._is_over():
+        landing = nullcontext() if self._history is None else self._history.landing()
+        with landing, Bars(self._history, self.milestones, self._began_at) as bars:
+            while not ended.wait(POLL_SECONDS) and monotonic() < self._ends_at:
                 try:
                     with connect(self._database_url, application="txwatch watch") as connection:
-                        while not self._is_over():
+                        while monotonic() < self._ends_at:
                             self._look(connection)
                             bars.show(connection)
                             if not console.is_terminal and monotonic() >= next_line:
@@ -140,11 +127,11 @@ class Watch:
                                 return
                 except psycopg.OperationalError:
                     continue
-            if self._seconds is not None and not ended.is_set():
+            if self._seconds < inf and not ended.is_set():
                 self._windows |= materialized_windows(list(self._windows))
 
     def result(self) -> dict[str, Any]:
-        """What the run came to, once all processes have ended."""
+        """The figures of the run, once all processes have ended."""
         with connect(self._database_url) as connection:
             status = read_status(connection, utc_now(), self._began_at)
             delivery = read_delivery_levels(connection, self._began_at)
@@ -162,35 +149,22 @@ class Watch:
             "alert_latency_ms": {"p50": delivery.latency_ms_p50, "p99": delivery.latency_ms_p99},
             "model_version": status.model_version,
             "drift_share": drift[0].share if drift else None,
-            "first_live_s": self.milestones.first_live_s,
-            "first_alert_s": self.milestones.first_alert_s,
-            "first_model_s": self.milestones.first_model_s,
+            **asdict(self.milestones),
         }
 
     def idle_stages(self, result: dict[str, Any]) -> list[str]:
-        """The figures of a result whose stage did nothing: a demo that was long enough has none."""
+        """The figures of the stages that did nothing; a demo that ran long enough has none."""
         stages = ("transactions", "windows_sealed", "windows_scored", "live_windows_scored", "anomalies", "alerts_sent")
         idle = [stage for stage in stages if not result[stage]]
         return idle + [figure for figure in ("first_live_s", "drift_share") if result[figure] is None]
-
-    def _landing_of_history(self) -> AbstractContextManager[None]:
-        return nullcontext() if self._history is None else self._history.landing()
-
-    def _is_over(self) -> bool:
-        return (
-            self._seconds is not None
-            and self._first_live is not None
-            and monotonic() - self._first_live >= self._seconds
-        )
 
     def _look(self, connection: Connection) -> None:
         if self._history is not None:
             self._history.raise_if_it_failed()
         self._note_milestones(connection)
         self._print_found(connection)
-        if self._phone:
-            for message in self._phone.new():
-                console.print(message)
+        for message in self._phone.new() if self._phone else []:
+            console.print(message)
 
     def _note_milestones(self, connection: Connection) -> None:
         reached = self.milestones
@@ -201,7 +175,7 @@ class Watch:
                 [self._began_at],
             ).fetchone()
             if row is not None:
-                self._first_live = monotonic()
+                self._ends_at = monotonic() + self._seconds
                 reached.first_live_s = self._since_the_start(row[1])
                 console.print(f"First live transaction {reached.first_live_s:.0f} s after the start.")
                 if self._history is not None:
@@ -219,9 +193,8 @@ class Watch:
         return round((at - self._began_at).total_seconds(), 1)
 
     def _print_found(self, connection: Connection) -> None:
-        rows = connection.execute(
-            statement("system", "found"), {"after": self._found_through, "limit": FOUND_PER_POLL}
-        ).fetchall()
+        bounds = {"after": self._found_through, "limit": FOUND_PER_POLL}
+        rows = connection.execute(statement("system", "found"), bounds).fetchall()
         for txid, seen_at, score, text, scored_at in rows:
             self._found_through = max(self._found_through, scored_at)
             console.print(f"[bold]unusual[/bold] {seen_at:%H:%M:%S} {txid[:16]}… {score:.3f}  {text}", soft_wrap=True)
@@ -242,7 +215,7 @@ class Watch:
 
 
 def materialized_windows(assets: list[str]) -> dict[str, int]:
-    """How many windows of each asset Dagster has recorded, from its own API."""
+    """How many windows of each asset Dagster has recorded, by its API."""
     answer = httpx.post(
         f"http://127.0.0.1:{DAGSTER_PORT}/graphql",
         json={"query": WINDOWS_QUERY, "variables": {"keys": [{"path": [asset]} for asset in assets]}},

@@ -1,32 +1,29 @@
-"""Which texts are Bitcoin addresses of the main network: their form, and the checksum that a slip of the pen breaks.
+"""Check Bitcoin addresses of the main network.
 
-Base58Check (P2PKH, P2SH), Bech32 (BIP 173, witness version 0) and Bech32m (BIP 350, later ones).
+Base58Check (P2PKH, P2SH), Bech32 (BIP 173, witness version 0) and Bech32m (BIP 350, later versions).
 """
 
 from functools import reduce
 from hashlib import sha256
 
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-_BASE58_VERSIONS = frozenset({0x00, 0x05})
 BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _GENERATORS = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 BECH32_CONSTANT, BECH32M_CONSTANT = 1, 0x2BC830A3
-"""What the checksum of a whole address comes to, for witness version 0 (BIP 173) and for later ones (BIP 350)."""
+"""The checksum of a whole address, for witness version 0 (BIP 173) and for later versions (BIP 350)."""
 HUMAN_PART = (3, 3, 0, 2, 3)
 """`bc`, expanded."""
-_LONGEST = 90
+LONGEST_ADDRESS = 90
+"""Characters, of Bech32 (BIP 173)."""
 
 
 class AddressError(ValueError):
-    """A text that is no address; the text of the error says why."""
+    """A text that is no address; the message says why."""
 
 
 def bitcoin_address(text: str) -> str:
-    """The address as transactions name it. Raises AddressError.
-
-    Bech32 may be written in capitals, for QR codes; nobody else's case may be changed.
-    """
-    if len(text) <= _LONGEST and text[:3].lower() == "bc1" and text in (text.lower(), text.upper()):
+    """The address as transactions name it: Bech32 may be in capitals, as in QR codes. Raises AddressError."""
+    if len(text) <= LONGEST_ADDRESS and text[:3].lower() == "bc1" and text in (text.lower(), text.upper()):
         _check_segwit(text.lower())
         return text.lower()
     if 25 <= len(text) <= 35 and text[0] in "13" and all(c in BASE58 for c in text):
@@ -39,11 +36,10 @@ def _check_base58(text: str) -> None:
     number = 0
     for character in text:
         number = number * 58 + BASE58.index(character)
-    zeros = len(text) - len(text.lstrip("1"))
-    raw = bytes(zeros) + number.to_bytes((number.bit_length() + 7) // 8)
+    raw = bytes(len(text) - len(text.lstrip("1"))) + number.to_bytes((number.bit_length() + 7) // 8)
     if sha256(sha256(raw[:-4]).digest()).digest()[:4] != raw[-4:]:
         raise AddressError(_wrong_checksum(text))
-    if len(raw) != 25 or raw[0] not in _BASE58_VERSIONS:
+    if len(raw) != 25 or raw[0] not in {0x00, 0x05}:  # P2PKH, P2SH
         raise AddressError(f"{text!r} is no address of Bitcoin's main network")
 
 
@@ -62,7 +58,7 @@ def _check_segwit(text: str) -> None:
 
 
 def polymod_step(residue: int, value: int) -> int:
-    """The checksum of some groups of five bits, and one group more: a step of BIP 173's polymod."""
+    """The checksum after one more group of five bits: a step of BIP 173's polymod."""
     top = residue >> 25
     residue = (residue & 0x1FFFFFF) << 5 ^ value
     for bit, generator in enumerate(_GENERATORS):

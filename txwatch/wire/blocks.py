@@ -1,4 +1,4 @@
-"""Blocks as the REST API of blockchain.info gives them: those of a day, and whole ones."""
+"""Blocks as the REST API of blockchain.info gives them: the listing of a day, and whole blocks."""
 
 from typing import Annotated
 
@@ -11,6 +11,7 @@ from txwatch.wire.messages import Count, Hash, MalformedMessageError, WireTransa
 log = structlog.get_logger(__name__)
 
 _COINBASE_INDEX = 0xFFFFFFFF
+_DECODING_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 class ListedBlock(Struct, frozen=True):
@@ -22,7 +23,7 @@ class ListedBlock(Struct, frozen=True):
 
 
 class WholeBlock(Struct):
-    """The answer to `/rawblock/<hash>`. Each transaction is still undecoded: one that is malformed spoils no block."""
+    """The answer to `/rawblock/<hash>`. Its transactions are undecoded: a malformed one does not spoil the block."""
 
     hash: Hash
     prev_block: Hash
@@ -50,18 +51,18 @@ _transaction = msgspec.json.Decoder(WireTransaction)
 def decode_listing(body: bytes) -> list[ListedBlock]:
     """The blocks of a day, in both forms that the service has used.
 
-    An entry that is malformed is left out: the block after it names it. Raises MalformedMessageError, also if all are.
+    Leaves out a malformed entry: the block after it names it. Raises MalformedMessageError, also if all are malformed.
     """
     try:
         listing = _listing.decode(body)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except _DECODING_ERRORS as error:
         raise MalformedMessageError(f"no listing of blocks: {error}") from None
     entries = listing.blocks if isinstance(listing, _Listing) else listing
     blocks, malformed = [], []
     for entry in entries:
         try:
             blocks.append(_listed.decode(entry))
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        except _DECODING_ERRORS as error:
             malformed.append(str(error))
     if malformed and not blocks:
         raise MalformedMessageError(f"no listing of blocks: {malformed[0]}")
@@ -71,19 +72,19 @@ def decode_listing(body: bytes) -> list[ListedBlock]:
 
 
 def is_refusal(body: bytes) -> bool:
-    """Whether this is the service's own answer that it has no such thing: a proxy on the way answers otherwise."""
+    """Whether this is the service's own answer that it has no such block; a proxy's answer has another form."""
     try:
         _refusal.decode(body)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except _DECODING_ERRORS:
         return False
     return True
 
 
 def decode_block(body: bytes) -> WholeBlock:
-    """A whole block. Raises MalformedMessageError, also if it holds less or more than it says."""
+    """A whole block. Raises MalformedMessageError, also if `n_tx` is not the number of its transactions."""
     try:
         block = _block.decode(body)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except _DECODING_ERRORS as error:
         raise MalformedMessageError(f"no block: {error}") from None
     if block.n_tx != len(block.tx):
         raise MalformedMessageError(f"no block: n_tx says {block.n_tx}, transactions are {len(block.tx)}")
@@ -94,13 +95,10 @@ def decode_block_transaction(body: msgspec.Raw) -> WireTransaction:
     """One transaction of a block; `time` is when the service first saw it. Raises MalformedMessageError."""
     try:
         return _transaction.decode(body)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except _DECODING_ERRORS as error:
         raise MalformedMessageError(str(error)) from None
 
 
 def is_coinbase(tx: WireTransaction) -> bool:
-    """Whether this, as the first of its block, pays the miner: it spends no output. No feed ever carries it."""
-    if len(tx.inputs) != 1:
-        return False
-    spent = tx.inputs[0].prev_out
-    return spent is None or spent.n == _COINBASE_INDEX
+    """Whether the first transaction of a block pays the miner: it spends no output. The feed never carries it."""
+    return len(tx.inputs) == 1 and ((spent := tx.inputs[0].prev_out) is None or spent.n == _COINBASE_INDEX)

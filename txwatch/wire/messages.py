@@ -1,26 +1,22 @@
-"""The blockchain.info WebSocket protocol: one struct for each message, decoded and validated by msgspec.
+"""The blockchain.info WebSocket protocol: one struct for each message, decoded and validated by msgspec."""
 
-Belongs here: the shape of what the feed sends, as it sends it. What a transaction *means* (fee, sizes, script
-types) is in `transaction.py`.
-"""
-
+from contextlib import suppress
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
-MAX_SUPPLY_SAT = 21_000_000 * 100_000_000
+SAT_PER_BTC = 100_000_000
+MAX_SUPPLY_SAT = 21_000_000 * SAT_PER_BTC
 
 Amount = Annotated[int, Meta(ge=0, le=MAX_SUPPLY_SAT)]
 """Satoshi."""
 Count = Annotated[int, Meta(ge=0, lt=2**32)]
-Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]  # `$` lets a line break pass
+Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]  # `$` alone lets a line break pass
 HexScript = str
 
 # `gc=False`: these hold no cycles, and the collector would walk each of them again and again.
-
-
-# What sizes, types and replaceability follow from has no default: a script that is absent is not an empty one.
+# Fields that sizes, types and replaceability follow from have no default: an absent script is not an empty one.
 
 
 class WirePrevout(Struct, gc=False):
@@ -81,7 +77,7 @@ class FeedStatus(Struct, tag_field="op", tag="status"):
 
 
 class UnknownOperation(Struct):
-    """An operation that this program does not use, such as the undocumented reply to `ping`."""
+    """An operation that is not used here, such as the undocumented reply to `ping`."""
 
     op: str
 
@@ -93,7 +89,7 @@ KNOWN_OPERATIONS = frozenset({"utx", "block", "status"})
 
 
 class MalformedMessageError(ValueError):
-    """A message that breaks the protocol; the text is the reason, for the quarantine."""
+    """A message that breaks the protocol; its text is the reason in the quarantine."""
 
 
 def decode(body: bytes | str) -> Message | UnknownOperation:
@@ -102,19 +98,13 @@ def decode(body: bytes | str) -> Message | UnknownOperation:
         message: Message = _decoder.decode(body)
         return message
     except msgspec.ValidationError as error:
-        operation = _peek_operation(body)
-        if operation is not None and operation.op not in KNOWN_OPERATIONS:
-            return operation
+        with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
+            operation = _operation.decode(body)
+            if operation.op not in KNOWN_OPERATIONS:
+                return operation
         raise MalformedMessageError(str(error)) from None
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise MalformedMessageError(f"not JSON: {error}") from None
-
-
-def _peek_operation(body: bytes | str) -> UnknownOperation | None:
-    try:
-        return _operation.decode(body)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return None
 
 
 SUBSCRIBE_TRANSACTIONS = '{"op":"unconfirmed_sub"}'

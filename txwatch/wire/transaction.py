@@ -1,4 +1,4 @@
-"""A validated transaction with its exact fee and sizes, which the feed itself does not carry."""
+"""A validated transaction, with its exact fee and sizes, which the feed does not carry."""
 
 import re
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from txwatch.wire.addresses import LONGEST_ADDRESS
 from txwatch.wire.messages import MAX_SUPPLY_SAT, MalformedMessageError, WireInput, WireOutput, WireTransaction
 
 SCRIPT_TYPES = (
@@ -23,23 +24,23 @@ SCRIPT_TYPES = (
     "op_return",
     "other",
 )
-"""The output types of Bitcoin Core's `Solver`, and "other". The order is the code in columnar form."""
+"""The output types of Bitcoin Core's `Solver`, and "other". A type's place is its code in columnar form."""
 
 _P2A = "51024e73"
 _KEY = "(?:21(?:02|03)[0-9a-f]{64}|41(?:04|06|07)[0-9a-f]{128})"
 _P2PK = re.compile(_KEY + "ac")
 _NUMBERS = {f"{0x50 + n:02x}": n for n in range(1, 17)} | {f"01{n:02x}": n for n in range(17, 21)}
-"""How a script says how many keys there are: OP_1 to OP_16, and above that a byte that is pushed."""
+"""The number of keys by its script: OP_1 to OP_16, above that a pushed byte."""
 _MULTISIG = re.compile(f"({'|'.join(_NUMBERS)})({_KEY}{{1,20}})({'|'.join(_NUMBERS)})ae")
 _LONGEST_MULTISIG = 2 * (2 + 20 * 66 + 2 + 1)
 _WITNESS_VERSIONS = frozenset(f"{0x50 + n:02x}" for n in range(1, 17))
-_REMEMBERED = 256
+_LONGEST_CACHED = 256
 
 
 def script_type(script: str) -> str:
     """The type of a locking script given in hex, one of SCRIPT_TYPES."""
-    # Longer ones are data of one output, which no other repeats: the memory would be theirs.
-    return _remembered_type(script) if len(script) <= _REMEMBERED else _type(script)
+    # A longer script is data of one output that no other repeats: it would only fill the cache.
+    return _cached_type(script) if len(script) <= _LONGEST_CACHED else _type(script)
 
 
 def _type(script: str) -> str:
@@ -65,18 +66,16 @@ def _type(script: str) -> str:
     return "multisig" if _is_multisig(script) else "other"
 
 
-_remembered_type = lru_cache(maxsize=65_536)(_type)
+_cached_type = lru_cache(maxsize=65_536)(_type)
 
 
 def _is_unknown_witness(script: str) -> bool:
-    """A later version and one push of 2 to 40 bytes, which is all there is (BIP 141)."""
-    if not 8 <= len(script) <= 84 or script[:2] not in _WITNESS_VERSIONS:
-        return False
-    return script[2:4] == f"{len(script) // 2 - 2:02x}"
+    """A later version and one push of 2 to 40 bytes, and nothing else (BIP 141)."""
+    return 8 <= len(script) <= 84 and script[:2] in _WITNESS_VERSIONS and script[2:4] == f"{len(script) // 2 - 2:02x}"
 
 
 def _is_multisig(script: str) -> bool:
-    """As many keys as it says, and no more of them wanted than there are."""
+    """It has as many keys as it says, and wants no more than it has."""
     if len(script) > _LONGEST_MULTISIG or not (match := _MULTISIG.fullmatch(script)):
         return False
     wanted, keys, given = match.groups()
@@ -84,15 +83,14 @@ def _is_multisig(script: str) -> bool:
 
 
 Source = Literal["feed", "bulk", "block"]
-"""How a transaction came: from the live feed, by bulk load of a capture or simulation, or out of a block."""
+"""Where a transaction came from: the live feed, bulk load of a capture or simulation, or a block."""
 
 _FINAL_SEQUENCES = 0xFFFFFFFE
-_LONGEST_ADDRESS = 90  # characters, of Bech32 (BIP 173)
-_MAX_TIME = 4_102_444_800  # 2100-01-01: a later time is a broken clock, and would escape every window
+_MAX_TIME = 4_102_444_800  # 2100-01-01: a later time is from a broken clock, and would fall into no window
 
 
 class SpentOutput(msgspec.Struct, frozen=True, gc=False):
-    """What one input spends. `value` is in satoshi, None when the feed could not resolve it."""
+    """The output that an input spends. `value` is in satoshi, None when the feed could not resolve it."""
 
     addr: str | None
     value: int | None
@@ -136,8 +134,8 @@ class Transaction(msgspec.Struct, frozen=True):
     @property
     def addresses(self) -> set[str]:
         """Every address that it spends from or pays to."""
-        spent = {coin.addr for coin in self.inputs if coin.addr is not None}
-        return spent | {coin.addr for coin in self.outputs if coin.addr is not None}
+        coins: list[SpentOutput | CreatedOutput] = [*self.inputs, *self.outputs]
+        return {coin.addr for coin in coins if coin.addr is not None}
 
     @property
     def fee_rate(self) -> float | None:
@@ -146,10 +144,10 @@ class Transaction(msgspec.Struct, frozen=True):
 
 
 def from_wire(tx: WireTransaction, seen_at: datetime, source: Source = "feed") -> Transaction:
-    """Validate a decoded transaction and derive fee, weight and vsize.
+    """Validate a decoded transaction and derive fee, weight and vsize. Raises MalformedMessageError.
 
-    Sizes follow BIP 141: the base size is counted from the parts that the feed does carry, the witness is the rest
-    of `size`, weight = 3 * base + size, vsize = ceil(weight / 4). Raises MalformedMessageError.
+    Sizes follow BIP 141: the base size is counted from the parts that the feed carries, the witness is the rest of
+    `size`, weight = 3 * base + size, vsize = ceil(weight / 4).
     """
     if not tx.inputs:
         raise MalformedMessageError("no inputs")
@@ -202,12 +200,9 @@ def from_wire(tx: WireTransaction, seen_at: datetime, source: Source = "feed") -
 
 
 def _require_hex(tx: WireTransaction) -> None:
-    """Raise MalformedMessageError for a script that is no hex. All are looked at in one, which takes a microsecond."""
-    scripts = [output.script for output in tx.out]
-    for spent in tx.inputs:
-        scripts.append(spent.script)
-        if spent.prev_out is not None:
-            scripts.append(spent.prev_out.script)
+    """Raise MalformedMessageError for a script that is not hex. Checks all joined, which takes a microsecond."""
+    scripts = [output.script for output in tx.out] + [spent.script for spent in tx.inputs]
+    scripts += [spent.prev_out.script for spent in tx.inputs if spent.prev_out is not None]
     if not _is_hex("".join(scripts)):
         wrong = next((script for script in scripts if not _is_hex(script)), scripts[0])
         raise MalformedMessageError(f"script {wrong[:40]!r} is not hex")
@@ -215,7 +210,7 @@ def _require_hex(tx: WireTransaction) -> None:
 
 def _is_hex(text: str) -> bool:
     try:
-        # Python leaves out white space between bytes.
+        # fromhex ignores white space between bytes.
         return 2 * len(bytes.fromhex(text)) == len(text) and text == text.lower()
     except ValueError:
         return False
@@ -228,9 +223,9 @@ def base_size(tx: WireTransaction) -> int:
 
 
 def _parts_size(parts: Sequence[WireInput | WireOutput], fixed: int) -> int:
-    """Bytes of inputs or outputs: `fixed` for each, and its script with the length of that."""
+    """Bytes of inputs or outputs: `fixed` for each, its script, and the length of its script."""
     total = fixed * len(parts)
-    # A plain loop: with a generator for each list, this took as long as decoding the message.
+    # A plain loop: a generator takes as long as decoding the message.
     for part in parts:
         digits = len(part.script)
         if digits % 2:
@@ -241,27 +236,23 @@ def _parts_size(parts: Sequence[WireInput | WireOutput], fixed: int) -> int:
 
 
 def _input_sat(inputs: list[WireInput]) -> int | None:
-    total = 0
-    for spent in inputs:
-        if spent.prev_out is None:
-            return None
-        total += spent.prev_out.value
-    if total > MAX_SUPPLY_SAT:
+    values = [spent.prev_out.value for spent in inputs if spent.prev_out is not None]
+    if len(values) < len(inputs):
+        return None
+    if (total := sum(values)) > MAX_SUPPLY_SAT:
         raise MalformedMessageError(f"inputs of {total} sat exceed the 21 million BTC that can exist")
     return total
 
 
 def _address(text: str | None) -> str | None:
-    """The address as the feed names it, which is letters and digits; None for none."""
+    """The address as the feed names it, letters and digits; None for none."""
     if not text:
         return None
-    if len(text) > _LONGEST_ADDRESS or not (text.isascii() and text.isalnum()):
-        raise MalformedMessageError(f"addr {text[:_LONGEST_ADDRESS]!r} of {len(text)} characters has no address's form")
+    if len(text) > LONGEST_ADDRESS or not (text.isascii() and text.isalnum()):
+        raise MalformedMessageError(f"addr {text[:LONGEST_ADDRESS]!r} of {len(text)} characters has no address's form")
     return text
 
 
 def _varint_size(n: int) -> int:
     """Bytes of Bitcoin's CompactSize encoding of n."""
-    if n < 0xFD:
-        return 1
-    return 3 if n <= 0xFFFF else 5
+    return 1 if n < 0xFD else 3 if n <= 0xFFFF else 5

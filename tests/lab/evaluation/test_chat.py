@@ -4,8 +4,9 @@ from datetime import timedelta
 from itertools import pairwise
 
 from tests.builders import T0
-from txwatch.alerts.alert import Alert, Severity
+from txwatch.alerts.alert import Alert
 from txwatch.alerts.planning import BURST
+from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import Reason
 from txwatch.lab.evaluation.day import PlannedChat, Sent
 

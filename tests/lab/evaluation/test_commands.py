@@ -56,7 +56,7 @@ def test_a_transaction_counts_once_with_its_first_label(tmp_path: Path) -> None:
     read = read_labelled([capture, capture])
     assert read.labels == ["coinjoin:one", None]
     assert read.malformed == 2
-    assert len(read.only(None)) == 1
+    assert len(read.rows(None)) == 1
 
 
 def simulated(path: Path, seed: int) -> Path:

@@ -135,14 +135,12 @@ def test_recall_at_the_budget_on_100_000_background_transactions() -> None:
 
 def test_an_hour_without_plants_stays_within_the_budget() -> None:
     from tests.modelling import windows
-    from txwatch.detection.detectors import default_detectors
+    from txwatch.detection.rules import default_detectors
     from txwatch.detection.score import score_features
 
     trained, detectors = model(), default_detectors(whale_btc=500)
     quiet = [
-        score
-        for w in windows(seed=4, minutes=60, plants=False)
-        for score in score_features(w.transactions, w.batch, w.features, w.context.network, trained, detectors)
+        score for w in windows(seed=4, minutes=60, plants=False) for score in score_features(w, trained, detectors)
     ]
     by_rule = [s for s in quiet if s.is_anomaly and any(r.kind != "forest" for r in s.reasons[:1])]
     assert [s.reasons[0].text for s in by_rule if s.score < s.threshold] == []

@@ -9,10 +9,11 @@ import pytest
 
 from tests.features.window_lane import materialize
 from tests.modelling import START, model
-from txwatch.alerts.alert import Alert, Severity
+from txwatch.alerts.alert import Alert
 from txwatch.alerts.store import insert_alerts, record_verdict
 from txwatch.clock import WINDOW, window_range
 from txwatch.detection.gate import Feedback
+from txwatch.detection.kinds import Severity
 from txwatch.detection.model import Model
 from txwatch.detection.reasons import Reason
 from txwatch.detection.score_windows import score_windows
@@ -84,19 +85,17 @@ def test_a_model_is_shown_what_it_makes_of_the_judged_transactions(connection: C
     judged = read_judged(connection)
     assert sum(len(window.transactions) for window in judged.windows) == 7
     held_out = read_held_out(connection, START, END)
-    (showing,) = examine([trained], held_out, whale_btc=500, judged=judged)
-    assert showing.feedback == Feedback(useful=4, useful_found=3, noise=3, noise_found=1)
-    assert showing.figures["judged_useful_found"] == 3
+    (result,) = examine([trained], held_out, whale_btc=500, judged=judged)
+    assert result.feedback == Feedback(useful=4, useful_found=3, noise=3, noise_found=1)
+    assert result.figures["judged_useful_found"] == 3
 
 
 def test_judged_transactions_are_scored_as_they_were_in_their_windows(connection: Connection, trained: Model) -> None:
     """All that the forest found is found again, and nothing else: features and context are those of the window."""
     judge(connection, above := by_score(connection, "DESC"), "useful")
     judge(connection, below := by_score(connection, "ASC")[-50:], "noise")
-    (showing,) = examine(
-        [trained], read_held_out(connection, START, END), whale_btc=500, judged=read_judged(connection)
-    )
-    assert showing.feedback == Feedback(len(above), len(above), len(below), 0)
+    (result,) = examine([trained], read_held_out(connection, START, END), whale_btc=500, judged=read_judged(connection))
+    assert result.feedback == Feedback(len(above), len(above), len(below), 0)
 
 
 def test_without_an_answer_nothing_is_judged(connection: Connection) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from txwatch.lab.simulator.addresses import KINDS, PROGRAM_BYTES, make_address, make_addresses
+from txwatch.lab.simulator.addresses import ADDRESS_TYPES, PROGRAM_BYTES, make_address, make_addresses
 from txwatch.wire.transaction import script_type
 
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
@@ -60,7 +60,7 @@ def test_base58_reads_back_with_a_right_checksum(kind: str, zeros: int, program:
     assert len(text) - len(text.lstrip("1")) == leading_zeros
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ADDRESS_TYPES)
 def test_a_block_of_addresses_is_the_addresses_one_by_one(kind: str) -> None:
     programs = np.random.default_rng(1).integers(0, 256, (50, PROGRAM_BYTES[kind]), dtype=np.uint8)
     block = make_addresses(kind, programs)

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.builders import T0
-from txwatch.detection.detectors import default_detectors
+from txwatch.detection.rules import default_detectors
 from txwatch.features.batch import TransactionBatch
 from txwatch.features.context import Context, NetworkContext
 from txwatch.features.transaction import moved_value, transaction_features

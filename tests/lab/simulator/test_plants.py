@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.builders import T0
-from txwatch.detection.detectors import default_detectors
+from txwatch.detection.rules import default_detectors
 from txwatch.features.batch import TransactionBatch
 from txwatch.features.context import Context, NetworkContext
 from txwatch.features.transaction import transaction_features

@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import T0
-from txwatch.lab.simulator.addresses import KINDS, PROGRAM_BYTES, make_address
+from txwatch.lab.simulator.addresses import ADDRESS_TYPES, PROGRAM_BYTES, make_address
 from txwatch.lab.simulator.chain import read_transaction
 from txwatch.lab.simulator.ordinary import op_return
 from txwatch.lab.simulator.spending import UNLOCKING, Coin, Draft, Sizes, feed_message, sizes, sizes_of
 
-outputs = st.lists(st.sampled_from(KINDS), min_size=1, max_size=300)
+outputs = st.lists(st.sampled_from(ADDRESS_TYPES), min_size=1, max_size=300)
 
 
 @given(

@@ -6,30 +6,29 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
-from txwatch.alerts.store import Precision, read_precision, record_verdict
+from txwatch.alerts.store import Precision, Verdict, read_precision, record_verdict
 from txwatch.api.middleware import KeyRequired
-from txwatch.api.problems import ProblemError, documented
-from txwatch.api.routes.parameters import AlertKey, Cursor, Database, Hours, Kind, Limit, Since, Until
+from txwatch.api.problems import documented, found
+from txwatch.api.routes.parameters import AlertKey, Database, Hours, Kind, Seen
 from txwatch.clock import utc_now
 from txwatch.queries.alerts import AlertDetail, AlertSummary, list_alerts, read_alert
-from txwatch.queries.paging import DEFAULT_LIMIT, Page
+from txwatch.queries.paging import Page
 
 router = APIRouter(prefix="/v1", tags=["alerts"])
 
 
-class Verdict(BaseModel):
+class Feedback(BaseModel):
     """What a person thinks of an alert."""
 
     model_config = ConfigDict(extra="forbid")
 
-    verdict: Literal["useful", "noise"]
+    verdict: Verdict
 
 
 @router.get("/alerts", summary="Alerts, newest first", responses=documented())
 def alerts(
     database: Database,
-    since: Since = None,
-    until: Until = None,
+    seen: Seen,
     kind: Kind = None,
     severity: Annotated[Literal["low", "medium", "high", "critical"] | None, Query()] = None,
     state: Annotated[
@@ -37,30 +36,15 @@ def alerts(
         Query(description="That of one of its deliveries."),
     ] = None,
     late: Annotated[bool | None, Query(description="Recovered or backfilled.")] = None,
-    cursor: Cursor = None,
-    limit: Limit = DEFAULT_LIMIT,
 ) -> Page[AlertSummary]:
-    """What people were told, or are about to be."""
-    return list_alerts(
-        database,
-        since=since,
-        until=until,
-        kind=kind,
-        severity=severity,
-        state=state,
-        late=late,
-        cursor=cursor,
-        limit=limit,
-    )
+    """Those that chats got, or will get."""
+    return list_alerts(database, **seen, kind=kind, severity=severity, state=state, late=late)
 
 
 @router.get("/alerts/{alert_key}", summary="One alert", responses=documented(404))
 def alert(database: Database, alert_key: AlertKey) -> AlertDetail:
     """With each delivery, and what became known later."""
-    found = read_alert(database, alert_key)
-    if found is None:
-        raise ProblemError(404, "there is no alert with this key")
-    return found
+    return found(read_alert(database, alert_key), "there is no alert with this key")
 
 
 @router.post(
@@ -69,14 +53,10 @@ def alert(database: Database, alert_key: AlertKey) -> AlertDetail:
     dependencies=[KeyRequired],
     responses=documented(401, 404, 413),
 )
-def feedback(database: Database, alert_key: AlertKey, verdict: Verdict) -> AlertDetail:
+def feedback(database: Database, alert_key: AlertKey, feedback: Feedback) -> AlertDetail:
     """A later verdict replaces an earlier one. From verdicts follows the precision of each kind and model version."""
-    if not record_verdict(database, alert_key, verdict.verdict, utc_now()):
-        raise ProblemError(404, "there is no alert with this key")
-    found = read_alert(database, alert_key)
-    if found is None:
-        raise ProblemError(404, "there is no alert with this key")
-    return found
+    record_verdict(database, alert_key, feedback.verdict, utc_now())
+    return alert(database, alert_key)
 
 
 @router.get("/precision", summary="How useful alerts were", responses=documented())

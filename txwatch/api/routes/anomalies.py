@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from txwatch.api.problems import documented
-from txwatch.api.routes.parameters import MAX_SAT, Cursor, Database, Kind, Limit, Since, Until
+from txwatch.api.routes.parameters import Database, Kind, Seen
 from txwatch.clock import utc_now
 from txwatch.labels.flows import FlowClass
 from txwatch.labels.whales import (
@@ -20,9 +20,11 @@ from txwatch.labels.whales import (
     list_whale_moves,
 )
 from txwatch.queries.alerts import Anomaly, WhaleMove, list_anomalies, list_whales
-from txwatch.queries.paging import DEFAULT_LIMIT, Page, Position, page_of
+from txwatch.queries.paging import Page, Position, page_of
+from txwatch.wire.messages import MAX_SUPPLY_SAT
 
 router = APIRouter(prefix="/v1", tags=["anomalies"])
+MinMoved = Annotated[int, Query(ge=0, le=MAX_SUPPLY_SAT, description="Least value likely moved, in satoshi.")]
 
 
 @dataclass(frozen=True)
@@ -37,65 +39,49 @@ class WhaleTotals:
 @router.get("/anomalies", summary="Unusual transactions, newest first", responses=documented())
 def anomalies(
     database: Database,
-    since: Since = None,
-    until: Until = None,
+    seen: Seen,
     kind: Kind = None,
     min_score: Annotated[float, Query(ge=0, le=1, description="Least score.")] = 0.0,
-    cursor: Cursor = None,
-    limit: Limit = DEFAULT_LIMIT,
 ) -> Page[Anomaly]:
     """Each with its reasons in words. Unusual, not fraudulent."""
-    return list_anomalies(
-        database, since=since, until=until, kind=kind, min_score=min_score, cursor=cursor, limit=limit
-    )
+    return list_anomalies(database, **seen, kind=kind, min_score=min_score)
 
 
 @router.get("/whales", summary="Large values that likely changed hands, newest first", responses=documented())
-def whales(
-    database: Database,
-    since: Since = None,
-    until: Until = None,
-    min_moved_sat: Annotated[int, Query(ge=0, le=MAX_SAT, description="Least value likely moved, in satoshi.")] = 0,
-    cursor: Cursor = None,
-    limit: Limit = DEFAULT_LIMIT,
-) -> Page[WhaleMove]:
+def whales(database: Database, seen: Seen, min_moved_sat: MinMoved = 0) -> Page[WhaleMove]:
     """The sender's change is left out of `moved_sat`. `flow` follows from what is known of the addresses."""
-    return list_whales(database, since=since, until=until, min_moved_sat=min_moved_sat, cursor=cursor, limit=limit)
+    return list_whales(database, **seen, min_moved_sat=min_moved_sat)
 
 
 @router.get("/whales/history", summary="Whales of the past, newest first", responses=documented())
 def whale_history(
     database: Database,
-    since: Since = None,
-    until: Until = None,
+    seen: Seen,
     flow: Annotated[FlowClass | None, Query(description="Where it went, by what labels say now.")] = None,
     entity: Annotated[
         str | None,
         Query(max_length=200, pattern=r"^[^\x00]+$", description="Who paid or was paid, as labels name them."),
     ] = None,
-    min_moved_sat: Annotated[int, Query(ge=0, le=MAX_SAT, description="Least value likely moved, in satoshi.")] = 0,
-    cursor: Cursor = None,
-    limit: Limit = DEFAULT_LIMIT,
+    min_moved_sat: MinMoved = 0,
 ) -> Page[RecordedWhale]:
     """Kept for good, where transactions and scores are removed after a while; what was removed is null."""
-    position = None if cursor is None else Position.decode(cursor)
+    position = None if seen["cursor"] is None else Position.decode(seen["cursor"])
     found = list_whale_moves(
         database,
-        since=since,
-        until=until,
+        since=seen["since"],
+        until=seen["until"],
         flow=flow,
         entity=entity,
         min_moved_sat=min_moved_sat,
         before=None if position is None else (position.moment, position.key),
-        limit=limit + 1,
+        limit=seen["limit"] + 1,
     )
-    return page_of(found, limit, lambda whale: Position(whale.seen_at, whale.txid))
+    return page_of(found, seen["limit"], lambda whale: Position(whale.seen_at, whale.txid))
 
 
 @router.get("/whales/totals", summary="What whales moved, by flow and by entity", responses=documented())
 def whale_totals(
-    database: Database,
-    days: Annotated[float, Query(gt=0, le=3660, description="How far back from now, in days.")] = 30,
+    database: Database, days: Annotated[float, Query(gt=0, le=3660, description="How far back from now, in days.")] = 30
 ) -> WhaleTotals:
     """Moves within one entity are left out of the entities and of the largest."""
     until = utc_now()

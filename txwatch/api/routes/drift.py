@@ -6,7 +6,7 @@ import structlog
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import HTMLResponse
 
-from txwatch.api.problems import ProblemError, documented
+from txwatch.api.problems import ProblemError, documented, found
 from txwatch.api.routes.parameters import Cursor, Database, Limit
 from txwatch.places import ObjectStoreError
 from txwatch.queries.models import DriftSummary, list_drift, read_drift_page
@@ -34,14 +34,11 @@ def report(
     report_id: Annotated[int, Path(ge=1, lt=2**63, description="`id` of a report.", examples=[1])],
 ) -> HTMLResponse:
     """As it is shown in the dashboard. Its scripts run in a sandbox, without this page's rights."""
-    page = read_drift_page(database, report_id)
-    if page is None:
-        raise ProblemError(404, "there is no report with this id")
+    page = found(read_drift_page(database, report_id), "there is no report with this id")
     try:
-        html = page.html or request.app.state.drift_pages.read(page.computed_at)
+        html: str | None = page.html or request.app.state.drift_pages.read(page.computed_at)
     except ObjectStoreError as error:
         log.warning("drift_page_away", error=str(error))
         raise ProblemError(503, "the page cannot be read just now", headers={"Retry-After": "60"}) from error
-    if html is None:
-        raise ProblemError(404, "the page of this report is not kept any more")
-    return HTMLResponse(html, headers={"Content-Security-Policy": "sandbox allow-scripts"})
+    kept = found(html, "the page of this report is not kept any more")
+    return HTMLResponse(kept, headers={"Content-Security-Policy": "sandbox allow-scripts"})

@@ -18,8 +18,8 @@ from txwatch.queries.status import HealthCheck, Overview, latest_health, list_he
 
 router = APIRouter(tags=["health"])
 
-LAG_SECONDS = 30.0
-PENDING_FOR = timedelta(minutes=10)
+MAX_LAG_SECONDS = 30.0
+MAX_PENDING = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Readiness:
-    """Whether the system does its work now, and what of it does not."""
+    """Whether the system does its work now, and which part of it does not."""
 
     ready: bool
     checks: list[Check]
@@ -69,8 +69,8 @@ def live() -> Alive:
     },
 )
 def ready(request: Request, database: Database) -> Any:
-    """Looks at the database, the lease of the feed, its lag, the model, the deliveries and the disk; 503 if a required
-    one of them fails. Before the first model is trained the model is no requirement."""
+    """Checks the database, the feed and its lease and lag, the model, the deliveries and the disk; 503 if a required
+    one of them fails."""
     home = request.app.state.settings.home
     disk = shutil.disk_usage(home if home.exists() else ".")
     found = checks(read_overview(database, utc_now()), disk.free / disk.total)
@@ -104,49 +104,33 @@ def overview(database: Database) -> Overview:
 
 def checks(overview: Overview, disk_free: float) -> list[Check]:
     """What is well and what is not, from what was read."""
-    levels, lag = overview.levels, overview.lag_seconds
+    levels, lag, lease = overview.levels, overview.lag_seconds, overview.lease
+    followed, committed, seen = "no worker ever ran", "nothing was committed yet", "nothing was seen yet"
+    if lease is not None:
+        followed = f"{lease.holder}, epoch {lease.epoch}, last heard {_ago(overview.at, lease.heartbeat_at)}"
+    if lag is not None:
+        committed = f"committed through {lag:.1f} s ago"
+    if levels.newest_seen_at is not None:
+        seen = f"newest transaction {_ago(overview.at, levels.newest_seen_at)}"
+    version, pending = levels.model_version, levels.oldest_pending_at
+    heard = levels.newest_seen_at is not None and overview.at - levels.newest_seen_at <= FEED_SILENT
+    waiting = (
+        f"{levels.deliveries_pending} wait, {levels.deliveries_uncertain} uncertain, {levels.deliveries_dead} dead"
+    )
     return [
         Check("database", True, True, "it answers"),
-        Check("lease", overview.is_followed, True, _lease(overview)),
-        Check(
-            "feed_lag",
-            lag is not None and lag <= LAG_SECONDS,
-            True,
-            "nothing was committed yet" if lag is None else f"committed through {lag:.1f} s ago",
-        ),
-        Check(
-            "feed",
-            levels.newest_seen_at is not None and overview.at - levels.newest_seen_at <= FEED_SILENT,
-            True,
-            "nothing was seen yet"
-            if levels.newest_seen_at is None
-            else f"newest transaction {_ago(overview.at, levels.newest_seen_at)} ago",
-        ),
-        Check(
-            "model",
-            levels.model_version is not None,
-            False,
-            "none has scored yet" if levels.model_version is None else f"version {levels.model_version} scores",
-        ),
-        Check(
-            "deliveries",
-            levels.oldest_pending_at is None or overview.at - levels.oldest_pending_at <= PENDING_FOR,
-            False,
-            f"{levels.deliveries_pending} wait, {levels.deliveries_uncertain} uncertain, {levels.deliveries_dead} dead",
-        ),
+        Check("lease", overview.is_followed, True, followed),
+        Check("feed_lag", lag is not None and lag <= MAX_LAG_SECONDS, True, committed),
+        Check("feed", heard, True, seen),
+        # Not required: the first model is trained after some hours.
+        Check("model", version is not None, False, f"version {version} scores" if version else "none has scored yet"),
+        Check("deliveries", pending is None or overview.at - pending <= MAX_PENDING, False, waiting),
         Check("disk", disk_free >= DISK_FREE_SHARE, True, f"{disk_free:.0%} free"),
     ]
 
 
-def _lease(overview: Overview) -> str:
-    if overview.lease is None:
-        return "no worker ever ran"
-    beat = _ago(overview.at, overview.lease.heartbeat_at)
-    return f"{overview.lease.holder}, epoch {overview.lease.epoch}, last heard {beat} ago"
-
-
 def _ago(now: datetime, then: datetime) -> str:
-    return f"{max(0.0, (now - then).total_seconds()):,.0f} s"
+    return f"{max(0.0, (now - then).total_seconds()):,.0f} s ago"
 
 
 @router.get(

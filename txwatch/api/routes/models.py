@@ -35,7 +35,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Promotion:
-    """Which version scores from now on."""
+    """The version that scores now."""
 
     champion: str
 
@@ -48,7 +48,7 @@ def models(request: Request) -> list[ModelVersion]:
 
 @router.get("/scores", summary="How versions score", responses=documented())
 def scores(database: Database, hours: Hours = 24) -> list[VersionScores]:
-    """Of each version that scored lately: how much, how much of it unusual, and at which threshold."""
+    """Of each version that scored lately: how many transactions, how many unusual, and at which threshold."""
     return scores_by_version(database, utc_now() - timedelta(hours=hours))
 
 

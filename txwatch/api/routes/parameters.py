@@ -1,34 +1,34 @@
-"""What many routes take: a connection, a page, a span of time."""
+"""Parameters of many routes: a connection, a page, a span of time."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, TypedDict
 
 from fastapi import Depends, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import AwareDatetime, BeforeValidator
 
-from txwatch.queries.paging import MAX_LIMIT
+from txwatch.queries.paging import DEFAULT_LIMIT, MAX_LIMIT
 from txwatch.store.database import Connection
 
 TXID = "^[0-9a-f]{64}$"
 ALERT_KEY = r"^([0-9a-f]{64}|system:[!-~]{1,200})$"
-MAX_SAT = 21_000_000 * 100_000_000
 EXAMPLE_TXID = "891af643" + "0" * 56
 
 
-def _written_out(value: object) -> object:
-    """Refuse a bare number, which would be taken for seconds since 1970."""
+def _no_bare_number(value: object) -> object:
+    """Refuse a number, which would be taken for seconds since 1970."""
     if isinstance(value, str) and value[4:5] != "-":
         raise ValueError("a moment is written as 2024-03-14T12:00:00Z")
     return value
 
 
-Moment = Annotated[AwareDatetime, BeforeValidator(_written_out)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_no_bare_number)]
 
 
 async def _connection(request: Request) -> AsyncIterator[Connection]:
-    # Whoever waits for a connection waits here, on the loop. Were it in a thread, those that wait would soon hold all
-    # threads, and those that have a connection would find none to use it in.
+    # Requests wait for a connection here, on the loop. In threads, those that wait would soon hold all of them, and
+    # those that have a connection would find none to use it in.
     async with request.app.state.turns:
         connection = await run_in_threadpool(request.app.state.pool.getconn)
         try:
@@ -46,12 +46,26 @@ Cursor = Annotated[
     str | None, Query(max_length=400, pattern="^[A-Za-z0-9_-]+$", description="`next` of the page before this one.")
 ]
 Since = Annotated[
-    Moment | None,
-    Query(description="Seen at or after this moment, with its zone.", examples=["2024-03-14T12:00:00Z"]),
+    Moment | None, Query(description="Seen at or after this moment, with its zone.", examples=["2024-03-14T12:00:00Z"])
 ]
 Until = Annotated[
-    Moment | None,
-    Query(description="Seen before this moment, with its zone.", examples=["2024-03-14T13:00:00Z"]),
+    Moment | None, Query(description="Seen before this moment, with its zone.", examples=["2024-03-14T13:00:00Z"])
 ]
+
+
+class Slice(TypedDict):
+    """A page of what was seen in [since, until)."""
+
+    since: datetime | None
+    until: datetime | None
+    cursor: str | None
+    limit: int
+
+
+def _slice(since: Since = None, until: Until = None, cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT) -> Slice:
+    return Slice(since=since, until=until, cursor=cursor, limit=limit)
+
+
+Seen = Annotated[Slice, Depends(_slice)]
 Kind = Annotated[str | None, Query(pattern="^[a-z_]{1,40}$", description="One of its kinds.", examples=["whale"])]
 Hours = Annotated[float, Query(gt=0, le=24 * 7, description="How far back from now, in hours.")]

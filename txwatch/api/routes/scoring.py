@@ -1,11 +1,12 @@
-"""Score posted transactions: all that waits is scored at once, because a forest takes hardly longer for many."""
+"""Score posted transactions: all that wait are scored at once, because a forest takes hardly longer for many."""
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 from threading import Lock
 from typing import Annotated, Any
 
@@ -17,19 +18,20 @@ from psycopg_pool import ConnectionPool
 from txwatch.api.middleware import KeyRequired
 from txwatch.api.problems import ProblemError, documented
 from txwatch.clock import Clock, context_window, utc_now, window_start
+from txwatch.detection.champion import Champion
 from txwatch.detection.detectors import CurrentDetectors
 from txwatch.detection.explain import Waterfall, waterfall
 from txwatch.detection.model import ContractMismatchError, Model
+from txwatch.detection.reasons import Reason
 from txwatch.detection.registry import ModelRegistry
 from txwatch.detection.score import Score
 from txwatch.detection.score import score as score_together
 from txwatch.detection.threshold import read_recent_scores
 from txwatch.features.addresses import read_address_context
-from txwatch.features.batch import TransactionBatch
-from txwatch.features.context import Context, NetworkContext
+from txwatch.features.batch import TransactionBatch, WindowFeatures, input_addresses
+from txwatch.features.context import Context
 from txwatch.features.contract import FEATURE_NAMES
-from txwatch.features.network import read_network_contexts
-from txwatch.queries.alerts import Explanation
+from txwatch.features.network import read_network_context
 from txwatch.queries.transactions import read_own_features
 from txwatch.store.database import Connection
 from txwatch.store.transactions import read_transaction
@@ -37,9 +39,9 @@ from txwatch.wire.messages import MalformedMessageError, WireTransaction
 from txwatch.wire.transaction import Transaction, from_wire
 
 MAX_AT_ONCE = 2_000
-"""Transactions in one call of the forest: more would make the requests behind them wait for little gain."""
+"""Transactions in one call of the forest. More would gain little, and make the requests behind them wait."""
 REFRESH_SECONDS = 5.0
-"""How soon a champion that was promoted elsewhere scores here."""
+"""Within this a champion that was promoted elsewhere scores here."""
 
 
 @dataclass(frozen=True)
@@ -52,36 +54,31 @@ class Scored:
 
 
 class Models:
-    """The champion, loaded once and looked up again every REFRESH_SECONDS; and other versions on demand."""
+    """The registry, and its champion, which is looked up again every REFRESH_SECONDS."""
 
     def __init__(self, registry: ModelRegistry) -> None:
         self.registry = registry
         self._lock = Lock()
-        self._champion: Model | None = None
+        self._champion = Champion(registry)
         self._looked = -REFRESH_SECONDS
 
     def champion(self) -> Model:
         """The model that scores. Raises ProblemError before there is one that fits."""
         with self._lock:
             if time.monotonic() - self._looked >= REFRESH_SECONDS:
-                version = self.registry.champion_version()
-                if version is not None and (self._champion is None or self._champion.version != version):
-                    self._champion = self._load(version)
+                try:
+                    self._champion.refresh()
+                except ContractMismatchError as error:
+                    raise ProblemError(503, str(error)) from error
                 self._looked = time.monotonic()
-            if self._champion is None:
+            if self._champion.model is None:
                 raise ProblemError(503, "there is no champion yet: the first model is trained after 5,000 transactions")
-            return self._champion
+            return self._champion.model
 
     def forget(self) -> None:
         """Look the champion up at the next call."""
         with self._lock:
             self._looked = -REFRESH_SECONDS
-
-    def _load(self, version: str) -> Model:
-        try:
-            return self.registry.load(version)
-        except ContractMismatchError as error:
-            raise ProblemError(503, str(error)) from error
 
 
 class Scorer:
@@ -90,13 +87,12 @@ class Scorer:
     def __init__(
         self, pool: ConnectionPool[Connection], models: Models, *, whale_btc: float, clock: Clock = utc_now
     ) -> None:
-        self._pool, self.models, self._clock = pool, models, clock
-        self._whale_btc = whale_btc
+        self._pool, self._models, self._clock, self._whale_btc = pool, models, clock, whale_btc
         self._waiting: deque[tuple[Sequence[Transaction], asyncio.Future[Scored]]] = deque()
         self._working: asyncio.Task[None] | None = None
 
     async def score(self, transactions: Sequence[Transaction]) -> Scored:
-        """The scores of these, as if they were seen now."""
+        """The scores of these transactions, as if they were seen now."""
         future: asyncio.Future[Scored] = asyncio.get_running_loop().create_future()
         self._waiting.append((transactions, future))
         if self._working is None or self._working.done():
@@ -118,49 +114,35 @@ class Scorer:
                     if not future.done():
                         future.set_exception(error)
                 continue
-            start = 0
+            scores = iter(scored.scores)
             for transactions, future in batch:
-                own = scored.scores[start : start + len(transactions)]
-                start += len(transactions)
+                own = list(islice(scores, len(transactions)))
                 if not future.done():
-                    future.set_result(Scored(own, scored.model_version, scored.context_version))
+                    future.set_result(replace(scored, scores=own))
 
     def _score(self, transactions: Sequence[Transaction], now: datetime) -> Scored:
-        model = self.models.champion()
+        model = self._models.champion()
         with self._pool.connection() as connection:
-            context = read_context(connection, transactions, now)
-            recent = read_recent_scores(connection, model.version, context.network.as_of)
+            network = read_network_context(connection, context_window(window_start(now)))
+            context = Context(network, read_address_context(connection, network, input_addresses(transactions)))
+            recent = read_recent_scores(connection, model.version, network.as_of)
             detectors = CurrentDetectors(self._whale_btc)(connection)
             scores = score_together(transactions, context, model, detectors, recent)
-        return Scored(scores, model.version, context.network.version)
+        return Scored(scores, model.version, network.version)
 
     def waterfall(self, txid: str) -> Waterfall | None:
         """How the champion comes to the score of a stored transaction, None when it was never landed."""
-        model = self.models.champion()
+        model = self._models.champion()
         with self._pool.connection() as connection:
             transaction, own = read_transaction(connection, txid), read_own_features(connection, txid)
             if transaction is None or own is None:
                 return None
-            network = read_network(connection, transaction.seen_at)
+            network = read_network_context(connection, context_window(window_start(transaction.seen_at)))
             recent = read_recent_scores(connection, model.version, network.as_of)
-            features = np.array([own[name] for name in FEATURE_NAMES], np.float64)
-            detectors = CurrentDetectors(self._whale_btc)(connection)
-            return waterfall(TransactionBatch.of([transaction]), features, network, model, detectors, recent)
-
-
-def read_network(connection: Connection, seen_at: datetime) -> NetworkContext:
-    """The network's context of what was seen then: that of two windows before. Version 0 where none is published."""
-    as_of = context_window(window_start(seen_at))
-    return read_network_contexts(connection, [as_of]).get(as_of) or NetworkContext(as_of, version=0)
-
-
-def read_context(connection: Connection, transactions: Sequence[Transaction], now: datetime) -> Context:
-    """The context that a transaction seen now has."""
-    network = read_network(connection, now)
-    if network.version == 0:
-        return Context(network)
-    senders = {spent.addr for tx in transactions for spent in tx.inputs if spent.addr is not None}
-    return Context(network, read_address_context(connection, network, senders))
+            features = np.array([[own[name] for name in FEATURE_NAMES]], np.float64)
+            batch, context = TransactionBatch.of([transaction]), Context(network)
+            window = WindowFeatures(window_start(transaction.seen_at), [transaction], batch, features, context)
+            return waterfall(window, model, CurrentDetectors(self._whale_btc)(connection), recent)
 
 
 router = APIRouter(prefix="/v1/score", tags=["scoring"])
@@ -169,7 +151,7 @@ MAX_BATCH = 1_000
 
 
 class WireBatch(msgspec.Struct):
-    """A batch as it is posted. Each is decoded by itself, so that one that is malformed does not fail the others."""
+    """A batch as it is posted. Each transaction is decoded by itself: a malformed one does not fail the others."""
 
     transactions: Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1, max_length=MAX_BATCH)]
 
@@ -182,7 +164,7 @@ class TransactionScore:
     score: float
     threshold: float
     is_anomaly: bool
-    reasons: list[Explanation]
+    reasons: list[Reason]
     value_sat: int
     fee_sat: int | None
     fee_rate: float | None
@@ -215,10 +197,6 @@ class BatchAnswer:
     refused: list[Refused]
 
 
-_transaction = msgspec.json.Decoder(WireTransaction)
-_batch = msgspec.json.Decoder(WireBatch)
-
-
 async def _body(request: Request) -> bytes:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -230,28 +208,20 @@ Body = Annotated[bytes, Depends(_body)]
 
 
 def _described(example: Any, schema: dict[str, Any]) -> dict[str, Any]:
-    """The body's description. It is decoded here and not by the framework, which takes ten times as long."""
+    """The body's description. The framework is not left to decode it, for that takes ten times as long."""
     content = {"application/json": {"schema": schema, "example": example}}
     return {"requestBody": {"required": True, "content": content}}
 
 
+TRANSACTION_SCHEMA = {"$ref": "#/components/schemas/WireTransaction"}
+BATCH_SCHEMA = {"type": "array", "minItems": 1, "maxItems": MAX_BATCH, "items": TRANSACTION_SCHEMA}
+_SPENT = {"value": 10740, "n": 0, "addr": "bc1q6klm0fkst4zvrc2ygwgekvxjsnqvpgg2jjfurm", "script": "0014" + "d5" * 20}
 EXAMPLE = {
     "hash": "23" * 32,
     "ver": 2,
     "size": 192,
     "lock_time": 0,
-    "inputs": [
-        {
-            "sequence": 4294967293,
-            "script": "",
-            "prev_out": {
-                "value": 10740,
-                "n": 0,
-                "addr": "bc1q6klm0fkst4zvrc2ygwgekvxjsnqvpgg2jjfurm",
-                "script": "0014" + "d5" * 20,
-            },
-        }
-    ],
+    "inputs": [{"sequence": 4294967293, "script": "", "prev_out": _SPENT}],
     "out": [{"value": 9520, "n": 0, "addr": "395H8VPYPtAoZWa2bx5SRyN2VojXrsb7j3", "script": "a914" + "50" * 20 + "87"}],
 }
 
@@ -261,7 +231,7 @@ EXAMPLE = {
     summary="Score one transaction",
     dependencies=[KeyRequired],
     responses=documented(401, 413, 415),
-    openapi_extra=_described(EXAMPLE, {"$ref": "#/components/schemas/WireTransaction"}),
+    openapi_extra=_described(EXAMPLE, TRANSACTION_SCHEMA),
 )
 async def score(request: Request, body: Body) -> ScoreAnswer:
     """The body is the `x` of a feed message. Scored by the champion as if it was seen now; nothing is stored."""
@@ -277,25 +247,14 @@ async def score(request: Request, body: Body) -> ScoreAnswer:
     responses=documented(401, 413, 415),
     openapi_extra=_described(
         {"transactions": [EXAMPLE]},
-        {
-            "type": "object",
-            "required": ["transactions"],
-            "properties": {
-                "transactions": {
-                    "type": "array",
-                    "minItems": 1,
-                    "maxItems": MAX_BATCH,
-                    "items": {"$ref": "#/components/schemas/WireTransaction"},
-                }
-            },
-        },
+        {"type": "object", "required": ["transactions"], "properties": {"transactions": BATCH_SCHEMA}},
     ),
     response_model=BatchAnswer,
 )
 async def score_batch(request: Request, body: Body) -> Any:
     """All of them at once. One that is malformed is named in `refused`; the others are scored."""
     try:
-        posted = _batch.decode(body).transactions
+        posted = msgspec.json.decode(body, type=WireBatch).transactions
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ProblemError(422, f"the body is no batch: {error}") from None
     good: list[Transaction] = []
@@ -313,7 +272,7 @@ async def score_batch(request: Request, body: Body) -> Any:
 
 def _decode(body: bytes | msgspec.Raw) -> Transaction:
     try:
-        return from_wire(_transaction.decode(body), utc_now())
+        return from_wire(msgspec.json.decode(body, type=WireTransaction), utc_now())
     except (msgspec.MsgspecError, MalformedMessageError, UnicodeError, RecursionError) as error:
         raise ProblemError(422, f"this is no transaction of the feed: {error}") from None
 
@@ -324,7 +283,7 @@ def _result(transaction: Transaction, score: Score) -> TransactionScore:
         score=score.score,
         threshold=score.threshold,
         is_anomaly=score.is_anomaly,
-        reasons=[Explanation(r.kind, r.text, r.feature, r.value, r.percentile) for r in score.reasons],
+        reasons=score.reasons,
         value_sat=transaction.value_sat,
         fee_sat=transaction.fee_sat,
         fee_rate=transaction.fee_rate,

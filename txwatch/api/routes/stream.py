@@ -1,7 +1,7 @@
 """The live stream: one listener on Postgres' notifications sends every client what is new as it is committed.
 
-A notification says only that a table has new rows. What they are is read from where the reading before ended, so that
-a notification that was missed costs nothing.
+A notification says only that a table has new rows. They are read from where the last reading ended, so that nothing is
+lost with a notification that was missed.
 """
 
 import asyncio
@@ -26,21 +26,22 @@ from txwatch.store.database import libpq_url, statement
 log = structlog.get_logger(__name__)
 
 CHANNEL = "txwatch"
-AT_MOST_EVERY = 0.5
-"""Seconds between two readings: the worker commits four times a second."""
-ANYWAY_EVERY = 10.0
+MIN_SECONDS = 0.5
+"""Between two readings: the worker commits four times a second."""
+MAX_SECONDS = 10.0
+"""After this it is read without a notification too."""
 OVERLAP = timedelta(seconds=10)
-"""Two lanes commit alerts out of order; what is read again is recognised by its key."""
+"""Is read again, because two lanes commit alerts out of order. An alert that was sent is known by its key."""
 BATCH = 500
-"""Alerts that are read at once. A burst, or what a client missed, is read batch after batch to its end."""
+"""Alerts in one reading. More are read batch after batch."""
 QUEUE = 1_000
-"""A client that is so many events behind is let go, and comes back with the id of its last one."""
+"""Events. A client that is so far behind is disconnected, and comes back with the id of its last event."""
 MAX_CLIENTS = 200
 
 
 @dataclass(frozen=True)
 class Event:
-    """One event. Alerts have an id, from which a client that was away goes on."""
+    """One event. An alert has an id, after which a client that was away goes on."""
 
     kind: Literal["alert", "traffic"]
     data: dict[str, Any]
@@ -48,14 +49,14 @@ class Event:
 
 
 class Stream:
-    """Reads what is new once, and hands it to every client."""
+    """Reads what is new once, and sends it to every client."""
 
     def __init__(self, database_url: str) -> None:
         self._url = libpq_url(database_url)
         self._clients: set[asyncio.Queue[Event | None]] = set()
-        # Of the alerts of the last OVERLAP: older ones are not read again.
-        self._told: dict[str, datetime] = {}
-        self._began = False
+        # Keys of alerts of the last OVERLAP, each with when it was raised.
+        self._sent: dict[str, datetime] = {}
+        self._has_read = False
         self._alerts_since = utc_now()
         self._listening: asyncio.Task[None] | None = None
 
@@ -78,23 +79,25 @@ class Stream:
                 queue.put_nowait(None)
 
     async def subscribe(self, last_id: str | None = None) -> AsyncIterator[Event]:
-        """Events from now on; with the id of an alert, first those that were raised after it."""
+        """Events as they come; with the id of an alert, first the alerts that were raised after it."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
         self._clients.add(queue)
-        in_both = self._alerts_since - OVERLAP
+        may_come_again = self._alerts_since - OVERLAP
         try:
-            told: set[str | None] = set()
+            sent: set[str | None] = set()
             position = None if last_id is None else Position.decode(last_id)
             while position is not None:
-                missed, position = await self._missed(position)
+                # The connection is not kept while a slow client takes what was read.
+                async with self._connected() as connection:
+                    missed, position = await _alerts_after(connection, position)
                 for event, created_at in missed:
-                    if created_at >= in_both:
-                        told.add(event.id)
+                    if created_at >= may_come_again:
+                        sent.add(event.id)
                     yield event
-                if queue not in self._clients:  # Let go meanwhile: it comes back for the rest.
+                if queue not in self._clients:  # Disconnected meanwhile: it comes back for the rest.
                     return
             while (next_event := await queue.get()) is not None:
-                if next_event.id is None or next_event.id not in told:
+                if next_event.id is None or next_event.id not in sent:
                     yield next_event
         finally:
             self._clients.discard(queue)
@@ -102,59 +105,56 @@ class Stream:
     async def _listen_for_ever(self) -> None:
         while True:
             try:
-                async with await psycopg.AsyncConnection.connect(
-                    self._url, autocommit=True, application_name="txwatch stream", connect_timeout=10
-                ) as connection:
-                    await connection.execute("SET TIME ZONE 'UTC'")
+                async with self._connected() as connection:
                     await connection.execute(f"LISTEN {CHANNEL}")
-                    await self._tell(connection)
+                    await self._send_new(connection, set())
                     while True:
-                        await self._tell(connection, await self._changed(connection))
+                        await self._send_new(connection, await self._changed_tables(connection))
             except psycopg.Error as error:
                 log.warning("stream_lost_database", error=str(error))
                 await asyncio.sleep(1)
 
-    async def _changed(self, connection: psycopg.AsyncConnection[Any]) -> set[str]:
-        """Wait for notifications, then for a moment more, so that a burst is read once. Gives the tables."""
-        tables = {n.payload async for n in connection.notifies(timeout=ANYWAY_EVERY, stop_after=1)}
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        async with await psycopg.AsyncConnection.connect(
+            self._url, autocommit=True, application_name="txwatch stream", connect_timeout=10
+        ) as connection:
+            await connection.execute("SET TIME ZONE 'UTC'")
+            yield connection
+
+    async def _changed_tables(self, connection: psycopg.AsyncConnection[Any]) -> set[str]:
+        """Wait for notifications, then for a moment more, so that a burst is read once."""
+        tables = {n.payload async for n in connection.notifies(timeout=MAX_SECONDS, stop_after=1)}
         if tables:
-            until = time.monotonic() + AT_MOST_EVERY
+            until = time.monotonic() + MIN_SECONDS
             while (left := until - time.monotonic()) > 0:
                 tables |= {n.payload async for n in connection.notifies(timeout=left)}
         return tables
 
-    async def _tell(
-        self, connection: psycopg.AsyncConnection[Any], tables: set[str] | frozenset[str] = frozenset()
-    ) -> None:
+    async def _send_new(self, connection: psycopg.AsyncConnection[Any], tables: set[str]) -> None:
         position: Position | None = Position(self._alerts_since - OVERLAP, "")
         while position is not None:
             found, position = await _alerts_after(connection, position)
             for event, created_at in found:
                 key = event.data["alert_key"]
-                if key in self._told:
+                if key in self._sent:
                     continue
-                self._told[key] = created_at
-                if self._began or created_at > self._alerts_since:
-                    self._hand_out(event)
+                self._sent[key] = created_at
+                if self._has_read or created_at > self._alerts_since:
+                    self._send(event)
             if found:
                 self._alerts_since = max(self._alerts_since, found[-1][1])
             if position is not None:  # Clients take this batch before they get the next one.
-                await asyncio.sleep(AT_MOST_EVERY)
-        self._began = True
+                await asyncio.sleep(MIN_SECONDS)
+        self._has_read = True
         again_from = self._alerts_since - OVERLAP
-        self._told = {key: created_at for key, created_at in self._told.items() if created_at >= again_from}
+        self._sent = {key: created_at for key, created_at in self._sent.items() if created_at >= again_from}
         if "transactions" in tables and self._clients:
             cursor = connection.cursor(row_factory=dict_row)
             row = await (await cursor.execute(statement("api", "traffic"), {"now": utc_now()})).fetchone()
-            self._hand_out(Event("traffic", row or {}))
+            self._send(Event("traffic", row or {}))
 
-    async def _missed(self, position: Position) -> tuple[list[tuple[Event, datetime]], Position | None]:
-        """As `_alerts_after`, over a connection that is not kept while a slow client takes what was read."""
-        async with await psycopg.AsyncConnection.connect(self._url, autocommit=True, connect_timeout=10) as connection:
-            await connection.execute("SET TIME ZONE 'UTC'")
-            return await _alerts_after(connection, position)
-
-    def _hand_out(self, event: Event) -> None:
+    def _send(self, event: Event) -> None:
         for queue in list(self._clients):
             if queue.qsize() >= QUEUE:
                 queue.put_nowait(None)
@@ -184,7 +184,7 @@ def _position(
         str | None, Header(max_length=400, description="`id` of the last alert that was received.")
     ] = None,
 ) -> str | None:
-    # Before the answer begins: an error in the middle of a stream could not be told any more.
+    # Checked before the answer begins: in the middle of a stream there is no way to answer with an error.
     if request.app.state.stream.clients >= MAX_CLIENTS:
         raise ProblemError(503, f"{MAX_CLIENTS} clients listen already", headers={"Retry-After": "30"})
     if last_event_id is not None:

@@ -4,17 +4,18 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 
-from txwatch.api.problems import ProblemError, documented
-from txwatch.api.routes.parameters import MAX_SAT, Cursor, Database, Limit, Since, Txid, Until
+from txwatch.api.problems import documented, found
+from txwatch.api.routes.parameters import Database, Seen, Txid
 from txwatch.detection.explain import Waterfall
 from txwatch.features.feast import ServedFeatures
-from txwatch.queries.paging import DEFAULT_LIMIT, Page
+from txwatch.queries.paging import Page
 from txwatch.queries.transactions import (
     TransactionDetail,
     TransactionSummary,
     list_transactions,
     read_transaction_detail,
 )
+from txwatch.wire.messages import MAX_SUPPLY_SAT
 
 router = APIRouter(prefix="/v1/transactions", tags=["transactions"])
 
@@ -22,47 +23,29 @@ router = APIRouter(prefix="/v1/transactions", tags=["transactions"])
 @router.get("", summary="Transactions, newest first", responses=documented())
 def transactions(
     database: Database,
-    since: Since = None,
-    until: Until = None,
-    min_value_sat: Annotated[int, Query(ge=0, le=MAX_SAT, description="Least total output, in satoshi.")] = 0,
+    seen: Seen,
+    min_value_sat: Annotated[int, Query(ge=0, le=MAX_SUPPLY_SAT, description="Least total output, in satoshi.")] = 0,
     source: Annotated[Literal["feed", "bulk", "block"] | None, Query(description="How it came.")] = None,
-    cursor: Cursor = None,
-    limit: Limit = DEFAULT_LIMIT,
 ) -> Page[TransactionSummary]:
     """A page of transactions as they were landed. Amounts are in satoshi, the fee is null where an input is unknown."""
-    return list_transactions(
-        database,
-        since=since,
-        until=until,
-        min_value_sat=min_value_sat,
-        source=source,
-        cursor=cursor,
-        limit=limit,
-    )
+    return list_transactions(database, **seen, min_value_sat=min_value_sat, source=source)
 
 
 @router.get("/{txid}", summary="One transaction, explained", responses=documented(404))
 def transaction(database: Database, txid: Txid) -> TransactionDetail:
     """Its coins, its features with their place in recent traffic, its scores by model version, and its alert."""
-    found = read_transaction_detail(database, txid)
-    if found is None:
-        raise ProblemError(404, "no transaction with this txid was landed")
-    return found
+    return found(read_transaction_detail(database, txid), "no transaction with this txid was landed")
 
 
 @router.get("/{txid}/features", summary="Its features as models see them", responses=documented(404))
 def transaction_features(request: Request, database: Database, txid: Txid) -> ServedFeatures:
     """From the online store, with the network that they are relative to. They are there once its window is computed."""
-    found: ServedFeatures | None = request.app.state.online_features.of(database, txid)
-    if found is None:
-        raise ProblemError(404, "no transaction with this txid has features yet")
-    return found
+    served: ServedFeatures | None = request.app.state.online_features.of(database, txid)
+    return found(served, "no transaction with this txid has features yet")
 
 
 @router.get("/{txid}/waterfall", summary="How its score comes about", responses=documented(404))
 def transaction_waterfall(request: Request, txid: Txid) -> Waterfall:
     """The champion's score of it, and how far each feature, put back to ordinary, lowers that."""
-    found: Waterfall | None = request.app.state.scorer.waterfall(txid)
-    if found is None:
-        raise ProblemError(404, "no transaction with this txid was landed")
-    return found
+    waterfall: Waterfall | None = request.app.state.scorer.waterfall(txid)
+    return found(waterfall, "no transaction with this txid was landed")

@@ -1,1 +1,1 @@
-"""The pages, one a module. Not in a folder named `pages`: Streamlit would take each for a script of its own."""
+"""The pages. Not in a folder named `pages`: Streamlit would take each for a script of its own."""

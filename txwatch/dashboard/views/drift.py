@@ -7,6 +7,7 @@ from altair.typing import ChartType
 
 from txwatch.dashboard import look
 from txwatch.dashboard.data import ask, drift_page
+from txwatch.places import ObjectStoreError
 from txwatch.queries.models import DriftSummary, list_drift, read_drift_page
 
 
@@ -18,13 +19,11 @@ def page() -> None:
         st.html(look.empty("No drift report yet. One is made every hour once there is a champion."))
         return
     newest = reports[0]
-    st.html(
-        look.tiles(
-            ("Newest report", "drift" if newest.drifted else "no drift", f"{newest.computed_at:%d %b %H:%M} UTC"),
-            ("Features drifted", f"{newest.share:.0%}", f"of those watched, {len(newest.features)} shown"),
-            ("Compared", look.count(newest.rows), "recent transactions"),
-            ("Against", f"version {newest.model_version}", "what it was trained on"),
-        )
+    look.draw_tiles(
+        ("Newest report", "drift" if newest.drifted else "no drift", f"{newest.computed_at:%d %b %H:%M} UTC"),
+        ("Features drifted", f"{newest.share:.0%}", f"of those watched, {len(newest.features)} shown"),
+        ("Compared", look.count(newest.rows), "recent transactions"),
+        ("Against", f"version {newest.model_version}", "what it was trained on"),
     )
     if len(reports) > 1:
         st.subheader("Share of features that have drifted")
@@ -34,7 +33,11 @@ def page() -> None:
         look.draw(_features(chosen))
     st.subheader("The report")
     page = ask(read_drift_page, chosen.id)
-    html = page and (page.html or drift_page(page.computed_at))
+    try:
+        html = page and (page.html or drift_page(page.computed_at))
+    except ObjectStoreError as error:
+        st.error(f"The page cannot be read just now. {error}")
+        return
     if html:
         st.iframe(html, height=900)
     else:
@@ -47,36 +50,24 @@ def _name(report: DriftSummary) -> str:
 
 def _history(reports: list[DriftSummary]) -> ChartType:
     frame = pd.DataFrame(
-        {
-            "since": [r.computed_at for r in reports],
-            "at": [look.at(r.computed_at) for r in reports],
-            "share": [r.share for r in reports],
-        }
+        [(r.computed_at, look.at(r.computed_at), r.share) for r in reports], columns=["since", "at", "share"]
     )
     return (
         alt.Chart(frame, height=150)
         .mark_line(color=look.BLUE, interpolate="step-after", point={"color": look.BLUE, "size": 40})
         .encode(
-            x=look.utc_axis(form="%d %b %H:%M"),
-            y=alt.Y(
-                "share:Q", title="share", axis=alt.Axis(format="%", values=[0, 0.5, 1]), scale=alt.Scale(domain=[0, 1])
-            ),
+            x=look.utc_axis("%d %b %H:%M"),
+            y=alt.Y("share:Q", scale=alt.Scale(domain=[0, 1]), axis=look.share_axis("share")),
             tooltip=["at:N", alt.Tooltip("share:Q", format=".0%")],
         )
     )
 
 
 def _features(report: DriftSummary) -> ChartType:
+    states = ["within its limit", "drifted"]
     frame = pd.DataFrame(
-        [
-            {
-                "feature": f.feature.replace("_", " "),
-                "distance": f.distance,
-                "limit": f.limit,
-                "state": "drifted" if f.distance > f.limit else "within its limit",
-            }
-            for f in report.features[:16]
-        ]
+        [(f.feature.replace("_", " "), f.distance, f.limit, states[f.drifted]) for f in report.features[:16]],
+        columns=["feature", "distance", "limit", "state"],
     )
     y = alt.Y("feature:N", sort=None, title=None, axis=alt.Axis(labelLimit=200))
     bars = (
@@ -85,9 +76,7 @@ def _features(report: DriftSummary) -> ChartType:
         .encode(
             x=alt.X("distance:Q", title="distance from the training traffic, 0 to 1"),
             y=y,
-            color=alt.Color(
-                "state:N", scale=alt.Scale(domain=["drifted", "within its limit"], range=[look.ACCENT, look.BLUE])
-            ),
+            color=alt.Color("state:N", scale=alt.Scale(domain=states, range=[look.BLUE, look.ACCENT])),
         )
     )
     limits = alt.Chart(frame).mark_tick(color=look.INK, thickness=2, size=18).encode(x="limit:Q", y=y)

@@ -26,14 +26,10 @@ from txwatch.queries.status import read_overview
 DAY = timedelta(hours=24)
 
 
+@st.fragment(run_every=30)
 def page() -> None:
     """The models page."""
     st.title("Models")
-    _models()
-
-
-@st.fragment(run_every=30)
-def _models() -> None:
     freshness(ask(read_overview, utc_now()))
     since = utc_now() - DAY
     versions = ask(scores_by_version, since)
@@ -76,7 +72,7 @@ def _versions(versions: list[VersionScores]) -> str:
             ]
             for v in versions
         ],
-        numbers={2, 3, 4, 5, 6},
+        range(2, 7),
     )
 
 
@@ -87,14 +83,12 @@ def _against(champion: VersionScores, other: VersionScores) -> None:
         return
     either = found.unusual_a + found.unusual_b - found.unusual_both
     st.subheader(f"Version {a} against version {b}")
-    st.html(
-        look.tiles(
-            ("Scored by both", look.count(found.transactions), "transactions of the last day"),
-            ("Correlation", "–" if found.correlation is None else f"{found.correlation:.3f}", "of their scores"),
-            (f"Only version {a}", look.count(found.unusual_a - found.unusual_both), "over its threshold"),
-            (f"Only version {b}", look.count(found.unusual_b - found.unusual_both), "over its threshold"),
-            ("Both", look.count(found.unusual_both), f"of {look.count(either)} over either's"),
-        )
+    look.draw_tiles(
+        ("Scored by both", look.count(found.transactions), "transactions of the last day"),
+        ("Correlation", "–" if found.correlation is None else f"{found.correlation:.3f}", "of their scores"),
+        (f"Only version {a}", look.count(found.unusual_a - found.unusual_both), "over its threshold"),
+        (f"Only version {b}", look.count(found.unusual_b - found.unusual_both), "over its threshold"),
+        ("Both", look.count(found.unusual_both), f"of {look.count(either)} over either's"),
     )
 
 
@@ -112,12 +106,7 @@ def _histogram(bins: list[ScoreBin], threshold: float) -> ChartType:
             tooltip=["version:N", alt.Tooltip("score:Q", format=".3f"), "count:Q"],
         )
     )
-    rule = (
-        alt.Chart(pd.DataFrame({"at": [threshold]}))
-        .mark_rule(strokeDash=[4, 3], color=look.SEVERITY["critical"])
-        .encode(x="at:Q", tooltip=alt.value(f"threshold {threshold:.3f}"))
-    )
-    return alt.layer(lines, rule)
+    return alt.layer(lines, look.line_at(threshold, f"threshold {threshold:.3f}", upright=True))
 
 
 def _budget(hours: list[HourOfScores], budget: float) -> ChartType:
@@ -128,40 +117,21 @@ def _budget(hours: list[HourOfScores], budget: float) -> ChartType:
         .encode(
             x=alt.X("utchours(since):O", title="hour, UTC", axis=alt.Axis(labelAngle=0)),
             y=alt.Y("over:Q", title="over the threshold / h"),
-            tooltip=[
-                alt.Tooltip("at:N", title="at"),
-                alt.Tooltip("over:Q", title="over the threshold"),
-            ],
+            tooltip=["at:N", alt.Tooltip("over:Q", title="over the threshold")],
         )
     )
-    rule = (
-        alt.Chart(pd.DataFrame({"at": [budget]}))
-        .mark_rule(strokeDash=[4, 3], color=look.SEVERITY["critical"])
-        .encode(y="at:Q", tooltip=alt.value(f"budget {budget:g} an hour"))
-    )
-    return alt.layer(bars, rule)
+    return alt.layer(bars, look.line_at(budget, f"budget {budget:g} an hour", upright=False))
 
 
 def _precision(judged: list[Precision]) -> ChartType:
-    frame = pd.DataFrame(
-        [
-            {
-                "what": f"{p.kind.replace('_', ' ')}, version {p.model_version or '–'}",
-                "share": p.share,
-                "text": f"{p.useful} of {p.judged}",
-            }
-            for p in judged[:12]
-        ]
-    )
+    rows = [
+        (f"{p.kind.replace('_', ' ')}, version {p.model_version or '–'}", p.share, f"{p.useful} of {p.judged}")
+        for p in judged[:12]
+    ]
+    frame = pd.DataFrame(rows, columns=["what", "share", "text"])
     base = alt.Chart(frame, height=26 * len(frame) + 40).encode(
         y=alt.Y("what:N", sort=None, title=None, axis=alt.Axis(labelLimit=220)),
-        x=alt.X(
-            "share:Q",
-            title="share useful",
-            scale=alt.Scale(domain=[0, 1.12]),
-            axis=alt.Axis(format="%", values=[0, 0.5, 1]),
-        ),
+        x=alt.X("share:Q", scale=alt.Scale(domain=[0, 1.12]), axis=look.share_axis("share useful")),
+        text="text:N",
     )
-    return base.mark_bar(color=look.GREEN, height=14) + base.mark_text(align="left", dx=6, fontSize=11).encode(
-        text="text:N"
-    )
+    return base.mark_bar(color=look.GREEN, height=14) + base.mark_text(align="left", dx=6, fontSize=11)

@@ -1,4 +1,4 @@
-"""Now: how fast it comes, how far behind it is, what was told last, and whether all is well."""
+"""Now: the rate of transactions, how far behind it is, the last alerts, and the health checks."""
 
 from datetime import timedelta
 from html import escape
@@ -19,17 +19,13 @@ from txwatch.queries.status import HealthCheck, Overview, latest_health, read_ov
 MINUTE = timedelta(minutes=1)
 
 
+@st.fragment(run_every=4)
 def page() -> None:
     """The first page."""
     st.title("Now")
-    _now()
-
-
-@st.fragment(run_every=4)
-def _now() -> None:
     overview = ask(read_overview, utc_now())
     freshness(overview)
-    st.html(_figures(overview))
+    _figures(overview)
     st.subheader("Transactions a minute")
     end = utc_now().replace(second=0, microsecond=0)
     look.draw(_rate(ask(read_feed_spans, end - timedelta(hours=1), end, MINUTE)))
@@ -54,10 +50,10 @@ def alert_item(alert: AlertSummary) -> str:
     return look.item(head, "; ".join(r.text for r in alert.reasons[:3]) or "no single feature stands out")
 
 
-def _figures(overview: Overview) -> str:
+def _figures(overview: Overview) -> None:
     levels, lag = overview.levels, overview.lag_seconds
     waiting = f"{levels.deliveries_pending} wait, {levels.deliveries_uncertain} uncertain"
-    return look.tiles(
+    look.draw_tiles(
         ("Transactions", f"{levels.transactions_1m / 60:.1f} / s", f"{look.count(levels.transactions_1h)} in an hour"),
         ("Behind the feed", "–" if lag is None else look.span(lag), "received to committed"),
         ("Unusual", look.count(levels.unusual_1h), "in the last hour"),
@@ -73,19 +69,13 @@ def _figures(overview: Overview) -> str:
 
 def _rate(spans: list[FeedSpan]) -> ChartType:
     frame = pd.DataFrame(
-        [{"since": s.since, "at": look.at(s.since), "transactions": s.transactions} for s in spans],
-        columns=["since", "at", "transactions"],
+        [(s.since, look.at(s.since), s.transactions) for s in spans], columns=["since", "at", "transactions"]
     )
     return (
         alt.Chart(frame, height=170)
         .mark_area(color=look.BLUE, opacity=0.18, line={"color": look.BLUE, "strokeWidth": 1.6}, interpolate="monotone")
         .encode(
-            x=look.utc_axis(),
-            y=alt.Y("transactions:Q", title="transactions / min"),
-            tooltip=[
-                alt.Tooltip("at:N", title="at"),
-                alt.Tooltip("transactions:Q", title="transactions"),
-            ],
+            x=look.utc_axis(), y=alt.Y("transactions:Q", title="transactions / min"), tooltip=["at:N", "transactions:Q"]
         )
     )
 
@@ -93,10 +83,10 @@ def _rate(spans: list[FeedSpan]) -> ChartType:
 def _health(checks: list[HealthCheck]) -> str:
     if not checks:
         return look.empty("No health check has run yet.")
-    kinds = {"well": ("ok", "●"), "wrong": ("bad", "▲"), "unknown": ("unclear", "○")}
+    marks = {"well": ("ok", "●"), "wrong": ("bad", "▲"), "unknown": ("unclear", "○")}
     rows = []
     for check in sorted(checks, key=lambda c: (c.state != "wrong", c.name)):
-        style, mark = kinds[check.state]
+        style, mark = marks[check.state]
         name = escape(check.name.replace("_", " "))
         text = f'<div class="text">{escape(check.text)}</div>' if check.state == "wrong" else ""
         rows.append(

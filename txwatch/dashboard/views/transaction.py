@@ -1,4 +1,4 @@
-"""One transaction, explained: why its score is what it is, and where each of its features stands."""
+"""One transaction: how its score comes about, and where each of its features stands."""
 
 import re
 from html import escape
@@ -43,18 +43,16 @@ def _explain(tx: TransactionDetail) -> None:
     # A challenger's score in shadow is no verdict.
     newest = next((score for score in tx.scores if score.lane != "shadow"), None)
     confirmed = "" if tx.confirmed_in is None else f"; in block {tx.confirmed_in:,}"
-    st.html(
-        look.tiles(
-            ("Total output", look.btc(tx.value_sat), f"{len(tx.inputs)} in, {len(tx.outputs)} out"),
-            ("Fee", look.btc(tx.fee_sat), rate),
-            ("Size", f"{look.count(tx.vsize)} vB", f"{look.count(tx.size)} bytes"),
-            ("Seen", f"{look.clock(tx.seen_at)} UTC", f"{tx.seen_at:%d %b %Y}, by {tx.source}{confirmed}"),
-            (
-                "Score",
-                f"{newest.score:.3f}" if newest else "not yet",
-                f"unusual from {newest.threshold:.3f} on" if newest else "its window is not scored yet",
-            ),
-        )
+    look.draw_tiles(
+        ("Total output", look.amount(tx.value_sat), f"{len(tx.inputs)} in, {len(tx.outputs)} out"),
+        ("Fee", look.amount(tx.fee_sat), rate),
+        ("Size", f"{look.count(tx.vsize)} vB", f"{look.count(tx.size)} bytes"),
+        ("Seen", f"{look.clock(tx.seen_at)} UTC", f"{tx.seen_at:%d %b %Y}, by {tx.source}{confirmed}"),
+        (
+            "Score",
+            f"{newest.score:.3f}" if newest else "not yet",
+            f"unusual from {newest.threshold:.3f} on" if newest else "its window is not scored yet",
+        ),
     )
     if tx.alert is not None:
         st.html(alert_item(tx.alert.alert))
@@ -66,27 +64,26 @@ def _explain(tx: TransactionDetail) -> None:
     with where:
         st.subheader("Each feature among the newest transactions")
         look.draw(_strip(tx.features))
-    _coins(tx)
+    for column, title, coins in zip(st.columns(2), ("Inputs", "Outputs"), (tx.inputs, tx.outputs), strict=True):
+        with column:
+            st.subheader(f"{title}, {len(coins):,}")
+            st.html(_coin_table(coins))
     if tx.scores:
         st.subheader("Scores")
-        st.html(
-            look.table(
-                ["model", "lane", "context", "score", "threshold", "verdict", "at, UTC"],
-                [
-                    [
-                        s.model_version,
-                        s.lane,
-                        str(s.context_version),
-                        f"{s.score:.4f}",
-                        f"{s.threshold:.4f}",
-                        "unusual" if s.is_anomaly else "ordinary",
-                        f"{s.scored_at:%d %b %H:%M:%S}",
-                    ]
-                    for s in tx.scores
-                ],
-                numbers={2, 3, 4},
-            )
-        )
+        rows = [
+            [
+                s.model_version,
+                s.lane,
+                str(s.context_version),
+                f"{s.score:.4f}",
+                f"{s.threshold:.4f}",
+                "unusual" if s.is_anomaly else "ordinary",
+                f"{s.scored_at:%d %b %H:%M:%S}",
+            ]
+            for s in tx.scores
+        ]
+        columns = ["model", "lane", "context", "score", "threshold", "verdict", "at, UTC"]
+        st.html(look.table(columns, rows, (2, 3, 4)))
     # Last, because the first question after a start waits for the API to load the model.
     with why:
         st.subheader("How the score comes about")
@@ -107,21 +104,13 @@ def _waterfall(txid: str) -> None:
     if found is None:
         st.html(look.empty("The API has no answer: it does not run, or there is no model yet."))
         return
-    rows, score = [], found["rest"]
-    rows.append({"name": "everything else", "from": 0.0, "to": score, "text": "", "kind": "rest"})
+    score = found["rest"]
+    rows = [("everything else", 0.0, score, "", "rest")]
     for step in reversed(found["steps"]):
-        rows.append(
-            {
-                "name": step["feature"].replace("_", " "),
-                "from": score,
-                "to": score + step["lowers"],
-                "text": f"+{step['lowers']:.3f}",
-                "kind": "step",
-            }
-        )
-        score += step["lowers"]
-    rows.append({"name": "score", "from": 0.0, "to": score, "text": f"{score:.3f}", "kind": "score"})
-    frame = pd.DataFrame(rows[::-1])
+        below, score = score, score + step["lowers"]
+        rows.append((step["feature"].replace("_", " "), below, score, f"+{step['lowers']:.3f}", "step"))
+    rows.append(("score", 0.0, score, f"{score:.3f}", "score"))
+    frame = pd.DataFrame(rows[::-1], columns=["name", "from", "to", "text", "kind"])
     y = alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=190))
     low = max(0.0, found["rest"] - 0.1)
     frame["from"] = frame["from"].clip(lower=low)
@@ -142,34 +131,22 @@ def _waterfall(txid: str) -> None:
     texts = (
         alt.Chart(frame).mark_text(align="left", dx=5, fontSize=11, color=look.INK).encode(x="to:Q", y=y, text="text:N")
     )
-    rule = (
-        alt.Chart(pd.DataFrame({"at": [found["threshold"]]}))
-        .mark_rule(strokeDash=[4, 3], color=look.SEVERITY["critical"])
-        .encode(x="at:Q")
-    )
-    look.draw(bars + texts + rule)
+    look.draw(bars + texts + look.line_at(found["threshold"], upright=True))
     st.caption(
         f"Each feature put back to its ordinary value lowers the score of model version {found['model_version']} by so"
-        f" much. The dashed line is the threshold of its window, {found['threshold']:.3f}." + _not_counted(found)
+        f" much. The dashed line is the threshold of its window, {found['threshold']:.3f}."
     )
-
-
-def _not_counted(found: dict[str, Any]) -> str:
-    if not found["accounted_for"]:
-        return ""
-    names, kinds = ([name.replace("_", " ") for name in found[key]] for key in ("accounted_for", "found"))
-    return f" Not counted, because it was found to be {' and '.join(kinds)}: {', '.join(names)}."
+    if found["accounted_for"]:
+        names, kinds = ([name.replace("_", " ") for name in found[key]] for key in ("accounted_for", "found"))
+        st.caption(f"Not counted, because it was found to be {' and '.join(kinds)}: {', '.join(names)}.")
 
 
 def _strip(features: list[FeatureValue]) -> ChartType:
     shown = [f for f in features if f.percentile is not None]
     shown.sort(key=lambda f: -abs((f.percentile or 50) - 50))
     frame = pd.DataFrame(
-        {
-            "feature": [f.name.replace("_", " ") for f in shown[:14]],
-            "percentile": [f.percentile for f in shown[:14]],
-            "value": [f"{f.value:,.4g} {f.unit}" for f in shown[:14]],
-        }
+        [(f.name.replace("_", " "), f.percentile, f"{f.value:,.4g} {f.unit}") for f in shown[:14]],
+        columns=["feature", "percentile", "value"],
     )
     y = alt.Y("feature:N", sort=None, title=None, axis=alt.Axis(labelLimit=210, grid=True))
     extreme = (alt.datum.percentile >= 99) | (alt.datum.percentile <= 1)
@@ -187,19 +164,11 @@ def _strip(features: list[FeatureValue]) -> ChartType:
     return alt.layer(middle, dots)
 
 
-def _coins(tx: TransactionDetail) -> None:
-    spent, created = st.columns(2, gap="large")
-    for place, title, coins in ((spent, "Inputs", tx.inputs), (created, "Outputs", tx.outputs)):
-        with place:
-            st.subheader(f"{title}, {len(coins):,}")
-            st.html(_coin_table(coins))
-
-
 def _coin_table(coins: list[Coin]) -> str:
     largest = sorted(coins, key=lambda coin: -(coin.value or 0))[:MAX_COINS]
     rows = "".join(
         f'<tr><td class="mono" style="overflow-wrap:anywhere">{escape(coin.addr or "no address")}</td>'
-        f"<td>{escape(coin.type)}</td><td class=number>{escape(look.btc(coin.value))}</td></tr>"
+        f"<td>{escape(coin.type)}</td><td class=number>{escape(look.amount(coin.value))}</td></tr>"
         for coin in largest
     )
     more = f"<p>The {MAX_COINS} largest are shown.</p>" if len(coins) > MAX_COINS else ""

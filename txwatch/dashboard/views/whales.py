@@ -1,4 +1,4 @@
-"""Whales: large values that likely changed hands, and between whom; those of the last hours, and those of the past."""
+"""Whales: large values that likely changed hands, and between whom, in the last hours and in the past."""
 
 from datetime import timedelta
 from html import escape
@@ -13,8 +13,9 @@ from txwatch.dashboard import look
 from txwatch.dashboard.data import ask, settings
 from txwatch.dashboard.look import freshness
 from txwatch.labels.whales import RecordedWhale, entity_totals, flow_totals, largest_whale_moves
-from txwatch.queries.alerts import FLOWS, WORDS, WhaleMove, list_whales
+from txwatch.queries.alerts import FLOW_WORDS, FLOWS, WhaleMove, list_whales
 from txwatch.queries.status import read_overview
+from txwatch.wire.messages import SAT_PER_BTC
 
 HOURS = {"6 hours": 6, "24 hours": 24, "7 days": 168}
 DAYS = {"30 days": 30, "90 days": 90, "a year": 365}
@@ -24,8 +25,7 @@ FLOW_COLOURS = [look.GREEN, look.ACCENT, look.MUTED, "#7a5c99", look.BLUE]
 def page() -> None:
     """The whale tracker."""
     st.title("Whales")
-    chosen = st.segmented_control("Span", list(HOURS), default="24 hours", label_visibility="collapsed") or "24 hours"
-    _whales(chosen)
+    _whales(look.choose("Span", HOURS, "24 hours"))
     _history()
 
 
@@ -39,48 +39,46 @@ def _whales(chosen: str) -> None:
         st.html(look.empty(f"No movement of {least:,.0f} BTC or more in the last {chosen} (TXWATCH_WHALE_BTC)."))
         return
     largest = max(moves, key=lambda move: move.moved_sat)
-    st.html(
-        look.tiles(
-            ("Movements", look.count(len(moves)), f"in the last {chosen}"),
-            ("Likely moved", look.btc(sum(move.moved_sat for move in moves)), "without the senders' change"),
-            ("Largest", look.btc(largest.moved_sat), f"{look.clock(largest.seen_at)} UTC"),
-            *(
-                (flow.capitalize(), look.count(sum(m.flow == flow for m in moves)), "movements")
-                for flow in FLOWS
-                if any(m.flow == flow for m in moves)
-            ),
-        )
+    look.draw_tiles(
+        ("Movements", look.count(len(moves)), f"in the last {chosen}"),
+        ("Likely moved", look.amount(sum(move.moved_sat for move in moves)), "without the senders' change"),
+        ("Largest", look.amount(largest.moved_sat), f"{look.clock(largest.seen_at)} UTC"),
+        *(
+            (flow.capitalize(), look.count(sum(m.flow == flow for m in moves)), "movements")
+            for flow in FLOWS
+            if any(m.flow == flow for m in moves)
+        ),
     )
     look.draw(_moves(moves))
     st.html("".join(map(_item, moves[:40])))
 
 
 def _history() -> None:
-    """What whales of the past moved, to and from whom. It is kept when transactions and scores are removed."""
+    """What whales of the past moved, to and from whom. Kept when transactions and scores are removed."""
     st.subheader("The past")
-    chosen = st.segmented_control("Past", list(DAYS), default="30 days", label_visibility="collapsed") or "30 days"
-    now = utc_now()
+    chosen, now = look.choose("Past", DAYS, "30 days"), utc_now()
     since = now - timedelta(days=DAYS[chosen])
     flows = ask(flow_totals, since, now)
     if not flows:
         st.html(look.empty(f"No whale in the last {chosen}."))
         return
-    st.html(
-        look.tiles(
-            *((WORDS[total.flow].capitalize(), look.btc(total.moved_sat), f"{total.count:,} whales") for total in flows)
+    look.draw_tiles(
+        *(
+            (FLOW_WORDS[total.flow].capitalize(), look.amount(total.moved_sat), f"{total.count:,} whales")
+            for total in flows
         )
     )
     entities = ask(entity_totals, since, now, 20)
     if entities:
         st.caption("Brought to and taken from whom labels name, moves within one left out")
-        rows = [[e.entity, look.btc(e.received_sat), look.btc(e.sent_sat), look.count(e.count)] for e in entities]
-        st.html(look.table(["who", "received", "sent", "whales"], rows, numbers={1, 2, 3}))
+        rows = [[e.entity, look.amount(e.received_sat), look.amount(e.sent_sat), look.count(e.count)] for e in entities]
+        st.html(look.table(["who", "received", "sent", "whales"], rows, (1, 2, 3)))
     st.caption("The largest, moves within one entity left out")
     st.html("".join(map(_past, ask(largest_whale_moves, since))))
 
 
 def _past(whale: RecordedWhale) -> str:
-    flow = WORDS[whale.flow]
+    flow = FLOW_WORDS[whale.flow]
     confirmed = "" if whale.confirmed_height is None else f"in block {whale.confirmed_height:,}"
     head = [
         look.chip(flow, FLOW_COLOURS[FLOWS.index(flow)]),
@@ -89,21 +87,13 @@ def _past(whale: RecordedWhale) -> str:
         escape(confirmed),
     ]
     who = f"{', '.join(whale.senders) or 'unknown'} to {', '.join(whale.receivers) or 'unknown'}"
-    return look.item(head, f"{look.btc(whale.moved_sat)} likely moved, {who}")
+    return look.item(head, f"{look.amount(whale.moved_sat)} likely moved, {who}")
 
 
 def _moves(moves: list[WhaleMove]) -> ChartType:
     frame = pd.DataFrame(
-        [
-            {
-                "since": m.seen_at,
-                "at": look.at(m.seen_at),
-                "btc": m.moved_sat / look.SAT,
-                "flow": m.flow,
-                "txid": look.short(m.txid),
-            }
-            for m in moves
-        ]
+        [(m.seen_at, look.at(m.seen_at), m.moved_sat / SAT_PER_BTC, m.flow, look.short(m.txid)) for m in moves],
+        columns=["since", "at", "btc", "flow", "transaction"],
     )
     seen = [flow for flow in FLOWS if flow in set(frame["flow"])]
     return (
@@ -115,12 +105,7 @@ def _moves(moves: list[WhaleMove]) -> ChartType:
             color=alt.Color(
                 "flow:N", scale=alt.Scale(domain=seen, range=[FLOW_COLOURS[FLOWS.index(flow)] for flow in seen])
             ),
-            tooltip=[
-                alt.Tooltip("at:N", title="at"),
-                alt.Tooltip("btc:Q", title="BTC", format=",.2f"),
-                alt.Tooltip("flow:N", title="flow"),
-                alt.Tooltip("txid:N", title="transaction"),
-            ],
+            tooltip=["at:N", alt.Tooltip("btc:Q", title="BTC", format=",.2f"), "flow:N", "transaction:N"],
         )
     )
 
@@ -130,6 +115,6 @@ def _item(move: WhaleMove) -> str:
         look.chip(move.flow, FLOW_COLOURS[FLOWS.index(move.flow)]),
         escape(f"{look.clock(move.seen_at)} UTC"),
         look.link(move.txid),
-        escape(f"{move.input_count} in, {move.output_count} out, fee {look.btc(move.fee_sat)}"),
+        escape(f"{move.input_count} in, {move.output_count} out, fee {look.amount(move.fee_sat)}"),
     ]
     return look.item(head, "; ".join(reason.text for reason in move.reasons))

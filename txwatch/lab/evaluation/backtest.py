@@ -1,47 +1,40 @@
-"""What models would have alerted on in a capture, and where they differ. Nothing is sent and nothing is stored.
-
-Kept here in memory and in the database there (`txwatch.detection.threshold`), as of the same windows.
-"""
+"""What models would have alerted on in a capture, and where they differ. Nothing is sent and nothing is stored."""
 
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from txwatch.clock import context_window
-from txwatch.detection.detectors import NOTHING_KNOWN, Detector, default_detectors
 from txwatch.detection.kinds import raising
 from txwatch.detection.model import Model
+from txwatch.detection.rules import Detector, default_detectors
 from txwatch.detection.score import Score, score_features
 from txwatch.detection.threshold import SPAN, RecentScores, scores_kept
-from txwatch.lab.evaluation.replay import Labelled, ReplayedWindow, replay
-from txwatch.labels.store import KnownAddresses
+from txwatch.features.batch import WindowFeatures
+from txwatch.lab.evaluation.replay import Labelled, replay
+from txwatch.labels.store import NOTHING_KNOWN, KnownAddresses
 
 
 @dataclass
 class FollowedScoring:
-    """One model's scores of windows that are given in order of time."""
+    """One model's scores of windows that are given in order of time, with its recent scores kept in memory.
+
+    They decide as of the same windows as those in the database (`txwatch.detection.threshold`).
+    """
 
     model: Model
     detectors: Sequence[Detector]
     _scores: deque[tuple[datetime, NDArray[np.float64]]] = field(default_factory=deque, init=False, repr=False)
 
-    def score(self, window: ReplayedWindow) -> list[Score]:
+    def score(self, window: WindowFeatures) -> list[Score]:
         """The window's scores, by a threshold that follows those given before."""
-        recent = self._recent(context_window(window.start))
-        scores = score_features(
-            window.transactions,
-            window.batch,
-            window.features,
-            window.context.network,
-            self.model,
-            self.detectors,
-            recent,
-        )
+        scores = score_features(window, self.model, self.detectors, self._recent(context_window(window.start)))
         self._scores.append((window.start, np.array([s.score for s in scores])))
         return scores
 
@@ -82,8 +75,17 @@ class Backtest:
                 version: {
                     "alerts": len(alerts),
                     "alerts_per_hour": len(alerts) / self.hours,
-                    "kinds": dict(sorted(_kinds(alerts.values()).items())),
-                    "only": [_as_dict(score) for score in self.only(version)],
+                    "kinds": dict(sorted(Counter(chain.from_iterable(map(_kinds, alerts.values()))).items())),
+                    "only": [
+                        {
+                            "txid": score.txid,
+                            "seen_at": score.seen_at.isoformat(),
+                            "score": score.score,
+                            "threshold": score.threshold,
+                            "reasons": [reason.text for reason in score.reasons],
+                        }
+                        for score in self.only(version)
+                    ],
                 }
                 for version, alerts in self.alerts.items()
             },
@@ -106,22 +108,8 @@ def backtest(
 
     seen = [tx.seen_at for window in windows for tx in window.transactions]
     hours = max((max(seen) - min(seen)) / timedelta(hours=1), 1 / 60) if seen else 1 / 60
-    return Backtest(
-        len(traffic),
-        hours,
-        {model.version: alerts(model) for model in models},
-    )
+    return Backtest(len(traffic), hours, {model.version: alerts(model) for model in models})
 
 
-def _kinds(scores: Any) -> Counter[str]:
-    return Counter(kind for score in scores for kind in raising(r.kind for r in score.reasons) or {"forest"})
-
-
-def _as_dict(score: Score) -> dict[str, Any]:
-    return {
-        "txid": score.txid,
-        "seen_at": score.seen_at.isoformat(),
-        "score": score.score,
-        "threshold": score.threshold,
-        "reasons": [reason.text for reason in score.reasons],
-    }
+def _kinds(score: Score) -> set[str]:
+    return raising(reason.kind for reason in score.reasons) or {"forest"}

@@ -1,8 +1,8 @@
-"""The commands `evaluate` and `backtest`: their options, and what they print. The figures are made elsewhere."""
+"""The commands `evaluate`, `evaluate-day` and `backtest`: their options, and what they print."""
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,9 +12,6 @@ from typer.core import TyperCommand
 from txwatch.errors import UserError
 from txwatch.places import Place, place
 from txwatch.settings import Settings
-
-if TYPE_CHECKING:
-    from txwatch.lab.evaluation.backtest import Backtest
 
 console = Console(highlight=False)
 CAPTURE = "FILE|s3://BUCKET/KEY"
@@ -26,7 +23,6 @@ class FilesCommand(TyperCommand):
     """Takes several files after one option: `--train a b` is `--train a --train b`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """See click.Command."""
         return super().parse_args(ctx, repeat_options(args))
 
 
@@ -78,8 +74,8 @@ def evaluate(
         if title in result:
             console.print(_figures_table(title, result[title]))
     _print_feedback(result["feedback"])
-    told = {"labels", "planted", "feedback"}
-    console.print_json(json.dumps({key: result[key] for key in result if key not in told}))
+    printed = {"labels", "planted", "feedback"}
+    console.print_json(json.dumps({key: result[key] for key in result if key not in printed}))
 
 
 def backtest(
@@ -91,7 +87,7 @@ def backtest(
     from txwatch.detection.registry import ModelRegistry
     from txwatch.lab.evaluation.backtest import backtest as replayed
     from txwatch.lab.evaluation.replay import read_labelled
-    from txwatch.labels.store import StoredAddresses
+    from txwatch.labels.store import KnownAddresses
     from txwatch.store.database import connect
 
     settings = Settings()
@@ -99,12 +95,17 @@ def backtest(
     traffic = read_labelled(_existing([capture]))
     loaded = [registry.named(name.strip()) for name in models.split(",")]
     with connect(settings.require_database_url(), application="txwatch backtest") as connection:
-        known = StoredAddresses.on(connection)
+        known = KnownAddresses.stored(connection)
         result = replayed(traffic, loaded, whale_btc=settings.whale_btc, known=known)
+    figures = result.as_dict()
     if as_json:
-        print(json.dumps(result.as_dict()))
+        print(json.dumps(figures))
         return
-    _print_backtest(result)
+    console.print(f"{result.transactions:,} transactions in {result.hours:.1f} hours; {result.common()} common alerts.")
+    for version, of_model in figures["models"].items():
+        console.print(f"Version {version}: {of_model['alerts']} alerts, {of_model['kinds']}")
+        for score in of_model["only"]:
+            console.print(f"  only here: {score['txid'][:16]}  {score['score']:.3f}  {'; '.join(score['reasons'])}")
 
 
 def evaluate_day(
@@ -117,26 +118,17 @@ def evaluate_day(
 ) -> None:
     """A simulated day through scoring, alerts and planned messages, and the same day without plants.
 
-    Prints for each day: transactions, alerts and messages, the forest's alerts an hour beside their budget, which
-    planted fee accidents and whales would not have reached the chat, and for each kind how many were found, alerted,
-    sent alone or in digests, how long after (99 %), precision and recall. Needs no database and no network, and takes
-    minutes. Exit status 1 if a planted fee accident or whale was not delivered.
+    Prints for each day: transactions, alerts and messages, the forest's alerts an hour beside their budget, planted fee
+    accidents and whales that did not reach the chat, and for each kind how many were found, alerted, sent alone or in
+    digests, how long after (99 %), precision and recall. Needs no database and no network, and takes minutes. Exit
+    status 1 if a planted fee accident or whale was not delivered.
     """
     from txwatch.lab.evaluation.day import DayOptions
     from txwatch.lab.evaluation.day import evaluate_day as simulated
 
     settings = Settings()
-    result = simulated(
-        DayOptions(
-            regime,
-            hours,
-            train_hours,
-            warm_hours,
-            rate,
-            alerts_per_hour=settings.alerts_per_hour,
-            whale_btc=settings.whale_btc,
-        )
-    )
+    options = DayOptions(regime, hours, train_hours, warm_hours, rate, settings.alerts_per_hour, settings.whale_btc)
+    result = simulated(options)
     if as_json:
         print(json.dumps(result))
     else:
@@ -171,9 +163,8 @@ def _existing(captures: Sequence[str]) -> list[Place]:
 
 
 def _figures_table(title: str, labels: dict[str, Any]) -> Table:
-    table = Table(title=f"{title}: the forest (and the recipe of four raw features)")
-    for column in ("label", "n", *(name.replace("_", " ") for name in _FIGURES)):
-        table.add_column(column)
+    columns = ("label", "n", *(name.replace("_", " ") for name in _FIGURES))
+    table = Table(*columns, title=f"{title}: the forest (and the recipe of four raw features)")
     for label, figures in labels.items():
         cells = (f"{figures[name]:.3f} ({figures['baseline'][name]:.3f})" for name in _FIGURES)
         table.add_row(label, str(figures["n"]), *cells)
@@ -184,19 +175,8 @@ def _print_feedback(feedback: dict[str, Any]) -> None:
     if feedback["note"]:
         console.print(f"No precision from people's answers: {feedback['note']}.", markup=False)
         return
-    table = Table(title="precision by people's answers")
-    for column in ("detector", "model version", "judged", "useful", "precision"):
-        table.add_column(column)
+    columns = ("kind", "model_version", "judged", "useful", "precision")
+    table = Table("detector", *(name.replace("_", " ") for name in columns[1:]), title="precision by people's answers")
     for one in feedback["judged"]:
-        table.add_row(
-            one["kind"], one["model_version"], str(one["judged"]), str(one["useful"]), f"{one['precision']:.3f}"
-        )
+        table.add_row(*(x if isinstance(x := one[name], str) else _cell(x) for name in columns))
     console.print(table)
-
-
-def _print_backtest(result: "Backtest") -> None:
-    console.print(f"{result.transactions:,} transactions in {result.hours:.1f} hours; {result.common()} common alerts.")
-    for version, figures in result.as_dict()["models"].items():
-        console.print(f"Version {version}: {figures['alerts']} alerts, {figures['kinds']}")
-        for score in figures["only"]:
-            console.print(f"  only here: {score['txid'][:16]}  {score['score']:.3f}  {'; '.join(score['reasons'])}")

@@ -1,7 +1,4 @@
-"""A simulated day, end to end but for the network, with a chat that plans what it would be sent.
-
-The clock is the traffic's own: nothing waits. Beside the day with plants stands the same one without.
-"""
+"""A simulated day, with plants and without: from traffic to messages of a chat, on the traffic's own clock."""
 
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from txwatch.alerts.alert import Alert, ScoredTransaction, first_of_events, kind_named, raise_alerts
 from txwatch.alerts.planning import (
@@ -26,22 +22,22 @@ from txwatch.alerts.planning import (
     chat_free_at,
     next_step,
 )
-from txwatch.detection.detectors import default_detectors
 from txwatch.detection.kinds import KINDS
 from txwatch.detection.model import TREES, Model
-from txwatch.detection.reasons import SAT
-from txwatch.detection.score import Score
+from txwatch.detection.rules import default_detectors
 from txwatch.detection.training import train
+from txwatch.features.batch import Floats, WindowFeatures
 from txwatch.lab.evaluation.backtest import FollowedScoring
+from txwatch.lab.evaluation.evaluate import REAL_MOVES, largest_output
 from txwatch.lab.evaluation.examination import SEED, START
-from txwatch.lab.evaluation.replay import ReplayedWindow, replay, replayed_features
+from txwatch.lab.evaluation.replay import replay
 from txwatch.lab.simulator.plants import label
 from txwatch.lab.simulator.traffic import Simulator
+from txwatch.wire.messages import SAT_PER_BTC
 from txwatch.wire.transaction import Transaction
 
 REQUEST = timedelta(milliseconds=100)
 """What a request to Telegram takes."""
-_HOUR = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +66,26 @@ class PlannedChat:
         """Take alerts that were raised at one moment; what was due before goes out first."""
         for alert in alerts:
             self.until(alert.created_at)
-            self._pending[alert.alert_key] = _pending(alert)
+            first = alert.reasons[0] if alert.reasons else None
+            amount = first.value if first is not None and (first.feature or "").endswith("_sat") else None
+            key, kind = alert.alert_key, alert.kinds[0]
+            self._pending[key] = PendingAlert(
+                key, kind, alert.severity, alert.late, alert.seen_at, alert.created_at, amount or 0.0
+            )
 
     def until(self, end: datetime) -> None:
         """Let time pass, and everything go out that is due until then."""
         now = self._now or end
         while now <= end:
-            while self._alone and now - self._alone[0].at > _HOUR:
+            while self._alone and now - self._alone[0].at > timedelta(hours=1):
                 self._alone.popleft()
-            match next_step(self._state(), now):
+            state = ChatState(
+                pending=list(self._pending.values()),
+                free_at=chat_free_at(self.chat_id, list(self._requests), self.limits),
+                sent_alone=list(self._alone),
+                last_digest=self._last_digest,
+            )
+            match next_step(state, now):
                 case SendAlert(key):
                     now = self._send([key], "alone", now)
                 case SendDigest(keys, _):
@@ -102,30 +109,8 @@ class PlannedChat:
             self._last_digest = arrived
         return arrived
 
-    def _state(self) -> ChatState:
-        return ChatState(
-            pending=list(self._pending.values()),
-            free_at=chat_free_at(self.chat_id, list(self._requests), self.limits),
-            sent_alone=list(self._alone),
-            last_digest=self._last_digest,
-        )
 
-
-def _pending(alert: Alert) -> PendingAlert:
-    first = alert.reasons[0] if alert.reasons else None
-    amount = first.value if first is not None and (first.feature or "").endswith("_sat") else None
-    return PendingAlert(
-        alert.alert_key, alert.kinds[0], alert.severity, alert.late, alert.seen_at, alert.created_at, amount or 0.0
-    )
-
-
-PLANTS_PER_HOUR: Mapping[str, float] = {
-    "fee_accident": 2.0,
-    "whale": 6.0,
-    "coinjoin": 12.0,
-    "dormant_round_move": 1.0,
-    "dust_storm": 0.5,
-}
+PLANTS_PER_HOUR = {"fee_accident": 2.0, "whale": 6.0, "coinjoin": 12.0, "dormant_round_move": 1.0, "dust_storm": 0.5}
 """What is planted in the day, in events an hour: a dust storm is 20 to 60 transactions."""
 LANDED_AFTER = timedelta(milliseconds=350)
 """A batch is closed 250 ms after its first transaction, and takes some time to be scored and committed."""
@@ -137,9 +122,8 @@ MUST_ARRIVE = ("fee_accident", "whale")
 class DayOptions:
     """What a day depends on. `rate` in transactions a second, None for the regime's own.
 
-    For `warm_hours` traffic goes by before training. Without them what addresses did in the trailing day still fills up
-    while the model is trained, and the hours after it are unlike what it has seen: in the first one, before there are
-    scores that the threshold could follow, it alerts more often than the budget says.
+    For `warm_hours` traffic goes by before training. Without them the trailing day of addresses still fills up during
+    training, and the first hour after it, without recent scores, has more alerts than the budget says.
     """
 
     regime: str = "2024-03"
@@ -155,7 +139,7 @@ class DayOptions:
 
 @dataclass
 class Day:
-    """What was sent and what came of it."""
+    """What was planted, found, raised and sent."""
 
     options: DayOptions
     transactions: int = 0
@@ -174,60 +158,52 @@ class Day:
         """The txids of the plants of a kind."""
         return {txid for txid, known in self.labels.items() if known == label(kind)}
 
-    def undelivered(self) -> list[str]:
-        """Plants of the kinds that must arrive, and did not."""
-        return sorted(txid for kind in MUST_ARRIVE for txid in self.planted(kind) - self.chat.sent.keys())
-
-    def forest_alerts_per_hour(self) -> float:
-        """Alerts that the forest raised, alone or together with a detector."""
-        return sum("forest" in alert.kinds for alert in self.alerts.values()) / self.options.hours
-
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
+        planted = {known.removeprefix("plant:") for known in self.labels.values()}
+        kinds = planted.union(*self.found.values())
+        by_forest = sum("forest" in alert.kinds for alert in self.alerts.values())
         return {
             "transactions": self.transactions,
             "hours": self.options.hours,
             "alerts": len(self.alerts),
             "alerts_per_hour": len(self.alerts) / self.options.hours,
-            "forest_alerts_per_hour": self.forest_alerts_per_hour(),
+            "forest_alerts_per_hour": by_forest / self.options.hours,
             "budget": self.options.alerts_per_hour,
             "messages": self.chat.messages,
-            "undelivered": self.undelivered(),
-            "kinds": {kind: self._figures(kind) for kind in self._kinds()},
+            "undelivered": sorted(txid for kind in MUST_ARRIVE for txid in self.planted(kind) - self.chat.sent.keys()),
+            "kinds": {kind: self._figures(kind) for kind in KINDS if kind in kinds},
         }
-
-    def _kinds(self) -> list[str]:
-        seen = {kind for kinds in self.found.values() for kind in kinds}
-        planted = {known.removeprefix("plant:") for known in self.labels.values()}
-        return [kind for kind in KINDS if kind in seen | planted]
 
     def _figures(self, kind: str) -> dict[str, Any]:
         found = {txid for txid, kinds in self.found.items() if kind in kinds}
         alerted = {txid for txid in found if txid in self.alerts}
         sent = Counter(self.chat.sent[txid].how for txid in alerted if txid in self.chat.sent)
+        waits = [
+            (self.chat.sent[txid].at - self.alerts[txid].seen_at).total_seconds()
+            for txid in alerted
+            if txid in self.chat.sent and self.chat.sent[txid].how == "alone"
+        ]
         figures: dict[str, Any] = {
             "found": len(found),
             "alerts": len(alerted),
             "sent_alone": sent["alone"],
             "in_digests": sent["digest"],
-            "sent_after_s_p99": self._sent_after(alerted),
+            "sent_after_s_p99": round(float(np.quantile(waits, 0.99)), 2) if waits else None,
         }
-        if kind == "dust_storm":
-            # A storm is one event, told once.
-            told = sum(bool(storm & found) for storm in self.storms)
-            return figures | _rates(len(self.storms), told, len(found), len(found & self.planted(kind)))
         truth = self.real_whales if kind == "whale" else self.planted(kind)
-        if not truth and label(kind) not in {label(planted) for planted in PLANTS_PER_HOUR}:
+        if not truth and kind not in PLANTS_PER_HOUR:
             return figures
-        return figures | _rates(len(truth), len(found & truth), len(found), len(found & truth))
-
-    def _sent_after(self, txids: set[str]) -> float | None:
-        waits = [
-            (self.chat.sent[txid].at - self.alerts[txid].seen_at).total_seconds()
-            for txid in txids
-            if txid in self.chat.sent and self.chat.sent[txid].how == "alone"
-        ]
-        return round(float(np.quantile(waits, 0.99)), 2) if waits else None
+        right = len(found & truth)
+        # A dust storm is one event with one alert.
+        storms = kind == "dust_storm"
+        planted = len(self.storms if storms else truth)
+        hit = sum(bool(storm & found) for storm in self.storms) if storms else right
+        return figures | {
+            "planted": planted,
+            "recall": hit / planted if planted else None,
+            "precision": right / len(found) if found else None,
+        }
 
 
 def evaluate_day(options: DayOptions) -> dict[str, Any]:
@@ -246,43 +222,41 @@ def simulate_day(options: DayOptions, plants_per_hour: Mapping[str, float]) -> D
     begins = trains + timedelta(hours=options.train_hours)
     ends = begins + timedelta(hours=options.hours)
     detectors = default_detectors(whale_btc=options.whale_btc)
-    before: list[NDArray[np.float64]] = []
+    before: list[Floats] = []
     scoring: FollowedScoring | None = None
-    told: dict[str, list[datetime]] = {}
+    events: dict[str, list[datetime]] = {}
     for window in replay(_traffic(options, plants_per_hour, day, begins, ends)):
         if window.start < trains:
             continue
         if window.start < begins:
-            before.append(replayed_features([window]))
+            before.append(window.features)
             continue
         if scoring is None:
             scoring = FollowedScoring(_trained(np.concatenate(before), begins, options), detectors)
             before.clear()
-        _live_through(day, window, scoring, told)
+        _live_through(day, window, scoring, events)
     day.chat.until(ends + timedelta(hours=1))
     return day
 
 
-def _live_through(day: Day, window: ReplayedWindow, scoring: FollowedScoring, told: dict[str, list[datetime]]) -> None:
+def _live_through(
+    day: Day, window: WindowFeatures, scoring: FollowedScoring, events: dict[str, list[datetime]]
+) -> None:
     scores = scoring.score(window)
     day.transactions += len(scores)
     for score in scores:
-        if kinds := _kinds_of(score):
+        kinds = {reason.kind for reason in score.reasons} | ({"forest"} if score.score >= score.threshold else set())
+        if kinds:
             day.found[score.txid] = kinds
         if score.is_anomaly:
-            now = score.seen_at + LANDED_AFTER
-            alerts = first_of_events(raise_alerts([ScoredTransaction(score, "feed", scoring.model.version)], now), told)
+            scored = ScoredTransaction(score, "feed", scoring.model.version)
+            alerts = first_of_events(raise_alerts([scored], score.seen_at + LANDED_AFTER), events)
             day.chat.take(alerts)
             for alert in alerts:
                 day.alerts[alert.alert_key] = alert
                 for kind in alert.kinds:
                     if kind_named(kind).one_alert_within is not None:
-                        told.setdefault(kind, []).append(alert.seen_at)
-
-
-def _kinds_of(score: Score) -> set[str]:
-    kinds = {reason.kind for reason in score.reasons}
-    return kinds | {"forest"} if score.score >= score.threshold else kinds
+                        events.setdefault(kind, []).append(alert.seen_at)
 
 
 def _traffic(
@@ -298,8 +272,7 @@ def _traffic(
         if simulated.labels and simulated.at >= begins:
             (known,) = simulated.labels
             day.labels[tx.txid] = known
-            largest = max(output.value for output in tx.outputs)
-            if known in {label("whale"), label("dormant_round_move")} and largest >= options.whale_btc * SAT:
+            if known in REAL_MOVES and largest_output(tx) >= options.whale_btc * SAT_PER_BTC:
                 day.real_whales.add(tx.txid)
             if known == label("dust_storm"):
                 if last_storm is None or simulated.at - last_storm > timedelta(minutes=5):
@@ -309,7 +282,7 @@ def _traffic(
         yield tx
 
 
-def _trained(features: NDArray[np.float64], ends: datetime, options: DayOptions) -> Model:
+def _trained(features: Floats, ends: datetime, options: DayOptions) -> Model:
     trained = train(
         features,
         ends - timedelta(hours=options.train_hours),
@@ -320,11 +293,3 @@ def _trained(features: NDArray[np.float64], ends: datetime, options: DayOptions)
         trees=options.trees,
     )
     return Model("day", trained.pipeline, trained.card)
-
-
-def _rates(planted: int, hit: int, found: int, right: int) -> dict[str, Any]:
-    return {
-        "planted": planted,
-        "recall": hit / planted if planted else None,
-        "precision": right / found if found else None,
-    }

@@ -1,14 +1,12 @@
-"""Every figure that is claimed, in one dictionary, beside the baseline and the rule for whales: `txwatch evaluate`.
+"""Every figure that is claimed, in one dictionary, beside a baseline and the rule for whales: `txwatch evaluate`.
 
-Its features were four raw numbers of the message: total output in BTC, `tx["fee"]`, inputs and outputs. The feed has no
-field `fee`, so the second was 0 for every transaction. They went through a StandardScaler into an Isolation Forest with
-scikit-learn's defaults.
-
-The rule that it is measured against is the common one: a whale is a transaction whose outputs add up to so much.
+The baseline is the recipe of four raw numbers of the message (total output in BTC, `tx["fee"]`, inputs and outputs; the
+feed has no field `fee`, so it was 0 throughout) through a StandardScaler into an Isolation Forest with scikit-learn's
+defaults. The common rule for whales is that outputs add up to so much.
 
 On captures: trained on some, the false-positive rates measured on others, the positives those of a third. No label is
-used in training. All see one context, that of the training capture: captures have no common timeline, and a context of
-each one's own would tell them apart by what they were recorded with. Addresses are unknown for the same reason.
+used in training. All have the context of the training capture, without addresses: captures have no common timeline, and
+contexts of their own would differ by how they were recorded.
 
 Without captures: the simulator's traffic, trained on its first hours and measured on the following ones.
 """
@@ -19,16 +17,14 @@ from datetime import timedelta
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from txwatch.clock import window_start
-from txwatch.detection.detectors import default_detectors
-from txwatch.detection.known_cases import Case, incidents, judge_cases, look_alikes
+from txwatch.detection.known_cases import incidents, judge_cases, look_alikes
 from txwatch.detection.model import Model
-from txwatch.detection.reasons import SAT
+from txwatch.detection.rules import default_detectors
 from txwatch.detection.score import Score, score
-from txwatch.detection.training import TrainedModel, train
-from txwatch.features.batch import TransactionBatch
+from txwatch.detection.training import train
+from txwatch.features.batch import Flags, Floats, TransactionBatch
 from txwatch.features.context import Context
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.network import network_buckets, network_contexts
@@ -39,63 +35,60 @@ from txwatch.lab.evaluation.replay import Labelled, network_columns, replay, rep
 from txwatch.lab.simulator.ordinary import BIG_SAT
 from txwatch.lab.simulator.plants import label
 from txwatch.lab.simulator.regimes import REGIMES
+from txwatch.wire.messages import SAT_PER_BTC
 from txwatch.wire.transaction import Transaction
-
-BASELINE_SEED = 42
-
-
-def baseline_features(transactions: Sequence[Transaction]) -> NDArray[np.float64]:
-    """Shape (n, 4): total output in BTC, the fee that the feed does not have, inputs, outputs."""
-    rows = [(tx.value_sat / SAT, 0.0, tx.input_count, tx.output_count) for tx in transactions]
-    return np.array(rows, np.float64).reshape(len(rows), 4)
 
 
 class Baseline:
-    """The recipe, fitted."""
+    """The recipe of four raw numbers, fitted."""
 
     def __init__(self, train: Sequence[Transaction]) -> None:
         from sklearn.ensemble import IsolationForest
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        self._pipeline = make_pipeline(StandardScaler(), IsolationForest(random_state=BASELINE_SEED))
-        self._pipeline.fit(baseline_features(train))
+        self._pipeline = make_pipeline(StandardScaler(), IsolationForest(random_state=42))
+        self._pipeline.fit(self._features(train))
 
-    def score(self, transactions: Sequence[Transaction]) -> NDArray[np.float64]:
+    def score(self, transactions: Sequence[Transaction]) -> Floats:
         """Higher is more unusual."""
-        scores: NDArray[np.float64] = -self._pipeline.score_samples(baseline_features(transactions))
+        scores: Floats = -self._pipeline.score_samples(self._features(transactions))
         return scores
 
+    @staticmethod
+    def _features(transactions: Sequence[Transaction]) -> Floats:
+        rows = [(tx.value_sat / SAT_PER_BTC, 0.0, tx.input_count, tx.output_count) for tx in transactions]
+        return np.array(rows, np.float64).reshape(len(rows), 4)
 
-Flags = NDArray[np.bool_]
 
-_REAL_MOVES = {label("whale"), label("dormant_round_move")}
+REAL_MOVES = {label("whale"), label("dormant_round_move")}
 
 
 def whale_figures(traffic: Labelled, truth: Flags, whale_btc: float) -> dict[str, Any]:
     """Precision, recall and false-positive rate of the rule, and of the one by total output. Shape of truth: (n,)."""
     batch = TransactionBatch.of(traffic.transactions)
-    by_rule = moved_value(batch).likely >= whale_btc * SAT
-    by_total = batch.value_sat >= whale_btc * SAT
-    return (
-        {"n": int(truth.sum()), "transactions": len(traffic)}
-        | _rates(by_rule, truth)
-        | {"baseline": _rates(by_total, truth)}
-    )
+    by_rule = moved_value(batch).likely >= whale_btc * SAT_PER_BTC
+    by_total = batch.value_sat >= whale_btc * SAT_PER_BTC
+    counts = {"n": int(truth.sum()), "transactions": len(traffic)}
+    return counts | _rates(by_rule, truth) | {"baseline": _rates(by_total, truth)}
 
 
 def simulated_truth(traffic: Labelled, whale_btc: float) -> Flags:
-    """Which simulated transactions really moved that much. Ordinary ones move less than BIG_SAT: raises ValueError for
-    a lower bound than that, where their truth is not known."""
-    if whale_btc * SAT < BIG_SAT:
-        raise ValueError(f"the simulator knows who moved {BIG_SAT / SAT:g} BTC or more, not {whale_btc:g}")
+    """Which simulated transactions really moved that much.
+
+    Raises ValueError below BIG_SAT, where what ordinary ones moved is not known.
+    """
+    if whale_btc * SAT_PER_BTC < BIG_SAT:
+        raise ValueError(f"the simulator knows who moved {BIG_SAT / SAT_PER_BTC:g} BTC or more, not {whale_btc:g}")
+    labelled = zip(traffic.transactions, traffic.labels, strict=True)
     return np.array(
-        [
-            known in _REAL_MOVES and max(output.value for output in tx.outputs) >= whale_btc * SAT
-            for tx, known in zip(traffic.transactions, traffic.labels, strict=True)
-        ],
-        np.bool_,
+        [known in REAL_MOVES and largest_output(tx) >= whale_btc * SAT_PER_BTC for tx, known in labelled], np.bool_
     )
+
+
+def largest_output(tx: Transaction) -> int:
+    """Satoshi."""
+    return max(output.value for output in tx.outputs)
 
 
 def _rates(found: Flags, truth: Flags) -> dict[str, float | None]:
@@ -107,17 +100,13 @@ def _rates(found: Flags, truth: Flags) -> dict[str, float | None]:
     }
 
 
-TRANSACTIONS_PER_HOUR = 19_800.0
-"""5.5 a second, what the network brings on an ordinary day: captures say nothing reliable of their own rate."""
-MIN_ROWS = 500
-
-
 @dataclass(frozen=True)
 class Options:
     """What a figure depends on beside the data."""
 
     alerts_per_hour: float = 12.0
-    transactions_per_hour: float = TRANSACTIONS_PER_HOUR
+    transactions_per_hour: float = 19_800.0
+    """Of the network on an ordinary day, 5.5 a second: captures say nothing reliable of their own rate."""
     whale_btc: float = 500.0
     seed: int = SEED
 
@@ -137,12 +126,10 @@ def evaluate_captures(
     options = options or Options()
     context = capture_context(train_on.transactions)
     features = transaction_features(TransactionBatch.of(train_on.transactions), context)
-    span = timedelta(hours=len(features) / options.transactions_per_hour)
-    model = _model(_trained(features, span, options))
+    model = _trained(features, timedelta(hours=len(features) / options.transactions_per_hour), options)
     baseline = Baseline(train_on.transactions)
-    unlabelled = background.only(None)
-    plants = planted(context.network.median_fee_rate_1h or 1.0)
-    parts = [unlabelled, positives, plants]
+    unlabelled = background.at(background.rows(None))
+    parts = [unlabelled, positives, planted(context.network.median_fee_rate_1h or 1.0)]
     scores = [model.score(transaction_features(TransactionBatch.of(p.transactions), context)) for p in parts]
     by_baseline = [baseline.score(p.transactions) for p in parts]
 
@@ -159,11 +146,13 @@ def evaluate_captures(
     detectors = default_detectors(whale_btc=options.whale_btc)
     found = {
         name: _found(score(part.transactions, context, model, detectors), part.labels)
-        for name, part in (("background", unlabelled), ("positives", positives), ("planted", plants))
+        for name, part in zip(("background", "positives", "planted"), parts, strict=True)
     }
+    by_label = [*found["background"].items(), *found["positives"].items()]
+    whales = {label: values["kinds"].get("whale", 0.0) for label, values in by_label}
     return {
         "labels": figures_of(1),
-        "whales": _whales(options) | {"captures": _whales_in(found)},
+        "whales": _whales(options) | {"captures": whales},
         "planted": figures_of(2),
         "found": found,
         "known_cases": _known_cases(model, options),
@@ -192,12 +181,11 @@ def evaluate_simulated(
     windows = list(replay(traffic.transactions))
     before = [w for w in windows if w.start < START + train_for]
     after = [w for w in windows if w.start >= START + train_for]
-    model = _model(_trained(replayed_features(before), train_for, options))
+    model = _trained(replayed_features(before), train_for, options)
     baseline = Baseline([tx for window in before for tx in window.transactions])
     transactions = [tx for window in after for tx in window.transactions]
     labels = traffic.labels[len(traffic) - len(transactions) :]
-    detectors = default_detectors(whale_btc=options.whale_btc)
-    scoring = FollowedScoring(model, detectors)
+    scoring = FollowedScoring(model, default_detectors(whale_btc=options.whale_btc))
     scored = [s for window in after for s in scoring.score(window)]
     measured = Labelled(transactions, labels)
     return {
@@ -228,27 +216,25 @@ def capture_context(transactions: Sequence[Transaction]) -> Context:
     return Context(replace(network, windows_24h=0))
 
 
-def _trained(features: NDArray[np.float64], span: timedelta, options: Options) -> TrainedModel:
-    return train(
+def _trained(features: Floats, span: timedelta, options: Options) -> Model:
+    trained = train(
         features,
         START,
         START + span,
         alerts_per_hour=options.alerts_per_hour,
         whale_btc=options.whale_btc,
         seed=options.seed,
-        min_rows=MIN_ROWS,
+        min_rows=500,
     )
-
-
-def _model(trained: TrainedModel) -> Model:
     return Model("evaluated", trained.pipeline, trained.card)
 
 
 def _found(scored: Sequence[Score], labels: Sequence[str | None]) -> dict[str, Any]:
     """For each label: how many there are, the share that alerts, and the share in which each kind was found."""
     result: dict[str, Any] = {}
-    for name in sorted({known or "unlabelled" for known in labels}):
-        rows = [s for s, known in zip(scored, labels, strict=True) if (known or "unlabelled") == name]
+    names = [known or "unlabelled" for known in labels]
+    for name in sorted(set(names)):
+        rows = [s for s, known in zip(scored, names, strict=True) if known == name]
         kinds = [{reason.kind for reason in s.reasons} for s in rows]
         result[name] = {
             "n": len(rows),
@@ -265,20 +251,11 @@ def _whales(options: Options) -> dict[str, Any]:
     return whale_figures(traffic, simulated_truth(traffic, options.whale_btc), options.whale_btc)
 
 
-def _whales_in(found: dict[str, Any]) -> dict[str, float]:
-    """The share of each label's transactions that the rule calls whales."""
-    return {
-        label: values["kinds"].get("whale", 0.0)
-        for part in ("background", "positives")
-        for label, values in found[part].items()
-    }
-
-
 def _known_cases(model: Model, options: Options) -> dict[str, Any]:
     fee_rate = model.card.medians[FEATURE_NAMES.index("fee_rate")]
     detectors = default_detectors(whale_btc=options.whale_btc)
-
-    def verdicts(cases: Sequence[Case]) -> dict[str, bool]:
-        return {verdict.case.name: verdict.right for verdict in judge_cases(cases, model, detectors)}
-
-    return {"incidents_found": verdicts(incidents()), "look_alikes_silent": verdicts(look_alikes(fee_rate))}
+    found, silent = (judge_cases(cases, model, detectors) for cases in (incidents(), look_alikes(fee_rate)))
+    return {
+        "incidents_found": {verdict.case.name: verdict.right for verdict in found},
+        "look_alikes_silent": {verdict.case.name: verdict.right for verdict in silent},
+    }

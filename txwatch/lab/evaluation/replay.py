@@ -7,15 +7,15 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from itertools import groupby
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from txwatch.captures import read_capture
 from txwatch.clock import WINDOW, context_window, window_range, window_start
-from txwatch.features.batch import TransactionBatch
+from txwatch.features.batch import EPOCH, TransactionBatch, WindowFeatures, input_addresses
 from txwatch.features.context import AddressActivity, Context, NetworkContext
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.network import NetworkBucket, NetworkColumns, network_buckets, network_contexts
@@ -26,7 +26,8 @@ from txwatch.places import Place
 from txwatch.wire.messages import MalformedMessageError, UnconfirmedTransaction, decode
 from txwatch.wire.transaction import Transaction, from_wire
 
-_NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY = timedelta(hours=24)
+_CLEAR_EVERY = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,9 @@ class Labelled:
         """The places of the transactions with this label."""
         return [row for row, known in enumerate(self.labels) if known == label]
 
-    def only(self, label: str | None) -> "Labelled":
-        """Those with this label."""
-        rows = self.rows(label)
-        return Labelled([self.transactions[row] for row in rows], [label] * len(rows))
+    def at(self, rows: Sequence[int]) -> "Labelled":
+        """Those in these places."""
+        return Labelled([self.transactions[row] for row in rows], [self.labels[row] for row in rows])
 
 
 def read_labelled(paths: Iterable[Place]) -> Labelled:
@@ -64,7 +64,7 @@ def read_labelled(paths: Iterable[Place]) -> Labelled:
                 message = decode(captured.message)
                 if not isinstance(message, UnconfirmedTransaction):
                     continue
-                tx = from_wire(message.x, captured.received_at or _NO_TIME, "bulk")
+                tx = from_wire(message.x, captured.received_at or EPOCH, "bulk")
             except MalformedMessageError:
                 malformed += 1
                 continue
@@ -83,31 +83,13 @@ def simulate(
     rate: float | None = None,
     plants_per_hour: Mapping[str, float] = PLANTS_PER_HOUR,
 ) -> Labelled:
-    """Simulated traffic in order of arrival. A plant's label is `plant:` and its kind. See `Simulator`."""
+    """Simulated traffic in order of arrival. A plant's label is `plant:` and its kind."""
     simulator = Simulator(regime, seed=seed, start=start, rate=rate, plants_per_hour=plants_per_hour)
-    transactions, labels = [], []
-    for simulated in simulator.until(start + duration):
-        transactions.append(simulated.transaction("bulk"))
-        labels.append(simulated.labels[0] if simulated.labels else None)
-    return Labelled(transactions, labels)
+    traffic = list(simulator.until(start + duration))
+    return Labelled([one.transaction("bulk") for one in traffic], [next(iter(one.labels), None) for one in traffic])
 
 
-_DAY = timedelta(hours=24)
-_CLEAR_EVERY = timedelta(hours=2)
-
-
-@dataclass(frozen=True)
-class ReplayedWindow:
-    """One window's transactions with their columns and features, of shape (n, len(FEATURE_NAMES)), and context."""
-
-    start: datetime
-    transactions: Sequence[Transaction]
-    batch: TransactionBatch
-    features: NDArray[np.float64]
-    context: Context
-
-
-def replay(transactions: Iterable[Transaction]) -> Iterator[ReplayedWindow]:
+def replay(transactions: Iterable[Transaction]) -> Iterator[WindowFeatures]:
     """Each window that holds transactions, in order. `transactions` come in order of `seen_at`.
 
     As in production after a cold start, the first two windows have no context.
@@ -117,24 +99,13 @@ def replay(transactions: Iterable[Transaction]) -> Iterator[ReplayedWindow]:
         window = list(group)
         batch = TransactionBatch.of(window)
         context = history.context(context_window(start), window)
-        yield ReplayedWindow(start, window, batch, transaction_features(batch, context), context)
+        yield WindowFeatures(start, window, batch, transaction_features(batch, context), context)
         history.add(start, window)
 
 
-def replayed_features(windows: Iterable[ReplayedWindow]) -> NDArray[np.float64]:
+def replayed_features(windows: Iterable[WindowFeatures]) -> NDArray[np.float64]:
     """The features of all windows, of shape (n, len(FEATURE_NAMES)), in their order."""
     return np.concatenate([np.empty((0, len(FEATURE_NAMES))), *(window.features for window in windows)])
-
-
-class _Bucket(NamedTuple):
-    """One address in one window."""
-
-    start: datetime
-    tx_count: int
-    received_sat: int
-    spent_sat: int
-    first_seen_at: datetime
-    last_seen_at: datetime
 
 
 class _History:
@@ -142,7 +113,8 @@ class _History:
 
     def __init__(self) -> None:
         self._buckets: deque[NetworkBucket] = deque()
-        self._activity: dict[str, tuple[_Bucket, ...]] = {}
+        self._activity: dict[str, list[tuple[datetime, AddressActivity]]] = {}
+        """Of each address, the windows in which it took part and what it did in each."""
         self._cleared_at = datetime.min.replace(tzinfo=UTC)
 
     def context(self, as_of: datetime, transactions: Sequence[Transaction]) -> Context:
@@ -151,9 +123,9 @@ class _History:
         since = as_of + WINDOW - _DAY
         buckets = [bucket for bucket in self._buckets if bucket.window_start >= since]
         network = replace(network_contexts(buckets, [as_of])[0], version=1)
-        wanted = {spent.addr for tx in transactions for spent in tx.inputs if spent.addr is not None}
-        known = ((address, self._sum(address, since, as_of)) for address in wanted & self._activity.keys())
-        return Context(network, {address: activity for address, activity in known if activity is not None})
+        known = input_addresses(transactions) & self._activity.keys()
+        activity = {address: self._sum(address, since, as_of) for address in known}
+        return Context(network, {address: day for address, day in activity.items() if day is not None})
 
     def add(self, start: datetime, transactions: Sequence[Transaction]) -> None:
         # Silent windows between count as windows of the day: there was traffic to hear, and none came.
@@ -161,33 +133,34 @@ class _History:
         self._buckets.extend(network_buckets(network_columns(transactions), window_range(first, start + WINDOW)))
         while self._buckets[0].window_start < start - _DAY - 2 * WINDOW:
             self._buckets.popleft()
-        for address, bucket in _participations(start, transactions).items():
-            self._activity[address] = (*self._activity.get(address, ()), bucket)
+        for address, activity in _participations(transactions).items():
+            self._activity.setdefault(address, []).append((start, activity))
         if start - self._cleared_at >= _CLEAR_EVERY:
             self._forget(start)
 
     def _forget(self, start: datetime) -> None:
         """Drop what has left the trailing day, so that long traffic needs no more memory than a day of it."""
         oldest = start - _DAY - 2 * WINDOW
-        kept = (
-            (address, buckets if buckets[0].start >= oldest else tuple(b for b in buckets if b.start >= oldest))
+        self._activity = {
+            address: buckets if buckets[0][0] >= oldest else [bucket for bucket in buckets if bucket[0] >= oldest]
             for address, buckets in self._activity.items()
-            if buckets[-1].start >= oldest
-        )
-        self._activity = dict(kept)
+            if buckets[-1][0] >= oldest
+        }
         self._cleared_at = start
 
     def _sum(self, address: str, since: datetime, as_of: datetime) -> AddressActivity | None:
-        parts = [bucket for bucket in self._activity[address] if since <= bucket.start <= as_of]
-        if not parts:
-            return None
-        return AddressActivity(
-            sum(part.tx_count for part in parts),
-            sum(part.received_sat for part in parts),
-            sum(part.spent_sat for part in parts),
-            min(part.first_seen_at for part in parts),
-            max(part.last_seen_at for part in parts),
-        )
+        parts = [activity for start, activity in self._activity[address] if since <= start <= as_of]
+        return reduce(_together, parts) if parts else None
+
+
+def _together(a: AddressActivity, b: AddressActivity) -> AddressActivity:
+    return AddressActivity(
+        a.tx_count + b.tx_count,
+        a.received_sat + b.received_sat,
+        a.spent_sat + b.spent_sat,
+        min(a.first_seen_at, b.first_seen_at),
+        max(a.last_seen_at, b.last_seen_at),
+    )
 
 
 def network_columns(transactions: Sequence[Transaction]) -> NetworkColumns:
@@ -201,9 +174,9 @@ def network_columns(transactions: Sequence[Transaction]) -> NetworkColumns:
     )
 
 
-def _participations(start: datetime, transactions: Sequence[Transaction]) -> dict[str, _Bucket]:
+def _participations(transactions: Sequence[Transaction]) -> dict[str, AddressActivity]:
     """What each address did in these transactions; one that is on both sides of a transaction took part once."""
-    buckets: dict[str, _Bucket] = {}
+    activity: dict[str, AddressActivity] = {}
     for tx in transactions:
         sides: dict[str, list[int]] = {}
         for side, coins in ((0, tx.outputs), (1, tx.inputs)):
@@ -211,11 +184,6 @@ def _participations(start: datetime, transactions: Sequence[Transaction]) -> dic
                 if coin.addr is not None:
                     sides.setdefault(coin.addr, [0, 0])[side] += coin.value or 0
         for address, (received, spent) in sides.items():
-            before = buckets.get(address)
-            if before is None:
-                buckets[address] = _Bucket(start, 1, received, spent, tx.seen_at, tx.seen_at)
-            else:
-                _, tx_count, received_sat, spent_sat, first, _ = before
-                counts = (tx_count + 1, received_sat + received, spent_sat + spent)
-                buckets[address] = _Bucket(start, *counts, first, tx.seen_at)
-    return buckets
+            own = AddressActivity(1, received, spent, tx.seen_at, tx.seen_at)
+            activity[address] = _together(activity[address], own) if address in activity else own
+    return activity

@@ -1,15 +1,13 @@
-"""The local feed: a WebSocket and HTTP server on loopback that speaks the protocol of blockchain.info."""
+"""The local feed: a WebSocket and HTTP server on loopback with the protocol of blockchain.info."""
 
 import asyncio
 import errno
-import signal
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, suppress
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from math import inf
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -28,15 +26,16 @@ from txwatch.lab.simulator.regimes import regime_named
 from txwatch.lab.simulator.subscribers import MAX_UNSENT_BYTES, Subscribers
 from txwatch.lab.simulator.traffic import Simulator
 from txwatch.places import Place
+from txwatch.waiting import run_until_signalled, wait_for_first
 
 FIRST_WHALE_WITHIN_SECONDS = 6.0
-"""Whoever looks at a demo for the first time need not wait for what it is about."""
+"""So that a demo soon shows what it is about."""
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class Played(NamedTuple):
-    """One message and when it was due (UTC); `labels` say what is known about it, `replaces` whose coins it spends."""
+    """A message, when it was due (UTC), its known labels, and the txid that it `replaces`."""
 
     at: datetime
     message: bytes
@@ -47,9 +46,8 @@ class Played(NamedTuple):
 class Playlist:
     """The messages of a capture, if there is one, then simulated ones without end.
 
-    `rate` (transactions a second) is that of the capture, and of the simulator only if there is no capture; both are
-    the regime's own by default. Raises ValueError for an unknown regime or a rate that is not positive,
-    CaptureError for a capture that is not there.
+    `rate` (transactions a second; the regime's own by default) is the capture's, or the simulator's if there is none.
+    Raises ValueError for an unknown regime or a rate that is not positive, CaptureError for a missing capture.
     """
 
     def __init__(
@@ -76,16 +74,12 @@ class Playlist:
         self._simulator: Simulator | None = None
 
     def begin(self, at: datetime) -> None:
-        """Play from this moment on. A second call changes nothing. Raises CaptureError for a bad first line."""
+        """Play from this moment on; a second call has no effect. Raises CaptureError for a bad first line."""
         if self._start is None:
-            self._start = at
-            self._next = next(self._captured, None)
+            self._start, self._next = at, next(self._captured, None)
 
     def until(self, now: datetime) -> Iterator[Played]:
-        """What is due before `now` and has not been given yet, in order; nothing before `begin`.
-
-        Raises CaptureError for a line of the capture that cannot be read.
-        """
+        """The messages due before `now` that were not given yet, in order; none before `begin`. Raises CaptureError."""
         if self._start is None:
             return
         while self._next is not None:
@@ -112,7 +106,7 @@ class Playlist:
 
 
 def restamped(message: bytes, now: datetime) -> bytes:
-    """The message with its transaction's `time` set to now; unchanged if it is no valid `utx`."""
+    """The message with its `time` set to now; unchanged if it is no valid `utx`."""
     if read_transaction(message, now) is None:
         return message
     parts = _object.decode(message)
@@ -123,10 +117,7 @@ def restamped(message: bytes, now: datetime) -> bytes:
 
 
 class RestApi:
-    """Answers GET requests from the chain.
-
-    A request nearer than `interval_seconds` to the last one that was let through gets 429, as from the real service.
-    """
+    """Answers GET requests from the chain; with 429, like the real service, within `interval_seconds` of an answer."""
 
     def __init__(self, chain: Chain, now: Clock, interval_seconds: float = 0.0) -> None:
         self._chain = chain
@@ -142,25 +133,19 @@ class RestApi:
         self._last = now
         match urlsplit(target).path.split("/")[1:]:
             case ["blocks", milliseconds]:
-                return self._blocks(milliseconds)
+                with suppress(ValueError, OverflowError, OSError):
+                    return _found("day", msgspec.json.encode(self._chain.on_day(int(milliseconds))))
+                return _found("day", None)
             case ["rawblock", block_hash]:
                 block = self._chain.block(block_hash)
-                return _not_found("block") if block is None else _json(HTTPStatus.OK, block.raw())
+                return _found("block", None if block is None else block.raw())
             case ["rawtx", txid]:
-                body = self._chain.transaction(txid)
-                return _not_found("transaction") if body is None else _json(HTTPStatus.OK, body)
-        return _not_found("page")
-
-    def _blocks(self, milliseconds: str) -> Response:
-        try:
-            summaries = self._chain.on_day(int(milliseconds))
-        except (ValueError, OverflowError, OSError):
-            return _not_found("day")
-        return _json(HTTPStatus.OK, msgspec.json.encode(summaries))
+                return _found("transaction", self._chain.transaction(txid))
+        return _found("page", None)
 
 
-def _not_found(what: str) -> Response:
-    return _error(HTTPStatus.NOT_FOUND, f"no such {what}")
+def _found(what: str, body: bytes | None) -> Response:
+    return _error(HTTPStatus.NOT_FOUND, f"no such {what}") if body is None else _json(HTTPStatus.OK, body)
 
 
 def _error(status: HTTPStatus, message: str) -> Response:
@@ -168,31 +153,27 @@ def _error(status: HTTPStatus, message: str) -> Response:
 
 
 def _json(status: HTTPStatus, body: bytes) -> Response:
-    headers = Headers()
-    headers["Content-Type"] = "application/json"
-    headers["Content-Length"] = str(len(body))
-    headers["Connection"] = "close"
-    return Response(status.value, status.phrase, headers, body)
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
+    return Response(status.value, status.phrase, Headers(headers), body)
 
 
 LOOPBACK = "127.0.0.1"
 STREAM_PATH = "/inv"
 TICK_SECONDS = 0.01
-"""How often the feed asks what is due."""
+"""The interval between two looks for what is due."""
 CLOSE_SECONDS = 3.0
-"""How long a client may take to close its connection, or to read a REST answer. A stop takes no longer."""
+"""For a client to close its connection or to read a REST answer; a stop takes no longer."""
 KEPT_BLOCKS, KEPT_WAITING = 36, 100_000
-"""Six hours of blocks and a mempool that `txwatch feed` can show: at 2 kB a transaction, at most half a gigabyte."""
+"""Of `txwatch feed`: six hours of blocks, and a mempool. At 2 kB a transaction, at most half a gigabyte."""
 _MESSAGES_AT_ONCE = 16
 _MAX_OPERATION_BYTES = 65_536
 
 
 class LocalFeed:
-    """A feed that runs for the length of an `async with` block.
+    """A feed that runs for an `async with` block, and plays from the first subscription to transactions on.
 
-    It plays from the first subscription to transactions on. Messages and blocks are in the order of their times, which
-    `clock` alone moves on. `truth` gets a line of JSON for each labelled transaction. With `port` 0 the system chooses
-    one. Entering raises OSError when the port or the truth file cannot be opened.
+    Messages and blocks are in the order of their times by `clock`. `truth` gets a line of JSON for each labelled
+    transaction. With `port` 0 the system chooses one. Raises OSError if the port or `truth` cannot be opened.
     """
 
     def __init__(
@@ -229,7 +210,7 @@ class LocalFeed:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             if self._truth_path is not None:
-                # Unbuffered: what was planted is on disk before anybody can see it.
+                # Unbuffered: a plant is on disk before a client gets it.
                 self._truth = stack.enter_context(self._truth_path.open("ab", buffering=0))
             server = await stack.enter_async_context(
                 serve_websockets(
@@ -247,9 +228,7 @@ class LocalFeed:
             self._open = stack.pop_all()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._playing.cancel()
         try:
             with suppress(asyncio.CancelledError):
@@ -258,7 +237,7 @@ class LocalFeed:
             await self._open.aclose()
 
     async def play_on(self) -> None:
-        """Wait for the end of the playing, which only an error brings: CaptureError, or OSError from a file."""
+        """Play until an error, which is raised: CaptureError, or OSError from a file."""
         await asyncio.shield(self._playing)
 
     def _route(self, _connection: ServerConnection, request: Request) -> Response | None:
@@ -292,7 +271,7 @@ class LocalFeed:
 
     def _mine_through(self, now: datetime) -> None:
         while self._chain.due(now):
-            # Mined at its own time and not at this tick's, so that the same seed gives the same blocks.
+            # At its own time, not this tick's, so that the same seed gives the same blocks.
             self._subscribers.send_block(self._chain.mine(self._chain.next_block_at).announcement())
 
 
@@ -309,24 +288,16 @@ def serve(
         chain = Chain(seed=seed, start=utc_now(), kept_blocks=KEPT_BLOCKS, kept_waiting=KEPT_WAITING)
     except ValueError as error:
         raise FeedError(str(error)) from error
+
+    async def play(stop: asyncio.Event) -> None:
+        async with LocalFeed(playlist=playlist, chain=chain, host=host, port=port, truth=truth) as feed:
+            print(f"Serving {feed.stream_url} and {feed.rest_url}. Ctrl-C ends.", flush=True)
+            await wait_for_first(stop.wait(), feed.play_on())
+
     try:
-        asyncio.run(_until_signalled(LocalFeed(playlist=playlist, chain=chain, host=host, port=port, truth=truth)))
+        run_until_signalled(play)
     except CaptureError as error:
         raise FeedError(str(error)) from error
     except OSError as error:
         in_use = error.errno == errno.EADDRINUSE
         raise FeedError(f"port {port} is in use; choose another with --port" if in_use else str(error)) from error
-
-
-async def _until_signalled(feed: LocalFeed) -> None:
-    loop, signalled = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, signalled.set)
-    async with feed:
-        print(f"Serving {feed.stream_url} and {feed.rest_url}. Ctrl-C ends.", flush=True)
-        ends = {asyncio.create_task(signalled.wait()), asyncio.create_task(feed.play_on())}
-        done, rest = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        for task in rest:
-            task.cancel()
-        for task in done:
-            task.result()

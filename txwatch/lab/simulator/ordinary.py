@@ -1,46 +1,43 @@
-"""Ordinary transactions: shape, counts, amount and fee rate drawn from a regime, then who is paid with which coins."""
+"""Ordinary transactions: shape, counts, amount and fee rate drawn from a regime, then payees and coins."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from txwatch.lab.simulator.addresses import KINDS, PROGRAM_BYTES, Address, make_address
-from txwatch.lab.simulator.regimes import Regime, interpolate
+from txwatch.lab.simulator.addresses import ADDRESS_TYPES, PROGRAM_BYTES, Address, make_address
+from txwatch.lab.simulator.regimes import TOTAL_OUTPUT_SAT, Regime, interpolate
 from txwatch.lab.simulator.spending import DUST_SAT, UNLOCKING, Coin, Draft, Sizes, sizes
 from txwatch.lab.simulator.wallets import AddressBook, CoinPool, Draws, Flags, Numbers, Objects, by_code, one_by_one
 
 _ONE_ONE, _ONE_TWO, _SEVERAL, _BATCH = range(4)
 _SEVERAL_TO_ONE, _SEVERAL_TO_AT_MOST_TWO = 0.35, 0.8
 _SWEEP = 20
-"""With more inputs than this it is a consolidation, into one output."""
+"""Inputs above which a transaction is a consolidation into one output."""
 
 
 class Plans(NamedTuple):
-    """Outlines, one entry a transaction. `total_sat` is the sum of outputs to aim at, `fee_rate` in sat/vB."""
+    """Outlines of transactions. `total_sat` is the wanted sum of outputs, `fee_rate` is in sat/vB."""
 
-    inscription: npt.NDArray[np.bool_]
-    rune: npt.NDArray[np.bool_]
-    inputs: npt.NDArray[np.int64]
-    outputs: npt.NDArray[np.int64]
-    total_sat: npt.NDArray[np.int64]
+    inscription: Flags
+    rune: Flags
+    inputs: Numbers
+    outputs: Numbers
+    total_sat: Numbers
     fee_rate: npt.NDArray[np.float64]
-    inscription_bytes: npt.NDArray[np.int64]
+    inscription_bytes: Numbers
 
-    def where(self, chosen: npt.NDArray[np.bool_]) -> "Plans":
-        """These of them."""
-        columns: list[Any] = [column[chosen] for column in self]
-        return Plans._make(columns)
+    def where(self, chosen: Flags) -> "Plans":
+        return Plans._make(column[chosen] for column in self)
 
 
 def draw_plans(regime: Regime, generator: np.random.Generator, n: int) -> Plans:
-    """n outlines."""
     limits = np.cumsum([regime.one_in_one_out, regime.one_in_two_out, regime.several_in])
     tokens = regime.inscriptions + regime.runes
     shape = np.searchsorted(limits, generator.random(n), side="right")
     carries_share = generator.random(n)
-    many_in = np.rint(interpolate(regime.inputs, generator.uniform(regime.inputs[0][0], 1.0, n))).astype(int)
-    many_out = np.rint(interpolate(regime.outputs, generator.uniform(regime.outputs[0][0], 1.0, n))).astype(int)
+    many_in = np.rint(interpolate(regime.inputs, generator.uniform(min(regime.inputs), 1.0, n))).astype(int)
+    many_out = np.rint(interpolate(regime.outputs, generator.uniform(min(regime.outputs), 1.0, n))).astype(int)
     share = generator.random(n)
     to_one = (share < _SEVERAL_TO_ONE) | (many_in > _SWEEP)
     several_out = np.where(to_one, 1, np.where(share < _SEVERAL_TO_AT_MOST_TWO, 2, many_out))
@@ -49,8 +46,8 @@ def draw_plans(regime: Regime, generator: np.random.Generator, n: int) -> Plans:
         rune=(shape == _ONE_TWO) & (carries_share < regime.runes / regime.one_in_two_out),
         inputs=np.where(shape == _SEVERAL, many_in, 1),
         outputs=np.choose(shape, [1, 2, several_out, many_out]),
-        # What carries an inscription or a rune takes the low end of the amounts, the rest has the others.
-        total_sat=interpolate(regime.total_output_sat, tokens + (1.0 - tokens) * generator.random(n)).astype(int),
+        # Inscriptions and runes have the low end of the amounts, the other transactions the rest.
+        total_sat=interpolate(TOTAL_OUTPUT_SAT, tokens + (1.0 - tokens) * generator.random(n)).astype(int),
         fee_rate=interpolate(regime.fee_rate, generator.random(n)),
         inscription_bytes=interpolate(regime.inscription_size, generator.random(n)).astype(int),
     )
@@ -62,35 +59,30 @@ BIG_SAT = 40_000_000_000
 _BLOCK = 1024
 _CARRIER_SAT = {294: 0.12, 330: 0.24, 546: 0.5, 600: 0.06, 1_000: 0.04, 10_000: 0.04}
 _INSCRIBED_TO_TAPROOT, _INSCRIBED_FOR_OTHERS = 0.55, 0.1
-_RUNE_PAYLOAD_BYTES = (7, 24)
+_RUNE_PAYLOAD_BYTES, _RUNE_CHANGE_SAT = (7, 24), (1_000, 300_000)
 _RUNE_KEPT, _RUNE_WITH_CHANGE = 0.7, 0.5
-_RUNE_CHANGE_SAT = (1_000, 300_000)
 _LEAST_PAYMENT_SAT = 1_000
-_CHAINED = 0.6
-_ONE_ADDRESS = 0.5
-_POOL_MAX_SAT = 10_000_000_000
-_CHAIN_MAX_SAT = 20_000_000_000
-_CHANGE_TO_SAME_ADDRESS = 0.28
+_CHAINED, _ONE_ADDRESS, _CHANGE_TO_SAME_ADDRESS = 0.6, 0.5, 0.28
+_POOL_MAX_SAT, _CHAIN_MAX_SAT = 10_000_000_000, 20_000_000_000
 _ROUND_PAYMENT, _ROUND_FROM_SAT, _ROUND_SAT = 0.15, 1_000_000, 100_000
 _PAID_BY_BIG_WALLET_SAT = (100_000, 4_000_000_000)
-_RBF = 0.51
-_VERSION_2 = 0.72
+_RBF, _VERSION_2 = 0.51, 0.72
 _MANY = 5
-"""From this many inputs or outputs on, a service is likely behind it."""
+"""Inputs or outputs from which on the sender is likely a service."""
 _SERVICE_BATCH, _SERVICE_SWEEP = 0.6, 0.5
 _MULTISIG = 0.15
-"""Of the coins of P2SH; the rest are P2WPKH in P2SH."""
-_WAYS = [UNLOCKING[kind] for kind in KINDS] + [UNLOCKING["p2sh_multisig"]]
-"""By code of the script type; the last one is for codes of P2SH."""
+"""Share of the P2SH coins; the rest are P2WPKH in P2SH."""
+_WAYS = [UNLOCKING[name] for name in ADDRESS_TYPES] + [UNLOCKING["p2sh_multisig"]]
+"""By code of the script type; the last one is the second way for P2SH."""
 _SCRIPT_BYTES = np.array([way.script_bytes for way in _WAYS])
 _WITNESS_BYTES = np.array([way.witness_bytes for way in _WAYS])
-_P2SH, _P2WPKH, _P2TR = (KINDS.index(kind) for kind in ("p2sh", "p2wpkh", "p2tr"))
-_SCRIPT_DIGITS = np.array([len(make_address(kind, bytes(PROGRAM_BYTES[kind])).script) for kind in KINDS])
+_P2SH, _P2WPKH, _P2TR = (ADDRESS_TYPES.index(name) for name in ("p2sh", "p2wpkh", "p2tr"))
+_SCRIPT_DIGITS = np.array([len(make_address(name, bytes(PROGRAM_BYTES[name])).script) for name in ADDRESS_TYPES])
 _ECDSA_WITNESS = UNLOCKING["p2wpkh"].witness_bytes  # one byte more when the signature's R is high
 
 
 class OrdinaryTraffic:
-    """An endless supply of ordinary transactions of one regime."""
+    """Ordinary transactions of one regime, without end."""
 
     def __init__(self, regime: Regime, draws: Draws) -> None:
         self._regime = regime
@@ -100,9 +92,8 @@ class OrdinaryTraffic:
         self._pool = CoinPool(draws)
         self._script_types = by_code(regime.script_types)
         self.draft = one_by_one(self._block)
-        """The next transaction."""
         self.fee_rate = draws.of(lambda shares: interpolate(regime.fee_rate, shares))
-        """A fee rate as others pay it now, sat/vB."""
+        """An ordinary fee rate, sat/vB."""
 
     def _block(self) -> list[Draft]:
         plans = draw_plans(self._regime, self._random, _BLOCK)
@@ -119,7 +110,7 @@ class OrdinaryTraffic:
         return drafts.tolist()
 
     def _inscriptions(self, plans: Plans) -> list[Draft]:
-        """Reveals: a taproot coin with data in its witness pays one dust output, and often more than that in fee."""
+        """A taproot coin with data in its witness pays one dust output, and often more than that in fee."""
         n = len(plans.inputs)
         payees = self.book.new(np.where(self._chance(_INSCRIBED_TO_TAPROOT, n), _P2TR, _P2WPKH))
         others = self._chance(_INSCRIBED_FOR_OTHERS, n)
@@ -130,7 +121,7 @@ class OrdinaryTraffic:
         return self._carriers(plans, senders, [[output] for output in outputs], extra)
 
     def _runes(self, plans: Plans) -> list[Draft]:
-        """Mints or transfers: an OP_RETURN message, and an output for the rune that may hold the change as well."""
+        """An OP_RETURN message, and an output for the rune, which may hold the change as well."""
         n, draws = len(plans.inputs), self._draws
         senders = self.book.new(np.full(n, _P2TR))
         kept = self._chance(_RUNE_KEPT, n)
@@ -142,7 +133,7 @@ class OrdinaryTraffic:
         return self._carriers(plans, senders, list(map(list, zip(messages, paid, strict=True))), np.zeros(n, dtype=int))
 
     def _carriers(self, plans: Plans, senders: Objects, outputs: list[list[Coin]], extra: Numbers) -> list[Draft]:
-        """Transactions of one taproot coin, made for what they carry; their last outputs can be spent later."""
+        """Transactions of one taproot coin with an inscription or a rune; their last outputs can be spent later."""
         way = UNLOCKING["p2tr"]
         digits = np.array([sum([len(coin.owner.script) for coin in coins]) for coins in outputs])
         base, witness = sizes(way.script_bytes, way.witness_bytes, plans.inputs, plans.outputs, digits, extra)
@@ -155,7 +146,7 @@ class OrdinaryTraffic:
         ]
 
     def _big_wallets(self, plans: Plans) -> list[Draft]:
-        """A service pays a little out of much, and keeps the rest where it was."""
+        """A service pays a little out of much, with the change to the same address."""
         return [self._big_wallet(plans.where(np.arange(len(plans.inputs)) == row)) for row in range(len(plans.inputs))]
 
     def _big_wallet(self, plan: Plans) -> Draft:
@@ -174,14 +165,14 @@ class OrdinaryTraffic:
         return Draft(coins, way, bool(self._chance(_RBF, 1)[0]), outputs, Sizes(int(base[0]), int(witness[0])))
 
     def _payments(self, plans: Plans) -> list[Draft]:
-        """Payments, sweeps, consolidations and batches. Coins and outputs of all of them are each in one sequence."""
+        """Payments, sweeps, consolidations and batches. One sequence holds the coins of all, another the outputs."""
         n, inputs, outputs = len(plans.inputs), plans.inputs, plans.outputs
         service = (outputs >= _MANY) & self._chance(_SERVICE_BATCH, n)
         service |= (inputs >= _MANY) & self._chance(_SERVICE_SWEEP, n)
         owners = np.empty(n, dtype=object)
         owners[service] = self.book.services(int(service.sum()))
         codes = self._draws.places(self._script_types, n)
-        codes[service] = [KINDS.index(owner.kind) for owner in owners[service]]
+        codes[service] = [ADDRESS_TYPES.index(owner.type) for owner in owners[service]]
         ways = self._ways(codes)
 
         several = outputs > 1
@@ -234,7 +225,7 @@ class OrdinaryTraffic:
     def _coins(
         self, plans: Plans, fees: Numbers, codes: Numbers, owners: Objects, service: Flags
     ) -> tuple[list[Coin], Numbers]:
-        """Coins worth about the planned totals and the fees: earlier outputs where there are any. And their sums."""
+        """Coins worth about the planned totals and the fees, earlier outputs where possible, and their sums."""
         n, inputs = len(plans.inputs), plans.inputs
         firsts = np.cumsum(inputs) - inputs
         rows = np.repeat(np.arange(n), inputs)
@@ -251,13 +242,13 @@ class OrdinaryTraffic:
         tried = zip(places.tolist(), codes[rows[places]].tolist(), parts[places].tolist(), enough.tolist(), strict=True)
         taken = {}
         for place, code, value, at_least in tried:
-            coin = self._pool.take(KINDS[code], value)
+            coin = self._pool.take(ADDRESS_TYPES[code], value)
             if coin is not None and coin.value >= at_least:
                 taken[place] = coin
         coins = np.empty(len(rows), dtype=object)
         coins[list(taken)] = list(taken.values())
         parts[list(taken)] = [coin.value for coin in taken.values()]
-        # The first one makes up for earlier outputs that were smaller than what was wanted.
+        # The first coin makes up for earlier outputs that are smaller than wanted.
         sums = np.add.reduceat(parts, firsts)
         more = np.maximum(0, least - sums)
         parts[firsts] += more
@@ -270,7 +261,7 @@ class OrdinaryTraffic:
         return coins.tolist(), sums + more
 
     def _values(self, amounts: Numbers, outputs: Numbers) -> Numbers:
-        """Split what is paid out; the last of several values is the change."""
+        """Split the amounts into output values; the last of several is the change."""
         n, several = len(amounts), outputs > 1
         change = ((amounts - outputs * _LEAST_PAYMENT_SAT) * self._random.random(n)).astype(int)
         paid = np.where(several, amounts - change - DUST_SAT, amounts)
@@ -283,7 +274,7 @@ class OrdinaryTraffic:
         return values
 
     def _split(self, amounts: Numbers, counts: Numbers) -> Numbers:
-        """Split each amount into so many unequal parts of at least DUST_SAT each, where the amount allows it."""
+        """Split each amount into its count of unequal parts, of at least DUST_SAT where the amount allows it."""
         firsts = np.cumsum(counts) - counts
         weights = self._random.standard_exponential(counts.sum())
         scale = np.maximum(0, amounts - counts * DUST_SAT) / np.add.reduceat(weights, firsts)
@@ -296,7 +287,7 @@ class OrdinaryTraffic:
         return list(map(Coin, owners.tolist(), values.tolist(), self._random.integers(0, 3, len(values)).tolist()))
 
     def _ways(self, codes: Numbers) -> Numbers:
-        """How coins of these script types are unlocked, as places in _WAYS."""
+        """How coins of these script types are unlocked, as indices of _WAYS."""
         return np.where((codes == _P2SH) & self._chance(_MULTISIG, len(codes)), len(_WAYS) - 1, codes)
 
     def _carrier_sat(self, n: int) -> Numbers:
@@ -308,17 +299,17 @@ class OrdinaryTraffic:
         return values
 
     def _chance(self, share: float, n: int) -> Flags:
-        """n times whether something that happens in this share of cases happens."""
+        """n times True in this share of cases."""
         return self._random.random(n) < share
 
 
 def op_return(data_hex: str) -> Address:
-    """What an output that carries up to 75 bytes pays: nobody."""
+    """The locking script that carries up to 75 bytes and pays nobody."""
     return Address(None, f"6a{len(data_hex) // 2:02x}{data_hex}", "op_return")
 
 
 def _fees(rates: npt.NDArray[np.float64], base: Numbers, witness: Numbers) -> Numbers:
-    """Fees in satoshi at these rates: at least 1 sat/vB, and never so large that it would be an accident."""
+    """Fees in satoshi at these rates: from 1 sat/vB to MAX_FEE_SAT, above which a fee is an accident."""
     vsize = base - -witness // 4
     fees: Numbers = np.minimum(MAX_FEE_SAT, np.maximum(vsize, np.rint(rates * vsize).astype(int)))
     return fees

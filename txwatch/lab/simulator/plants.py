@@ -1,7 +1,7 @@
-"""Labelled anomalies and their schedule, and those that are replaced before they are mined.
+"""Labelled anomalies (plants), their schedule, and the replacement of some before they are mined.
 
-Only plants whose coins nobody else spends are replaced: what spends an output of a transaction that is never mined
-could not be mined either.
+Only plants whose outputs nobody spends are replaced: what spends an output of a transaction that is never mined cannot
+be mined either.
 """
 
 import heapq
@@ -15,8 +15,7 @@ from txwatch.lab.simulator.addresses import Address
 from txwatch.lab.simulator.ordinary import MAX_FEE_SAT, OrdinaryTraffic
 from txwatch.lab.simulator.spending import UNLOCKING, Coin, Draft, sizes_of, total
 from txwatch.lab.simulator.wallets import Draws, older_coin
-
-COIN = 100_000_000
+from txwatch.wire.messages import SAT_PER_BTC
 
 PLANTS_PER_HOUR: Mapping[str, float] = {
     "fee_accident": 20.0,
@@ -25,7 +24,7 @@ PLANTS_PER_HOUR: Mapping[str, float] = {
     "dormant_round_move": 12.0,
     "dust_storm": 4.0,
 }
-"""Events an hour; a dust storm is one event of tens of transactions. In all below 0.5 % of the default traffic."""
+"""Events an hour; a dust storm is one event of tens of transactions. Together below 0.5 % of the default traffic."""
 
 FIRST_WITHIN_SECONDS = 120.0
 _JITTER = 0.25
@@ -35,14 +34,12 @@ _DUST_VALUES = (294, 330, 546, 547, 600, 777)
 _COINJOIN_DENOMINATIONS = (100_000, 500_000, 1_000_000, 5_000_000, 10_000_000, 50_000_000)
 _ROUND_BTC = (100, 200, 250, 500, 1_000, 2_000)
 
-Builder = Callable[[Draws, OrdinaryTraffic], Draft]
-
 
 def fee_accident(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
-    """A payment with change whose fee is 0.05 to 20 BTC: somebody mistook an amount for the fee."""
-    fee = int(draws.log_between(0.05 * COIN, 20 * COIN))
-    paid = int(draws.log_between(0.01 * COIN, 5 * COIN))
-    change = int(draws.log_between(0.001 * COIN, 2 * COIN))
+    """A payment with change and a fee of 0.05 to 20 BTC, as if an amount was mistaken for the fee."""
+    fee = int(draws.log_between(0.05 * SAT_PER_BTC, 20 * SAT_PER_BTC))
+    paid = int(draws.log_between(0.01 * SAT_PER_BTC, 5 * SAT_PER_BTC))
+    change = int(draws.log_between(0.001 * SAT_PER_BTC, 2 * SAT_PER_BTC))
     book = traffic.book
     outputs = _outputs((book.payee(), paid), (book.one("p2wpkh"), change))
     size = sizes_of(UNLOCKING["p2wpkh"], 1, outputs)
@@ -52,42 +49,42 @@ def fee_accident(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
 
 def whale(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
     """500 to 3,000 BTC to a new address; the change is small and goes to another new one."""
-    moved = int(draws.log_between(510 * COIN, 3_000 * COIN))
-    change = int(draws.log_between(0.01 * COIN, 10 * COIN))
-    kind = draws.pick(("p2wpkh", "p2wsh", "p2tr"))
+    moved = int(draws.log_between(510 * SAT_PER_BTC, 3_000 * SAT_PER_BTC))
+    change = int(draws.log_between(0.01 * SAT_PER_BTC, 10 * SAT_PER_BTC))
+    script_type = draws.pick(("p2wpkh", "p2wsh", "p2tr"))
     book, inputs = traffic.book, draws.between(2, 6)
-    outputs = _outputs((book.one(draws.pick(("p2wpkh", "p2wsh"))), moved), (book.one(kind), change))
-    size = sizes_of(UNLOCKING[kind], inputs, outputs)
+    outputs = _outputs((book.one(draws.pick(("p2wpkh", "p2wsh"))), moved), (book.one(script_type), change))
+    size = sizes_of(UNLOCKING[script_type], inputs, outputs)
     needed = moved + change + _ordinary_fee(traffic, size.vsize)
     share = needed // inputs
     values = [share] * (inputs - 1) + [needed - share * (inputs - 1)]
-    coins = [older_coin(draws, book.one(kind), value) for value in values]
-    return Draft(coins, UNLOCKING[kind], False, outputs, size)
+    coins = [older_coin(draws, book.one(script_type), value) for value in values]
+    return Draft(coins, UNLOCKING[script_type], False, outputs, size)
 
 
 def coinjoin(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
-    """n inputs and n equal outputs, and the change of most who take part; all new addresses."""
+    """n inputs and n equal outputs, and the change of most participants; all addresses are new."""
     people = draws.between(5, 8) if draws.share() < 0.5 else draws.between(9, 60)
     denomination = draws.pick(_COINJOIN_DENOMINATIONS)
-    if draws.share() < 0.3:  # a maker's market takes any amount
+    if draws.share() < 0.3:  # in a market of makers, any amount
         denomination = int(draws.log_between(200_000, 100_000_000))
     with_change = 0 if draws.share() < 0.3 else draws.between(people // 2, people - 1)
-    kind = draws.pick(("p2wpkh", "p2wpkh", "p2tr"))
+    script_type = draws.pick(("p2wpkh", "p2wpkh", "p2tr"))
     book = traffic.book
     changes = [int(denomination * draws.log_between(0.02, 3.0)) for _ in range(with_change)]
-    receivers = [(book.one(kind), denomination) for _ in range(people)]
-    receivers += [(book.one(kind), change) for change in changes]
+    receivers = [(book.one(script_type), denomination) for _ in range(people)]
+    receivers += [(book.one(script_type), change) for change in changes]
     outputs = _outputs(*sorted(receivers, key=lambda r: r[0].script))  # BIP 69 order within an amount hides who is who
-    size = sizes_of(UNLOCKING[kind], people, outputs)
+    size = sizes_of(UNLOCKING[script_type], people, outputs)
     fee_share = -(-_ordinary_fee(traffic, size.vsize) // people)
     values = [denomination + change + fee_share for change in changes]
     values += [denomination + fee_share] * (people - with_change)
-    coins = [older_coin(draws, book.one(kind), value) for value in values]
-    return Draft(coins, UNLOCKING[kind], False, outputs, size)
+    coins = [older_coin(draws, book.one(script_type), value) for value in values]
+    return Draft(coins, UNLOCKING[script_type], False, outputs, size)
 
 
 def dust_payment(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
-    """One transaction of a dust storm: the same dust to 20 to 120 addresses that never asked for it."""
+    """One transaction of a dust storm: the same dust to 20 to 120 addresses."""
     n, dust = draws.between(20, 120), draws.pick(_DUST_VALUES)
     book = traffic.book
     sender = book.one("p2wpkh")
@@ -98,20 +95,20 @@ def dust_payment(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
 
 
 def dormant_round_move(draws: Draws, traffic: OrdinaryTraffic) -> Draft:
-    """An exactly round amount out of old P2PKH coins with uncompressed keys, such as 1,000.00000000 BTC."""
-    amount = draws.pick(_ROUND_BTC) * COIN
+    """An exactly round amount, such as 1,000.00000000 BTC, out of old P2PKH coins with uncompressed keys."""
+    amount = draws.pick(_ROUND_BTC) * SAT_PER_BTC
     book, inputs = traffic.book, draws.between(1, 4)
     unlocking = UNLOCKING["p2pkh_uncompressed"]
-    outputs = _outputs((book.one("p2wpkh"), amount), (book.one("p2pkh"), draws.between(1_000_000, 2 * COIN)))
+    outputs = _outputs((book.one("p2wpkh"), amount), (book.one("p2pkh"), draws.between(1_000_000, 2 * SAT_PER_BTC)))
     size = sizes_of(unlocking, inputs, outputs)
     fee = _ordinary_fee(traffic, size.vsize)
-    values = [amount // inputs // COIN * COIN] * (inputs - 1)
+    values = [amount // inputs // SAT_PER_BTC * SAT_PER_BTC] * (inputs - 1)
     values.append(total(outputs) + fee - sum(values))
     coins = [older_coin(draws, book.one("p2pkh"), value) for value in values]
     return Draft(coins, unlocking, False, outputs, size, version=1)
 
 
-BUILDERS: Mapping[str, Builder] = {
+BUILDERS: Mapping[str, Callable[[Draws, OrdinaryTraffic], Draft]] = {
     "fee_accident": fee_accident,
     "whale": whale,
     "coinjoin": coinjoin,
@@ -121,17 +118,16 @@ BUILDERS: Mapping[str, Builder] = {
 
 
 def label(kind: str) -> str:
-    """The label that a planted transaction carries, as in `meta.labels`."""
     return f"plant:{kind}"
 
 
 def schedule(
     draws: Draws, per_hour: Mapping[str, float], first_whale_within: float = FIRST_WITHIN_SECONDS
 ) -> Iterator[tuple[float, str]]:
-    """When to plant what: (seconds since the start, kind) for each transaction, in order, without end.
+    """(seconds since the start, kind) of each planted transaction, in order, without end.
 
-    The first of each kind comes within two minutes, the first whale within `first_whale_within` seconds. Raises
-    ValueError for a kind that does not exist.
+    The first of each kind comes within FIRST_WITHIN_SECONDS, the first whale within `first_whale_within` seconds.
+    Raises ValueError for an unknown kind.
     """
     if unknown := set(per_hour) - set(BUILDERS):
         raise ValueError(f"no plant named {', '.join(sorted(unknown))}; there are {', '.join(BUILDERS)}")
@@ -161,20 +157,19 @@ def _outputs(*receivers: tuple[Address, int]) -> list[Coin]:
 
 
 def _ordinary_fee(traffic: OrdinaryTraffic, vsize: int) -> int:
-    """What others pay now, satoshi."""
+    """An ordinary fee, satoshi."""
     return max(vsize, min(MAX_FEE_SAT, round(traffic.fee_rate() * vsize)))
 
 
 REPLACED_KINDS = frozenset({"whale"})
 REPLACED_SHARE = 0.2
-"""What the local feed replaces of them."""
-
-_DELAY_SECONDS = (20.0, 240.0)
-_BUMP = (1.5, 4.0)
+"""Share of them that the local feed replaces."""
+_REPLACED_AFTER_SECONDS = (20.0, 240.0)
+_FEE_FACTOR = (1.5, 4.0)
 
 
 class Replacement(NamedTuple):
-    """What is sent when, in seconds since the start, in place of which txid."""
+    """A draft, when it is sent in place of which txid, in seconds since the start."""
 
     seconds: float
     replaces: str
@@ -183,7 +178,7 @@ class Replacement(NamedTuple):
 
 
 class Replacements:
-    """Those that are still to come, the next one first."""
+    """The replacements that are due later, the next one first."""
 
     def __init__(self, draws: Draws, share: float) -> None:
         self._draws = draws
@@ -192,25 +187,23 @@ class Replacements:
 
     @property
     def next_at(self) -> float:
-        """When the next one comes; infinity for never."""
+        """When the next one is due; infinity for never."""
         return self._due[0].seconds if self._due else inf
 
     def consider(self, seconds: float, txid: str, labels: tuple[str, ...], draft: Draft) -> None:
-        """Perhaps replace a transaction that was sent at this moment."""
+        """Plan a replacement of a transaction sent at this moment, in the share of cases."""
         if self._draws.share() < self._share:
-            at = seconds + self._draws.log_between(*_DELAY_SECONDS)
-            heapq.heappush(self._due, Replacement(at, txid, labels, bumped(draft, self._draws.log_between(*_BUMP))))
+            at = seconds + self._draws.log_between(*_REPLACED_AFTER_SECONDS)
+            bumped = with_fee_times(self._draws.log_between(*_FEE_FACTOR), draft)
+            heapq.heappush(self._due, Replacement(at, txid, labels, bumped))
 
     def pop(self) -> Replacement:
-        """The next one, which is taken away."""
         return heapq.heappop(self._due)
 
 
-def bumped(draft: Draft, factor: float) -> Draft:
-    """The same payment for `factor` times the fee, which is taken from its last output, the change.
-
-    At least the fee that relaying it again costs: 1 sat/vB on top.
-    """
+def with_fee_times(factor: float, draft: Draft) -> Draft:
+    """The payment with `factor` times its fee, taken from its last output, the change; at least 1 sat/vB more, which
+    relaying it again costs."""
     more = max(int(draft.fee_sat * (factor - 1)), draft.sizes.vsize)
     *paid, change = draft.outputs
     return replace(draft, rbf=True, outputs=[*paid, replace(change, value=change.value - more)])

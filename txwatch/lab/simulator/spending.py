@@ -1,8 +1,8 @@
 """Spend coins in a transaction, and its message as the feed sends it."""
 
-from dataclasses import dataclass
 from hashlib import shake_128
-from typing import Any
+from itertools import repeat
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -10,20 +10,17 @@ from msgspec import UNSET, Struct, UnsetType
 from txwatch.lab.simulator.addresses import Address
 
 Counts = Any
-"""A whole number, or an array of them: one a transaction."""
+"""A whole number, or an array with one for each transaction."""
 DUST_SAT = 330
-"""Below this the simulator makes no ordinary output."""
-FINAL_SEQUENCE = 0xFFFFFFFF
-RBF_SEQUENCE = 0xFFFFFFFD
+"""The least value of an ordinary output of the simulator."""
 
 _SIGNATURE = "48304502"
 _SIGNATURE_PUSH = 73
 _SEGWIT_MARKER = 2
 
 
-@dataclass(frozen=True)
-class Unlocking:
-    """How one coin is unlocked: bytes of input script, and of witness (0 for legacy coins)."""
+class Unlocking(NamedTuple):
+    """Bytes of input script and of witness (0 for legacy coins) that unlock one coin."""
 
     script_bytes: int
     witness_bytes: int
@@ -38,11 +35,11 @@ UNLOCKING = {
     "p2wsh": Unlocking(0, 253),  # 2 of 3
     "p2tr": Unlocking(0, 66),  # by key
 }
-"""By script type; a suffix names the rarer way."""
+"""By script type; a suffix names a rarer way."""
 
 
 class Coin(Struct, frozen=True, gc=False):
-    """An output: who can spend it, satoshi, and its place among the outputs of its transaction."""
+    """An output: who can spend it, its value in satoshi, and its index in its transaction."""
 
     owner: Address
     value: int
@@ -57,7 +54,6 @@ class Sizes(Struct, frozen=True, gc=False):
 
     @property
     def size(self) -> int:
-        """Bytes in all, as in the message."""
         return self.base + self.witness
 
     @property
@@ -70,13 +66,13 @@ class Sizes(Struct, frozen=True, gc=False):
 
 
 def sizes_of(unlocking: Unlocking, inputs: int, outputs: list[Coin]) -> Sizes:
-    """The sizes of one transaction whose inputs are all unlocked in one way."""
+    """The sizes of one transaction whose inputs are all unlocked in the same way."""
     digits = sum([len(coin.owner.script) for coin in outputs])
     return Sizes(*sizes(unlocking.script_bytes, unlocking.witness_bytes, inputs, len(outputs), digits))
 
 
 class Draft(Struct, frozen=True, gc=False):
-    """A transaction before it has a time and a txid: the coins that it spends, all unlocked in one way, and makes."""
+    """A transaction without time and txid: the coins that it spends, all unlocked in the same way, and makes."""
 
     coins: list[Coin]
     unlocking: Unlocking
@@ -91,7 +87,7 @@ class Draft(Struct, frozen=True, gc=False):
 
 
 def total(coins: list[Coin]) -> int:
-    """What they are worth, satoshi."""
+    """Their value, satoshi."""
     return sum([coin.value for coin in coins])
 
 
@@ -103,10 +99,9 @@ def sizes(
     output_digits: Counts,
     extra_witness: Counts = 0,
 ) -> tuple[Counts, Counts]:
-    """Bytes without witness and of the witness, of transactions whose inputs are all unlocked in one way.
+    """Bytes without witness and of the witness, if all inputs are unlocked in the same way, as in 98 % of real ones.
 
-    That is true of 98 % of the real ones. `output_digits` are those of all output scripts in hex, each of which is
-    shorter than 253 bytes: its length takes one byte.
+    `output_digits` counts the hex digits of all output scripts, each below 253 bytes, so that its length is one byte.
     """
     base = 8 + _count_bytes(inputs) + _count_bytes(outputs) + 9 * outputs + output_digits // 2
     base = base + inputs * (40 + _count_bytes(script_bytes) + script_bytes)
@@ -115,7 +110,7 @@ def sizes(
 
 
 def input_scripts(unlocking: Unlocking, inputs: int, txid: str) -> list[str]:
-    """What unlocks each coin, in hex: signatures and keys, whose random bytes follow from the txid."""
+    """The input script of each coin in hex: signatures and keys, whose random bytes follow from the txid."""
     n = unlocking.script_bytes
     if not n:
         return [""] * inputs
@@ -124,7 +119,7 @@ def input_scripts(unlocking: Unlocking, inputs: int, txid: str) -> list[str]:
 
 
 def _input_script(unlocking: Unlocking, digits: str) -> str:
-    """These random digits, with those that are fixed in their places."""
+    """The random digits, with the fixed ones of a script in their places."""
     n = unlocking.script_bytes
     if unlocking.witness_bytes:
         return "160014" + digits[6:]
@@ -140,7 +135,7 @@ def _count_bytes(n: Counts) -> Counts:
 
 
 class FeedOutput(Struct, gc=False):
-    """An output, and with `spent` what an input spends. `value` in satoshi; no `addr` for OP_RETURN."""
+    """An output, or if `spent` what an input spends, with the feed's keys in its order. No `addr` for OP_RETURN."""
 
     spent: bool
     tx_index: int
@@ -171,8 +166,7 @@ class FeedTransaction(Struct, gc=False):
     out: list[FeedOutput]
 
 
-class FeedMessage(Struct, gc=False):
-    op: str
+class FeedMessage(Struct, tag_field="op", tag="utx", gc=False):
     x: FeedTransaction
 
 
@@ -180,17 +174,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 def feed_message(draft: Draft, txid: str, time: int) -> bytes:
-    """The `utx` message of a transaction that the feed saw at this time, Unix seconds."""
-    sequence = RBF_SEQUENCE if draft.rbf else FINAL_SEQUENCE
+    """The `utx` message of a transaction that the feed saw at `time`, Unix seconds."""
+    sequence = 0xFFFFFFFD if draft.rbf else 0xFFFFFFFF
     scripts = input_scripts(draft.unlocking, len(draft.coins), txid)
     transaction = FeedTransaction(
         lock_time=0,
         ver=draft.version,
         size=draft.sizes.size,
-        inputs=[
-            FeedInput(sequence, spent, script)
-            for spent, script in zip(_outputs(draft.coins, spent=True), scripts, strict=True)
-        ],
+        inputs=list(map(FeedInput, repeat(sequence), _outputs(draft.coins, spent=True), scripts)),
         time=time,
         tx_index=0,
         vin_sz=len(draft.coins),
@@ -199,7 +190,7 @@ def feed_message(draft: Draft, txid: str, time: int) -> bytes:
         relayed_by="0.0.0.0",  # noqa: S104 - what the feed sends, no address to bind to
         out=_outputs(draft.outputs, spent=False),
     )
-    return _encode(FeedMessage("utx", transaction))
+    return _encode(FeedMessage(transaction))
 
 
 def _outputs(coins: list[Coin], *, spent: bool) -> list[FeedOutput]:

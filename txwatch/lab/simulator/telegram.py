@@ -1,13 +1,10 @@
-"""A local Telegram: behaves like the Bot API as far as this product uses it, and keeps what it received.
-
-https://core.telegram.org/bots/api. Belongs here: the methods, their answers and the faults that a test may order.
-Markup is read in `telegram_markup.py`, limits are counted in `telegram_limits.py`, serving is in `telegram_server.py`.
-"""
+"""A local Telegram: the Bot API (https://core.telegram.org/bots/api) as far as this product uses it, with faults that a
+test may order. It keeps what it received."""
 
 import asyncio
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -29,8 +26,6 @@ MAX_POLL_SECONDS = 50.0
 
 
 class Fault(Enum):
-    """What goes wrong with the next message."""
-
     server_error = "answers 500 and takes nothing"
     bad_gateway = "answers 502 with a page that is no JSON, and takes nothing"
     too_many = "answers 429 with retry_after, and takes nothing"
@@ -61,14 +56,13 @@ class ReceivedMessage:
 
 
 class LocalTelegram:
-    """The server's state. Any token is taken, unless one is given.
+    """The server's state. Without a `token`, any is taken. `on_message` is called with each message, sent or edited.
 
-    `received` holds the messages in the order in which they came; an edit changes them in place. `requests` counts all
-    that asked for a message to be sent or edited, also those that were turned away. `on_message` is called with each
-    message that was taken, and with each that was edited. `refusals` holds the chats that take none: the status and the
-    body with which they are refused, text for what is no JSON. `moved` holds the groups that became supergroups, each
-    with its new id. `answers_with` is the status and body of all answers, as of a proxy before Telegram. While a
-    `webhook` is set, nobody may poll. `administrators` are users, of all groups. No answer is taken to `old_queries`.
+    `received` holds the messages in order of arrival; an edit changes them in place. `requests` counts all requests to
+    send or edit, refused ones too. `refusals` maps chats that refuse messages to a status and a text (a page if it
+    begins with `<`), `moved` groups to the ids of the supergroups that they became. `answers_with` is the status and
+    body of all answers, as from a proxy. While a `webhook` is set, nobody may poll. `administrators` are users, in all
+    groups. Answers to `old_queries` are refused.
     """
 
     def __init__(
@@ -108,11 +102,11 @@ class LocalTelegram:
 
     @property
     def silences(self) -> int:
-        """How many messages were taken and not answered, with their callers still waiting."""
+        """The count of messages without an answer, whose callers still wait."""
         return len(self._silences)
 
     def push_update(self, update: Mapping[str, Any]) -> int:
-        """Let a person's message or button press arrive for the bot. Returns its update_id."""
+        """Pass a person's message or button press to the bot. Returns its update_id."""
         update_id = len(self._updates) + 1
         self._updates.append({"update_id": update_id, **update})
         for poll in self._polls:
@@ -123,36 +117,37 @@ class LocalTelegram:
         if self.answers_with is not None:
             status, body = self.answers_with
             return Response(body, status)
-        token, name = request.path_params["token"], request.path_params["method"].lower()
-        if self._token is not None and token != self._token:
+        if self._token is not None and request.path_params["token"] != self._token:
             return _error(401, "Unauthorized")
-        method = self._methods().get(name)
-        if method is None:
-            return _error(404, "Not Found")
         try:
-            return await method(await _parameters(request))
+            return await self._answer(request.path_params["method"].lower(), await _parameters(request))
         except BadRequestError as problem:
             return _error(400, str(problem))
 
-    def _methods(self) -> dict[str, Callable[[dict[str, Any]], Awaitable[Response]]]:
-        return {
-            "getchat": self._get_chat,
-            "getme": self._get_me,
-            "sendmessage": self._send_message,
-            "editmessagetext": self._edit_message_text,
-            "getupdates": self._get_updates,
-            "answercallbackquery": self._answer_callback_query,
-            "getchatmember": self._get_chat_member,
-            "getwebhookinfo": self._get_webhook_info,
-            "deletewebhook": self._delete_webhook,
-            "setmycommands": self._done,
-        }
-
-    async def _get_me(self, _: dict[str, Any]) -> Response:
-        return _result(_BOT)
-
-    async def _get_chat(self, parameters: dict[str, Any]) -> Response:
-        return _result({"id": parameters.get("chat_id"), "type": "private"})
+    async def _answer(self, method: str, parameters: dict[str, Any]) -> Response:
+        match method:
+            case "getme":
+                return _result(_BOT)
+            case "getchat":
+                return _result({"id": parameters.get("chat_id"), "type": "private"})
+            case "getchatmember":
+                return self._chat_member(parameters)
+            case "sendmessage":
+                return await self._send_message(parameters)
+            case "editmessagetext":
+                return await self._edit_message_text(parameters)
+            case "getupdates":
+                return await self._get_updates(parameters)
+            case "answercallbackquery":
+                return self._answer_callback_query(parameters)
+            case "getwebhookinfo":
+                return _result({"url": self.webhook, "has_custom_certificate": False, "pending_update_count": 0})
+            case "deletewebhook":
+                self.webhook = ""
+                return _result(True)
+            case "setmycommands":
+                return _result(True)
+        return _error(404, "Not Found")
 
     async def _send_message(self, parameters: dict[str, Any]) -> Response:
         chat_id = str(parameters.get("chat_id", ""))
@@ -160,17 +155,12 @@ class LocalTelegram:
             raise BadRequestError("Bad Request: chat_id is empty")
 
         def take() -> dict[str, Any]:
-            shown = read_text(str(parameters.get("text", "")), parameters.get("parse_mode"))
             message = ReceivedMessage(
                 message_id=len(self.received) + 1,
                 chat_id=chat_id,
-                text=shown.text,
-                html=str(parameters["text"]),
-                links=shown.links,
                 silent=bool(parameters.get("disable_notification", False)),
-                previews=_previews(parameters),
-                buttons=_buttons(parameters),
                 at=self._clock(),
+                **_content(parameters),
             )
             self.received.append(message)
             self._on_message(message)
@@ -184,17 +174,8 @@ class LocalTelegram:
         def take() -> dict[str, Any]:
             if not 0 < number <= len(self.received) or self.received[number - 1].chat_id != chat_id:
                 raise BadRequestError("Bad Request: message to edit not found")
-            shown = read_text(str(parameters.get("text", "")), parameters.get("parse_mode"))
             before = self.received[number - 1]
-            after = replace(
-                before,
-                text=shown.text,
-                html=str(parameters["text"]),
-                links=shown.links,
-                previews=_previews(parameters),
-                buttons=_buttons(parameters),
-                edited_at=self._clock(),
-            )
+            after = replace(before, edited_at=self._clock(), **_content(parameters))
             if (after.html, after.buttons) == (before.html, before.buttons):
                 raise BadRequestError(
                     "Bad Request: message is not modified: specified new message content and reply markup are exactly"
@@ -210,26 +191,16 @@ class LocalTelegram:
         """Take a message within the limits, unless a fault was ordered."""
         self.requests += 1
         fault = self.faults.popleft() if self.faults else None
-        match fault:
-            case Fault.server_error:
-                return _error(500, "Internal Server Error")
-            case Fault.bad_gateway:
-                return Response("<html>502 Bad Gateway</html>", 502, media_type="text/html")
-            case Fault.too_many:
-                return _too_many(self._retry_after_seconds)
-            case Fault.forbidden:
-                return _error(403, "Forbidden: bot was blocked by the user")
-            case Fault.bad_request:
-                return _error(400, "Bad Request: chat not found")
-            case Fault.unreadable:
-                return _error(400, "Bad Request: can't parse entities: Unsupported start tag")
-            case Fault.moved:
-                self.moved[chat_id] = f"-100{chat_id.lstrip('-')}"
+        if fault is Fault.too_many:
+            return _too_many(self._retry_after_seconds)
+        if fault in _REFUSALS:
+            return _refused(*_REFUSALS[fault])
+        if fault is Fault.moved:
+            self.moved[chat_id] = f"-100{chat_id.lstrip('-')}"
         if new_id := self.moved.get(chat_id):
             return _moved(new_id)
         if refusal := self.refusals.get(chat_id):
-            status, said = refusal
-            return Response(said, status, media_type="text/html") if said.startswith("<") else _error(status, said)
+            return _refused(*refusal)
         if (retry_after := self.flood_control.retry_after(chat_id)) is not None:
             return _too_many(retry_after)
         message = take()
@@ -245,20 +216,13 @@ class LocalTelegram:
             return _HangUp()
         return _result(message)
 
-    async def _get_chat_member(self, parameters: dict[str, Any]) -> Response:
+    def _chat_member(self, parameters: dict[str, Any]) -> Response:
         if new_id := self.moved.get(str(parameters.get("chat_id"))):
             return _moved(new_id)
         user_id = int(parameters["user_id"])
         user = {"id": user_id, "is_bot": False, "first_name": "A"}
         rights = {"is_anonymous": False} if user_id in self.administrators else {}
         return _result({"user": user, "status": "creator" if rights else "member", **rights})
-
-    async def _get_webhook_info(self, _: dict[str, Any]) -> Response:
-        return _result({"url": self.webhook, "has_custom_certificate": False, "pending_update_count": 0})
-
-    async def _delete_webhook(self, _: dict[str, Any]) -> Response:
-        self.webhook = ""
-        return _result(True)
 
     async def _get_updates(self, parameters: dict[str, Any]) -> Response:
         if self.webhook:
@@ -275,18 +239,15 @@ class LocalTelegram:
             self._polls.remove(poll)
         return _result([update for update in self._updates if update["update_id"] >= offset][:limit])
 
-    async def _answer_callback_query(self, parameters: dict[str, Any]) -> Response:
+    def _answer_callback_query(self, parameters: dict[str, Any]) -> Response:
         query = str(parameters.get("callback_query_id"))
         if query in self.old_queries:
             raise BadRequestError("Bad Request: query is too old and response timeout expired or query ID is invalid")
         self.answered_callbacks.append((query, str(parameters.get("text", ""))))
         return _result(True)
 
-    async def _done(self, _: dict[str, Any]) -> Response:
-        return _result(True)
-
     async def _show_received(self, request: Request) -> Response:
-        """What was received after a message_id, for whoever runs this server in another process."""
+        """The messages after a message_id, for the process that started this server."""
         after = int(request.query_params.get("after", 0))
         return Response(msgspec.json.encode(self.received[after:]), media_type="application/json")
 
@@ -295,6 +256,13 @@ class LocalTelegram:
 
 
 _BOT = {"id": BOT_ID, "is_bot": True, "first_name": "txwatch", "username": "txwatch_bot"}
+_REFUSALS = {
+    Fault.server_error: (500, "Internal Server Error"),
+    Fault.bad_gateway: (502, "<html>502 Bad Gateway</html>"),
+    Fault.forbidden: (403, "Forbidden: bot was blocked by the user"),
+    Fault.bad_request: (400, "Bad Request: chat not found"),
+    Fault.unreadable: (400, "Bad Request: can't parse entities: Unsupported start tag"),
+}
 
 
 class _HangUp(Response):
@@ -307,7 +275,7 @@ class _HangUp(Response):
 
 
 async def _parameters(request: Request) -> dict[str, Any]:
-    """As the Bot API takes them: in the query, as a form or as JSON; what is an object may come as JSON text."""
+    """The parameters from the query, a form or JSON. Objects may be JSON text."""
     body = (await request.body()).decode()
     parameters: dict[str, Any] = dict(request.query_params)
     if request.headers.get("content-type", "").startswith("application/json"):
@@ -320,13 +288,18 @@ async def _parameters(request: Request) -> dict[str, Any]:
     return parameters
 
 
-def _previews(parameters: Mapping[str, Any]) -> bool:
-    return not (parameters.get("link_preview_options") or {}).get("is_disabled", False)
-
-
-def _buttons(parameters: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def _content(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of ReceivedMessage that an edit may change. Raises BadRequestError."""
+    html = str(parameters.get("text", ""))
+    text, links = read_text(html, parameters.get("parse_mode"))
     rows = (parameters.get("reply_markup") or {}).get("inline_keyboard", [])
-    return tuple((button["text"], button.get("callback_data", "")) for row in rows for button in row)
+    return {
+        "text": text,
+        "html": html,
+        "links": links,
+        "previews": not (parameters.get("link_preview_options") or {}).get("is_disabled", False),
+        "buttons": tuple((button["text"], button.get("callback_data", "")) for row in rows for button in row),
+    }
 
 
 def _as_message(message: ReceivedMessage) -> dict[str, Any]:
@@ -345,6 +318,10 @@ def _as_message(message: ReceivedMessage) -> dict[str, Any]:
 
 def _result(value: object) -> Response:
     return JSONResponse({"ok": True, "result": value})
+
+
+def _refused(status: int, text: str) -> Response:
+    return Response(text, status, media_type="text/html") if text.startswith("<") else _error(status, text)
 
 
 def _error(status: int, description: str, **parameters: int) -> Response:

@@ -1,75 +1,67 @@
-"""Telegram's limits on messages and its HTML, as the real service answers them.
+"""Telegram's limits on messages and its HTML, with the error texts of the real service.
 
 https://core.telegram.org/bots/faq: one message a second to a chat, 20 a minute to a group, 30 a second in all.
-
-https://core.telegram.org/bots/api#html-style; the words of the errors are those of the real service.
+https://core.telegram.org/bots/api#html-style
 """
 
 import html
 import re
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import ceil
 
 from txwatch.clock import Clock
 
-ALL = "all chats"
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 
 
-@dataclass
 class SlidingWindow:
-    """At most `most` in any stretch of `length`."""
+    """At most `most` messages in any stretch of `length`."""
 
-    most: int
-    length: timedelta
-    _arrived: deque[datetime] = field(default_factory=deque)
+    def __init__(self, most: int, length: timedelta) -> None:
+        self._length = length
+        self.passed: deque[datetime] = deque(maxlen=most)
+        """When the last messages passed."""
 
     def wait(self, now: datetime) -> timedelta:
-        """How long until one more is allowed; nothing if it is now."""
-        while self._arrived and now - self._arrived[0] >= self.length:
-            self._arrived.popleft()
-        return self.length - (now - self._arrived[0]) if len(self._arrived) >= self.most else timedelta(0)
-
-    def count(self, now: datetime) -> None:
-        """Enter one that was let through."""
-        self._arrived.append(now)
+        """How long until one more may pass; not above 0 if it may now."""
+        return self.passed[0] + self._length - now if len(self.passed) == self.passed.maxlen else timedelta(0)
 
 
 @dataclass
 class FloodControl:
-    """Lets messages through within the limits. `exceeded` counts those that it had to turn away, by limit."""
+    """Lets messages through within the limits. `exceeded` counts the refused ones by limit."""
 
     clock: Clock
-    chat_interval: timedelta = timedelta(seconds=1)
+    chat_interval: timedelta = SECOND
     group_per_minute: int = 20
     overall_per_second: int = 30
-    exceeded: dict[str, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._windows: dict[str, SlidingWindow] = {
-            ALL: SlidingWindow(self.overall_per_second, timedelta(seconds=1)),
-        }
+    exceeded: Counter[str] = field(default_factory=Counter)
+    _windows: dict[str, SlidingWindow] = field(default_factory=dict)
 
     def retry_after(self, chat_id: str) -> int | None:
-        """None when the message is let through, which counts it; else whole seconds to wait."""
+        """None when the message is let through, and counted; else whole seconds to wait."""
         now = self.clock()
-        windows = {ALL: self._windows[ALL], "chat": self._window(f"chat {chat_id}", 1, self.chat_interval)}
-        if chat_id.startswith(("-", "@")):
-            windows["group"] = self._window(f"group {chat_id}", self.group_per_minute, timedelta(minutes=1))
+        limits = [
+            ("all chats", "all chats", self.overall_per_second, SECOND),
+            ("chat", f"chat {chat_id}", 1, self.chat_interval),
+            ("group", f"group {chat_id}", self.group_per_minute, MINUTE),
+        ]
+        applying = limits if chat_id.startswith(("-", "@")) else limits[:2]
+        windows = {
+            name: self._windows.setdefault(key, SlidingWindow(most, length)) for name, key, most, length in applying
+        }
         name, wait = max(((name, window.wait(now)) for name, window in windows.items()), key=lambda named: named[1])
         if wait > timedelta(0):
-            self.exceeded[name] = self.exceeded.get(name, 0) + 1
+            self.exceeded[name] += 1
             return max(1, ceil(wait.total_seconds()))
         for window in windows.values():
-            window.count(now)
+            window.passed.append(now)
         return None
 
-    def _window(self, key: str, most: int, length: timedelta) -> SlidingWindow:
-        return self._windows.setdefault(key, SlidingWindow(most, length))
 
-
-MAX_UNITS = 4096
+MAX_UTF16_UNITS = 4096
 _TAGS = {
     *("b", "strong", "i", "em", "u", "ins", "s", "strike", "del", "a", "code", "pre", "blockquote", "tg-spoiler"),
     *("span", "tg-emoji"),
@@ -79,28 +71,20 @@ _TAG = re.compile(r"<(/?)([^\s>/]*)([^>]*)>")
 
 
 class BadRequestError(Exception):
-    """What Telegram answers with status 400; the text is its description."""
+    """A request that Telegram answers with status 400; the text is the description."""
 
 
-@dataclass(frozen=True)
-class Shown:
-    """Text without its markup, and the links in it."""
-
-    text: str
-    links: tuple[str, ...]
-
-
-def read_text(text: str, parse_mode: str | None) -> Shown:
-    """The text as a phone shows it. Raises BadRequestError."""
-    shown = _read_html(text) if (parse_mode or "").upper() == "HTML" else Shown(text, ())
-    if not shown.text.strip():
+def read_text(text: str, parse_mode: str | None) -> tuple[str, tuple[str, ...]]:
+    """The text without its markup, as a phone shows it, and the links in it. Raises BadRequestError."""
+    shown, links = _read_html(text) if (parse_mode or "").upper() == "HTML" else (text, ())
+    if not shown.strip():
         raise BadRequestError("Bad Request: message text is empty")
-    if len(shown.text.encode("utf-16-le")) // 2 > MAX_UNITS:
+    if len(shown.encode("utf-16-le")) // 2 > MAX_UTF16_UNITS:
         raise BadRequestError("Bad Request: message is too long")
-    return shown
+    return shown, links
 
 
-def _read_html(text: str) -> Shown:
+def _read_html(text: str) -> tuple[str, tuple[str, ...]]:
     shown: list[str] = []
     links: list[str] = []
     open_tags: list[str] = []
@@ -126,7 +110,7 @@ def _read_html(text: str) -> Shown:
     shown.append(_unescaped(text[at:]))
     if open_tags:
         raise _entities(f'Can\'t find end tag corresponding to start tag "{open_tags[-1]}"')
-    return Shown("".join(shown), tuple(links))
+    return "".join(shown), tuple(links)
 
 
 def _unescaped(text: str) -> str:

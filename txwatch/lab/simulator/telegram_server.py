@@ -2,7 +2,6 @@
 
 import socket
 import threading
-from types import TracebackType
 from typing import Self
 
 import httpx
@@ -15,11 +14,11 @@ from rich.text import Text
 from txwatch.lab.simulator.telegram import LocalTelegram, ReceivedMessage
 
 WIDTH = 48
-"""About the characters in a line of a phone."""
+"""Characters, about those of a line on a phone."""
 
 
 def phone(message: ReceivedMessage) -> Panel:
-    """The text without its markup, the buttons below it, and when it came; silent ones and edits say so."""
+    """The text without its markup, the buttons below it, its time, and whether it is silent or an edit."""
     body = Text(message.text)
     if message.buttons:
         body.append("\n\n" + "  ".join(f"[ {label} ]" for label, _ in message.buttons), style="bold")
@@ -38,14 +37,14 @@ def phone(message: ReceivedMessage) -> Panel:
 
 
 class LocalPhone:
-    """Asks a local Telegram in another process for what came since the last time."""
+    """Asks a local Telegram in another process for new messages."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._seen = 0
 
     def new(self) -> list[Panel]:
-        """The new messages as a phone shows them; none while the server cannot be reached."""
+        """The messages since the last call; none while the server cannot be reached."""
         try:
             answer = httpx.get(f"{self._url}/received", params={"after": self._seen}, timeout=5)
         except httpx.HTTPError:
@@ -67,25 +66,22 @@ class TelegramServer:
 
     @property
     def url(self) -> str:
-        """The base URL, as TELEGRAM_API_URL takes it."""
+        """The base URL, for TELEGRAM_API_URL."""
         return f"http://127.0.0.1:{self.port}"
 
     def accept(self) -> None:
-        """Listen. What is asked from now on waits in the socket until the server has started."""
-        listener = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
-        self._listener = listener
-        self.port = listener.getsockname()[1]
+        """Listen. Requests wait in the socket until the server has started."""
+        self._listener = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
+        self.port = self._listener.getsockname()[1]
         self._server = uvicorn.Server(_config(self._telegram))
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [listener]}, name="local telegram", daemon=True
-        )
+        self._thread = threading.Thread(target=self._server.run, args=([self._listener],), daemon=True)
         self._thread.start()
 
     def refuse(self) -> None:
         """Close the port: connections are refused until `accept`."""
         if self._server is not None and self._thread is not None:
             self._server.should_exit = True
-            # Callers that were left without an answer would hold the server up.
+            # Otherwise the server waits for callers that get no answer.
             self._server.force_exit = True
             self._thread.join()
         if self._listener is not None:
@@ -95,9 +91,7 @@ class TelegramServer:
         self.accept()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.refuse()
 
 
@@ -106,6 +100,4 @@ def _config(telegram: LocalTelegram) -> uvicorn.Config:
 
 
 def serve_telegram(telegram: LocalTelegram, port: int, host: str = "127.0.0.1") -> None:
-    """Serve in the foreground until a signal."""
-    listener = socket.create_server((host, port))
-    uvicorn.Server(_config(telegram)).run(sockets=[listener])
+    uvicorn.Server(_config(telegram)).run(sockets=[socket.create_server((host, port))])

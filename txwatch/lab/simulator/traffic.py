@@ -1,12 +1,9 @@
-"""The simulator: an endless, seeded stream of feed messages with labelled anomalies among them.
-
-Belongs here: when transactions arrive and how they become messages. What they look like is in `ordinary.py` and
-`plants.py`.
-"""
+"""The simulator: an endless, seeded stream of feed messages with labelled anomalies among them."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from math import inf
 
 import numpy as np
 from msgspec import Struct
@@ -27,13 +24,12 @@ from txwatch.lab.simulator.wallets import Draws
 from txwatch.wire.transaction import CreatedOutput, Source, SpentOutput, Transaction
 
 _SECONDS_A_BLOCK = 64
-_ORDINARY = ""
 
 
 class SimulatedTransaction(Struct, frozen=True, gc=False):
-    """One transaction and its arrival `at` (UTC), in two forms: as the feed sends it, and as the program reads that.
+    """A transaction that arrives `at` (UTC), as the feed sends it and as the program reads it.
 
-    `replaces` is the txid of an earlier one whose coins it spends, for a higher fee: only one of the two can be mined.
+    `replaces` is the txid of an earlier one whose coins it spends for a higher fee: only one of the two can be mined.
     """
 
     at: datetime
@@ -52,14 +48,11 @@ class SimulatedTransaction(Struct, frozen=True, gc=False):
 
     @property
     def message(self) -> bytes:
-        """A `utx` message as the feed sends it."""
         return feed_message(self.draft, self.txid, int(self.at.timestamp()))
 
     def transaction(self, source: Source) -> Transaction:
-        """What decoding the message gives, without the message: that would take twice as long as all the rest."""
+        """What decoding the message gives, without the message, which would take twice as long as all the rest."""
         draft = self.draft
-        inputs = [SpentOutput(coin.owner.text, coin.value, coin.owner.kind, coin.n) for coin in draft.coins]
-        outputs = [CreatedOutput(coin.owner.text, coin.value, coin.owner.kind, coin.n) for coin in draft.outputs]
         input_sat, value_sat, weight = total(draft.coins), total(draft.outputs), draft.sizes.weight
         return Transaction(
             txid=self.txid,
@@ -76,8 +69,8 @@ class SimulatedTransaction(Struct, frozen=True, gc=False):
             rbf=draft.rbf,
             version=draft.version,
             lock_time=0,
-            inputs=inputs,
-            outputs=outputs,
+            inputs=[SpentOutput(coin.owner.text, coin.value, coin.owner.type, coin.n) for coin in draft.coins],
+            outputs=[CreatedOutput(coin.owner.text, coin.value, coin.owner.type, coin.n) for coin in draft.outputs],
             source=source,
         )
 
@@ -85,10 +78,10 @@ class SimulatedTransaction(Struct, frozen=True, gc=False):
 class Simulator:
     """Traffic of one regime from a moment on. The same seed, start and rates give the same messages.
 
-    `rate` is in transactions a second, the regime's own by default; plants come on top of it. `plants` False plants
-    nothing; `plants_per_hour` replaces the default rates. `replaced_share` of the whales are soon sent again for a
-    higher fee, on top of all rates, with the same labels; the first whale comes within `first_whale_within` seconds.
-    Raises ValueError for an unknown regime or plant, for a start without time zone and for a rate that is not positive.
+    `rate` is in transactions a second, the regime's own by default; plants come on top of it, unless `plants` is False.
+    `replaced_share` of the whales are soon sent again for a higher fee, on top of all rates, with the same labels. The
+    first whale comes within `first_whale_within` seconds. Raises ValueError for an unknown regime or plant, a start
+    without time zone or a rate that is not positive.
     """
 
     def __init__(
@@ -125,7 +118,7 @@ class Simulator:
         self._replacements = Replacements(Draws(replacing), replaced_share)
 
     def until(self, end: datetime) -> Iterator[SimulatedTransaction]:
-        """Everything that arrives before `end` and has not been given yet, in order of arrival."""
+        """The transactions that arrive before `end` and were not given yet, in order of arrival."""
         limit = (end - self.start).total_seconds()
         while True:
             seconds, kind = self._next
@@ -133,7 +126,8 @@ class Simulator:
             if min(seconds, replaced_at) >= limit:
                 return
             if replaced_at < seconds:
-                yield self._replacement()
+                at, replaced, labels, draft = self._replacements.pop()
+                yield self._finish(draft, self.start + timedelta(seconds=at), labels, replaced)
             else:
                 self._next = next(self._due)
                 yield self._transaction(seconds, kind)
@@ -147,10 +141,6 @@ class Simulator:
         if kind in REPLACED_KINDS:
             self._replacements.consider(seconds, sent.txid, sent.labels, draft)
         return sent
-
-    def _replacement(self) -> SimulatedTransaction:
-        seconds, txid, labels, draft = self._replacements.pop()
-        return self._finish(draft, self.start + timedelta(seconds=seconds), labels, txid)
 
     def _finish(
         self, draft: Draft, at: datetime, labels: tuple[str, ...] = (), replaces: str | None = None
@@ -176,10 +166,10 @@ def arrival_seconds(generator: np.random.Generator, rate: float, dispersion: flo
 
 
 def _merge(ordinary: Iterator[float], planted: Iterator[tuple[float, str]]) -> Iterator[tuple[float, str]]:
-    """Both streams in order of time. The ordinary one never ends; the other may."""
-    at, kind = next(planted, (float("inf"), _ORDINARY))
+    """Both streams in order of time; ordinary traffic has no kind. The planted stream may end."""
+    at, kind = next(planted, (inf, ""))
     for seconds in ordinary:
         while at <= seconds:
             yield at, kind
-            at, kind = next(planted, (float("inf"), _ORDINARY))
-        yield seconds, _ORDINARY
+            at, kind = next(planted, (inf, ""))
+        yield seconds, ""

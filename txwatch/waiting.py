@@ -1,0 +1,33 @@
+"""Waiting in asyncio: until a signal, and for the first of several things."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+
+def run_until_signalled(work: Callable[[asyncio.Event], Coroutine[Any, Any, _T]]) -> _T:
+    """Run `work` in a loop of its own, with an event that SIGINT and SIGTERM set. Returns what it returns."""
+
+    async def main() -> _T:
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        return await work(stop)
+
+    return asyncio.run(main())
+
+
+async def wait_for_first(*waits: Awaitable[object], at_most: float | None = None) -> None:
+    """Wait until one of these ends, for `at_most` seconds, and cancel the others. Raises what ended it."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        ended, _ = await asyncio.wait(tasks, timeout=at_most, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in ended:
+        task.result()
