@@ -10,7 +10,13 @@ from psycopg.rows import dict_row
 
 from txwatch.alerts.alert import Alert, former_ids, present_id, record_move
 from txwatch.alerts.deliveries import (
+    ChatRefused,
     Claim,
+    NotSent,
+    Outcome,
+    Refused,
+    Sent,
+    Unknown,
     chat_lock,
     claim,
     claim_reply,
@@ -22,7 +28,6 @@ from txwatch.alerts.deliveries import (
     take_over,
 )
 from txwatch.alerts.planning import EditAlert, Limits, PendingAlert, Request, SendAlert, SendDigest, SentAlone, Wait
-from txwatch.alerts.sender import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
 from txwatch.alerts.store import AlertUpdate, SentMessage, insert_alerts, insert_updates
 from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import Reason

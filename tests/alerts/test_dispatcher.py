@@ -12,11 +12,11 @@ import pytest
 from tests.builders import T0, transaction
 from tests.waiting import PATIENCE_SECONDS, eventually
 from txwatch.alerts.alert import Alert
-from txwatch.alerts.deliveries import chat_lock
+from txwatch.alerts.deliveries import NotSent, Outcome, Sent, chat_lock
 from txwatch.alerts.dispatcher import ANSWER_PATIENCE, RECONNECT_SECONDS, Dispatcher
 from txwatch.alerts.health import Condition, State, conditions, read_health, system_alerts
 from txwatch.alerts.planning import Limits
-from txwatch.alerts.sender import Buttons, NotSent, Outcome, Sent, TelegramSender
+from txwatch.alerts.sender import Buttons, TelegramSender
 from txwatch.alerts.store import BUTTONS, AlertUpdate, insert_alerts, insert_updates, record_feedback
 from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import Reason

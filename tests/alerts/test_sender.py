@@ -10,7 +10,8 @@ from itertools import count
 import pytest
 
 from tests.builders import T0
-from txwatch.alerts.sender import ChatRefused, NotSent, Outcome, Refused, Sent, TelegramSender, Unknown
+from txwatch.alerts.deliveries import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
+from txwatch.alerts.sender import TelegramSender
 from txwatch.lab.simulator.telegram import Fault, LocalTelegram
 from txwatch.lab.simulator.telegram_server import TelegramServer
 

@@ -18,9 +18,10 @@ from telegram.error import RetryAfter, TelegramError
 
 from txwatch.alerts.alert import present_id, record_move
 from txwatch.alerts.commands import answer, changes_the_chat
+from txwatch.alerts.deliveries import Sent
 from txwatch.alerts.dispatcher import Dispatcher
 from txwatch.alerts.planning import backoff
-from txwatch.alerts.sender import Sent, TelegramSender
+from txwatch.alerts.sender import TelegramSender
 from txwatch.alerts.store import Verdict, record_feedback
 from txwatch.alerts.transport import Polling, Transport, quiet_libraries
 from txwatch.clock import utc_now

@@ -38,11 +38,49 @@ from txwatch.alerts.planning import (
     chat_free_at,
     next_step,
 )
-from txwatch.alerts.sender import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
 from txwatch.alerts.store import SentMessage
 from txwatch.detection.kinds import Severity
 from txwatch.store.database import Connection, statement
 from txwatch.store.locks import Lock, if_free, wait_for
+
+
+@dataclass(frozen=True)
+class Sent:
+    """It arrived, with this number within the chat."""
+
+    message_id: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """It was not sent, or nobody knows."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class NotSent(Failure):
+    """It certainly did not arrive, and may be sent later: Telegram was away, or asked to wait."""
+
+    retry_after: timedelta | None = None
+    moved_to: str | None = None
+    """The present id of the chat."""
+
+
+class ChatRefused(Failure):
+    """It did not arrive, and no other would: the chat takes no messages until somebody acts there."""
+
+
+class Refused(Failure):
+    """Telegram will never take this message, but may take others."""
+
+
+class Unknown(Failure):
+    """No answer says whether it arrived."""
+
+
+Outcome = Sent | NotSent | ChatRefused | Refused | Unknown
+
 
 RAISER_DELIVERS_IN = timedelta(seconds=15)
 """The process that raised an alert delivers it too; what still waits after this needs a run of its own."""

@@ -16,10 +16,10 @@ import structlog
 
 from txwatch.alerts import deliveries
 from txwatch.alerts.alert import SYSTEM_PREFIX, groups_with_pending, present_id, record_move
-from txwatch.alerts.deliveries import Claim, chat_lock
+from txwatch.alerts.deliveries import Claim, NotSent, Outcome, Sent, chat_lock
 from txwatch.alerts.messages import DigestLine, alert_message, digest_message, is_silent
 from txwatch.alerts.planning import EditAlert, Idle, Limits, Request, SendAlert, SendDigest, Step, Wait, next_step
-from txwatch.alerts.sender import Buttons, NotSent, Outcome, Sender, Sent, TelegramSender
+from txwatch.alerts.sender import Buttons, Sender, TelegramSender
 from txwatch.alerts.store import BUTTONS, SentMessage, read_alerts, read_sent_message
 from txwatch.clock import Clock, utc_now
 from txwatch.labels.store import read_known

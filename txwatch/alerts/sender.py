@@ -1,7 +1,6 @@
 """Send one message, and say whether it was sent or refused, may be repeated, or is uncertain."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol, Self
 
@@ -19,46 +18,8 @@ from telegram.error import (
     TelegramError,
 )
 
+from txwatch.alerts.deliveries import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
 from txwatch.alerts.transport import Transport, quiet_libraries
-
-
-@dataclass(frozen=True)
-class Sent:
-    """It arrived, with this number within the chat."""
-
-    message_id: int
-
-
-@dataclass(frozen=True)
-class Failure:
-    """It was not sent, or nobody knows."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class NotSent(Failure):
-    """It certainly did not arrive, and may be sent later: Telegram was away, or asked to wait."""
-
-    retry_after: timedelta | None = None
-    moved_to: str | None = None
-    """The present id of the chat."""
-
-
-class ChatRefused(Failure):
-    """It did not arrive, and no other would: the chat takes no messages until somebody acts there."""
-
-
-class Refused(Failure):
-    """Telegram will never take this message, but may take others."""
-
-
-class Unknown(Failure):
-    """No answer says whether it arrived."""
-
-
-Outcome = Sent | NotSent | ChatRefused | Refused | Unknown
-
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 15.0

@@ -18,7 +18,7 @@ from txwatch.errors import UserError
 from txwatch.settings import Settings
 from txwatch.store.database import process_pool, sqlalchemy_url, with_schema
 from txwatch.store.locks import Lock, wait_for
-from txwatch.store.migrate import SchemaTooNewError, known_revisions
+from txwatch.store.migrate import TOO_NEW, SchemaTooNewError, known_revisions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -232,7 +232,7 @@ def upgrade_tables(tables: str) -> None:
         return
     scripts = table_migrations()
     if current not in known_revisions(scripts):
-        raise SchemaTooNewError("MLflow's", current)
+        raise SchemaTooNewError(f"MLflow's schema is {current}, {TOO_NEW}")
     if current != scripts.get_current_head():
         from mlflow.store.db.utils import _upgrade_db
 

@@ -15,13 +15,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from alembic.script import ScriptDirectory
 from psycopg.conninfo import conninfo_to_dict
 
 from txwatch.errors import UserError
 from txwatch.store.cluster import server_program
 from txwatch.store.database import connect, libpq_url
-from txwatch.store.migrate import LIBRARY_SCHEMAS, alembic_config, known_revisions, migrate, read_revision
+from txwatch.store.migrate import LIBRARY_SCHEMAS, known_revisions, migrate, migrations, read_revision
 
 DUMP, CARD = "database.dump", "backup.json"
 STATE = ("history_start", "demo_history_start", "mlflow")
@@ -75,7 +74,7 @@ def restore(database_url: str, home: Path, file: Path) -> BackupCard:
     """Restore into an empty database and a home without state, then bring the schema to head. Raises BackupError."""
     home = home.resolve()
     card = read_card(file)
-    if card.revision not in known_revisions(ScriptDirectory.from_config(alembic_config(database_url))):
+    if card.revision not in known_revisions(migrations()):
         raise BackupError(
             f"the backup's schema {card.revision} is newer than this program: restore it with a newer one"
         )

@@ -9,13 +9,12 @@ from datetime import datetime, timedelta
 from enum import Enum
 from functools import partial
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httpx
 import psutil
 import psycopg
-from alembic.script import ScriptDirectory
 from packaging.requirements import Requirement
 
 from txwatch.clock import Clock, utc_now
@@ -27,8 +26,11 @@ from txwatch.settings import Settings
 from txwatch.store.cluster import running_url, server_program
 from txwatch.store.database import connect, database_now
 from txwatch.store.lease import read_lease
-from txwatch.store.migrate import LIBRARY_SCHEMAS, NEWER, alembic_config, known_revisions, read_revision
+from txwatch.store.migrate import LIBRARY_SCHEMAS, NEWER, known_revisions, migrations, read_revision
 from txwatch.system.environment import PORTS, is_free
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
 
 
 class Level(Enum):
@@ -179,7 +181,7 @@ def look_at_server(database_url: str, clock: Clock = utc_now) -> Iterator[Findin
     if current is None:
         yield wrong("migrations", "the database has no tables of txwatch's", "run txwatch migrate")
     else:
-        yield _revision("the schema", current, ScriptDirectory.from_config(alembic_config(database_url)))
+        yield _revision("the schema", current, migrations())
     if of_mlflow is not None:
         yield _revision("MLflow's schema", of_mlflow, table_migrations())
     if lost := set(LIBRARY_SCHEMAS) - {schema for (schema,) in schemas}:
@@ -192,7 +194,7 @@ def look_at_server(database_url: str, clock: Clock = utc_now) -> Iterator[Findin
         yield good("ingest", f"{lease.holder} follows the feed")
 
 
-def _revision(whose: str, current: str, scripts: ScriptDirectory) -> Finding:
+def _revision(whose: str, current: str, scripts: "ScriptDirectory") -> Finding:
     """Whether a schema's revision is the newest of this program."""
     head = scripts.get_current_head()
     if current == head:

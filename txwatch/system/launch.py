@@ -4,8 +4,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
+from multiprocessing import get_context
 from pathlib import Path
 
 from txwatch.detection.registry import upgrade_tables
@@ -109,7 +111,10 @@ def launch(
     environment = system_environment(settings.home, database_url, **environment_settings)
     logs = Path(environment["TXWATCH_HOME"]) / "logs"
     start = environment_settings.get("TXWATCH_HISTORY_START")
-    prepare_database(settings.home, database_url, datetime.fromisoformat(start) if start else settings.history_start)
+    # In a copy of this process: all others are forked from this one, and Alembic stays out of them.
+    with ProcessPoolExecutor(1, get_context("fork")) as apart:
+        since = datetime.fromisoformat(start) if start else settings.history_start
+        apart.submit(prepare_database, settings.home, database_url, since).result()
     mlflow = place_of(settings.mlflow_tracking_uri or f"http://127.0.0.1:{PORTS['MLflow']}")
     console.print(
         f"Dashboard: http://127.0.0.1:{PORTS['the dashboard']}   Dagster: http://127.0.0.1:{PORTS['Dagster']}"
