@@ -23,10 +23,9 @@ import psutil
 
 from benchmarks.harness import PROJECT, Bench, Measurement
 from tests.waiting import wait_until
-from txwatch.clock import utc_now
+from txwatch.clock import WINDOW, utc_now, window_start
 from txwatch.store.cluster import running_url
 from txwatch.store.database import Connection, connect
-from txwatch.windows import WINDOW, window_start
 
 SECONDS, QUICK_SECONDS = 120, 15
 START_PATIENCE, SETTLE_PATIENCE = 600.0, 1_800.0
@@ -48,10 +47,10 @@ ROLES = {
     "txwatch bot": "bot",
     "txwatch ingest": "ingest worker",
     "dagster api grpc": "code server",
-    "blockchain_assets.code_server": "code server",
+    "blockchain_assets.platform.code_server": "code server",
     "dagster api execute": "run processes",
     "dagster_webserver": "webserver",
-    "blockchain_assets.webserver": "webserver",
+    "blockchain_assets.platform.webserver": "webserver",
     "dagster._daemon": "daemon",
     "mlflow server": "mlflow",
     "mlflow_pages": "mlflow",

@@ -10,8 +10,8 @@ import pytest
 from tests.features.window_lane import materialize
 from tests.modelling import START, model
 from txwatch.clock import WINDOW, window_range
-from txwatch.detection.detectors import CurrentDetectors
 from txwatch.detection.model import Model
+from txwatch.detection.rules import CurrentDetectors
 from txwatch.detection.score_windows import score_windows
 from txwatch.detection.threshold import (
     HOLDS,

@@ -11,7 +11,7 @@ from txwatch.alerts.alert import Alert
 from txwatch.alerts.commands import answer
 from txwatch.alerts.store import raise_window_alerts, read_alerts
 from txwatch.clock import WINDOW, window_start
-from txwatch.detection.detectors import CurrentDetectors
+from txwatch.detection.rules import CurrentDetectors
 from txwatch.detection.score_windows import score_windows
 from txwatch.features.network import publish_network_baseline
 from txwatch.features.store import write_features

@@ -7,8 +7,7 @@ from time import perf_counter
 import pytest
 
 from tests.builders import T0
-from txwatch.detection.detectors import CurrentDetectors
-from txwatch.detection.rules import WatchListed
+from txwatch.detection.rules import CurrentDetectors, WatchListed
 from txwatch.labels.label import Label
 from txwatch.labels.store import (
     Imported,

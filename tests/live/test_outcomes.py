@@ -21,7 +21,7 @@ from txwatch.alerts.dispatcher import Dispatcher
 from txwatch.alerts.sender import TelegramSender
 from txwatch.alerts.store import BURIED, insert_chain_updates
 from txwatch.clock import MonotoneClock
-from txwatch.detection.detectors import CurrentDetectors
+from txwatch.detection.rules import CurrentDetectors
 from txwatch.ingest.recovery import read_chain
 from txwatch.ingest.rest import BlockSource
 from txwatch.ingest.worker import IngestWorker

@@ -10,14 +10,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from txwatch.detection.packages import ParentsOf, no_parents
+from txwatch.detection.parents import ParentsOf, no_parents, stored_parents
 from txwatch.detection.reasons import Reason, btc, times
 from txwatch.features.batch import NO_ADDRESS, Coins, Flags, Floats, TransactionBatch
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.transaction import count_where, distinct_by, max_by, member_of_same
 from txwatch.labels.flows import FLOW_CLASSES, Coin, flow_of
 from txwatch.labels.label import Known
-from txwatch.labels.store import NOTHING_KNOWN, KnownAddresses
+from txwatch.labels.store import NOTHING_KNOWN, KnownAddresses, read_version
+from txwatch.store.database import Connection
 from txwatch.wire.messages import SAT_PER_BTC
 from txwatch.wire.transaction import SCRIPT_TYPES
 
@@ -335,3 +336,20 @@ def find_all(detectors: Sequence[Detector], batch: TransactionBatch, features: F
         for row, reason in detector.find(batch, features):
             reasons.setdefault(row, []).append(reason)
     return reasons
+
+
+@dataclass
+class CurrentDetectors:
+    """Gives the detectors on a connection. The watch list is read again when it or a label has changed."""
+
+    whale_btc: float
+    _built: tuple[Connection, int, list[Detector]] | None = field(default=None, init=False, repr=False)
+
+    def __call__(self, connection: Connection) -> Sequence[Detector]:
+        """The detectors as of now. Raises psycopg.OperationalError when the database is away."""
+        version = read_version(connection)  # before the list: what changes in between is read again the next time
+        if self._built is None or self._built[0] is not connection or self._built[1] != version:
+            known = KnownAddresses.stored(connection)
+            detectors = default_detectors(whale_btc=self.whale_btc, known=known, parents_of=stored_parents(connection))
+            self._built = (connection, version, detectors)
+        return self._built[2]

@@ -7,8 +7,8 @@ from datetime import datetime
 import msgspec
 
 from txwatch.clock import WINDOW
-from txwatch.detection.detectors import CurrentDetectors
 from txwatch.detection.model import Model
+from txwatch.detection.rules import CurrentDetectors
 from txwatch.detection.score import Score, score_features
 from txwatch.detection.threshold import read_recent_scores
 from txwatch.features.store import read_features

@@ -16,10 +16,9 @@ from txwatch.alerts.dispatcher import Chats, Dispatcher
 from txwatch.alerts.store import insert_alerts
 from txwatch.clock import Clock, utc_now
 from txwatch.detection.champion import Champion, Registry
-from txwatch.detection.detectors import CurrentDetectors
 from txwatch.detection.model import Model
 from txwatch.detection.registry import ModelRegistry
-from txwatch.detection.rules import Detector
+from txwatch.detection.rules import CurrentDetectors, Detector
 from txwatch.detection.score import find_by_rules, score
 from txwatch.detection.score_windows import insert_scores
 from txwatch.detection.threshold import read_recent_scores

@@ -19,11 +19,11 @@ from txwatch.api.middleware import KeyRequired
 from txwatch.api.problems import ProblemError, documented
 from txwatch.clock import Clock, context_window, utc_now, window_start
 from txwatch.detection.champion import Champion
-from txwatch.detection.detectors import CurrentDetectors
 from txwatch.detection.explain import Waterfall, waterfall
 from txwatch.detection.model import ContractMismatchError, Model
 from txwatch.detection.reasons import Reason
 from txwatch.detection.registry import ModelRegistry
+from txwatch.detection.rules import CurrentDetectors
 from txwatch.detection.score import Score
 from txwatch.detection.score import score as score_together
 from txwatch.detection.threshold import read_recent_scores

@@ -10,9 +10,8 @@ from msgspec import structs
 
 from tests.builders import T0, transaction
 from tests.features.window_lane import materialize
-from txwatch.detection.detectors import CurrentDetectors
 from txwatch.detection.reasons import Reason
-from txwatch.detection.rules import find_all
+from txwatch.detection.rules import CurrentDetectors, find_all
 from txwatch.features.batch import TransactionBatch
 from txwatch.features.context import Context, NetworkContext
 from txwatch.features.transaction import transaction_features
