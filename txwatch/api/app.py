@@ -11,13 +11,14 @@ from typing import Any
 import fastapi_offline
 import msgspec
 import uvicorn
+from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
 from txwatch.api import problems
-from txwatch.api.middleware import MAX_BODY_BYTES, BodyLimit, LoopbackOnly, RequestLog
+from txwatch.api.middleware import MAX_BODY_BYTES, BodyLimit, LoopbackOnly, RequestLog, keeps_request_id, new_request_id
 from txwatch.api.problems import ProblemError, problem_response
 from txwatch.api.routes import alerts, anomalies, drift, feed, health, models, scoring, stream, transactions
 from txwatch.api.routes.scoring import Models, Scorer
@@ -117,6 +118,9 @@ def create_app(settings: Settings, max_body_bytes: int = MAX_BODY_BYTES) -> Fast
         answer=lambda scope, refused: problem_response(Request(scope), ProblemError(refused.status, refused.detail)),
     )
     app.add_middleware(RequestLog, metrics=requests)
+    app.add_middleware(
+        CorrelationIdMiddleware, header_name="X-Request-ID", generator=new_request_id, validator=keeps_request_id
+    )
     return app
 
 

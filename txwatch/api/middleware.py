@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from typing import Annotated
 
 import structlog
+from asgi_correlation_id import correlation_id
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -113,8 +114,18 @@ class BodyLimit:
             await problem_response(request, error)(scope, receive, send)
 
 
+def new_request_id() -> str:
+    """Sixteen hexadecimal digits."""
+    return secrets.token_hex(8)
+
+
+def keeps_request_id(given: str) -> bool:
+    """Whether the id that a client sends is a plain word."""
+    return _REQUEST_ID.fullmatch(given) is not None
+
+
 class RequestLog:
-    """Counts and logs each request. A request id that the client sends is kept if it is a plain word."""
+    """Counts and logs each request, with its id."""
 
     def __init__(self, app: ASGIApp, metrics: RequestMetrics) -> None:
         self.app, self.metrics = app, metrics
@@ -124,9 +135,6 @@ class RequestLog:
             await self.app(scope, receive, send)
             return
         request = Request(scope)
-        given = request.headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-        scope.setdefault("state", {})["request_id"] = request_id
         path = scope["path"][:MAX_LOGGED_PATH]
         began, status = time.perf_counter(), 0
 
@@ -134,11 +142,10 @@ class RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                own = [(b"x-request-id", request_id.encode()), *_SAFE_HEADERS]
-                message["headers"] = [*message.get("headers", []), *own]
+                message["headers"] = [*message.get("headers", []), *_SAFE_HEADERS]
             await send(message)
 
-        with bound_contextvars(request_id=request_id):
+        with bound_contextvars(request_id=correlation_id.get()):
             try:
                 await self.app(scope, receive, answered)
             except Exception:

@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 import structlog
+from asgi_correlation_id import correlation_id
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -59,7 +60,7 @@ def problem_response(request: Request, error: ProblemError) -> JSONResponse:
         status=error.status,
         detail=error.detail[: 4 * MAX_REPEATED],
         instance=request.url.path[:MAX_REPEATED],
-        request_id=str(request.scope.get("state", {}).get("request_id", "")),
+        request_id=correlation_id.get() or "",
         errors=error.errors,
     )
     return JSONResponse(problem.model_dump(), error.status, error.headers, MEDIA_TYPE)
