@@ -5,8 +5,7 @@ from pathlib import Path
 import streamlit as st
 from starlette.middleware import Middleware
 
-from txwatch.dashboard.look import ACCENT, CSS, GROUND, INK, PAPER
-from txwatch.dashboard.views import anomalies, drift, feed, models, now, transaction, whales
+from txwatch.dashboard.palette import ACCENT, CSS, GROUND, INK, PAPER
 from txwatch.guard import Guard
 from txwatch.settings import Settings
 
@@ -35,7 +34,10 @@ def serve_dashboard(settings: Settings, host: str, port: int) -> None:
     app.run(config={**OPTIONS, "server.address": host, "server.port": port})
 
 
-if __name__ == "__main__":
+def show_pages() -> None:
+    """Show the page that the address names. The libraries of charts are imported when the first one is opened."""
+    from txwatch.dashboard.views import anomalies, drift, feed, models, now, transaction, whales
+
     st.set_page_config(page_title="txwatch", page_icon="🔎", layout="wide")
     st.html(CSS)
     pages = [
@@ -48,3 +50,7 @@ if __name__ == "__main__":
         st.Page(feed.page, title="Feed", url_path="feed"),
     ]
     st.navigation(pages, position="top").run()
+
+
+if __name__ == "__main__":
+    show_pages()

@@ -5,7 +5,7 @@ import pandas as pd
 import streamlit as st
 from altair.typing import ChartType
 
-from txwatch.dashboard import look
+from txwatch.dashboard import look, palette
 from txwatch.dashboard.data import ask, drift_page
 from txwatch.places import ObjectStoreError
 from txwatch.queries.models import DriftSummary, list_drift, read_drift_page
@@ -54,7 +54,7 @@ def _history(reports: list[DriftSummary]) -> ChartType:
     )
     return (
         alt.Chart(frame, height=150)
-        .mark_line(color=look.BLUE, interpolate="step-after", point={"color": look.BLUE, "size": 40})
+        .mark_line(color=palette.BLUE, interpolate="step-after", point={"color": palette.BLUE, "size": 40})
         .encode(
             x=look.utc_axis("%d %b %H:%M"),
             y=alt.Y("share:Q", scale=alt.Scale(domain=[0, 1]), axis=look.share_axis("share")),
@@ -76,8 +76,8 @@ def _features(report: DriftSummary) -> ChartType:
         .encode(
             x=alt.X("distance:Q", title="distance from the training traffic, 0 to 1"),
             y=y,
-            color=alt.Color("state:N", scale=alt.Scale(domain=states, range=[look.BLUE, look.ACCENT])),
+            color=alt.Color("state:N", scale=alt.Scale(domain=states, range=[palette.BLUE, palette.ACCENT])),
         )
     )
-    limits = alt.Chart(frame).mark_tick(color=look.INK, thickness=2, size=18).encode(x="limit:Q", y=y)
+    limits = alt.Chart(frame).mark_tick(color=palette.INK, thickness=2, size=18).encode(x="limit:Q", y=y)
     return bars + limits

@@ -8,7 +8,7 @@ import streamlit as st
 from altair.typing import ChartType
 
 from txwatch.clock import WINDOW, utc_now, window_start
-from txwatch.dashboard import look
+from txwatch.dashboard import look, palette
 from txwatch.dashboard.data import ask
 from txwatch.dashboard.look import freshness
 from txwatch.queries.feed import FeedSpan, list_blocks, list_gaps, list_refused, read_feed_spans
@@ -53,7 +53,7 @@ def page() -> None:
 def _heard(spans: list[FeedSpan], width: timedelta) -> ChartType:
     rows = [(s.since, s.transactions, 0, s.heard, "whole" if s.heard >= 1 else "with a gap") for s in spans]
     frame = pd.DataFrame(rows, columns=["since", "top", "bottom", "heard", "state"])
-    colour = alt.Color("state:N", scale=alt.Scale(domain=["whole", "with a gap"], range=[look.BLUE, look.ACCENT]))
+    colour = alt.Color("state:N", scale=alt.Scale(domain=["whole", "with a gap"], range=[palette.BLUE, palette.ACCENT]))
     transactions = alt.Tooltip("top:Q", title="transactions", format=",")
     return look.bars(frame, width, colour, transactions, alt.Tooltip("heard:Q", format=".1%"))
 
@@ -73,7 +73,7 @@ def _lags(spans: list[FeedSpan]) -> ChartType:
             y=alt.Y("ms:Q", title="ms"),
             color=alt.Color(
                 "of:N",
-                scale=alt.Scale(domain=["median", "99 %"], range=[look.BLUE, look.ACCENT]),
+                scale=alt.Scale(domain=["median", "99 %"], range=[palette.BLUE, palette.ACCENT]),
                 legend=alt.Legend(symbolType="stroke"),
             ),
             tooltip=["of:N", alt.Tooltip("ms:Q", format=",.0f")],

@@ -9,7 +9,7 @@ from altair.typing import ChartType
 
 from txwatch.alerts.store import Precision, read_precision
 from txwatch.clock import utc_now
-from txwatch.dashboard import look
+from txwatch.dashboard import look, palette
 from txwatch.dashboard.data import ask, settings
 from txwatch.dashboard.look import freshness
 from txwatch.queries.models import (
@@ -113,7 +113,7 @@ def _budget(hours: list[HourOfScores], budget: float) -> ChartType:
     frame = pd.DataFrame([{"since": h.since, "at": look.at(h.since), "over": h.over_threshold} for h in hours])
     bars = (
         alt.Chart(frame, height=230)
-        .mark_bar(color=look.BLUE, width={"band": 0.7})
+        .mark_bar(color=palette.BLUE, width={"band": 0.7})
         .encode(
             x=alt.X("utchours(since):O", title="hour, UTC", axis=alt.Axis(labelAngle=0)),
             y=alt.Y("over:Q", title="over the threshold / h"),
@@ -134,4 +134,4 @@ def _precision(judged: list[Precision]) -> ChartType:
         x=alt.X("share:Q", scale=alt.Scale(domain=[0, 1.12]), axis=look.share_axis("share useful")),
         text="text:N",
     )
-    return base.mark_bar(color=look.GREEN, height=14) + base.mark_text(align="left", dx=6, fontSize=11)
+    return base.mark_bar(color=palette.GREEN, height=14) + base.mark_text(align="left", dx=6, fontSize=11)

@@ -9,7 +9,7 @@ import streamlit as st
 from altair.typing import ChartType
 
 from txwatch.clock import utc_now
-from txwatch.dashboard import look
+from txwatch.dashboard import look, palette
 from txwatch.dashboard.data import ask
 from txwatch.dashboard.look import freshness
 from txwatch.queries.alerts import AlertSummary, list_alerts
@@ -42,7 +42,7 @@ def page() -> None:
 def alert_item(alert: AlertSummary) -> str:
     """One alert in a list."""
     head = [
-        look.chip(alert.kinds[0].replace("_", " "), look.SEVERITY[alert.severity]),
+        look.chip(alert.kinds[0].replace("_", " "), palette.SEVERITY[alert.severity]),
         escape(f"{look.clock(alert.seen_at)} UTC"),
         look.link(alert.alert_key),
         escape(", ".join(alert.states) or "not sent"),
@@ -73,7 +73,9 @@ def _rate(spans: list[FeedSpan]) -> ChartType:
     )
     return (
         alt.Chart(frame, height=170)
-        .mark_area(color=look.BLUE, opacity=0.18, line={"color": look.BLUE, "strokeWidth": 1.6}, interpolate="monotone")
+        .mark_area(
+            color=palette.BLUE, opacity=0.18, line={"color": palette.BLUE, "strokeWidth": 1.6}, interpolate="monotone"
+        )
         .encode(
             x=look.utc_axis(), y=alt.Y("transactions:Q", title="transactions / min"), tooltip=["at:N", "transactions:Q"]
         )

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 from altair.typing import ChartType
 
-from txwatch.dashboard import look
+from txwatch.dashboard import look, palette
 from txwatch.dashboard.data import ask, settings
 from txwatch.dashboard.views.now import alert_item
 from txwatch.queries.alerts import list_anomalies
@@ -59,7 +59,7 @@ def _explain(tx: TransactionDetail) -> None:
         for update in tx.alert.updates:
             st.caption(f"{look.clock(update.created_at)} UTC: {update.text}")
     elif newest is not None and newest.is_anomaly:
-        st.html(look.item([look.chip("unusual", look.ACCENT)], "; ".join(r.text for r in newest.reasons)))
+        st.html(look.item([look.chip("unusual", palette.ACCENT)], "; ".join(r.text for r in newest.reasons)))
     why, where = st.columns(2, gap="large")
     with where:
         st.subheader("Each feature among the newest transactions")
@@ -124,12 +124,14 @@ def _waterfall(txid: str) -> None:
             color=alt.Color(
                 "kind:N",
                 legend=None,
-                scale=alt.Scale(domain=["rest", "step", "score"], range=["#c9ccd0", look.ACCENT, look.INK]),
+                scale=alt.Scale(domain=["rest", "step", "score"], range=["#c9ccd0", palette.ACCENT, palette.INK]),
             ),
         )
     )
     texts = (
-        alt.Chart(frame).mark_text(align="left", dx=5, fontSize=11, color=look.INK).encode(x="to:Q", y=y, text="text:N")
+        alt.Chart(frame)
+        .mark_text(align="left", dx=5, fontSize=11, color=palette.INK)
+        .encode(x="to:Q", y=y, text="text:N")
     )
     look.draw(bars + texts + look.line_at(found["threshold"], upright=True))
     st.caption(
@@ -156,11 +158,11 @@ def _strip(features: list[FeatureValue]) -> ChartType:
         .encode(
             x=alt.X("percentile:Q", title="percentile", scale=alt.Scale(domain=[0, 100])),
             y=y,
-            color=alt.condition(extreme, alt.value(look.ACCENT), alt.value(look.BLUE)),
+            color=alt.condition(extreme, alt.value(palette.ACCENT), alt.value(palette.BLUE)),
             tooltip=["feature:N", "value:N", alt.Tooltip("percentile:Q", format=".1f")],
         )
     )
-    middle = alt.Chart(pd.DataFrame({"at": [50]})).mark_rule(color=look.LINE).encode(x="at:Q")
+    middle = alt.Chart(pd.DataFrame({"at": [50]})).mark_rule(color=palette.LINE).encode(x="at:Q")
     return alt.layer(middle, dots)
 
 

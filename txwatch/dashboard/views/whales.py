@@ -9,7 +9,7 @@ import streamlit as st
 from altair.typing import ChartType
 
 from txwatch.clock import utc_now
-from txwatch.dashboard import look
+from txwatch.dashboard import look, palette
 from txwatch.dashboard.data import ask, settings
 from txwatch.dashboard.look import freshness
 from txwatch.labels.whales import RecordedWhale, entity_totals, flow_totals, largest_whale_moves
@@ -19,7 +19,7 @@ from txwatch.wire.messages import SAT_PER_BTC
 
 HOURS = {"6 hours": 6, "24 hours": 24, "7 days": 168}
 DAYS = {"30 days": 30, "90 days": 90, "a year": 365}
-FLOW_COLOURS = [look.GREEN, look.ACCENT, look.MUTED, "#7a5c99", look.BLUE]
+FLOW_COLOURS = [palette.GREEN, palette.ACCENT, palette.MUTED, "#7a5c99", palette.BLUE]
 
 
 def page() -> None:
