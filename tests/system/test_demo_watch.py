@@ -16,6 +16,7 @@ from txwatch.alerts.store import raise_window_alerts
 from txwatch.clock import utc_now, window_start
 from txwatch.detection.drift_reports import record_drift_report
 from txwatch.detection.reasons import Reason
+from txwatch.detection.registry import ModelRegistry
 from txwatch.detection.score import Score
 from txwatch.detection.score_windows import insert_scores
 from txwatch.lab.simulator.telegram import LocalTelegram
@@ -125,6 +126,38 @@ def test_it_says_what_was_found_and_ends_some_time_after_the_first_live_transact
     assert watching.idle_stages(result) == []
     assert 0 <= result["first_live_s"] <= result["first_alert_s"]
     assert result["first_model_s"] is None
+
+
+def test_what_labels_say_is_shown_as_it_is(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    now = utc_now()
+    tx = transaction(txid=f"{8:064x}", seen_at=now, source="feed")
+    reason = Reason("whale", "from [/b]Acme to [red]Kraken")
+    with connect(url) as connection, connection.transaction():
+        land_transactions(connection, [tx])
+        insert_scores(connection, [Score(tx.txid, now, 0.71, 0.6, True, [reason])], "4", 1, lane="live")
+    Watch(Settings(), url, seconds=0.0, began_at=BEGAN)(threading.Event())
+    assert "from [/b]Acme to [red]Kraken" in capsys.readouterr().err
+
+
+def test_a_registry_that_is_away_does_not_end_the_watching(
+    url: str, telegram: TelegramServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = [RuntimeError("http://user:very-secret@host/api failed with error code 503"), "4"]
+
+    def version(_: ModelRegistry) -> str | None:
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, RuntimeError):
+            raise answer
+        return str(answer)
+
+    monkeypatch.setattr(ModelRegistry, "champion_version", version)
+    watching = Watch(Settings(), url, seconds=1.0, began_at=BEGAN)
+    go_through_every_stage(url, telegram)
+    watching(threading.Event())
+    assert watching.result()["first_model_s"] is not None
+    said = capsys.readouterr().err
+    assert "failed with error code 503" in said
+    assert "very-secret" not in said
 
 
 @pytest.mark.parametrize("stage", ["windows_sealed", "windows_scored", "live_windows_scored", "alerts_sent"])

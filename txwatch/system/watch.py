@@ -12,6 +12,7 @@ import httpx
 import psutil
 import psycopg
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
 from txwatch.alerts.deliveries import read_delivery_levels
@@ -19,12 +20,13 @@ from txwatch.clock import utc_now
 from txwatch.detection.registry import ModelRegistry
 from txwatch.detection.training import MIN_ROWS
 from txwatch.lab.simulator.telegram_server import LocalPhone
+from txwatch.logs import Redaction, secrets_of
 from txwatch.queries.models import list_drift
 from txwatch.queries.status import read_status
 from txwatch.settings import Settings
 from txwatch.store.database import Connection, connect, statement
 from txwatch.system.environment import DAGSTER_PORT
-from txwatch.system.history import SimulatedHistory
+from txwatch.system.history import HistoryError, SimulatedHistory
 
 console = Console(stderr=True, highlight=False)
 """For people. Standard output is kept for results."""
@@ -100,6 +102,7 @@ class Watch:
     ) -> None:
         self.milestones = Milestones()
         self._database_url = database_url
+        self._redact = Redaction(secrets_of(settings)).text
         self._registry = ModelRegistry.of(settings.home, database_url, settings.mlflow_tracking_uri)
         self._phone = local_telegram and LocalPhone(local_telegram)
         self._seconds = inf if seconds is None else seconds
@@ -110,7 +113,7 @@ class Watch:
         self._found_through = self._began_at
 
     def __call__(self, ended: threading.Event) -> None:
-        """Watch until the time is over; a database that is away is asked again. Raises HistoryError."""
+        """Watch until the time is over; what is away is asked again. Raises HistoryError."""
         next_line = monotonic() + STATUS_EVERY_SECONDS
         landing = nullcontext() if self._history is None else self._history.landing()
         with landing, Bars(self._history, self.milestones, self._began_at) as bars:
@@ -125,8 +128,12 @@ class Watch:
                                 console.print(self._line(connection), soft_wrap=True)
                             if ended.wait(POLL_SECONDS):
                                 return
+                except HistoryError:
+                    raise
                 except psycopg.OperationalError:
                     continue
+                except Exception as error:  # such as of a registry that is away: the system works without this display
+                    console.print(f"Not shown just now: {self._redact(str(error))}", soft_wrap=True, markup=False)
             if self._seconds < inf and not ended.is_set():
                 self._windows |= materialized_windows(list(self._windows))
 
@@ -197,7 +204,10 @@ class Watch:
         rows = connection.execute(statement("system", "found"), bounds).fetchall()
         for txid, seen_at, score, text, scored_at in rows:
             self._found_through = max(self._found_through, scored_at)
-            console.print(f"[bold]unusual[/bold] {seen_at:%H:%M:%S} {txid[:16]}… {score:.3f}  {text}", soft_wrap=True)
+            console.print(
+                f"[bold]unusual[/bold] {seen_at:%H:%M:%S} {txid[:16]}… {score:.3f}  {escape(text or '')}",
+                soft_wrap=True,
+            )
 
     def _line(self, connection: Connection) -> str:
         status = read_status(connection, utc_now(), self._began_at)
