@@ -22,7 +22,7 @@ from txwatch.settings import Settings
 from txwatch.store.database import Connection, connect
 
 labels = typer.Typer(no_args_is_help=True, help="What is known of addresses, and which of them are watched.")
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False)
 
 Address = Annotated[str, typer.Argument(help="A Bitcoin address.")]
 Host = Annotated[str, typer.Option(help="Address to serve on; 0.0.0.0 inside a container.")]
@@ -34,6 +34,16 @@ Regime = Annotated[str, typer.Option(help="2024-03, 2024-10 or 2025-07.")]
 
 def _connected(application: str = "txwatch labels") -> AbstractContextManager[Connection]:
     return connect(Settings().require_database_url(), application=application)
+
+
+def _as_named(address: str) -> str:
+    """The address as it is stored: Bech32 may be in capitals, as in QR codes. Anything else stays as it is."""
+    from txwatch.wire.addresses import AddressError, bitcoin_address
+
+    try:
+        return bitcoin_address(address)
+    except AddressError:
+        return address
 
 
 @labels.command("import")
@@ -52,7 +62,7 @@ def import_files(
 
     read = [read_labels(path, category) for path in files]
     for strange in (entry for file in read for entry in file.strange):
-        console.print(f"left out: {strange}", soft_wrap=True, markup=False)
+        console.print(f"left out: {strange}", soft_wrap=True)
     with _connected() as connection, connection.transaction():
         for file in read:
             done = import_labels(connection, file.labels, utc_now())
@@ -72,11 +82,12 @@ def show(address: Address) -> None:
     """What is known of an address, and who says so."""
     from txwatch.labels.store import read_known, read_watch_list
 
+    named = _as_named(address)
     with _connected() as connection:
-        known = read_known(connection, [address]).get(address)
-        note = read_watch_list(connection).get(address)
+        known = read_known(connection, [named]).get(named)
+        note = read_watch_list(connection).get(named)
     if note is not None:
-        console.print(f"Watched: {note or 'without a note'}", markup=False)
+        console.print(f"Watched: {note or 'without a note'}")
     if known is None:
         console.print("No label.")
         return
@@ -107,7 +118,7 @@ def unwatch(address: Address) -> None:
     from txwatch.labels.store import unwatch as take_off_list
 
     with _connected() as connection, connection.transaction():
-        if not take_off_list(connection, address, utc_now()):
+        if not take_off_list(connection, _as_named(address), utc_now()):
             raise UserError(f"{address} is not watched.")
     console.print(f"{address} is no longer watched.", soft_wrap=True)
 
@@ -119,7 +130,7 @@ def watched() -> None:
 
     with _connected() as connection:
         for address, note in read_watch_list(connection).items():
-            console.print(f"{address}  {note}", soft_wrap=True, markup=False)
+            console.print(f"{address}  {note}", soft_wrap=True)
 
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
@@ -334,7 +345,7 @@ def doctor() -> None:
         found.add(finding.level)
         remedy = f"\n       {escape(finding.remedy)}" if finding.remedy else ""
         mark = f"[{colours[finding.level]}]{finding.level.value:5}[/]"
-        console.print(f"{mark}  {finding.what}: {escape(finding.text)}{remedy}", soft_wrap=True)
+        console.print(f"{mark}  {finding.what}: {escape(finding.text)}{remedy}", soft_wrap=True, markup=True)
     raise typer.Exit(1 if Level.wrong in found else 0)
 
 

@@ -57,8 +57,8 @@ def test_one_file_that_cannot_be_read_stops_all(tmp_path: Path, database_url: st
 def test_an_address_is_watched_and_no_longer() -> None:
     assert labels("watch", OTHER.upper(), "--note", "taken in 2016") == f"{OTHER} is watched.\n"
     assert labels("watched") == f"{OTHER}  taken in 2016\n"
-    assert labels("show", OTHER) == "Watched: taken in 2016\nNo label.\n"
-    labels("unwatch", OTHER)
+    assert labels("show", OTHER) == labels("show", OTHER.upper()) == "Watched: taken in 2016\nNo label.\n"
+    labels("unwatch", OTHER.upper())
     assert labels("watched") == ""
     with pytest.raises(UserError, match="is not watched"):
         labels("unwatch", OTHER)
@@ -66,3 +66,12 @@ def test_an_address_is_watched_and_no_longer() -> None:
         labels("watch", "0x1")
     with pytest.raises(UserError, match="its checksum is wrong"):
         labels("watch", OTHER[:-1] + "p")
+
+
+def test_what_a_label_says_is_shown_as_it_is(tmp_path: Path) -> None:
+    csv = tmp_path / "a.csv"
+    csv.write_text(f"address,entity,source\n{ONE},[/b]Acme,[red]book\n")
+    labels("import", str(csv))
+    said = labels("show", ONE)
+    assert "[/b]Acme" in said
+    assert "[red]book" in said

@@ -13,7 +13,7 @@ from txwatch.errors import UserError
 from txwatch.places import Place, place
 from txwatch.settings import Settings
 
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False)
 CAPTURE = "FILE|s3://BUCKET/KEY"
 _FILES = {"--train", "--background", "--positives"}
 _FIGURES = ("auc", "average_precision", "recall_at_1pct_fpr", "recall_at_budget_fpr")
@@ -173,7 +173,7 @@ def _figures_table(title: str, labels: dict[str, Any]) -> Table:
 
 def _print_feedback(feedback: dict[str, Any]) -> None:
     if feedback["note"]:
-        console.print(f"No precision from people's answers: {feedback['note']}.", markup=False)
+        console.print(f"No precision from people's answers: {feedback['note']}.")
         return
     columns = ("kind", "model_version", "judged", "useful", "precision")
     table = Table("detector", *(name.replace("_", " ") for name in columns[1:]), title="precision by people's answers")
