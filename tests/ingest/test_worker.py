@@ -212,3 +212,30 @@ async def test_a_gap_without_any_worker_is_recorded_by_the_next(database_url: st
         async with working(IngestWorker(database_url, server.stream_url, "second", tmp_path / "spool")):
             await subscribed(database_url, 2)
     assert [cause for (cause,) in rows(database_url, "SELECT cause FROM feed_gaps")] == ["no worker was running"]
+
+
+async def test_a_gap_goes_on_after_a_worker_that_took_the_lease_and_landed_nothing(
+    database_url: str, tmp_path: Path
+) -> None:
+    feed = CapturedFeed(tmp_path, [])
+    async with feed.serve() as server:
+
+        async def take_one_turn(epoch: int) -> None:
+            name = f"worker {epoch}"
+            async with working(IngestWorker(database_url, server.stream_url, name, tmp_path / "spool")) as (task, stop):
+                await subscribed(database_url, epoch)
+                stop.set()
+                await task
+
+        await take_one_turn(1)
+        with connect(database_url) as connection:
+            (heard_until,) = connection.execute("SELECT committed_through FROM ingest_lease").fetchone() or (None,)
+        for name in ("killed", "killed again"):
+            died = IngestWorker(database_url, server.stream_url, name, tmp_path / "spool")
+            with connect(database_url) as connection:
+                died._on_connected(connection)
+        await take_one_turn(4)
+    gaps = rows(database_url, "SELECT started_at, ended_at, cause FROM feed_gaps ORDER BY started_at")
+    assert [cause for _, _, cause in gaps] == ["no worker was running"] * 3
+    assert gaps[0][0] == heard_until
+    assert [start for start, _, _ in gaps[1:]] == [end for _, end, _ in gaps[:-1]], "nothing is missing between them"

@@ -29,7 +29,7 @@ from txwatch.ingest.connection import (
 from txwatch.ingest.lander import Lander, LandingHook
 from txwatch.ingest.spool import MAX_BYTES, Spool, spooled_through
 from txwatch.store.database import Connection, database_now
-from txwatch.store.gaps import NO_WORKER, FeedGap, close_open_gaps, record_gaps
+from txwatch.store.gaps import NO_WORKER, FeedGap, absent_until, close_open_gaps, record_gaps
 from txwatch.store.lease import HEARTBEAT, Lease, read_lease, take_lease
 from txwatch.waiting import wait_for_first
 
@@ -197,6 +197,9 @@ class IngestWorker:
             ending = f"epoch {epoch} heard the feed"
             close_open_gaps(connection, hearing_since, ending)
             heard_until = _heard_until(before, spooled_through(self.spool))
+            if heard_until is not None:
+                # A worker that took the lease and landed nothing has recorded the gap until itself.
+                heard_until = max(heard_until, absent_until(connection, heard_until) or heard_until)
             if heard_until is not None and heard_until < hearing_since:
                 # If the holder before is alive, it will narrow this gap.
                 record_gaps(connection, [FeedGap(heard_until, hearing_since, NO_WORKER, ending)])

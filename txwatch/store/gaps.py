@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Literal
 
-from txwatch.store.database import Connection, read_rows, statement
+from txwatch.store.database import Connection, read_rows, scalar, statement
 
 NO_WORKER = "no worker was running"
 """The cause of a gap between two workers."""
@@ -39,6 +39,13 @@ def close_open_gaps(connection: Connection, ended_at: datetime, ending: str) -> 
         " WHERE state = 'open'",
         {"at": ended_at, "ending": ending},
     )
+
+
+def absent_until(connection: Connection, since: datetime) -> datetime | None:
+    """The end of the last gap between two workers that began at or after a moment, None without one."""
+    query = "SELECT max(ended_at) FROM feed_gaps WHERE cause = %s AND started_at >= %s"
+    until: datetime | None = scalar(connection, query, [NO_WORKER, since])
+    return until
 
 
 def narrow_gaps_between_workers(connection: Connection, heard_from: datetime, heard_until: datetime) -> None:
