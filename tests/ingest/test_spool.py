@@ -1,9 +1,11 @@
 """The spool gives back in order what was written, takes no more than its bound, and outlives its writer."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -114,3 +116,55 @@ def test_a_batch_that_cannot_be_read_is_named_with_its_stretch_and_kept_aside(tm
     assert damaged.with_suffix(".unreadable").exists()
     spool.close()
     assert damaged.with_suffix(".unreadable").exists()
+
+
+def test_a_folder_that_cannot_be_read_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in (1, 2):
+        writer = Spool(tmp_path)
+        writer.append(batch(n))
+        writer.close()
+    closed, open_folder = sorted(tmp_path.iterdir())
+    known = spooled_through(open_folder.parent)
+    listed = Path.iterdir
+
+    def iterdir(folder: Path) -> Iterator[Path]:
+        if folder == closed:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    heir = Spool(tmp_path)
+    assert heir.adopt_orphans() == 1
+    assert spooled_through(tmp_path) is not None
+    assert known is not None
+    assert len(drained(heir)) == 1
+    heir.close()
+
+
+def test_a_landed_batch_that_cannot_be_removed_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path)
+    for n in (1, 2):
+        spool.append(batch(n))
+
+    def unlink(path: Path, **_: bool) -> None:
+        raise OSError(30, "Read-only file system", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", unlink)
+        assert drained(spool) == [batch(1), batch(2)]
+    assert spool.is_empty
+    spool.close()
+
+
+def test_a_folder_that_somebody_removed_does_not_keep_the_worker_from_closing(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.append(batch(1))
+    for folder in tmp_path.iterdir():
+        shutil.rmtree(folder)
+    spool.append(batch(2))
+    with pytest.raises(UnreadableBatchError):
+        spool.first()
+    assert drained(spool) == [batch(2)]
+    spool.close()

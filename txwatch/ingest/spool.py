@@ -94,9 +94,12 @@ class Spool:
             raise UnreadableBatchError(path, *_stretch(path), error) from error
 
     def remove(self, path: Path) -> None:
-        """Remove a batch that has been landed."""
-        path.unlink(missing_ok=True)
+        """Remove a batch that has been landed. One that stays is landed again by the next worker, to no effect."""
         self._sizes.pop(path)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("spooled_batch_stays", path=str(path), cause=str(error))
 
     def set_aside(self, path: Path) -> None:
         """Rename the file of a batch that cannot be landed, so that it holds up no other."""
@@ -109,7 +112,7 @@ class Spool:
         adopted = 0
         for folder in _folders(self._root):
             if folder not in self._locks and self._lock(folder):
-                waiting = {path: path.stat().st_size for path in folder.iterdir() if _NAME.fullmatch(path.name)}
+                waiting = {path: path.stat().st_size for path in _batches(folder)}
                 with self._guard:
                     self._sizes |= waiting
                 adopted += len(waiting)
@@ -118,15 +121,16 @@ class Spool:
     def close(self) -> None:
         """Release the folders, for the next worker to adopt; empty ones are removed."""
         for folder, descriptor in self._locks.items():
-            if [path.name for path in folder.iterdir()] == [_LOCK]:
-                (folder / _LOCK).unlink()
-                folder.rmdir()
+            with suppress(OSError):
+                if [path.name for path in folder.iterdir()] == [_LOCK]:
+                    (folder / _LOCK).unlink()
+                    folder.rmdir()
             os.close(descriptor)
         self._locks.clear()
         self._own = None
 
     def _own_folder(self) -> Path:
-        if self._own is None:
+        if self._own is None or not self._own.exists():
             folder = self._root / f"{os.getpid()}-{secrets.token_hex(4)}"
             # Hidden until it is locked: no other worker may adopt it before.
             hidden = folder.with_name(f".{folder.name}")
@@ -140,8 +144,8 @@ class Spool:
     def _lock(self, folder: Path) -> bool:
         try:
             descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
-            return False  # its owner has just removed the folder
+        except OSError:
+            return False  # its owner has just removed the folder, or it is another user's
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -153,14 +157,22 @@ class Spool:
 
 def spooled_through(root: Path) -> datetime | None:
     """The latest moment that any worker's spool covers."""
-    paths = [path for folder in _folders(root) for path in folder.iterdir()]
-    return max((_stretch(path)[1] for path in paths if _NAME.fullmatch(path.name)), default=None)
+    return max((_stretch(path)[1] for folder in _folders(root) for path in _batches(folder)), default=None)
 
 
 def _folders(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
     return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _batches(folder: Path) -> list[Path]:
+    """The batches in a folder; none if it cannot be read, because it was removed meanwhile or is another user's."""
+    try:
+        return [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
+    except OSError as error:
+        log.warning("spool_not_read", folder=str(folder), cause=str(error))
+        return []
 
 
 def _write_durably(path: Path, data: bytes) -> None:
