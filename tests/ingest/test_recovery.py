@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -19,7 +21,7 @@ from txwatch.ingest.batch import Batch, RecentTxids
 from txwatch.ingest.connection import Received
 from txwatch.ingest.lander import commit
 from txwatch.ingest.recovery import GIVEN_UP_AFTER, land_block, read_chain
-from txwatch.ingest.rest import BlockSource, RestError, blocks_needed
+from txwatch.ingest.rest import BlockSource, RestError, block_source, blocks_needed
 from txwatch.lab.simulator.chain import Chain
 from txwatch.lab.simulator.feed import RestApi
 from txwatch.lab.simulator.traffic import Simulator
@@ -632,3 +634,31 @@ def test_an_api_that_keeps_refusing_is_named_in_the_error(status: int) -> None:
     source = served_by(lambda _request: httpx.Response(status), World())
     with pytest.raises(RestError, match=f"http://api/rawblock/{'a' * 64}: status {status}"):
         source.block("a" * 64)
+
+
+@pytest.mark.parametrize(
+    "place", ["http://a..b/", "http://xn--/", "http://127.0.0.1:99999999999999999999/", "http://[::1/"]
+)
+def test_a_redirect_to_no_address_is_a_failed_request(place: str) -> None:
+    class Redirecting(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", place)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        serving = Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            with (
+                block_source(f"http://127.0.0.1:{server.server_port}", 0) as source,
+                pytest.raises(RestError, match="rawblock"),
+            ):
+                source.block("a" * 64)
+        finally:
+            server.shutdown()
+            serving.join()

@@ -78,7 +78,12 @@ class BlockSource:
             wait = self._interval * 2**attempt
             try:
                 response, body = self._answer(path)
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
+            except (
+                httpx.HTTPError,
+                httpx.InvalidURL,
+                UnicodeError,
+                OverflowError,
+            ) as error:  # the last two by redirects
                 failure = f"{type(error).__name__}: {error}"
             else:
                 # A 404 in another form is a proxy's, and says nothing about the block.
