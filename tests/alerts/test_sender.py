@@ -145,6 +145,8 @@ def test_a_refusal_is_of_the_chat_or_of_the_message(
         (429, b'{"ok":false,"parameters":{"retry_after":NaN}}', NotSent, None),
         (429, b'{"description":7,"parameters":{"retry_after":5}}', NotSent, timedelta(seconds=5)),
         (429, rb'{"description":"\ud800","parameters":{"retry_after":5}}', NotSent, timedelta(seconds=5)),
+        (400, rb'{"description":"Bad Request: no \u0000 such chat"}', ChatRefused, None),
+        (502, rb'{"description":"\u0000"}', NotSent, None),
         (429, b'{"parameters":{"retry_after":5,"migrate_to_chat_id":"x"}}', NotSent, timedelta(seconds=5)),
         (400, b'{"description":"Bad Request: message is too long","parameters":null}', Refused, None),
         (400, b'{"description":"message is too long","parameters":{"retry_after":"soon"}}', Refused, None),
@@ -173,6 +175,7 @@ def test_an_answer_in_no_form_of_telegrams_is_what_its_status_says(
     assert getattr(outcome, "retry_after", None) == retry_after
     assert not isinstance(outcome, Sent)
     assert len(outcome.reason) <= 300
+    assert "\0" not in outcome.reason, "the database takes none"
 
 
 def test_how_long_to_wait_and_where_a_chat_moved_are_handed_on(telegram: Telegram) -> None:

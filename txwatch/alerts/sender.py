@@ -155,7 +155,9 @@ class TelegramSender:
         return Unknown(words)
 
     def _words(self, error: Exception) -> str:
-        return f"{type(error).__name__}: {error}".replace(self._token, "***")[:300]
+        words = f"{type(error).__name__}: {error}".replace(self._token, "***")[:300]
+        # The database takes neither half a character nor U+0000.
+        return words.encode(errors="replace").decode().replace("\0", "\ufffd")
 
 
 def _keyboard(buttons: Buttons) -> InlineKeyboardMarkup | None:
