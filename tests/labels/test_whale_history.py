@@ -103,3 +103,15 @@ def test_whales_outlive_their_transactions(connection: Connection) -> None:
     label_them(connection)
     (newest, *_) = list_whale_moves(connection)
     assert (newest.txid, newest.moved_sat, newest.value_sat) == ("4", 900 * BTC, None)
+
+
+def test_amounts_that_nobody_can_own_stop_at_the_end_of_a_bigint(connection: Connection) -> None:
+    connection.execute(
+        "INSERT INTO whale_moves (txid, seen_at, moved_sat, flow, senders, receivers, sources)"
+        " SELECT 'hostile ' || n, %s, 2100000000000000, 'exchange_in', '{}', '{Acme}', '{}'"
+        " FROM generate_series(1, 4400) AS n",
+        [T0],
+    )
+    most = 2**63 - 1
+    assert FlowTotal("exchange_in", 4400, most) in flow_totals(connection, T0, T0 + MINUTE)
+    assert entity_totals(connection, T0, T0 + MINUTE) == [EntityTotal("Acme", most, 0, 4400)]

@@ -34,11 +34,11 @@ WITH NO DATA
 
 
 -- name: entity_totals
--- What whales moved into and out of each entity.
+-- What whales moved into and out of each entity. Hostile amounts may sum to more than a BIGINT holds: they stop there.
 SELECT
     entity,
-    coalesce(sum(moved_sat) FILTER (WHERE is_receiver), 0)::bigint AS received_sat,
-    coalesce(sum(moved_sat) FILTER (WHERE NOT is_receiver), 0)::bigint AS sent_sat,
+    least(coalesce(sum(moved_sat) FILTER (WHERE is_receiver), 0), 9223372036854775807)::bigint AS received_sat,
+    least(coalesce(sum(moved_sat) FILTER (WHERE NOT is_receiver), 0), 9223372036854775807)::bigint AS sent_sat,
     count(*) AS count
 FROM whale_moves
 CROSS JOIN LATERAL (
@@ -54,7 +54,7 @@ LIMIT %(limit)s
 
 -- name: flow_totals
 -- Whales by the class of their flow.
-SELECT flow, count(*) AS count, sum(moved_sat)::bigint AS moved_sat
+SELECT flow, count(*) AS count, least(sum(moved_sat), 9223372036854775807)::bigint AS moved_sat
 FROM whale_moves
 WHERE seen_at >= %(since)s AND seen_at < %(until)s
 GROUP BY flow
