@@ -143,6 +143,17 @@ def test_a_log_that_is_large_begins_again_while_its_process_writes_on(tmp_path: 
     assert not list(tmp_path.glob("*.1.1"))
 
 
+def test_a_log_that_cannot_be_moved_aside_holds_up_no_other(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.log").write_text("a line\n")
+        if name != "c":
+            (tmp_path / f"{name}.log.1").mkdir()
+    (tmp_path / "gone.log").symlink_to(tmp_path / "nowhere")
+    bound_logs(tmp_path, most=3)
+    assert (tmp_path / "c.log").read_text() == ""
+    assert (tmp_path / "c.log.1").read_text() == "a line\n"
+
+
 def test_a_log_that_is_large_at_the_start_begins_again(tmp_path: Path) -> None:
     with (tmp_path / "one.log").open("wb") as log:
         log.truncate(LOG_BYTES + 1)

@@ -149,11 +149,16 @@ def supervise(
 
 
 def bound_logs(folder: Path, most: int = LOG_BYTES) -> None:
-    """Move the contents of logs above `most` bytes to `<name>.log.1`. What is written at this moment may be lost."""
+    """Move the contents of logs above `most` bytes to `<name>.log.1`. What is written at this moment may be lost.
+
+    A log that cannot be moved, as on a full disk, begins again all the same.
+    """
     for log in folder.glob("*.log"):
-        if log.stat().st_size > most:
-            shutil.copyfile(log, log.with_name(f"{log.name}.1"))
-            os.truncate(log, 0)
+        with suppress(OSError):
+            if log.stat().st_size > most:
+                with suppress(OSError):
+                    shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+                os.truncate(log, 0)
 
 
 def _end_sessions(sessions: set[int]) -> None:
