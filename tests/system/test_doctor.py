@@ -147,6 +147,21 @@ def test_an_address_of_the_wrong_kind_is_wrong(settings_of: Any) -> None:
     assert "no ws:// or wss:// address" in next(iter(doctor.look_at_feed(settings))).text
 
 
+@pytest.mark.parametrize("address", ["ws://127.0.0.1:99999/", "ws://127.0.0.1:port/", "ws://[::1/", "ws://a..b/"])
+def test_an_address_that_cannot_be_read_is_a_finding(settings_of: Any, address: str) -> None:
+    http = address.replace("ws", "http")
+    settings = settings_of(
+        TXWATCH_STREAM_URL=address,
+        TXWATCH_REST_URL=http,
+        TELEGRAM_API_URL=http,
+        TELEGRAM_BOT_TOKEN=TOKEN,
+        MLFLOW_TRACKING_URI=http,
+    )
+    assert [finding.level for finding in doctor.look_at_feed(settings)] == [Level.wrong, Level.note]
+    assert [finding.level for finding in doctor.look_at_telegram(settings)] == [Level.wrong]
+    assert [finding.level for finding in doctor.look_at_mlflow(settings)] == [Level.wrong]
+
+
 @pytest.mark.parametrize(
     ("variables", "level", "said"),
     [

@@ -55,9 +55,12 @@ good, note, wrong = (partial(Finding, level) for level in Level)
 
 
 def place_of(url: str) -> str:
-    """The host and port of an address, which hold no secret."""
-    parts = urlsplit(url)
-    port = f":{parts.port}" if parts.port else ""
+    """The host and port of an address, which hold no secret; no more than that it is none, if it cannot be read."""
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "what is no address"
     return f"{parts.hostname or ''}{port}" or "a socket of this machine"
 
 
@@ -227,8 +230,8 @@ def look_at_feed(settings: Settings) -> Iterator[Finding]:
     try:
         with connect_feed(settings.stream_url, open_timeout=SECONDS, close_timeout=SECONDS):
             yield good("feed", f"{where} answers")
-    except InvalidURI:
-        yield wrong("feed", "TXWATCH_STREAM_URL is no ws:// or wss:// address", "correct it")
+    except (InvalidURI, ValueError, OverflowError):
+        yield wrong("feed", "TXWATCH_STREAM_URL is no ws:// or wss:// address that can be reached", "correct it")
     except (OSError, WebSocketException) as error:
         remedy = "is there a network, and does a firewall let WebSockets through? txwatch demo needs neither"
         yield wrong("feed", f"{where} cannot be reached: {first_line(error)}", remedy)
@@ -236,7 +239,7 @@ def look_at_feed(settings: Settings) -> Iterator[Finding]:
     try:
         httpx.get(settings.rest_url, timeout=SECONDS)
         yield good("blocks", f"{where} answers")
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OverflowError) as error:
         yield note("blocks", f"{where} cannot be reached: {first_line(error)}", "without it no outage is recovered")
 
 
@@ -257,7 +260,7 @@ def look_at_telegram(settings: Settings) -> Iterator[Finding]:
         return
     yield good("Telegram", f"the token is that of @{answer.get('result', {}).get('username', 'unknown')}")
     hook = ask_telegram(f"{base}/getWebhookInfo")
-    if hook and hook.get("ok") and hook["result"].get("url"):
+    if hook and hook.get("ok") and hook.get("result", {}).get("url"):
         remedy = "if no other program needs it, call deleteWebhook of the Bot API; else give txwatch a bot of its own"
         yield wrong("Telegram", "a webhook is set on the bot: it hears no commands and no buttons", remedy)
     if not settings.telegram_chats:
@@ -273,7 +276,7 @@ def ask_telegram(address: str, **parameters: str) -> dict[str, Any] | None:
     """Telegram's answer; None without one, not an error, whose text holds the address with the token."""
     try:
         answer = httpx.get(address, params=parameters, timeout=SECONDS).json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OverflowError, RecursionError):
         return None
     return answer if isinstance(answer, dict) and isinstance(answer.get("result", {}), dict) else None
 
@@ -287,7 +290,7 @@ def look_at_mlflow(settings: Settings) -> Iterator[Finding]:
     where = place_of(address)
     try:
         status = httpx.get(f"{address.rstrip('/')}/health", timeout=SECONDS).status_code
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OverflowError) as error:
         remedy = "start it, or unset MLFLOW_TRACKING_URI"
         yield wrong("MLflow", f"{where} cannot be reached: {first_line(error)}", remedy)
         return
