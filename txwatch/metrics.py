@@ -142,7 +142,7 @@ def _read_buckets(
 log = structlog.get_logger(__name__)
 
 DELIVERY_STATES = ("pending", "sending", "sent", "digested", "uncertain", "dead")
-GAP_STATES = ("open", "ended", "recovered")
+GAP_STATES = ("open", "ended", "recovered", "lost")
 SEVERITIES = ("low", "medium", "high", "critical")
 
 

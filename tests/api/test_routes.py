@@ -179,6 +179,8 @@ def test_a_drift_report_is_a_page_in_a_sandbox(client: httpx.Client) -> None:
         ("/nowhere", 404),
         (f"/v1/transactions/{'0' * 64}", 404),
         ("/v1/transactions/23f6", 422),
+        ("/v1/feed/gaps?state=forgotten", 422),
+        ("/v1/health/history?name=%00", 422),
         ("/v1/transactions?limit=0", 422),
         ("/v1/transactions?cursor=abcd", 400),
         ("/v1/alerts?since=yesterday", 422),
@@ -251,3 +253,14 @@ def test_features_of_a_transaction_are_those_that_models_see(client: httpx.Clien
     assert served["network"]["version"] >= 1
     assert client.get(f"/v1/transactions/{txid}/features").json() == served
     assert client.get(f"/v1/transactions/{'0' * 64}/features").status_code == 404
+
+
+@pytest.mark.parametrize("state", ["open", "ended", "recovered", "lost"])
+def test_gaps_can_be_asked_for_by_each_state(client: httpx.Client, state: str) -> None:
+    gaps = client.get("/v1/feed/gaps", params={"state": state}).raise_for_status().json()["items"]
+    assert {gap["state"] for gap in gaps} <= {state}
+
+
+@pytest.mark.parametrize("name", ["chat_refuses:-1001", "chat_refuses:@channel", "run_failed:score_windows"])
+def test_the_history_of_each_check_can_be_asked_for(client: httpx.Client, name: str) -> None:
+    client.get("/v1/health/history", params={"name": name}).raise_for_status()

@@ -26,7 +26,7 @@ router = APIRouter(prefix="/v1/feed", tags=["feed"])
 @router.get("/gaps", summary="The ledger of gaps, newest first", responses=documented())
 def gaps(
     database: Database,
-    state: Annotated[Literal["open", "ended", "recovered"] | None, Query()] = None,
+    state: Annotated[Literal["open", "ended", "recovered", "lost"] | None, Query()] = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_LIMIT,
 ) -> Page[Gap]:

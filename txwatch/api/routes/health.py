@@ -87,7 +87,7 @@ def health(database: Database) -> list[HealthCheck]:
 @router.get("/v1/health/history", summary="Results of health checks, newest first", responses=documented())
 def history(
     database: Database,
-    name: Annotated[str | None, Query(pattern="^[a-z_:0-9]{1,100}$", examples=["lease_stale"])] = None,
+    name: Annotated[str | None, Query(pattern="^[!-~]{1,200}$", examples=["lease_stale"])] = None,
     state: Annotated[Literal["well", "wrong", "unknown"] | None, Query()] = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_LIMIT,
