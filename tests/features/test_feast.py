@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from txwatch.features.feast import (
     online_network,
     push_network_contexts,
     redis_connection,
+    store_config,
     training_features,
     transaction_features_of,
 )
@@ -123,11 +125,27 @@ def test_features_are_served_online_and_from_the_tables_where_the_store_is_away(
     [
         ("redis://cache", "cache:6379,db=0"),
         ("redis://cache:7000/3", "cache:7000,db=3"),
-        ("rediss://watch:s%2Ct@cache/1", "cache:6379,db=1,username=watch,password=s,t,ssl=true"),
+        ("rediss://watch:s%3Dt@cache/1", "cache:6379,db=1,username=watch,password=s=t,ssl=true"),
     ],
 )
 def test_a_redis_url_in_feasts_form(url: str, expected: str) -> None:
     assert redis_connection(url) == expected
+
+
+@pytest.mark.parametrize("url", ["redis://:s%2Ct@cache", "rediss://s%2Ct:secret@cache/1"])
+def test_a_redis_url_that_feasts_form_cannot_hold_is_refused_without_its_secret(url: str) -> None:
+    with pytest.raises(ValueError, match="may hold no comma") as error:
+        redis_connection(url)
+    assert "s,t" not in str(error.value)
+
+
+@pytest.mark.parametrize("password", ["plain", "a\\nb", 'a"b', "\\d: #x", "${HOME}$x", "0123"])
+def test_any_password_reaches_feast_as_it_is(password: str) -> None:
+    config = store_config(f"postgresql://watch:{quote(password, safe='')}@db:5433/txwatch")
+    for store in ("offline_store", "online_store"):
+        assert config[store]["password"] == password
+        assert (config[store]["host"], int(config[store]["port"]), config[store]["user"]) == ("db", 5433, "watch")
+    assert config["registry"]["path"].startswith("postgresql+psycopg://watch:")
 
 
 @pytest.mark.parametrize("url", ["http://cache", "redis://", "cache:6379"])

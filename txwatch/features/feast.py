@@ -77,11 +77,9 @@ def open_feature_store(
 
     With a Redis URL the online store is there, and what is written to it expires after `keep`.
     """
-    import yaml
     from feast import FeatureStore, RepoConfig
 
-    text = Template((REPOSITORY / "feature_store.yaml").read_text()).substitute(feast_environment(database_url))
-    config = yaml.safe_load(text)
+    config = store_config(database_url)
     if redis_url is not None:
         config["online_store"] = {
             "type": "redis",
@@ -91,8 +89,27 @@ def open_feature_store(
     return FeatureStore(config=RepoConfig(repo_path=REPOSITORY, **config))
 
 
+def store_config(database_url: str) -> dict[str, Any]:
+    """What `feature_repo/feature_store.yaml` says, for a database."""
+    import yaml
+
+    variables = feast_environment(database_url)
+
+    def filled(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {name: filled(inner) for name, inner in part.items()}
+        return Template(part).substitute(variables) if isinstance(part, str) else part
+
+    # Filled in after it is read: a password may hold what YAML takes for its own.
+    config: dict[str, Any] = filled(yaml.safe_load((REPOSITORY / "feature_store.yaml").read_text()))
+    return config
+
+
 def redis_connection(redis_url: str) -> str:
-    """A redis:// or rediss:// URL in Feast's form: host:port,name=value,... Raises ValueError for another scheme."""
+    """A redis:// or rediss:// URL in Feast's form: host:port,name=value,...
+
+    Raises ValueError for another scheme, and for what this form cannot hold.
+    """
     parts = urlsplit(redis_url)
     if parts.scheme not in {"redis", "rediss"} or not parts.hostname:
         raise ValueError("REDIS_URL must begin with redis:// or rediss:// and name a host")
@@ -102,6 +119,8 @@ def redis_connection(redis_url: str) -> str:
         "password": unquote(parts.password or ""),
         "ssl": "true" if parts.scheme == "rediss" else "",
     }
+    if any("," in value for value in options.values()):
+        raise ValueError("a user or password in REDIS_URL may hold no comma, which Feast takes for the end of it")
     given = [f"{name}={value}" for name, value in options.items() if value]
     return ",".join([f"{parts.hostname}:{parts.port or 6379}", *given])
 
