@@ -28,6 +28,11 @@ def without(name: str, part: dict) -> dict:
     return {key: value for key, value in part.items() if key != name}
 
 
+def spent(script: str) -> dict:
+    """An input that spends an output of this locking script."""
+    return spend() | {"prev_out": spend()["prev_out"] | {"script": script}}
+
+
 def parse(body: bytes) -> Transaction:
     message = decode(body)
     assert isinstance(message, UnconfirmedTransaction)
@@ -117,12 +122,13 @@ def test_null_time_and_missing_address_are_accepted() -> None:
         (utx(size=80), "size 80 cannot hold"),
         (utx(size=84), "1 of witness"),
         (utx(out=[pay(script="6a0")]), "half a byte"),
+        (utx(inputs=[spent("5102aaa"), spent("6a0")], vin_sz=2, size=400), "half a byte"),
         (utx(out=[pay(script="0014" + "zz" * 20)]), "not hex"),
         (utx(out=[pay(script="5120" + "é" * 64)]), "not hex"),
         (utx(out=[pay(script="6A00")]), "not hex"),
         (utx(out=[pay(script="6a0 0\n")]), "not hex"),
         (utx(inputs=[spend(script="00\n ")]), "not hex"),
-        (utx(inputs=[spend() | {"prev_out": spend()["prev_out"] | {"script": "0014" + "g0" * 20}}]), "not hex"),
+        (utx(inputs=[spent("0014" + "g0" * 20)]), "not hex"),
         (utx(time=4_102_444_800), "2100"),
         (utx(lock_time=2**32), "lock_time"),
         (utx(lock_time=...), "lock_time"),

@@ -203,6 +203,9 @@ def _require_hex(tx: WireTransaction) -> None:
     """Raise MalformedMessageError for a script that is not hex. Checks all joined, which takes a microsecond."""
     scripts = [output.script for output in tx.out] + [spent.script for spent in tx.inputs]
     scripts += [spent.prev_out.script for spent in tx.inputs if spent.prev_out is not None]
+    # Two halves of a byte would make one together; of the other scripts the length was looked at for the size.
+    if odd := next((script for script in scripts if len(script) % 2), ""):
+        raise MalformedMessageError(f"script of {len(odd)} hex digits is half a byte")
     if not _is_hex("".join(scripts)):
         wrong = next((script for script in scripts if not _is_hex(script)), scripts[0])
         raise MalformedMessageError(f"script {wrong[:40]!r} is not hex")
