@@ -1,6 +1,7 @@
 """The daily maintenance: drops what is older than the retention, and reports it."""
 
 import shutil
+from contextlib import suppress
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -53,8 +54,9 @@ def drop_compute_logs(instance: dg.DagsterInstance, before: datetime) -> int:
     """Remove the printed output of runs on this machine that wrote none since `before`. Returns how many runs."""
     dropped = 0
     for folder in Path(instance.storage_directory()).glob("*/"):
-        touched = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
-        if touched < before.timestamp():
-            shutil.rmtree(folder)
-            dropped += 1
+        with suppress(OSError):  # of files that are gone meanwhile, or are another user's
+            touched = max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
+            if touched < before.timestamp():
+                shutil.rmtree(folder)
+                dropped += 1
     return dropped

@@ -1,6 +1,7 @@
 """The daily maintenance drops what is older than the retention, and says what it dropped."""
 
 import os
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -96,3 +97,27 @@ def test_runs_their_events_and_what_they_printed_go_and_what_came_last_of_each_a
 
     assert drop_compute_logs(dagster_instance, moment - timedelta(days=14)) == 3
     assert [run for run in runs.values() if (printed / run).exists()] == [runs["recent"]]
+
+
+def test_logs_of_a_run_that_cannot_be_removed_hold_up_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long_ago = utc_now() - timedelta(days=100)
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+        printed = Path(instance.storage_directory())
+        for run in ("a", "b", "c"):
+            (printed / run).mkdir(parents=True)
+            (printed / run / "out").symlink_to(tmp_path / "nowhere")
+            for path in (printed / run / "out", printed / run):
+                os.utime(path, (long_ago.timestamp(), long_ago.timestamp()), follow_symlinks=False)
+        remove = shutil.rmtree
+
+        def rmtree(folder: Path) -> None:
+            if folder.name == "b":
+                raise PermissionError(13, "Permission denied", str(folder))
+            remove(folder)
+
+        monkeypatch.setattr(shutil, "rmtree", rmtree)
+        assert drop_compute_logs(instance, utc_now() - timedelta(days=14)) == 2
+        monkeypatch.undo()
+        assert [folder.name for folder in printed.iterdir()] == ["b"]
