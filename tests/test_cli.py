@@ -74,6 +74,26 @@ def test_without_a_database_the_command_says_so_in_one_line(arguments: list[str]
     assert line.startswith("txwatch: DATABASE_URL is not set.")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("TXWATCH_API_KEY", "hunter2-short", "at least 16"),
+        ("TXWATCH_WHALE_BTC", "inf", "finite number"),
+        ("TXWATCH_RETENTION_DAYS", "99999999", "less than or equal to"),
+        ("TXWATCH_HISTORY_START", "yesterday", "valid datetime"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named_in_one_line_without_its_value(
+    tmp_path: Path, name: str, value: str, said: str
+) -> None:
+    done = txwatch("status", folder=tmp_path, DATABASE_URL="postgresql://u:p@localhost/x", **{name: value})
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"txwatch: {name}: ")
+    assert said in line
+    assert value not in line
+
+
 def test_status_of_a_system_that_has_not_begun(database_url: str, tmp_path: Path) -> None:
     done = txwatch("status", "--json", folder=tmp_path, DATABASE_URL=database_url)
     assert done.returncode == 0, done.stderr

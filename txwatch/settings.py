@@ -4,7 +4,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from txwatch.errors import UserError
@@ -13,6 +13,10 @@ from txwatch.places import Place, place
 
 class MissingSettingError(UserError):
     """A setting that this command cannot do without."""
+
+
+class WrongSettingError(UserError):
+    """A setting has a value that cannot be. The message leaves the value out: it may be a secret."""
 
 
 def _env(name: str, description: str, default: object = None, **constraints: Any) -> Any:
@@ -25,6 +29,14 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", env_ignore_empty=True, frozen=True)
 
+    def __init__(self, **values: Any) -> None:
+        """Read the settings. Raises WrongSettingError."""
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_input=False)]
+            raise WrongSettingError("; ".join(wrong)) from None
+
     home: Path = _env("TXWATCH_HOME", "Where local state is kept.", Path(".txwatch"))
     database_url: SecretStr | None = _env(
         "DATABASE_URL", "postgresql:// URL. Unset: an embedded server under TXWATCH_HOME."
@@ -33,7 +45,9 @@ class Settings(BaseSettings):
         "TXWATCH_STREAM_URL", "WebSocket feed of unconfirmed transactions.", "wss://ws.blockchain.info/inv"
     )
     rest_url: str = _env("TXWATCH_REST_URL", "REST API that gives blocks.", "https://blockchain.info")
-    whale_btc: float = _env("TXWATCH_WHALE_BTC", "Least likely moved value of a whale, in BTC.", 500, gt=0)
+    whale_btc: float = _env(
+        "TXWATCH_WHALE_BTC", "Least likely moved value of a whale, in BTC.", 500, gt=0, allow_inf_nan=False
+    )
     alerts_per_hour: float = _env(
         "TXWATCH_ALERTS_PER_HOUR", "Budget of alerts an hour that the forest may spend.", 12, gt=0
     )
@@ -47,7 +61,7 @@ class Settings(BaseSettings):
         gt=0,
     )
     retention_days: int = _env(
-        "TXWATCH_RETENTION_DAYS", "Days of data that are kept. Alerts and what was sent stay.", 90, ge=1
+        "TXWATCH_RETENTION_DAYS", "Days of data that are kept. Alerts and what was sent stay.", 90, ge=1, le=36_500
     )
     reports: str | None = _env(
         "TXWATCH_REPORTS",
@@ -69,7 +83,7 @@ class Settings(BaseSettings):
     )
     redis_url: SecretStr | None = _env("REDIS_URL", "Redis for Feast's online store. Unset: Postgres.")
     rest_interval_seconds: float = _env(
-        "TXWATCH_REST_INTERVAL_SECONDS", "Least time between two requests to the REST API.", 10, ge=0
+        "TXWATCH_REST_INTERVAL_SECONDS", "Least time between two requests to the REST API.", 10, ge=0, le=3_600
     )
     spool_mb: int = _env(
         "TXWATCH_SPOOL_MB", "How much of the feed may wait on disk for the database, in MiB.", 1024, gt=0
