@@ -94,6 +94,15 @@ def test_a_setting_that_cannot_be_is_named_in_one_line_without_its_value(
     assert value not in line
 
 
+@pytest.mark.parametrize("url", ["postgresql://u:very%zzsecret@localhost/x", "mysql://u:secret@localhost/x"])
+def test_a_database_url_that_cannot_be_read_is_one_line_without_its_password(tmp_path: Path, url: str) -> None:
+    done = txwatch("status", folder=tmp_path, DATABASE_URL=url)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("txwatch: DATABASE_URL ")
+    assert "secret" not in line
+
+
 def test_status_of_a_system_that_has_not_begun(database_url: str, tmp_path: Path) -> None:
     done = txwatch("status", "--json", folder=tmp_path, DATABASE_URL=database_url)
     assert done.returncode == 0, done.stderr

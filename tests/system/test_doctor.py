@@ -119,6 +119,15 @@ def test_a_database_that_is_away_is_wrong_and_its_password_is_not_shown(settings
     assert PASSWORD not in repr(finding)
 
 
+@pytest.mark.parametrize("password", ["very%zzsecret", "not@very@secret"])
+def test_a_database_url_that_cannot_be_read_is_wrong_and_not_shown(settings_of: Any, password: str) -> None:
+    settings = settings_of(DATABASE_URL=f"postgresql://txwatch:{password}@127.0.0.1:1/txwatch")
+    [finding] = doctor.look_at_database(settings)
+    assert finding.level is Level.wrong
+    assert "DATABASE_URL cannot be read" in finding.text
+    assert "secret" not in repr(finding)
+
+
 def test_without_a_database_url_the_embedded_server_is_looked_for(settings_of: Any) -> None:
     [finding] = doctor.look_at_database(settings_of())
     assert finding.level is Level.good

@@ -17,14 +17,13 @@ from urllib.parse import unquote, urlsplit
 
 import structlog
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from txwatch.clock import context_window, utc_now, window_key, window_start
 from txwatch.features.context import NetworkContext
 from txwatch.features.contract import CONTRACT_VERSION, FEATURE_NAMES
 from txwatch.features.network import read_network_context
-from txwatch.store.database import Connection, libpq_url, sqlalchemy_url, with_schema
+from txwatch.store.database import Connection, sqlalchemy_url, url_parts, with_schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +37,7 @@ RETRIEVED_AT_ONCE = timedelta(hours=1)
 
 def feast_environment(database_url: str) -> dict[str, str]:
     """The variables of `feature_repo/feature_store.yaml` for a database."""
-    parts = conninfo_to_dict(libpq_url(database_url))
+    parts = url_parts(database_url)
     return {
         "FEAST_REGISTRY_URL": with_schema(sqlalchemy_url(database_url), "feast"),
         "FEAST_DB_HOST": str(parts.get("host") or "localhost"),

@@ -5,6 +5,7 @@ import os
 import re
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -20,6 +21,8 @@ from psycopg.abc import Params
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import class_row
 from psycopg_pool import ConnectionPool
+
+from txwatch.errors import UserError
 
 PACKAGE = Path(__file__).parents[1]
 _T = TypeVar("_T")
@@ -45,17 +48,34 @@ def with_schema(database_url: str, schema: str) -> str:
     return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote)))
 
 
+class DatabaseUrlError(UserError, ValueError):
+    """DATABASE_URL cannot be read. The message holds nothing of it: libpq's own quotes the password."""
+
+
 def sqlalchemy_url(database_url: str) -> str:
-    """The URL with the psycopg 3 driver named. Raises ValueError for anything but PostgreSQL."""
+    """The URL with the psycopg 3 driver named. Raises DatabaseUrlError for anything but PostgreSQL."""
     scheme, separator, rest = database_url.partition("://")
     if not separator or scheme.split("+")[0] not in {"postgresql", "postgres"}:
-        raise ValueError("DATABASE_URL must begin with postgresql://")
+        raise DatabaseUrlError("DATABASE_URL must begin with postgresql://")
     return f"postgresql+psycopg://{rest}"
 
 
 def libpq_url(database_url: str) -> str:
-    """The URL as libpq reads it, without a driver's name. Raises ValueError for anything but PostgreSQL."""
+    """The URL as libpq reads it, without a driver's name. Raises DatabaseUrlError for anything but PostgreSQL."""
     return sqlalchemy_url(database_url).replace("postgresql+psycopg://", "postgresql://", 1)
+
+
+def url_parts(database_url: str) -> dict[str, Any]:
+    """The parts of the URL by libpq's names for them. Raises DatabaseUrlError."""
+    parts: dict[str, Any] = {}
+    with suppress(psycopg.ProgrammingError):
+        parts = conninfo_to_dict(libpq_url(database_url))
+    host = str(parts.get("host") or "")
+    # What stands before an @ in a host's name is the end of a password. The folder of a socket may have one.
+    if not parts or ("@" in host and not host.startswith(("/", "@"))):
+        said = "DATABASE_URL cannot be read: write special characters of its password as % and two hex digits"
+        raise DatabaseUrlError(f"{said}, and name no parameter that libpq does not know")
+    return parts
 
 
 Connection = psycopg.Connection[Any]
@@ -103,7 +123,7 @@ def connection_pool(
 
 def _parameters(database_url: str, application: str, options: str = "") -> dict[str, Any]:
     """The parameters of a connection, with the options in the URL."""
-    given = conninfo_to_dict(libpq_url(database_url)).get("options") or ""
+    given = url_parts(database_url).get("options") or ""
     return {
         "autocommit": True,
         "connect_timeout": 10,

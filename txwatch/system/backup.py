@@ -15,11 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from psycopg.conninfo import conninfo_to_dict
-
 from txwatch.errors import UserError
 from txwatch.store.cluster import server_program
-from txwatch.store.database import connect, libpq_url
+from txwatch.store.database import connect, url_parts
 from txwatch.store.migrate import LIBRARY_SCHEMAS, known_revisions, migrate, migrations, read_revision
 
 DUMP, CARD = "database.dump", "backup.json"
@@ -117,7 +115,7 @@ def read_card(file: Path) -> BackupCard:
 
 def _run(program: str, database_url: str, *arguments: str) -> None:
     # Not as arguments, which other users of the machine can see.
-    parts = conninfo_to_dict(libpq_url(database_url))
+    parts = url_parts(database_url)
     environment = {variable: str(parts[key]) for key, variable in _VARIABLES.items() if parts.get(key)}
     database = ["--dbname", str(parts.get("dbname") or "postgres")] if program == "pg_restore" else []
     done = subprocess.run(  # noqa: S603 - PostgreSQL's own programs
