@@ -105,6 +105,23 @@ def test_nothing_is_overwritten(filled: str, home: Path, tmp_path: Path) -> None
         restore(filled, tmp_path / "new-home", file)
 
 
+def test_a_backup_that_cannot_be_written_leaves_nothing(
+    filled: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BackupError, match=r"nowhere/today\.tar cannot be written: No such file"):
+        backup(filled, home, tmp_path / "nowhere" / "today.tar", NOW)
+
+    def add(*arguments: object) -> None:
+        if arguments[-1] != "backup.json":
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tarfile.TarFile, "add", add)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(BackupError, match=r"today\.tar cannot be written: No space left"):
+        backup(filled, home, tmp_path / "today.tar", NOW)
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_a_home_with_state_is_left_alone(server_url: str, filled: str, home: Path, tmp_path: Path) -> None:
     backup(filled, home, tmp_path / "today.tar", NOW)
     with psycopg.connect(server_url, autocommit=True) as connection:

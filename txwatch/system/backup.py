@@ -53,19 +53,28 @@ def backup(database_url: str, home: Path, file: Path, now: datetime) -> BackupCa
         raise BackupError("the database has no tables of txwatch's: there is nothing to back up")
     card = BackupCard(now.isoformat(), revision, str(home))
     half = file.with_name(f"{file.name}.part")
-    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-        dump = Path(folder) / DUMP
-        schemas = [f"--schema={name}" for name in ("public", *LIBRARY_SCHEMAS)]
-        _run("pg_dump", database_url, "--format=custom", "--no-owner", "--no-privileges", f"--file={dump}", *schemas)
-        (Path(folder) / CARD).write_text(json.dumps(asdict(card)))
-        with tarfile.open(half, "w") as archive:
-            for name in (CARD, DUMP):
-                archive.add(Path(folder) / name, name)
-            for name in STATE:
-                if (home / name).exists():
-                    archive.add(home / name, f"home/{name}")
-    half.replace(file)
+    try:
+        with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+            _write(half, Path(folder), card, database_url, home)
+        half.replace(file)
+    except OSError as error:
+        half.unlink(missing_ok=True)
+        raise BackupError(f"{file} cannot be written: {error.strerror or error}") from error
     return card
+
+
+def _write(file: Path, folder: Path, card: BackupCard, database_url: str, home: Path) -> None:
+    """Write the backup, with its parts in `folder` first. Raises OSError and BackupError."""
+    dump = folder / DUMP
+    schemas = [f"--schema={name}" for name in ("public", *LIBRARY_SCHEMAS)]
+    _run("pg_dump", database_url, "--format=custom", "--no-owner", "--no-privileges", f"--file={dump}", *schemas)
+    (folder / CARD).write_text(json.dumps(asdict(card)))
+    with tarfile.open(file, "w") as archive:
+        for name in (CARD, DUMP):
+            archive.add(folder / name, name)
+        for name in STATE:
+            if (home / name).exists():
+                archive.add(home / name, f"home/{name}")
 
 
 def restore(database_url: str, home: Path, file: Path) -> BackupCard:
