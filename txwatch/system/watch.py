@@ -114,7 +114,7 @@ class Watch:
 
     def __call__(self, ended: threading.Event) -> None:
         """Watch until the time is over; what is away is asked again. Raises HistoryError."""
-        next_line = monotonic() + STATUS_EVERY_SECONDS
+        next_line, said = monotonic() + STATUS_EVERY_SECONDS, ""
         landing = nullcontext() if self._history is None else self._history.landing()
         with landing, Bars(self._history, self.milestones, self._began_at) as bars:
             while not ended.wait(POLL_SECONDS) and monotonic() < self._ends_at:
@@ -133,7 +133,9 @@ class Watch:
                 except psycopg.OperationalError:
                     continue
                 except Exception as error:  # such as of a registry that is away: the system works without this display
-                    console.print(f"Not shown just now: {self._redact(str(error))}", soft_wrap=True, markup=False)
+                    if (words := self._redact(f"Not shown just now: {error}")) != said:
+                        said = words
+                        console.print(said, soft_wrap=True, markup=False)
             if self._seconds < inf and not ended.is_set():
                 self._windows |= materialized_windows(list(self._windows))
 
