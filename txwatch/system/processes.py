@@ -107,7 +107,8 @@ def supervise(
     """
     logs.mkdir(parents=True, exist_ok=True)
     bound_logs(logs)
-    manager = Manager(printer=Printer(output=(logs / "supervisor.log").open("a"), colour=False))
+    own_log = (logs / "supervisor.log").open("a")
+    manager = Manager(printer=Printer(output=own_log, colour=False))
     for name, command in commands.items():
         # Not through honcho's pipe, which a run that outlives the process would hold open.
         log = shlex.quote(str(logs / f"{name}.log"))
@@ -141,6 +142,7 @@ def supervise(
         ended.set()
         watcher.join()
         _end_sessions({process["pid"] for process in manager._processes.values() if "pid" in process})
+        own_log.close()
     if watched.done():
         watched.result()
         if manager.returncode not in SIGNALLED:
