@@ -151,10 +151,10 @@ class Phone:
     url: str
     local: LocalTelegram
 
-    def say(self, chat: str, text: str, **message: object) -> None:
+    def say(self, chat: str, text: str, *, update_id: int | None = None, **message: object) -> None:
         now = int(utc_now().timestamp())
         said = {"message_id": 900, "date": now, "chat": self._chat(chat), "text": text, "from": PERSON}
-        self.update({"message": said | message})
+        self.update({"message": said | message} | ({} if update_id is None else {"update_id": update_id}))
 
     def press(self, chat: str, message_id: int, data: str, query: str = "77", user: int = 5) -> None:
         message = {"message_id": message_id, "date": 1, "chat": self._chat(chat), "text": "x"}
@@ -269,6 +269,16 @@ def test_what_cannot_be_read_or_handled_is_left_behind(database_url: str, connec
         )
 
 
+def test_after_a_quiet_week_updates_have_any_number_and_each_is_handled_once(database_url: str) -> None:
+    with listening(database_url, CHAT) as person:
+        for number in (900_000_001, 500, 77):
+            person.say(CHAT, "/least high", update_id=number)
+            wait_until(lambda: not person.local._updates, f"{number} is acknowledged")
+        person.say(CHAT, "/status")
+        answered(person, CHAT, "Status")
+    assert [m.text.split()[0] for m in person.local.received] == ["From"] * 3 + ["Status"]
+
+
 @pytest.mark.parametrize(
     ("status", "body"),
     [
@@ -301,7 +311,7 @@ def test_a_bot_that_is_given_no_updates_says_so_and_goes_on(
 
 
 def test_an_update_without_a_number_is_left_out() -> None:
-    numbers: list[Any] = [1, None, "2", 3.5, True, 4]
+    numbers: list[Any] = [1, None, "2", 3.5, True, -3, 0, 4]
     body = msgspec.json.encode({"ok": True, "result": [{"update_id": n} for n in numbers] + ["x"]})
     assert msgspec.json.decode(_readable(body))["result"] == [{"update_id": 1}, {"update_id": 4}]
 

@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from telegram import Update
@@ -25,7 +25,7 @@ _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[][{}]', re.DOTALL)
 
 
 class _Numbered(msgspec.Struct):
-    update_id: int
+    update_id: Annotated[int, msgspec.Meta(ge=1)]
 
 
 class _Batch(msgspec.Struct):

@@ -90,6 +90,7 @@ class LocalTelegram:
         self._retry_after_seconds = retry_after_seconds
         self._on_message = on_message
         self._updates: list[dict[str, Any]] = []
+        self._last_update_id = 0
         self._polls: list[asyncio.Event] = []
         self._silences: list[asyncio.Event] = []
         self.app = Starlette(
@@ -106,12 +107,12 @@ class LocalTelegram:
         return len(self._silences)
 
     def push_update(self, update: Mapping[str, Any]) -> int:
-        """Pass a person's message or button press to the bot. Returns its update_id."""
-        update_id = len(self._updates) + 1
-        self._updates.append({"update_id": update_id, **update})
+        """Pass a person's message or button press to the bot. Returns its update_id, the next one if it names none."""
+        self._last_update_id = int(update.get("update_id", self._last_update_id + 1))
+        self._updates.append({**update, "update_id": self._last_update_id})
         for poll in self._polls:
             poll.set()
-        return update_id
+        return self._last_update_id
 
     async def _call(self, request: Request) -> Response:
         if self.answers_with is not None:
@@ -231,13 +232,16 @@ class LocalTelegram:
         offset, limit = int(parameters.get("offset", 0)), int(parameters.get("limit", 100))
         timeout = min(float(parameters.get("timeout", 0)), MAX_POLL_SECONDS)
         poll = asyncio.Event()
-        if len(self._updates) < max(offset, 1) and timeout > 0:
+        # What was given before the offset is forgotten; an offset that was never given leaves all, as it does there.
+        numbers = [update["update_id"] for update in self._updates]
+        del self._updates[: numbers.index(offset - 1) + 1 if offset - 1 in numbers else 0]
+        if not self._updates and timeout > 0:
             self._polls.append(poll)
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
                     await poll.wait()
             self._polls.remove(poll)
-        return _result([update for update in self._updates if update["update_id"] >= offset][:limit])
+        return _result(self._updates[:limit])
 
     def _answer_callback_query(self, parameters: dict[str, Any]) -> Response:
         query = str(parameters.get("callback_query_id"))
