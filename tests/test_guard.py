@@ -117,6 +117,15 @@ def test_another_host_is_refused_before_it_reaches_anything(app: Counting, port:
     assert app.reached == []
 
 
+@pytest.mark.parametrize("allowed", ["*.example", "https://watch.example", "watch.example/", "bücher.example"])
+def test_an_allowed_name_that_is_none_allows_nobody(app: Counting, allowed: str) -> None:
+    app.reached.clear()
+    with listening(Guard(app, {allowed}, health="/health")) as port:
+        for host in ("a!.evil.example", "a~b.evil.example:80", "evil.example", ""):
+            assert ask(port, Host=host).status_code == 403, host
+    assert app.reached == []
+
+
 def test_two_hosts_or_none_are_refused(app: Counting, port: int) -> None:
     app.reached.clear()
     for lines in ("Host: localhost\r\nHost: evil.example\r\n", ""):

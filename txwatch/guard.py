@@ -104,7 +104,9 @@ def _name(authority: str) -> str:
 
 
 def _is_allowed(host: str, hosts: Collection[str]) -> bool:
-    name = _name(host)
+    if not (name := _name(host)):
+        # As an allowed name in another form has none, such as `*.example`: the two would be the same.
+        return False
     try:
         return name == "localhost" or name in hosts or name in map(_name, hosts) or ip_address(name).is_loopback
     except ValueError:
