@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
@@ -199,6 +200,27 @@ def test_a_connection_that_is_refused_sends_nothing_and_one_that_falls_silent_ma
     refused = [telegram.send(), telegram.edit("x")]
     assert [type(outcome) for outcome in refused] == [NotSent, NotSent]
     assert all("ConnectError" in outcome.reason for outcome in refused if isinstance(outcome, NotSent))
+
+
+def test_an_answer_that_trickles_is_given_up() -> None:
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer), suppress(OSError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+
+    async def asked() -> tuple[Outcome, Outcome]:
+        async with await asyncio.start_server(trickle, "127.0.0.1", 0) as server, asyncio.timeout(60):
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            async with TelegramSender(TOKEN, url, answer_seconds=0.2) as sender:
+                return await sender.send("42", "x"), await sender.edit("42", 1, "x")
+
+    for outcome in asyncio.run(asked()):
+        assert isinstance(outcome, Unknown), "it may have arrived"
+        assert "no end" in outcome.reason
 
 
 def test_a_wrong_token_is_no_reason_to_give_up_and_is_in_no_words(

@@ -19,9 +19,8 @@ from telegram.error import (
 )
 
 from txwatch.alerts.deliveries import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
-from txwatch.alerts.transport import Transport, quiet_libraries
+from txwatch.alerts.transport import CONNECT_SECONDS, Transport, quiet_libraries
 
-CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 15.0
 UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 """Errors of httpx before the first byte of a request has left."""

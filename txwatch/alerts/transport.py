@@ -4,21 +4,24 @@ An answer may be a proxy's page, cut off, or JSON of another form. The library f
 Telegram's form, and on a whole batch of updates for one that it cannot read.
 """
 
+import asyncio
 import json
 import logging
 import math
 import os
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
 from telegram import Update
+from telegram.error import TimedOut
 from telegram.request import HTTPXRequest
 
 MAX_PAUSE_SECONDS = 24 * 60 * 60
 """Telegram asks for no longer pause in practice. A nonsensical one must not silence a chat for good."""
 MAX_DESCRIPTION = 300
-
+CONNECT_SECONDS = 5.0
 
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[][{}]', re.DOTALL)
 """The strings of JSON, so that no bracket in them counts, and its brackets."""
@@ -36,8 +39,17 @@ class Transport(HTTPXRequest):
     """The library's, but each refusal is in Telegram's form. Of any other only the status is left."""
 
     async def do_request(self, *args: Any, **kwargs: Any) -> tuple[int, bytes]:
-        status, body = await super().do_request(*args, **kwargs)
+        try:
+            async with asyncio.timeout(self._longest(kwargs)):
+                status, body = await super().do_request(*args, **kwargs)
+        except TimeoutError as error:
+            raise TimedOut("no end of the answer") from error
         return status, body if status < 300 else _refusal(body)
+
+    def _longest(self, given: Mapping[str, Any]) -> float:
+        """Seconds for a whole request. The library's are for each part of it: one that trickles would last for ever."""
+        read = given.get("read_timeout")
+        return 2 * (read if isinstance(read, int | float) else self.read_timeout or 0.0) + CONNECT_SECONDS
 
 
 class Polling(Transport):
