@@ -223,6 +223,13 @@ def test_an_answer_that_trickles_is_given_up() -> None:
         assert "no end" in outcome.reason
 
 
+@pytest.mark.parametrize("number", ["null", '"x"', "1.5", "true", "-1", str(2**63)])
+def test_a_message_without_a_number_may_have_arrived(telegram: Telegram, number: str) -> None:
+    body = f'{{"ok":true,"result":{{"message_id":{number},"date":1,"chat":{{"id":42,"type":"private"}}}}}}'
+    telegram.local.answers_with = (200, body.encode())
+    assert isinstance(telegram.send(), Unknown)
+
+
 def test_a_wrong_token_is_no_reason_to_give_up_and_is_in_no_words(
     telegram: Telegram, caplog: pytest.LogCaptureFixture
 ) -> None:

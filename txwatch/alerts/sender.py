@@ -92,7 +92,10 @@ class TelegramSender:
                 disable_notification=silent,
                 reply_markup=_keyboard(buttons),
             )
-            return Sent(message.message_id)
+            number: object = message.message_id  # the library takes any
+            if type(number) is int and 0 <= number < 2**63:
+                return Sent(number)
+            return Unknown("the answer does not say which message it became")
         except TelegramError as error:
             return self._outcome(error)
         except Exception as error:  # an answer that the library cannot read may still mean "arrived"
