@@ -221,6 +221,15 @@ def test_what_is_longer_than_any_of_ours_is_refused_before_it_reaches_anything(a
     assert app.reached == []
 
 
+@pytest.mark.parametrize("begin", [b"GET /", b"GET / HTTP/1.1\r\nHost: localhost\r\nA: ", b"GET / HTTP/1.1\r\n"])
+def test_a_request_whose_head_has_no_end_is_ended(app: Counting, port: int, begin: bytes) -> None:
+    app.reached.clear()
+    more = 1_000 * (b"B: x\r\n" if begin.endswith(b"\n") else b"x")
+    with socket.create_connection(("127.0.0.1", port)) as raw, pytest.raises(ConnectionError):
+        raw.sendall(begin + 5_000 * more)
+    assert app.reached == []
+
+
 def test_no_other_page_shows_ours_in_a_frame(port: int) -> None:
     assert ask(port).headers["x-frame-options"] == "SAMEORIGIN"
 

@@ -22,6 +22,11 @@ from urllib.parse import parse_qsl
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.config import HTTP_PROTOCOLS
+
+# For every server in a process with a guard, also of libraries: httptools, which is preferred otherwise, keeps a
+# request's line and headers in memory however long they get. h11 ends the connection at 64 KiB.
+HTTP_PROTOCOLS["auto"] = HTTP_PROTOCOLS["h11"]
 
 MAX_TARGET_BYTES = 8 * 1024
 """Bytes of path and query; a longer one costs time to parse, match and log."""

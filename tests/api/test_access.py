@@ -155,6 +155,7 @@ def test_what_is_long_costs_nothing_and_is_not_repeated(
             (client.get("/" + of * (32_000 // len(of))), 414),
             (client.get("/v1/alerts?cursor=" + of * (32_000 // len(of))), 414),
             (client.get("/" + of * (2_000 // len(of))), 404),
+            (client.request("A" * 32_000, "/v1/alerts"), 405),
             (client.get("/v1/alerts", headers={"Authorization": (of * 40_000)[:40_000]}), 431),
             (client.get("/v1/alerts", headers={"X-Request-ID": (of * 20_000)[:20_000]}), 200),
             (client.post(f"/v1/alerts/{'0' * 64}/feedback", headers=key, json={of * 20_000: "noise"}), 422),

@@ -254,3 +254,9 @@ def test_grafana_is_told_what_its_provisioning_reads() -> None:
         pytest.skip("this build has no deploy/monitoring")
     read = {name for file in folder.rglob("*.yml") for name in re.findall(r"\$(\w+)", file.read_text())}
     assert read <= set(SERVICES["grafana"]["environment"])
+
+
+def test_mlflow_bounds_the_head_of_a_request_like_our_own_servers() -> None:
+    command = SERVICES["mlflow"]["command"]
+    # Its uvicorn is chosen before the guard is imported, which chooses it for the others.
+    assert command[command.index("--uvicorn-opts") + 1] == "--http h11"

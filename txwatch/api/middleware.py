@@ -22,8 +22,8 @@ from txwatch.metrics import RequestMetrics
 
 log = structlog.get_logger(__name__)
 MAX_BODY_BYTES = 16 * 1024 * 1024
-MAX_LOGGED_PATH = 200
-"""Characters. Each line of the log is searched for secrets, which takes long for a long one."""
+MAX_LOGGED = 200
+"""Characters of a method or a path. Each line of the log is searched for secrets, which takes long for a long one."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SAFE_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -135,7 +135,7 @@ class RequestLog:
             await self.app(scope, receive, send)
             return
         request = Request(scope)
-        path = scope["path"][:MAX_LOGGED_PATH]
+        method, path = scope["method"][:MAX_LOGGED], scope["path"][:MAX_LOGGED]
         began, status = time.perf_counter(), 0
 
         async def answered(message: Message) -> None:
@@ -149,7 +149,7 @@ class RequestLog:
             try:
                 await self.app(scope, receive, answered)
             except Exception:
-                log.exception("request_failed", method=scope["method"], path=path)
+                log.exception("request_failed", method=method, path=path)
                 if status:
                     raise
                 error = ProblemError(500, "the server failed; its log has the cause under this request_id")
@@ -158,5 +158,5 @@ class RequestLog:
                 seconds = time.perf_counter() - began
                 # The route's pattern, not the path: every txid would otherwise be a time series of its own.
                 route = getattr(scope.get("route"), "path", "none")
-                self.metrics.observe(scope["method"], route, status, seconds)
-                log.info("request", method=scope["method"], path=path, status=status, ms=round(seconds * 1000, 1))
+                self.metrics.observe(method, route, status, seconds)
+                log.info("request", method=method, path=path, status=status, ms=round(seconds * 1000, 1))
