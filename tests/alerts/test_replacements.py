@@ -175,6 +175,15 @@ def test_what_only_a_stale_block_confirms_may_be_replaced_and_does_not_replace(
     assert store.insert_chain_updates(rows, NOW) == (confirmed_by == 840_001)
 
 
+def test_a_block_at_the_end_of_all_heights_ends_no_search(rows: Connection) -> None:
+    with rows.transaction():
+        land_transactions(rows, [spending(ALERT, SHARED), BUMP])
+    raise_alert(rows)
+    mine(rows, 2**31 - 1, OTHER)
+    mine(rows, 2**31 - 2)
+    assert store.insert_chain_updates(rows, NOW) == 0
+
+
 def raise_alert(connection: Connection) -> None:
     connection.execute(
         "INSERT INTO alerts (alert_key, kinds, severity, reasons, late, seen_at, created_at)"

@@ -210,7 +210,7 @@ spent AS MATERIALIZED (
         -- The alerted one could be in the blocks after it.
         AND EXISTS (
             SELECT FROM blocks AS later
-            WHERE later.height = blocks.height + %(buried)s AND later.prev_hash IS NOT NULL AND NOT later.stale
+            WHERE later.height = blocks.height::bigint + %(buried)s AND later.prev_hash IS NOT NULL AND NOT later.stale
         )
     GROUP BY txid, transactions.seen_at, fee_sat, height, coin
     HAVING count(*) = 1
