@@ -134,7 +134,7 @@ def at_rest(bench: Bench, checkout: Path) -> Rest:
             if not bench.quick:
                 settling = Settling(connection)
                 wait_until(lambda: _alive(running) and settling(), "the demo has settled", SETTLE_PATIENCE, 1.0)
-            return measured(home, running.pid, connection, QUICK_SECONDS if bench.quick else SECONDS)
+            return measured(home, running, connection, QUICK_SECONDS if bench.quick else SECONDS)
 
 
 @contextmanager
@@ -226,15 +226,20 @@ class Usage:
     first_reaped: float = 0.0
 
 
-def measured(home: Path, pid: int, connection: Connection, seconds: float) -> Rest:
-    """What all processes of a demo use from now on, looked at every second, for whom the ended ones belonged to."""
+def measured(home: Path, running: subprocess.Popen[bytes], connection: Connection, seconds: float) -> Rest:
+    """What all processes of a demo use from now on, looked at every second, for whom the ended ones belonged to.
+
+    Fails when the demo ends meanwhile.
+    """
     found: dict[tuple[int, float], Usage] = {}
     sessions = _sessions(connection)
     began = time.monotonic()
-    look(found, home, pid, connection, at_start=True)
+    look(found, home, running.pid, connection, at_start=True)
     for second in range(1, int(seconds) + 1):
-        time.sleep(max(0.0, began + second - time.monotonic()))
-        look(found, home, pid, connection)
+        with suppress(subprocess.TimeoutExpired):
+            running.wait(max(0.0, began + second - time.monotonic()))
+        assert _alive(running)
+        look(found, home, running.pid, connection)
     took = time.monotonic() - began
     for (backend, created), usage in found.items():
         if usage.role == RUNS and usage.was_there and _exists(backend, created):
