@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 POLL_SECONDS = 0.1
+"""A port tells nobody that it is listened to, so it is looked at: without a time limit, for what is waited for belongs
+to the same supervisor, which ends all when one of its processes ends."""
 
 
 def main() -> None:
