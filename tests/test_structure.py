@@ -1,10 +1,13 @@
 """The shape of the engine: files without cycles, few and short; a live lane that needs few of them."""
 
 import re
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
 import grimp
+import pytest
 
 PROJECT = Path(__file__).parents[1]
 MOST_MODULES, MOST_LINES, MOST_OF_THE_LIVE_LANE = 141, 400, 55
@@ -56,3 +59,17 @@ def test_every_query_that_is_named_is_there_and_every_one_that_is_there_is_named
     }
     assert named <= there
     assert {(package, name) for package, name in there - named if f'"{name}"' not in code} == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("txwatch.cli", {"numpy", "sqlalchemy", "alembic", "telegram", "mlflow", "dagster"}),
+        ("txwatch.system.demo", {"sqlalchemy", "alembic", "telegram", "mlflow", "sklearn", "pandas"}),
+        ("txwatch.dashboard.app", {"pandas", "altair", "numpy", "mlflow"}),
+    ],
+)
+def test_what_starts_often_or_stays_for_long_imports_nothing_heavy(module: str, heavy: set[str]) -> None:
+    looked = f"import sys, {module}; print(*sys.modules)"
+    imported = subprocess.check_output([sys.executable, "-W", "ignore", "-c", looked], cwd=PROJECT, text=True)
+    assert heavy & set(imported.split()) == set()

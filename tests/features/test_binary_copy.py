@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from txwatch.store.database import BinaryColumn, connect, copy_rows
+from txwatch.features.store import BinaryColumn, copy_rows
+from txwatch.store.database import connect
 
 
 def test_values_come_back_as_they_were(database_url: str) -> None:
