@@ -230,6 +230,16 @@ def test_a_request_whose_head_has_no_end_is_ended(app: Counting, port: int, begi
     assert app.reached == []
 
 
+def test_a_head_as_long_as_it_may_be_is_answered_in_whatever_pieces_it_comes(port: int) -> None:
+    target, long = "/" + "a" * (MAX_TARGET_BYTES - 1), "x" * (MAX_HEADER_BYTES - 100)
+    head = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nA: {long}\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", port)) as raw:
+        raw.sendall(head[:-1])
+        ask(port)  # whose answer says that the server has read the first piece
+        raw.sendall(head[-1:])
+        assert raw.recv(100).startswith(b"HTTP/1.1 200 ")
+
+
 def test_no_other_page_shows_ours_in_a_frame(port: int) -> None:
     assert ask(port).headers["x-frame-options"] == "SAMEORIGIN"
 

@@ -22,20 +22,31 @@ from urllib.parse import parse_qsl
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.config import HTTP_PROTOCOLS
-
-# For every server in a process with a guard, also of libraries: httptools, which is preferred otherwise, keeps a
-# request's line and headers in memory however long they get. h11 ends the connection at 64 KiB.
-HTTP_PROTOCOLS["auto"] = HTTP_PROTOCOLS["h11"]
+from uvicorn.config import HTTP_PROTOCOLS, Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_TARGET_BYTES = 8 * 1024
 """Bytes of path and query; a longer one costs time to parse, match and log."""
 MAX_HEADER_BYTES = 32 * 1024
 """Bytes of the names and values of all headers together."""
+MAX_HEAD_BYTES = 64 * 1024
+"""Bytes of a request's line and headers that are kept while they have no end: more than the two above together."""
 
 _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 """By scheme; a browser leaves them out of the Origin."""
+
+
+class BoundedH11(H11Protocol):
+    """HTTP by h11, which ends the connection above MAX_HEAD_BYTES. Its own bound, 16 KiB, is less than we allow."""
+
+    def __init__(self, config: Config, *arguments: Any, **named: Any) -> None:
+        config.h11_max_incomplete_event_size = MAX_HEAD_BYTES
+        super().__init__(config, *arguments, **named)
+
+
+# For every server of this process, also those of libraries: httptools, which uvicorn prefers, has no bound.
+HTTP_PROTOCOLS["auto"] = f"{__name__}:{BoundedH11.__name__}"
 
 
 class Refusal(NamedTuple):

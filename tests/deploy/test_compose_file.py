@@ -15,6 +15,7 @@ from typer.main import get_command
 
 from tests.deploy import compose
 from txwatch.cli import app
+from txwatch.guard import MAX_HEAD_BYTES
 from txwatch.settings import Settings
 from txwatch.system.entrypoint import SECRETS
 from txwatch.system.environment import DEMO_PORTS, PORTS, system_environment
@@ -259,4 +260,5 @@ def test_grafana_is_told_what_its_provisioning_reads() -> None:
 def test_mlflow_bounds_the_head_of_a_request_like_our_own_servers() -> None:
     command = SERVICES["mlflow"]["command"]
     # Its uvicorn is chosen before the guard is imported, which chooses it for the others.
-    assert command[command.index("--uvicorn-opts") + 1] == "--http h11"
+    options = f"--http h11 --h11-max-incomplete-event-size {MAX_HEAD_BYTES}"
+    assert command[command.index("--uvicorn-opts") + 1] == options
