@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from txwatch.alerts.commands import HELP, answer
 from txwatch.alerts.dispatcher import Dispatcher
 from txwatch.alerts.health import Condition, State, conditions, read_health
 from txwatch.alerts.sender import TelegramSender
-from txwatch.alerts.store import insert_alerts, read_precision
+from txwatch.alerts.store import insert_alerts, read_precision, record_verdict
 from txwatch.alerts.transport import _readable
 from txwatch.clock import utc_now
 from txwatch.detection.kinds import Severity
@@ -62,6 +62,16 @@ def test_unknown_commands_get_the_help_and_other_text_no_answer(connection: Conn
     assert answer(connection, CHAT, "hello", utc_now()) is None
     assert "/status" in plain(connection, "/dance")
     assert len(plain(connection, "/start@txwatch_bot").splitlines()) == len(HELP)
+
+
+def test_status_says_how_useful_alerts_were_also_without_a_model(connection: Connection) -> None:
+    now = utc_now()
+    insert_alerts(connection, [whale(now), replace(whale(now, 1), model_version=None)], [])
+    for n in (0, 1):
+        assert record_verdict(connection, whale(now, n).alert_key, "useful", now)
+    status = plain(connection, "/status", now)
+    assert "whale, model 3: 1 of 1 judged useful (100%)" in status
+    assert "whale, rules only: 1 of 1 judged useful (100%)" in status
 
 
 def test_status_says_how_things_are(connection: Connection) -> None:

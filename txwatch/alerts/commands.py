@@ -94,7 +94,7 @@ def _status(asked: Command) -> list[Line]:
     if levels.uncertain or levels.dead:
         lines.append([Piece(f"⚠️ {levels.uncertain} of uncertain delivery, {levels.dead} that can never be sent")])
     lines.extend(
-        [Piece(f"{p.kind}, model {p.model_version}: {p.useful} of {p.judged} judged useful ({p.share:.0%})")]
+        [Piece(f"{p.kind}, {p.found_by}: {p.useful} of {p.judged} judged useful ({p.share:.0%})")]
         for p in read_precision(connection, now - 30 * DAY)[:TOP]
     )
     row = connection.execute(

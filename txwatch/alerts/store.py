@@ -214,6 +214,11 @@ class Precision:
         """0 to 1."""
         return self.useful / self.judged
 
+    @property
+    def found_by(self) -> str:
+        """The model, in words."""
+        return "rules only" if self.model_version is None else f"model {self.model_version}"
+
 
 def record_feedback(
     connection: Connection, chat_id: str, message_id: int, user_id: int, verdict: Verdict, now: datetime

@@ -33,7 +33,7 @@ def page() -> None:
     with alerts:
         st.subheader("Last alerts")
         found = ask(list_alerts, limit=8).items
-        st.html("".join(map(alert_item, found)) or look.empty("No alert yet. The first need a trained model."))
+        st.html("".join(map(alert_item, found)) or look.empty("No alert yet: nothing was unusual."))
     with health:
         st.subheader("Health")
         st.html(_health(ask(latest_health)))
