@@ -124,7 +124,7 @@ ORDER BY since
 
 
 -- name: levels
--- The state of the system at this moment, without counting a table.
+-- The state of the system at this moment. Of tables that grow with traffic only the newest rows are counted.
 SELECT
     (SELECT count(*) FROM transactions WHERE seen_at > %(now)s - interval '1 minute') AS transactions_1m,
     (SELECT count(*) FROM transactions WHERE seen_at > %(now)s - interval '1 hour') AS transactions_1h,

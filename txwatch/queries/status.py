@@ -54,7 +54,7 @@ def list_health(
 class Levels:
     """Counts of the last hour unless a name says otherwise. Times UTC, None for never.
 
-    No whole table is counted for them, so that they cost the same after a year.
+    Of tables that grow with traffic only the newest rows are counted, so that they cost the same after a year.
     """
 
     transactions_1m: int
