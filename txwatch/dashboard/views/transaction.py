@@ -90,7 +90,7 @@ def _explain(tx: TransactionDetail) -> None:
         _waterfall(tx.txid)
 
 
-@st.cache_data(ttl=60, show_spinner="Asking the model…")
+@st.cache_data(max_entries=100, ttl=60, show_spinner="Asking the model…")
 def _ask_api(base: str, txid: str) -> dict[str, Any] | None:
     try:
         answer = httpx.get(f"{base}/v1/transactions/{txid}/waterfall", timeout=30)
