@@ -7,7 +7,7 @@ import pytest
 import yaml
 from dagster._config import post_process_config, resolve_to_config_type
 
-from blockchain_assets.platform.launchers import WatchedCeleryRunLauncher
+from blockchain_assets.platform.celery_launcher import WatchedCeleryRunLauncher
 from tests.deploy.compose import PROJECT
 from txwatch.system.environment import system_environment
 

@@ -6,8 +6,8 @@ from celery import states
 from dagster._core.launcher import WorkerStatus
 from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 
-from blockchain_assets.platform import launchers
-from blockchain_assets.platform.launchers import LOST_AFTER, WatchedCeleryRunLauncher
+from blockchain_assets.platform import celery_launcher
+from blockchain_assets.platform.celery_launcher import LOST_AFTER, WatchedCeleryRunLauncher
 
 TASK = "a-task"
 RUN = dg.DagsterRun(job_name="score_windows", tags={DAGSTER_CELERY_TASK_ID_TAG: TASK})
@@ -16,7 +16,7 @@ RUN = dg.DagsterRun(job_name="score_windows", tags={DAGSTER_CELERY_TASK_ID_TAG: 
 @pytest.fixture
 def launcher(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> WatchedCeleryRunLauncher:
     """On a real broker that no worker listens to."""
-    monkeypatch.setattr(launchers, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(celery_launcher, "ANSWER_SECONDS", 0.1)
     launcher = WatchedCeleryRunLauncher(default_queue="dagster", broker=redis_url, backend=redis_url)
     launcher.celery.backend.delete(launcher.celery.backend.get_key_for_task(TASK))
     return launcher

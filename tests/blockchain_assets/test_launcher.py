@@ -12,7 +12,7 @@ from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
-from blockchain_assets.platform.launchers import WatchedRunLauncher
+from blockchain_assets.platform.launcher import WatchedRunLauncher
 from tests.conftest import Installation
 from tests.ports import free_port
 from tests.waiting import wait_until
