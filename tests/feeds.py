@@ -20,6 +20,9 @@ class SetClock:
     def __call__(self) -> datetime:
         return self.now
 
+    def forward(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
 
 class CapturedFeed:
     """A feed that plays the lines of a capture, as many as it is asked to. A block comes once an hour of its clock."""

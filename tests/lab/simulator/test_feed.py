@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.frames import CloseCode
 
 from tests.builders import T0, labelled, numbered_utx, spend, utx
+from tests.feeds import SetClock
 from tests.waiting import PATIENCE_SECONDS
 from txwatch.captures import CaptureError
 from txwatch.clock import utc_now
@@ -25,19 +26,6 @@ from txwatch.lab.simulator.chain import Chain, read_transaction
 from txwatch.lab.simulator.feed import LOOPBACK, LocalFeed, Played, Playlist
 
 pytestmark = pytest.mark.anyio
-
-
-class SetClock:
-    """Stands still until the test moves it."""
-
-    def __init__(self) -> None:
-        self.now = T0
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def forward(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
 
 
 class WatchedPlaylist(Playlist):

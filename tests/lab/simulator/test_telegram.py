@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -12,31 +12,19 @@ from telegram import Bot, InlineKeyboardButton, InlineKeyboardMarkup, LinkPrevie
 from telegram.error import BadRequest, InvalidToken, RetryAfter
 from telegram.request import HTTPXRequest
 
+from tests.feeds import SetClock
 from txwatch.lab.simulator.telegram import BOT_ID, LocalTelegram
 from txwatch.lab.simulator.telegram_rules import BadRequestError, FloodControl, read_text
 from txwatch.lab.simulator.telegram_server import TelegramServer, phone
 
-T0 = datetime(2024, 3, 14, 12, tzinfo=UTC)
 
-
-class SettableClock:
-    def __init__(self) -> None:
-        self.now = T0
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def forward(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
+@pytest.fixture
+def clock() -> SetClock:
+    return SetClock()
 
 
 @pytest.fixture
-def clock() -> SettableClock:
-    return SettableClock()
-
-
-@pytest.fixture
-def local(clock: SettableClock) -> LocalTelegram:
+def local(clock: SetClock) -> LocalTelegram:
     return LocalTelegram(clock)
 
 
@@ -84,7 +72,7 @@ def test_a_message_is_kept_as_a_phone_shows_it(server: TelegramServer, local: Lo
     assert "[ useful ]" in shown.get()
 
 
-def test_a_message_is_edited_in_place(server: TelegramServer, local: LocalTelegram, clock: SettableClock) -> None:
+def test_a_message_is_edited_in_place(server: TelegramServer, local: LocalTelegram, clock: SetClock) -> None:
     ask(server, lambda bot: bot.send_message("1", "before"))
     clock.forward(2)
     ask(server, lambda bot: bot.edit_message_text("after", "1", 1))
@@ -120,7 +108,7 @@ def test_without_a_parse_mode_and_at_the_limit_text_is_taken_as_it_is() -> None:
     assert read_text("&amp;" * 4_096, "HTML")[0] == "&" * 4_096
 
 
-def test_limits_are_answered_with_retry_after(server: TelegramServer, clock: SettableClock) -> None:
+def test_limits_are_answered_with_retry_after(server: TelegramServer, clock: SetClock) -> None:
     ask(server, lambda bot: bot.send_message("1", "a"))
     with pytest.raises(RetryAfter) as too_many:
         ask(server, lambda bot: bot.send_message("1", "b"))
@@ -130,7 +118,7 @@ def test_limits_are_answered_with_retry_after(server: TelegramServer, clock: Set
     ask(server, lambda bot: bot.send_message("1", "b"))
 
 
-def test_groups_and_all_chats_together_have_limits_of_their_own(clock: SettableClock) -> None:
+def test_groups_and_all_chats_together_have_limits_of_their_own(clock: SetClock) -> None:
     flood = FloodControl(clock)
     for _ in range(20):
         assert flood.retry_after("-1") is None
@@ -160,7 +148,7 @@ def test_updates_are_waited_for_and_acknowledged_by_the_offset(server: TelegramS
     assert local.answered_callbacks == [("77", "noted")]
 
 
-def test_the_bot_says_who_it_is_and_a_wrong_token_is_refused(clock: SettableClock) -> None:
+def test_the_bot_says_who_it_is_and_a_wrong_token_is_refused(clock: SetClock) -> None:
     with TelegramServer(LocalTelegram(clock, token="1:a")) as server:
         assert ask(server, lambda bot: bot.get_me()).id == BOT_ID
         with pytest.raises(InvalidToken):
