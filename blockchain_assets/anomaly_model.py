@@ -55,7 +55,8 @@ def anomaly_model_asset(alerts_per_hour: float, whale_btc: float) -> dg.AssetsDe
         figures = {"threshold": card.threshold, "rows": card.rows, "seed_agreement": card.seed_agreement}
         sample = frame.sample(min(REFERENCE_ROWS, len(frame)), random_state=SEED)
         version = model_registry.open().register(
-            *(trained.pipeline, card),
+            trained.pipeline,
+            card,
             parameters=trained.parameters,
             metrics=figures,
             reference=sample[["seen_at", *FEATURE_NAMES]],

@@ -5,7 +5,7 @@ from datetime import timedelta
 import dagster as dg
 
 from blockchain_assets import keys
-from blockchain_assets.windows import OWNERS
+from blockchain_assets.windows import OWNERS, markdown_table
 from resources.database import DatabaseResource
 from resources.model_registry import ModelRegistryResource
 from txwatch.clock import utc_now, window_start
@@ -53,15 +53,15 @@ def champion_model_asset(whale_btc: float) -> dg.AssetsDefinition:
                 allow_retries=False,
             )
         models = [challenger] if champion is None or champion.version == challenger.version else [challenger, champion]
-        showings = examine(models, held_out, whale_btc=whale_btc, judged=judged)
-        checks = judge(showings[0], showings[1] if len(showings) > 1 else None)
+        results = examine(models, held_out, whale_btc=whale_btc, judged=judged)
+        checks = judge(results[0], results[1] if len(results) > 1 else None)
         decision = {
             "challenger": challenger.version,
             "champion": registry.champion_version(),
             "checks": {
                 check.name: {"passed": check.passed, "reason": check.reason, **check.figures} for check in checks
             },
-            "showings": {showing.version: showing.figures for showing in showings},
+            "showings": {result.version: result.figures for result in results},
         }
         reasons = "; ".join(check.reason or check.name for check in checks if not check.passed)
         if passes(checks):
@@ -79,8 +79,8 @@ def champion_model_asset(whale_btc: float) -> dg.AssetsDefinition:
                 "challenger_version": challenger.version,
                 "decision": "refused" if reasons else "promoted",
                 "reasons": reasons or "It passed every check.",
-                "held_out_transactions": len(showings[0].scores),
-                "comparison": dg.MetadataValue.md(comparison(showings)),
+                "held_out_transactions": len(results[0].scores),
+                "comparison": comparison(results),
                 "threshold": challenger.threshold,
             },
             check_results=[_as_asset_check(check) for check in checks],
@@ -89,14 +89,12 @@ def champion_model_asset(whale_btc: float) -> dg.AssetsDefinition:
     return champion_model
 
 
-def comparison(showings: list[ModelResult]) -> str:
-    """What each model showed on the same windows, as a table."""
-    head = " | ".join(["| figure", *(f"version {showing.version}" for showing in showings)]) + " |"
+def comparison(results: list[ModelResult]) -> dg.MarkdownMetadataValue:
+    """The figures of each model on the same windows."""
     rows = [
-        " | ".join([f"| {name}", *(f"{showing.figures.get(name, float('nan')):.4g}" for showing in showings)]) + " |"
-        for name in showings[0].figures
+        [name, *(f"{result.figures.get(name, float('nan')):.4g}" for result in results)] for name in results[0].figures
     ]
-    return "\n".join([head, "| --- " * (len(showings) + 1) + "|", *rows])
+    return markdown_table(["figure", *(f"version {result.version}" for result in results)], rows)
 
 
 def _as_asset_check(check: GateCheck) -> dg.AssetCheckResult:

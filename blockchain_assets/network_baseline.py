@@ -29,9 +29,7 @@ def network_baseline_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.Ass
         try:
             feature_store.push_network_contexts(contexts)
             online = True
-        except (
-            Exception
-        ) as error:  # of any client. The live lane then reads the table: alerts must not wait for a cache
+        except Exception as error:  # any client's; the live lane reads the table then, for no alert waits for a cache
             context.log.warning(f"The online store did not take the contexts: {error}")
             online = False
         for as_of in contexts:

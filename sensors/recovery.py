@@ -24,9 +24,8 @@ def reading_needed(unfetched: Sequence[str], gaps: Sequence[Gap], now: datetime)
     waiting = [f"{len(ended)} gap{'s' * (len(ended) > 1)} to recover"] if ended else []
     newest_gap = max((gap.id for gap in ended), default=0)
     newest_block = unfetched[-1][-16:] if unfetched else "none"
-    return ", ".join(
-        blocks + waiting
-    ), f"blocks-{newest_block}-{newest_gap}-{int(now.timestamp()) // ASK_AGAIN_SECONDS}"
+    run_key = f"blocks-{newest_block}-{newest_gap}-{int(now.timestamp()) // ASK_AGAIN_SECONDS}"
+    return ", ".join(blocks + waiting), run_key
 
 
 @running_sensor(
