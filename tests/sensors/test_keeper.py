@@ -1,5 +1,6 @@
 """The keeper asks for shifts by the heartbeat of the lease, whatever the status of runs."""
 
+import re
 from datetime import timedelta
 
 import dagster as dg
@@ -50,7 +51,7 @@ def test_one_shift_is_asked_for_until_it_has_had_time_to_take_the_lease(
     assert isinstance(first, dg.SensorResult)
     again = ask(installation, dagster_instance, first.cursor)
     assert isinstance(again, dg.SkipReason)
-    assert "was asked for 0 s ago: run 3 was not heard for" in str(again.skip_message)
+    assert re.search(r"was asked for \d+ s ago: run 3 was not heard for", str(again.skip_message))
 
     asked = msgspec.json.decode(first.cursor or "", type=Asked)
     long_ago = Asked(asked.epoch, asked.at - ASK_AGAIN)
