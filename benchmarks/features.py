@@ -4,13 +4,9 @@ Each function measures one thing on a migrated database and returns its figures 
 """
 
 import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +14,7 @@ import numpy as np
 from psycopg import sql
 
 from benchmarks.harness import Bench, Measurement
-from tests.ports import free_port
+from tests.redis_server import redis_server
 from txwatch.clock import WINDOW, window_range
 from txwatch.features.addresses import write_address_activity
 from txwatch.features.batch import read_batch
@@ -141,30 +137,6 @@ def retention(database_url: str) -> Results:
     }
 
 
-@contextmanager
-def local_redis() -> Iterator[str | None]:
-    """A Redis on loopback for the block; None where the program or its client is not installed."""
-    program = shutil.which("redis-server")
-    if program is None or find_spec("redis") is None:
-        yield None
-        return
-    from redis import Redis
-    from redis.backoff import ConstantBackoff
-    from redis.exceptions import ConnectionError as NoConnection
-    from redis.retry import Retry
-
-    port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
-        options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
-        with subprocess.Popen([program, *options], stdout=subprocess.DEVNULL) as process:
-            try:
-                with Redis(port=port, retry=Retry(ConstantBackoff(0.05), 200), retry_on_error=[NoConnection]) as client:
-                    client.ping()
-                yield f"redis://127.0.0.1:{port}/0"
-            finally:
-                process.terminate()
-
-
 def measure(bench: Bench) -> Iterator[Measurement]:
     """All of them, in an order in which each finds what it expects."""
     database_url = bench.database()
@@ -173,8 +145,8 @@ def measure(bench: Bench) -> Iterator[Measurement]:
     results = backfill(database_url, (1,) if bench.quick else (1, 6, 24))
     results |= training_retrieval(database_url, (10_000,) if bench.quick else (10_000, 100_000, 500_000))
     results |= online_lookup(database_url)
-    with local_redis() as redis_url:
-        if redis_url is not None:
+    if shutil.which("redis-server") is not None:
+        with redis_server(bench.folder) as redis_url:
             results |= online_lookup(database_url, redis_url)
     results |= retention(database_url)
     for name, result in results.items():
