@@ -31,7 +31,7 @@ $(INSTALLED): requirements-dev.lock requirements-uv.lock pyproject.toml
 	@$(PYTHON) deploy/install.py $(VENV) requirements-dev.lock
 	@touch $@ $(RUNTIME)
 
-# On all cores; tests/conftest.py says which tests go together, and in which order.
+# On up to four cores; tests/conftest.py says which tests go together, and in which order.
 PARALLEL = --numprocesses auto --no-loadscope-reorder
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(PARALLEL)
