@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from blockchain_assets.platform.log_beside import log_beside, written_beside
+from blockchain_assets.platform.log_beside import _Listener, log_beside, written_beside
 from tests.waiting import wait_until
 
 
@@ -63,6 +63,23 @@ def test_the_end_waits_for_no_storage_that_is_away(storage: Storage) -> None:
             logger.warning("line %d", n)
         storage.release()
     assert storage.refused < 1_002
+
+
+def test_at_the_end_no_line_is_tried_after_one_that_failed(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = logging.getLogger("txwatch.beside")
+    storage.is_away = True
+    end = _Listener.enqueue_sentinel
+
+    def end_and_release(listener: _Listener) -> None:
+        end(listener)
+        storage.release()
+
+    monkeypatch.setattr(_Listener, "enqueue_sentinel", end_and_release)
+    storage.acquire()  # the first line waits here until the end has begun
+    with written_beside([logger], Storage):
+        for n in range(5):
+            logger.warning("line %d", n)
+    assert storage.refused == 1
 
 
 def test_a_run_keeps_its_lines(dagster_instance: dg.DagsterInstance) -> None:

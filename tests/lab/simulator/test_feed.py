@@ -301,3 +301,13 @@ async def test_clients_are_told_that_the_feed_goes_away_and_its_port_is_free_aga
     assert client.close_code == CloseCode.GOING_AWAY
     async with a_feed(SetClock(), port=port) as again:
         assert again.rest_url == feed.rest_url
+
+
+async def test_a_client_follows_so_many_addresses_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("txwatch.lab.simulator.subscribers.MAX_ADDRESSES", 1)
+    async with a_feed(SetClock()) as feed, a_client(feed) as client:
+        await ask(client, op="addr_sub", addr="a")
+        await client.send('{"op":"addr_sub","addr":"b"}')
+        assert json.loads(await receive(client))["msg"] == "no more than 1 addresses"
+        await ask(client, op="addr_unsub", addr="a")
+        await ask(client, op="addr_sub", addr="b")

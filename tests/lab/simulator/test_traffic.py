@@ -3,12 +3,16 @@
 import json
 from datetime import datetime, timedelta
 
+import numpy as np
 import pytest
 
 from tests.builders import T0
+from txwatch.lab.simulator.addresses import make_address
 from txwatch.lab.simulator.chain import read_transaction
 from txwatch.lab.simulator.regimes import REGIMES
+from txwatch.lab.simulator.spending import Coin
 from txwatch.lab.simulator.traffic import SimulatedTransaction, Simulator
+from txwatch.lab.simulator.wallets import COINS_A_BUCKET, CoinPool, Draws
 
 MINUTE = timedelta(minutes=1)
 
@@ -81,3 +85,13 @@ def test_the_rate_is_what_was_asked_for() -> None:
 def test_what_cannot_be_simulated_is_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Simulator(**({"seed": 1, "start": T0} | options))
+
+
+def test_the_pool_of_coins_keeps_only_so_many() -> None:
+    pool = CoinPool(Draws(np.random.default_rng(1)))
+    owner = make_address("p2wpkh", bytes(20))
+    pool.add([Coin(owner, 1_000) for _ in range(10 * COINS_A_BUCKET)])
+    kept = 0
+    while pool.take("p2wpkh", 1_000) is not None:
+        kept += 1
+    assert 0 < kept < COINS_A_BUCKET

@@ -71,7 +71,7 @@ _ADDRESSES_AT_ONCE = 1024
 _RECENT = 4096
 _HOT = 40
 _FRESH_SHARE, _RECENT_SHARE = 0.72, 0.14
-_COINS_A_BUCKET = 600
+COINS_A_BUCKET = 600
 
 
 def by_code(shares: Mapping[str, float]) -> list[float]:
@@ -143,7 +143,7 @@ class CoinPool:
         for coin in coins:
             bucket = buckets[coin.owner.type, coin.value.bit_length()]
             bucket.append(coin)
-            if len(bucket) >= _COINS_A_BUCKET:
+            if len(bucket) >= COINS_A_BUCKET:
                 del bucket[::2]
 
     def take(self, script_type: str, value: int) -> Coin | None:
