@@ -3,20 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from txwatch.labels.flows import FlowClass, flow_of
 from txwatch.labels.label import Known
 from txwatch.labels.store import read_known
-from txwatch.store.database import Connection, statement
+from txwatch.store.database import Connection, read_rows, statement
 from txwatch.store.transactions import read_named_transactions
 from txwatch.wire.transaction import Transaction
 
 _AT_ONCE = 2_000
-T = TypeVar("T")
 
 
 def record_whales(connection: Connection, moved_sat: Mapping[str, int]) -> None:
@@ -106,18 +104,21 @@ def list_whale_moves(
     `entity` is one of those that paid or were paid, by the name that labels give it.
     """
     moment, txid = before or (None, None)
-    wanted = {"since": since, "until": until, "flow": flow, "entity": entity, "least": min_moved_sat, "limit": limit}
-    return _rows(connection, RecordedWhale, "list_whale_moves", **wanted, before=moment, before_txid=txid)
+    values = {"since": since, "until": until, "flow": flow, "entity": entity, "least": min_moved_sat, "limit": limit}
+    values |= {"before": moment, "before_txid": txid}
+    return read_rows(connection, RecordedWhale, statement("labels", "list_whale_moves"), values)
 
 
 def largest_whale_moves(connection: Connection, since: datetime, limit: int = 10) -> list[RecordedWhale]:
     """The whales seen since a moment that moved most, moves within one entity left out."""
-    return _rows(connection, RecordedWhale, "largest_whale_moves", since=since, limit=limit)
+    values = {"since": since, "limit": limit}
+    return read_rows(connection, RecordedWhale, statement("labels", "largest_whale_moves"), values)
 
 
 def flow_totals(connection: Connection, since: datetime, until: datetime) -> list[FlowTotal]:
     """What whales seen in [since, until) moved, by flow, the largest first."""
-    return _rows(connection, FlowTotal, "flow_totals", since=since, until=until)
+    values = {"since": since, "until": until}
+    return read_rows(connection, FlowTotal, statement("labels", "flow_totals"), values)
 
 
 def entity_totals(connection: Connection, since: datetime, until: datetime, limit: int = 50) -> list[EntityTotal]:
@@ -125,9 +126,5 @@ def entity_totals(connection: Connection, since: datetime, until: datetime, limi
 
     What several entities took part in counts for each of them.
     """
-    return _rows(connection, EntityTotal, "entity_totals", since=since, until=until, limit=limit)
-
-
-def _rows(connection: Connection, of: type[T], name: str, **values: object) -> list[T]:
-    with connection.cursor(row_factory=class_row(of)) as cursor:
-        return cursor.execute(statement("labels", name), values).fetchall()
+    values = {"since": since, "until": until, "limit": limit}
+    return read_rows(connection, EntityTotal, statement("labels", "entity_totals"), values)
