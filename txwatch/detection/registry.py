@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from txwatch.detection.model import ContractMismatchError, Model, ModelCard
 from txwatch.errors import UserError
 from txwatch.settings import Settings
-from txwatch.store.database import process_pool, sqlalchemy_url, with_schema
+from txwatch.store.database import process_pool, scalar, sqlalchemy_url, table_exists, with_schema
 from txwatch.store.locks import Lock, wait_for
 from txwatch.store.migrate import TOO_NEW, SchemaTooNewError, known_revisions
 
@@ -208,13 +208,11 @@ class ModelRegistry:
 def _alias_in_tables(tracking_uri: str, alias: str) -> str | None:
     """What an alias names, by MLflow's own tables: the live lane asks four times a second, without MLflow's import."""
     with process_pool(tracking_uri, application="txwatch registry").connection() as connection:
-        if connection.execute("SELECT to_regclass('registered_model_aliases')").fetchone() == (None,):
+        if not table_exists(connection, "registered_model_aliases"):
             return None
-        row = connection.execute(
-            "SELECT version::text FROM registered_model_aliases WHERE name = %s AND alias = %s",
-            [REGISTERED_MODEL, alias],
-        ).fetchone()
-    return None if row is None else str(row[0])
+        query = "SELECT version::text FROM registered_model_aliases WHERE name = %s AND alias = %s"
+        version: str | None = scalar(connection, query, [REGISTERED_MODEL, alias])
+        return version
 
 
 def upgrade_tables(tables: str) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import partial
 
 from txwatch.labels.label import Known, Label, known_by_address
-from txwatch.store.database import Connection, statement
+from txwatch.store.database import Connection, scalar, statement
 
 
 def watch(connection: Connection, address: str, note: str, now: datetime) -> None:
@@ -84,8 +84,7 @@ def note_change(connection: Connection, now: datetime) -> None:
 
 def read_version(connection: Connection) -> int:
     """How often what is known of addresses has changed."""
-    row = connection.execute("SELECT version FROM label_changes").fetchone()
-    return int(row[0]) if row else 0
+    return scalar(connection, "SELECT version FROM label_changes") or 0
 
 
 def read_known(connection: Connection, addresses: Iterable[str]) -> dict[str, Known]:
