@@ -7,7 +7,7 @@ from datetime import datetime
 
 import numpy as np
 
-from txwatch.clock import WINDOW
+from txwatch.clock import CONTEXT_LAG, WINDOW
 from txwatch.detection.accounting import accounted_for, remaining_scores, without
 from txwatch.detection.explain import explain
 from txwatch.detection.kinds import alerting
@@ -56,7 +56,7 @@ def score(
     recent: RecentScores | None = None,
 ) -> list[Score]:
     """Score transactions of one window. Without the model's recent scores the threshold is that of the training day."""
-    batch, start = TransactionBatch.of(transactions), context.network.as_of + 2 * WINDOW
+    batch, start = TransactionBatch.of(transactions), context.network.as_of + CONTEXT_LAG * WINDOW
     window = WindowFeatures(start, transactions, batch, transaction_features(batch, context), context)
     return score_features(window, model, detectors, recent)
 

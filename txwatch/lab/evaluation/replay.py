@@ -131,7 +131,7 @@ class _History:
         # Silent windows between count as windows of the day: there was traffic to hear, and none came.
         first = self._buckets[-1].window_start + WINDOW if self._buckets else start
         self._buckets.extend(network_buckets(network_columns(transactions), window_range(first, start + WINDOW)))
-        while self._buckets[0].window_start < start - _DAY - 2 * WINDOW:
+        while self._buckets[0].window_start < context_window(start) - _DAY:
             self._buckets.popleft()
         for address, activity in _participations(transactions).items():
             self._activity.setdefault(address, []).append((start, activity))
@@ -140,7 +140,7 @@ class _History:
 
     def _forget(self, start: datetime) -> None:
         """Drop what has left the trailing day, so that long traffic needs no more memory than a day of it."""
-        oldest = start - _DAY - 2 * WINDOW
+        oldest = context_window(start) - _DAY
         self._activity = {
             address: buckets if buckets[0][0] >= oldest else [bucket for bucket in buckets if bucket[0] >= oldest]
             for address, buckets in self._activity.items()
