@@ -78,12 +78,8 @@ class BlockSource:
             wait = self._interval * 2**attempt
             try:
                 response, body = self._answer(path)
-            except (
-                httpx.HTTPError,
-                httpx.InvalidURL,
-                UnicodeError,
-                OverflowError,
-            ) as error:  # the last two by redirects
+            # The last two by redirects.
+            except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OverflowError) as error:
                 failure = f"{type(error).__name__}: {error}"
             else:
                 # A 404 in another form is a proxy's, and says nothing about the block.
