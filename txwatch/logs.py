@@ -118,12 +118,7 @@ def _passwords(url: str) -> list[str]:
 
 
 def configure_logging(
-    settings: Settings,
-    *,
-    process: str,
-    under: str | None = None,
-    level: int = logging.INFO,
-    stream: TextIO | None = None,
+    settings: Settings, *, process: str, under: str | None = None, stream: TextIO | None = None
 ) -> None:
     """Make structlog and the standard library's logging write JSON lines to `stream`, by default standard error.
 
@@ -168,7 +163,7 @@ def configure_logging(
     )
     logger = logging.getLogger(under)
     logger.handlers = [kept for kept in logger.handlers if kept.get_name() != "txwatch"] + [handler]
-    logger.setLevel(level)
+    logger.setLevel(logging.INFO)
     # These log every request at INFO, with its address and the token in it.
     for noisy in ("httpx", "httpcore", "telegram"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
