@@ -106,9 +106,9 @@ class S3Object:
 Place = Path | S3Object
 
 
-def place(text: str | Path) -> Place:
+def place(text: str) -> Place:
     """The place that an address names: s3://bucket/key, or a path. Raises ObjectStoreError."""
-    if isinstance(text, Path) or not text.startswith(SCHEME):
+    if not text.startswith(SCHEME):
         return Path(text)
     bucket, _, key = text.removeprefix(SCHEME).partition("/")
     if not _BUCKET.fullmatch(bucket):
