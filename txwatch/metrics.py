@@ -36,6 +36,7 @@ from psycopg import OperationalError
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from txwatch.clock import Clock, utc_now
+from txwatch.detection.kinds import Severity
 from txwatch.queries.models import list_drift
 from txwatch.queries.status import Overview, read_overview
 from txwatch.store.database import Connection, statement, table_exists
@@ -143,7 +144,6 @@ log = structlog.get_logger(__name__)
 
 DELIVERY_STATES = ("pending", "sending", "sent", "digested", "uncertain", "dead")
 GAP_STATES = ("open", "ended", "recovered", "lost")
-SEVERITIES = ("low", "medium", "high", "critical")
 
 
 class SystemCollector(Collector):
@@ -264,7 +264,7 @@ def _deliveries(overview: Overview, counts: defaultdict[str, dict[str, float]]) 
         "txwatch_alerts_last_hour",
         "Alerts raised in the last hour, by severity.",
         "severity",
-        dict.fromkeys(SEVERITIES, 0.0) | counts["alerts"],
+        dict.fromkeys(Severity.__members__, 0.0) | counts["alerts"],
     )
     yield _by_label(
         "txwatch_alert_deliveries",
