@@ -24,17 +24,17 @@ class MonotoneClock:
         return self._last
 
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 WINDOW = timedelta(minutes=5)
 CONTEXT_LAG = 2
 """Windows. A transaction in window W sees the context as of W - 2, which leaves one window to seal and publish it."""
 KEY_FORMAT = "%Y-%m-%d-%H:%M"
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 
 def window_start(moment: datetime) -> datetime:
     """The start of the window that holds a moment. Windows are half-open: each holds its own start."""
-    return moment - (moment - _EPOCH) % WINDOW
+    return moment - (moment - EPOCH) % WINDOW
 
 
 def context_window(start: datetime) -> datetime:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
-from txwatch.features.batch import EPOCH, NO_ADDRESS, TransactionBatch
+from txwatch.clock import EPOCH
+from txwatch.features.batch import NO_ADDRESS, TransactionBatch
 from txwatch.store.database import Connection, statement
 from txwatch.wire.transaction import SCRIPT_TYPES
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import chain
 from operator import attrgetter
 from typing import Any
@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from txwatch.clock import EPOCH, MICROSECOND
 from txwatch.features.context import Context
 from txwatch.store.database import Connection, statement
 from txwatch.wire.transaction import SCRIPT_TYPES, CreatedOutput, SpentOutput, Transaction
@@ -22,8 +23,6 @@ Flags = NDArray[np.bool_]
 _TYPE_CODES = {name: code for code, name in enumerate(SCRIPT_TYPES)}
 _figures = attrgetter("value_sat", "fee_sat", "vsize", "weight", "size", "rbf", "version", "lock_time")
 NO_ADDRESS = -1
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from psycopg import sql
 
-from txwatch.clock import WINDOW, context_window, window_range
+from txwatch.clock import EPOCH, MICROSECOND, WINDOW, context_window, window_range
 from txwatch.features.addresses import read_address_context
-from txwatch.features.batch import EPOCH, MICROSECOND, TransactionBatch, WindowFeatures, read_batch
+from txwatch.features.batch import TransactionBatch, WindowFeatures, read_batch
 from txwatch.features.context import Context
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.network import read_network_context, read_network_contexts

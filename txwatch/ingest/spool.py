@@ -10,19 +10,18 @@ import re
 import secrets
 import threading
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 import structlog
 
+from txwatch.clock import EPOCH, MICROSECOND
 from txwatch.ingest.batch import Batch
 
 log = structlog.get_logger(__name__)
 
 MAX_BYTES = 1 << 30
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _NAME = re.compile(r"(\d{18})-(\d{18})\.batch")
 _LOCK = "lock"
 
@@ -197,9 +196,9 @@ def _stretch(path: Path) -> tuple[datetime, datetime]:
     match = _NAME.fullmatch(path.name)
     if match is None:
         raise ValueError(f"{path} is not named like a spooled batch")
-    start, end = (_EPOCH + int(part) * _MICROSECOND for part in match.groups())
+    start, end = (EPOCH + int(part) * MICROSECOND for part in match.groups())
     return start, end
 
 
 def _microseconds(moment: datetime) -> int:
-    return (moment - _EPOCH) // _MICROSECOND
+    return (moment - EPOCH) // MICROSECOND

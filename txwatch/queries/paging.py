@@ -7,16 +7,16 @@ import base64
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Generic, LiteralString, TypeVar
 
 from psycopg.rows import kwargs_row
 
+from txwatch.clock import EPOCH, MICROSECOND
 from txwatch.store.database import Connection
 
 T = TypeVar("T")
 DEFAULT_LIMIT, MAX_LIMIT = 50, 500
-_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
 class BadCursorError(ValueError):
@@ -32,7 +32,7 @@ class Position:
 
     def encode(self) -> str:
         """The cursor."""
-        text = f"{(self.moment - _EPOCH) // _MICROSECOND}:{self.key}"
+        text = f"{(self.moment - EPOCH) // MICROSECOND}:{self.key}"
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
     @classmethod
@@ -41,7 +41,7 @@ class Position:
         with suppress(ValueError, OverflowError):
             text = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)).decode()
             moment, _, key = text.partition(":")
-            position = cls(_EPOCH + int(moment) * _MICROSECOND, key)
+            position = cls(EPOCH + int(moment) * MICROSECOND, key)
             if position.encode() == cursor and "\0" not in key:
                 return position
         raise BadCursorError("the cursor is none that a page gave")

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txwatch.captures import read_capture
-from txwatch.clock import WINDOW, context_window, window_range, window_start
-from txwatch.features.batch import EPOCH, TransactionBatch, WindowFeatures, input_addresses
+from txwatch.clock import EPOCH, WINDOW, context_window, window_range, window_start
+from txwatch.features.batch import TransactionBatch, WindowFeatures, input_addresses
 from txwatch.features.context import AddressActivity, Context, NetworkContext
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.network import NetworkBucket, NetworkColumns, network_buckets, network_contexts
