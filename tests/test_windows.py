@@ -41,5 +41,10 @@ def test_runs_break_where_a_window_is_missing() -> None:
     assert contiguous([d, b, a, a]) == [(a, b), (d, d)]
 
 
+def test_a_run_has_no_more_windows_than_its_limit() -> None:
+    a, b, c, d, e = window_range(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 1, 0, 25, tzinfo=UTC))
+    assert contiguous([a, b, c, d, e], limit=2) == [(a, b), (c, d), (e, e)]
+
+
 def test_the_context_is_two_windows_back() -> None:
     assert context_window(datetime(2024, 1, 1, tzinfo=UTC)) == datetime(2023, 12, 31, 23, 50, tzinfo=UTC)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -21,7 +22,7 @@ from txwatch.ingest.batch import Batch, RecentTxids
 from txwatch.ingest.connection import Received
 from txwatch.ingest.lander import commit
 from txwatch.ingest.recovery import GIVEN_UP_AFTER, land_block, read_chain
-from txwatch.ingest.rest import BlockSource, RestError, block_source, blocks_needed
+from txwatch.ingest.rest import ATTEMPTS, BlockSource, RestError, block_source, blocks_needed
 from txwatch.lab.simulator.chain import Chain
 from txwatch.lab.simulator.feed import RestApi
 from txwatch.lab.simulator.traffic import Simulator
@@ -627,6 +628,23 @@ def test_the_api_is_asked_at_its_own_pace_and_again_after_429() -> None:
     assert all(wait >= 10 for wait in waits)
     assert waits[1] < waits[2], "longer each time"
     assert waits[-1] == 10
+
+
+def test_after_a_failure_a_request_is_tried_once_until_the_service_answers_again() -> None:
+    statuses: list[int] = []
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return httpx.Response(statuses[-1], content=b"[]")
+
+    source = served_by(answer, World())
+    for status, tries in ((500, ATTEMPTS), (500, 1), (200, 1), (500, ATTEMPTS)):
+        statuses.append(status)
+        asked.clear()
+        with suppress(RestError):
+            source.blocks_of(date(2024, 3, 14))
+        assert len(asked) == tries
 
 
 @pytest.mark.parametrize("status", [400, 403, 500])

@@ -50,6 +50,12 @@ def test_importing_again_changes_nothing_and_what_changed_is_updated(connection:
     assert rows == [("acme-hot", T0 + timedelta(days=2)), ("kraken", T0)]
 
 
+def test_files_of_one_transaction_are_counted_each_for_itself(connection: Connection) -> None:
+    with connection.transaction():
+        assert import_labels(connection, [ACME], T0) == Imported(1, 0, 0)
+        assert import_labels(connection, [KRAKEN], T0) == Imported(1, 0, 0)
+
+
 def test_an_import_that_fails_leaves_nothing(connection: Connection) -> None:
     with connection.transaction(force_rollback=True):
         import_labels(connection, [ACME], T0)

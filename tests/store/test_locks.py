@@ -67,3 +67,13 @@ def test_a_lock_is_held_by_one_at_a_time_and_holds_up_none_of_the_others(databas
                 wait_for(second, other)
         with if_free(second, lock) as free:
             assert free
+
+
+def test_a_connection_that_breaks_while_it_holds_a_lock_hides_no_error(database_url: str) -> None:
+    def broken() -> None:
+        with connect(database_url) as connection, if_free(connection, Lock.RECOVERY):
+            connection.close()
+            raise ValueError("what went wrong")
+
+    with pytest.raises(ValueError, match="what went wrong"):
+        broken()
