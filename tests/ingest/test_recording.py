@@ -167,6 +167,15 @@ def test_a_moment_of_no_window_is_refused(tmp_path: Path, moment: object) -> Non
         list(read_capture(path))
 
 
+def test_a_line_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "bytes.jsonl"
+    path.write_bytes(b'{"op":"utx"}\n{"op":"utx","x":"\xff"}\n')
+    lines = read_capture(path)
+    assert next(lines).message == b'{"op":"utx"}'
+    with pytest.raises(CaptureError, match="line 2: "):
+        next(lines)
+
+
 @pytest.mark.parametrize("time", [-1, 0, 2**32, 253_402_300_799, 10**18, 10**400])
 def test_a_time_of_no_window_is_no_moment_of_receipt(tmp_path: Path, time: int) -> None:
     path = tmp_path / "time.jsonl"

@@ -15,13 +15,13 @@ import httpx
 import pytest
 from msgspec import structs
 
-from tests.builders import pay, spend, utx
+from tests.builders import pay, spend, transaction, utx
 from tests.ingest.following import landed, query
 from txwatch.clock import WINDOW, window_range, window_start
 from txwatch.ingest.batch import Batch, RecentTxids
 from txwatch.ingest.connection import Received
 from txwatch.ingest.lander import commit
-from txwatch.ingest.recovery import GIVEN_UP_AFTER, land_block, read_chain
+from txwatch.ingest.recovery import GIVEN_UP_AFTER, count_mined, land_block, read_chain
 from txwatch.ingest.rest import ATTEMPTS, BlockSource, RestError, block_source, blocks_needed
 from txwatch.lab.simulator.chain import Chain
 from txwatch.lab.simulator.feed import RestApi
@@ -602,6 +602,11 @@ def test_a_gap_that_ends_while_a_block_is_read_has_the_block_searched_again(fres
         land_block(connection, block, [], gaps_before, world.clock)
         done = read_chain(connection, source, world.clock)
     assert (done.landed, done.gaps_closed) == (2, 1)
+
+
+@pytest.mark.parametrize(("after", "mined"), [(-SECOND, 0), (0 * SECOND, 0), (SECOND, 1)])
+def test_an_unknown_transaction_counts_from_the_second_after_the_feed_is_followed(after: timedelta, mined: int) -> None:
+    assert count_mined([transaction(seen_at=T0 + after)], {}, T0, T0 + MINUTE) == (mined, 0)
 
 
 def test_the_api_is_asked_at_its_own_pace_and_again_after_429() -> None:
