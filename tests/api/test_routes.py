@@ -126,6 +126,18 @@ def test_one_malformed_transaction_does_not_fail_the_batch(keyed: httpx.Client) 
     assert len(answer["results"]) == 1
 
 
+def test_more_transactions_than_may_wait_are_told_to_come_again(
+    keyed: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = keyed.get("/openapi.json").json()["paths"]["/v1/score"]["post"]["requestBody"]["content"]
+    good = example["application/json"]["example"]
+    monkeypatch.setattr("txwatch.api.routes.scoring.MAX_WAITING", 1)
+    answer = keyed.post("/v1/score/batch", json={"transactions": [good, good]})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    for _ in range(3):
+        assert keyed.post("/v1/score", json=good).status_code == 200
+
+
 def test_a_posted_transaction_that_pays_a_watched_address_says_so(keyed: httpx.Client, populated: Populated) -> None:
     example = keyed.get("/openapi.json").json()["paths"]["/v1/score"]["post"]["requestBody"]["content"]
     body = example["application/json"]["example"]

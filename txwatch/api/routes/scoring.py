@@ -40,6 +40,8 @@ from txwatch.wire.transaction import Transaction, from_wire
 
 MAX_AT_ONCE = 2_000
 """Transactions in one call of the forest. More would gain little, and make the requests behind them wait."""
+MAX_WAITING = 20_000
+"""Transactions that may wait. Requests beyond are told to come again, so that a flood takes no memory."""
 REFRESH_SECONDS = 5.0
 """Within this a champion that was promoted elsewhere scores here."""
 
@@ -89,10 +91,15 @@ class Scorer:
     ) -> None:
         self._pool, self._models, self._clock, self._whale_btc = pool, models, clock, whale_btc
         self._waiting: deque[tuple[Sequence[Transaction], asyncio.Future[Scored]]] = deque()
+        self._count_waiting = 0
         self._working: asyncio.Task[None] | None = None
 
     async def score(self, transactions: Sequence[Transaction]) -> Scored:
-        """The scores of these transactions, as if they were seen now."""
+        """The scores of these transactions, as if they were seen now. Raises ProblemError where too many wait."""
+        if self._count_waiting + len(transactions) > MAX_WAITING:
+            detail = "too many transactions wait to be scored"
+            raise ProblemError(503, detail, headers={"Retry-After": "1"})
+        self._count_waiting += len(transactions)
         future: asyncio.Future[Scored] = asyncio.get_running_loop().create_future()
         self._waiting.append((transactions, future))
         if self._working is None or self._working.done():
@@ -106,6 +113,7 @@ class Scorer:
             while self._waiting and count + len(self._waiting[0][0]) <= MAX_AT_ONCE:
                 batch.append(self._waiting.popleft())
                 count += len(batch[-1][0])
+            self._count_waiting -= count
             together = [tx for transactions, _ in batch for tx in transactions]
             try:
                 scored = await asyncio.to_thread(self._score, together, self._clock())
