@@ -38,9 +38,9 @@ def test_several_files_may_follow_one_option(given: list[str], meant: list[str])
 
 def test_one_set_of_captures_alone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="go together"):
-        evaluate(train=[tmp_path / "a.jsonl"])
+        evaluate(train=[f"{tmp_path}/a.jsonl"])
     with pytest.raises(UserError, match="There is no capture at"):
-        evaluate(train=[tmp_path / "a"], background=[tmp_path / "b"], positives=[tmp_path / "c"])
+        evaluate(train=[f"{tmp_path}/a"], background=[f"{tmp_path}/b"], positives=[f"{tmp_path}/c"])
 
 
 def test_a_transaction_counts_once_with_its_first_label(tmp_path: Path) -> None:
