@@ -39,6 +39,7 @@ from sensors.training import first_training_sensor
 from txwatch.detection.drift_reports import DriftPages
 from txwatch.logs import configure_logging
 from txwatch.settings import Settings
+from txwatch.sources.chosen import parts
 
 
 def default_resources(settings: Settings) -> dict[str, Any]:
@@ -60,7 +61,11 @@ def default_resources(settings: Settings) -> dict[str, Any]:
             database=database,
             model_registry=model_registry,
             telegram=telegram,
+            sources=list(parts(settings.sources)),
             stream_url=settings.stream_url,
+            bitcoin_rpc_url=dg.EnvVar("BITCOIN_RPC_URL") if settings.bitcoin_rpc_url else "",
+            bitcoin_zmq_url=settings.bitcoin_zmq_url,
+            mempool_space_url=settings.mempool_space_url,
             rest_url=settings.rest_url,
             rest_interval_seconds=settings.rest_interval_seconds,
             spool=str(settings.spool),

@@ -12,6 +12,7 @@ from resources.telegram import TelegramResource
 from txwatch.ingest.rest import INTERVAL_SECONDS, BlockSource, block_source
 from txwatch.ingest.spool import MAX_BYTES
 from txwatch.live.lane import LiveLane
+from txwatch.sources.chosen import ChosenSources, parts
 
 
 class IngestionResource(dg.ConfigurableResource):
@@ -20,10 +21,14 @@ class IngestionResource(dg.ConfigurableResource):
     database: dg.ResourceDependency[DatabaseResource]
     model_registry: dg.ResourceDependency[ModelRegistryResource]
     telegram: dg.ResourceDependency[TelegramResource]
+    sources: list[str]
     stream_url: str
     rest_url: str
     spool: str
     whale_btc: float
+    bitcoin_rpc_url: str = ""
+    bitcoin_zmq_url: str = ""
+    mempool_space_url: str = ""
     spool_bytes: int = MAX_BYTES
     rest_interval_seconds: float = INTERVAL_SECONDS
     shift_minutes: float = 60
@@ -32,7 +37,7 @@ class IngestionResource(dg.ConfigurableResource):
         """The live lane of one shift. `holder` is the name that the lease shows."""
         return LiveLane(
             database_url=self.database.url,
-            stream_url=self.stream_url,
+            sources=self.chosen,
             holder=holder,
             spool=Path(self.spool),
             spool_bytes=self.spool_bytes,
@@ -40,6 +45,17 @@ class IngestionResource(dg.ConfigurableResource):
             whale_btc=self.whale_btc,
             chats=self.telegram.where,
             duration=timedelta(minutes=self.shift_minutes),
+        )
+
+    @property
+    def chosen(self) -> ChosenSources:
+        """The sources that are followed."""
+        return ChosenSources(
+            tuple(self.sources),
+            self.stream_url,
+            parts(self.bitcoin_rpc_url),
+            parts(self.bitcoin_zmq_url),
+            self.mempool_space_url,
         )
 
     def blocks(self) -> AbstractContextManager[BlockSource]:

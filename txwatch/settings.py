@@ -41,8 +41,26 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = _env(
         "DATABASE_URL", "postgresql:// URL. Unset: an embedded server under TXWATCH_HOME."
     )
+    sources: str = _env(
+        "TXWATCH_SOURCES",
+        "Where transactions come from: `blockchain.info`, `bitcoin-core`, `mempool.space`, or several, separated by "
+        "commas.",
+        "blockchain.info",
+    )
     stream_url: str = _env(
-        "TXWATCH_STREAM_URL", "WebSocket feed of unconfirmed transactions.", "wss://ws.blockchain.info/inv"
+        "TXWATCH_STREAM_URL", "blockchain.info's WebSocket feed, or one like it.", "wss://ws.blockchain.info/inv"
+    )
+    bitcoin_rpc_url: SecretStr | None = _env(
+        "BITCOIN_RPC_URL",
+        "A node's RPC, http://user:password@host:port. Several nodes are separated by commas.",
+    )
+    bitcoin_zmq_url: str = _env(
+        "BITCOIN_ZMQ_URL",
+        "A node's zmqpubrawtx and zmqpubsequence, tcp://host:port; as many as there are nodes, in their order.",
+        "tcp://127.0.0.1:28332",
+    )
+    mempool_space_url: str = _env(
+        "MEMPOOL_SPACE_URL", "mempool.space, or a server of one's own like it.", "https://mempool.space"
     )
     rest_url: str = _env("TXWATCH_REST_URL", "REST API that gives blocks.", "https://blockchain.info")
     whale_btc: float = _env(

@@ -16,13 +16,13 @@ from txwatch.alerts.alert import (
 from txwatch.detection.kinds import KINDS, Severity
 from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score
-from txwatch.wire.transaction import Source
+from txwatch.wire.transaction import Origin
 
 T0 = datetime(2024, 3, 14, 12, tzinfo=UTC)
 FEE, WHALE, JOIN, FOREST = (Reason(kind, f"text of {kind}") for kind in ("fee_accident", "whale", "coinjoin", "forest"))
 
 
-def scored(*reasons: Reason, score: float = 0.4, source: Source = "feed", seen_at: datetime = T0) -> ScoredTransaction:
+def scored(*reasons: Reason, score: float = 0.4, source: Origin = "feed", seen_at: datetime = T0) -> ScoredTransaction:
     unusual = bool(reasons) or score >= 0.6
     return ScoredTransaction(Score("aa" * 32, seen_at, score, 0.6, unusual, list(reasons)), source, "7")
 
@@ -72,7 +72,7 @@ def test_a_kind_that_is_not_in_the_table_still_alerts() -> None:
         ("block", timedelta(0), True),
     ],
 )
-def test_recovered_and_old_transactions_are_late(source: Source, age: timedelta, late: bool) -> None:
+def test_recovered_and_old_transactions_are_late(source: Origin, age: timedelta, late: bool) -> None:
     assert is_late(source, T0, T0 + age) is late
 
 

@@ -23,7 +23,7 @@ from txwatch.lab.simulator.telegram import Fault, LocalTelegram
 from txwatch.lab.simulator.telegram_server import TelegramServer
 from txwatch.store.database import connect
 from txwatch.store.transactions import land_transactions
-from txwatch.wire.transaction import Source
+from txwatch.wire.transaction import Origin
 
 WINDOWS = window_partitions(window_start(utc_now()) - timedelta(days=1))
 FEE = Reason("fee_accident", "fee of 7.00 BTC, 99% of what was spent, at 3,000,000 sat/vB")
@@ -53,7 +53,7 @@ def telegram(local: LocalTelegram) -> Iterator[TelegramResource]:
         yield TelegramResource(token="1:a", chats=["1"], api_url=server.url)
 
 
-def land_scored(installation: Installation, window: datetime, n: int, reason: Reason, source: Source = "feed") -> None:
+def land_scored(installation: Installation, window: datetime, n: int, reason: Reason, source: Origin = "feed") -> None:
     seen_at = window + timedelta(seconds=n)
     tx = transaction(txid=f"{n:064x}", seen_at=seen_at, source=source)
     score = Score(tx.txid, seen_at, 0.3, 0.6, True, [reason])

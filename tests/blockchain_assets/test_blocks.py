@@ -89,6 +89,7 @@ def test_blocks_are_read_gaps_are_closed_and_windows_can_be_recovered_by_hand(
                 database=database,
                 model_registry=ModelRegistryResource(home="", database_url=installation.database_url),
                 telegram=TelegramResource(),
+                sources=["blockchain.info"],
                 stream_url="",
                 rest_url=url,
                 spool="",

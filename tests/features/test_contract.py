@@ -3,6 +3,7 @@
 import msgspec
 import numpy as np
 import pytest
+from msgspec import structs
 
 from tests.builders import T0, transaction
 from txwatch.clock import WINDOW
@@ -16,7 +17,7 @@ from txwatch.features.contract import FEATURE_NAMES, FEATURES, contract_fingerpr
 from txwatch.features.transaction import transaction_features
 from txwatch.reference import PAGE, feature_page
 from txwatch.store.schema import transaction_features as table
-from txwatch.wire.transaction import CreatedOutput, SpentOutput, Transaction
+from txwatch.wire.transaction import UNCONFIRMED, CreatedOutput, SpentOutput, Transaction
 
 CONTEXT = Context(
     NetworkContext(
@@ -32,6 +33,8 @@ CONTEXT = Context(
         p99_value_sat_24h=100_000.0,
     )
 )
+
+AGES = {"input_age_max_blocks", "coin_days_destroyed"}
 
 
 def features(tx: Transaction, context: Context = CONTEXT) -> dict[str, float]:
@@ -159,10 +162,33 @@ def test_what_is_unknown_is_nan_and_never_zero() -> None:
         "input_value_spread",
         "fee_rate_over_median_1h",
         "fee_rate_over_median_24h",
+        *AGES,
     }
     without_context = features(made(spent(5_000), coins(4_000)), Context(NetworkContext(T0, version=0)))
     unknown = {name for name, value in without_context.items() if np.isnan(value)}
-    assert unknown == {feature.name for feature in FEATURES if "24h" in feature.name or "1h" in feature.name}
+    by_context = {feature.name for feature in FEATURES if "24h" in feature.name or "1h" in feature.name}
+    assert unknown == by_context | AGES
+
+
+@pytest.mark.parametrize(
+    ("heights", "tip", "oldest", "coin_days"),
+    [
+        ([840_000 - 144], 840_000, 144, 2.0),
+        ([840_000 - 144, 840_000 - 288], 840_000, 288, 6.0),
+        ([840_000, UNCONFIRMED], 840_000, 0, 0.0),
+        ([840_001], 840_000, 0, 0.0),  # mined since
+        ([840_000, None], 840_000, np.nan, np.nan),
+        ([840_000], None, np.nan, np.nan),
+    ],
+)
+def test_coins_are_as_old_as_the_chain_has_grown_since(
+    heights: list[int | None], tip: int | None, oldest: float, coin_days: float
+) -> None:
+    coin = spent(2 * 100_000_000)[0]
+    inputs = [structs.replace(coin, n=n, height=height) for n, height in enumerate(heights)]
+    found = features(structs.replace(made(inputs, coins(4_000)), tip_height=tip))
+    np.testing.assert_equal(found["input_age_max_blocks"], oldest)
+    np.testing.assert_equal(found["coin_days_destroyed"], coin_days)
 
 
 def test_an_empty_batch_has_no_rows() -> None:

@@ -16,6 +16,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from tests.builders import pay, spend, utx
 from tests.conftest import database_named
 from tests.features.window_lane import materialize
+from tests.ingest.following import worker_on
 from tests.waiting import PATIENCE_SECONDS
 from txwatch.clock import WINDOW, MonotoneClock, window_start
 from txwatch.detection.model import Model
@@ -27,7 +28,6 @@ from txwatch.features.batch import TransactionBatch
 from txwatch.features.context import Context, NetworkContext
 from txwatch.features.live import LiveContext
 from txwatch.features.transaction import transaction_features
-from txwatch.ingest.worker import IngestWorker
 from txwatch.lab.simulator.traffic import Simulator
 from txwatch.store.database import Connection, connect
 from txwatch.store.transactions import land_transactions, read_transactions
@@ -159,7 +159,7 @@ def test_live_window_and_capture_agree_to_the_last_digit(
         server = await feed.serve()
         stop = asyncio.Event()
         port = server.sockets[0].getsockname()[1]
-        worker = IngestWorker(
+        worker = worker_on(
             database_url, f"ws://127.0.0.1:{port}", "test", tmp_path, clock=MonotoneClock(lambda: feed.now)
         )
         running = asyncio.create_task(worker.run(stop))

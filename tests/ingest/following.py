@@ -12,7 +12,10 @@ from msgspec import structs
 
 from tests.builders import numbered_utx, pay
 from tests.waiting import PATIENCE_SECONDS
+from txwatch.clock import Clock, MonotoneClock
 from txwatch.ingest.worker import IngestWorker, Shift
+from txwatch.sources.blockchain_info import BlockchainInfo
+from txwatch.sources.websocket import SILENCE_SECONDS
 from txwatch.store.database import connect
 from txwatch.store.transactions import read_transactions
 from txwatch.wire.messages import UnconfirmedTransaction, decode
@@ -69,10 +72,26 @@ def has_landed(database_url: str, count: int) -> Callable[[], bool]:
     return lambda: query(database_url, "SELECT count(*) FROM transactions")[0][0] >= count
 
 
+def worker_on(
+    database_url: str,
+    stream_url: str,
+    holder: str,
+    spool: Path,
+    *,
+    clock: Clock | None = None,
+    silence_seconds: float = SILENCE_SECONDS,
+    **options: Any,
+) -> IngestWorker:
+    """A worker that follows one feed of blockchain.info's form."""
+    clock = clock or MonotoneClock()
+    source = BlockchainInfo(stream_url, clock, silence_seconds=silence_seconds)
+    return IngestWorker(database_url, [source], holder, spool, clock, **options)
+
+
 @asynccontextmanager
 async def following(database_url: str, stream_url: str, spool: Path, **options: Any) -> AsyncIterator["Following"]:
     """A worker beside the block; told to stop at its end, unless it has left."""
-    worker = IngestWorker(database_url, stream_url, options.pop("holder", "test"), spool, delays=fast, **options)
+    worker = worker_on(database_url, stream_url, options.pop("holder", "test"), spool, delays=fast, **options)
     stop = asyncio.Event()
     running = Following(worker, stop, asyncio.create_task(worker.run(stop)))
     try:

@@ -11,8 +11,8 @@ from tests.builders import numbered_utx, pay, spend, utx
 from tests.ingest.feed_server import Stage, scripted_feed
 from tests.ingest.following import following, has_landed, landed, query, sent, until, utxs
 from tests.waiting import PATIENCE_SECONDS
-from txwatch.ingest import connection as feed_connection
 from txwatch.ingest import worker as ingest_worker
+from txwatch.sources import source as feed_connection
 from txwatch.store.database import connect
 
 SILENCE_SECONDS = 2.0
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 async def test_every_way_of_closing_is_survived_and_is_a_gap(
     fresh: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed_connection, "_STABLE_SECONDS", 0.0)
+    monkeypatch.setattr(feed_connection, "STABLE_SECONDS", 0.0)
     messages = utxs(0, 3 * (len(CLOSE_CODES) + 2))
 
     def closing(i: int, code: int | None) -> object:

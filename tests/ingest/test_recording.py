@@ -16,8 +16,8 @@ from tests.builders import utx
 from tests.ingest.feed_server import Stage, scripted_feed
 from tests.ingest.following import following, has_landed, landed, query, until, utxs
 from txwatch.captures import CaptureError, read_capture
-from txwatch.ingest.connection import Received
 from txwatch.ingest.recording import RecordingError, capture_line, record, replay
+from txwatch.sources.blockchain_info import Received
 from txwatch.store.database import connect
 
 pytestmark = pytest.mark.anyio

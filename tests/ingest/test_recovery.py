@@ -19,7 +19,6 @@ from tests.builders import pay, spend, transaction, utx
 from tests.ingest.following import landed, query
 from txwatch.clock import WINDOW, window_range, window_start
 from txwatch.ingest.batch import Batch, RecentTxids
-from txwatch.ingest.connection import Received
 from txwatch.ingest.lander import commit
 from txwatch.ingest.recovery import GIVEN_UP_AFTER, count_mined, land_block, read_chain
 from txwatch.ingest.rest import ATTEMPTS, BlockSource, RestError, block_source, blocks_needed
@@ -27,6 +26,7 @@ from txwatch.lab.simulator.chain import Chain
 from txwatch.lab.simulator.feed import RestApi
 from txwatch.lab.simulator.traffic import Simulator
 from txwatch.queries.status import read_status
+from txwatch.sources.blockchain_info import NAME, Received, told
 from txwatch.store.blocks import LONGEST_SPLIT, mark_stale_branches
 from txwatch.store.database import Connection, connect
 from txwatch.store.gaps import FeedGap, Gap, record_gaps, unrecovered_gaps
@@ -91,7 +91,7 @@ def simulate(world: World, database_url: str) -> list[FeedGap]:
             batch.gaps.append(gap)
             silent_since = None
         heard_until = at
-        batch.add(Received(at, body), recent)
+        batch.add(told(Received(at, body)), NAME, recent)
 
     with connect(database_url) as connection:
         epoch = take_lease(connection, "test", T0, None)

@@ -28,9 +28,9 @@ def batch(n: int, size: int = 1) -> Batch:
         start,
         start + SECOND,
         [transaction(txid=f"{n * 1_000 + i:064x}", seen_at=start) for i in range(size)],
-        [WireBlock("0" * 64, 834_000 + n, 1)],
-        [QuarantinedMessage(start, "not JSON", b"\xff\0", 9)],
-        [FeedGap(start, None, "connection closed")],
+        blocks=[WireBlock("0" * 64, 834_000 + n, 1)],
+        malformed=[QuarantinedMessage(start, "not JSON", b"\xff\0", 9)],
+        gaps=[FeedGap(start, None, "connection closed")],
         received=size + 2,
     )
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.builders import numbered_utx, pay, spend
 from tests.feeds import CapturedFeed
+from tests.ingest.following import worker_on
 from tests.waiting import eventually
 from txwatch.clock import MonotoneClock, utc_now
 from txwatch.ingest.sealing import sealed_through, shift_needed
@@ -72,7 +73,7 @@ async def test_it_lands_each_transaction_once_and_quarantines_the_rest_with_reas
     feed = CapturedFeed(tmp_path, lines)
     async with (
         feed.serve() as server,
-        working(IngestWorker(database_url, server.stream_url, "test", tmp_path / "spool")) as (task, stop),
+        working(worker_on(database_url, server.stream_url, "test", tmp_path / "spool")) as (task, stop),
     ):
         await subscribed(database_url, 1)
         feed.play(len(lines))
@@ -100,7 +101,7 @@ async def test_after_the_server_closes_it_subscribes_again_and_records_the_gap(
     async with before.serve() as server:
         port = urlsplit(server.stream_url).port
         assert port is not None
-        worker = IngestWorker(database_url, server.stream_url, "test", tmp_path / "spool")
+        worker = worker_on(database_url, server.stream_url, "test", tmp_path / "spool")
         async with working(worker) as (task, stop):
             await subscribed(database_url, 1)
             before.play(2)
@@ -127,10 +128,10 @@ async def test_after_the_server_closes_it_subscribes_again_and_records_the_gap(
 async def test_a_worker_whose_lease_is_taken_lands_its_batch_and_leaves(database_url: str, tmp_path: Path) -> None:
     feed = CapturedFeed(tmp_path, [numbered_utx(n) for n in range(1, 6)])
     async with feed.serve() as server:
-        first = IngestWorker(database_url, server.stream_url, "first", tmp_path / "spool")
+        first = worker_on(database_url, server.stream_url, "first", tmp_path / "spool")
         async with working(first) as (old, _):
             await subscribed(database_url, 1)
-            async with working(IngestWorker(database_url, server.stream_url, "second", tmp_path / "spool")) as (
+            async with working(worker_on(database_url, server.stream_url, "second", tmp_path / "spool")) as (
                 new,
                 stop,
             ):
@@ -148,14 +149,14 @@ async def test_one_that_is_to_be_relieved_asks_for_a_shift_at_once_and_lands_unt
 ) -> None:
     feed = CapturedFeed(tmp_path, [numbered_utx(n) for n in range(1, 5)])
     async with feed.serve() as server:
-        first = IngestWorker(database_url, server.stream_url, "first", tmp_path / "spool", relieved=True)
+        first = worker_on(database_url, server.stream_url, "first", tmp_path / "spool", relieved=True)
         async with working(first) as (task, _):
             await subscribed(database_url, 1)
             with connect(database_url) as connection:
                 assert "the shift of first is over" in (shift_needed(read_lease(connection), utc_now()) or "")
             feed.play(2)
             await eventually(lambda: landed(database_url) == [1, 2], "it lands all the same")
-            async with working(IngestWorker(database_url, server.stream_url, "second", tmp_path / "spool")):
+            async with working(worker_on(database_url, server.stream_url, "second", tmp_path / "spool")):
                 assert (await task).reason == "superseded"
                 await subscribed(database_url, 2)
                 feed.play(2)
@@ -167,7 +168,7 @@ async def test_what_came_while_it_lost_the_lease_still_lands(database_url: str, 
     feed = CapturedFeed(tmp_path, [numbered_utx(1)])
     waits = "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%FROM ingest_lease FOR%' AND wait_event_type = 'Lock'"
     async with feed.serve() as server:
-        worker = IngestWorker(database_url, server.stream_url, "first", tmp_path / "spool")
+        worker = worker_on(database_url, server.stream_url, "first", tmp_path / "spool")
         async with working(worker) as (task, _):
             await subscribed(database_url, 1)
             with connect(database_url) as connection, connection.transaction():
@@ -187,7 +188,7 @@ async def test_a_worker_whose_clock_is_wrong_is_taken_for_alive_and_seals_nothin
     wrong = MonotoneClock(lambda: utc_now() + timedelta(seconds=seconds))
     feed = CapturedFeed(tmp_path, [numbered_utx(1)])
     async with feed.serve() as server:
-        worker = IngestWorker(
+        worker = worker_on(
             database_url, server.stream_url, "test", tmp_path / "spool", duration=timedelta(hours=2), clock=wrong
         )
         async with working(worker):
@@ -205,11 +206,11 @@ async def test_a_worker_whose_clock_is_wrong_is_taken_for_alive_and_seals_nothin
 async def test_a_gap_without_any_worker_is_recorded_by_the_next(database_url: str, tmp_path: Path) -> None:
     feed = CapturedFeed(tmp_path, [])
     async with feed.serve() as server:
-        async with working(IngestWorker(database_url, server.stream_url, "first", tmp_path / "spool")) as (task, stop):
+        async with working(worker_on(database_url, server.stream_url, "first", tmp_path / "spool")) as (task, stop):
             await subscribed(database_url, 1)
             stop.set()
             await task
-        async with working(IngestWorker(database_url, server.stream_url, "second", tmp_path / "spool")):
+        async with working(worker_on(database_url, server.stream_url, "second", tmp_path / "spool")):
             await subscribed(database_url, 2)
     assert [cause for (cause,) in rows(database_url, "SELECT cause FROM feed_gaps")] == ["no worker was running"]
 
@@ -222,7 +223,7 @@ async def test_a_gap_goes_on_after_a_worker_that_took_the_lease_and_landed_nothi
 
         async def take_one_turn(epoch: int) -> None:
             name = f"worker {epoch}"
-            async with working(IngestWorker(database_url, server.stream_url, name, tmp_path / "spool")) as (task, stop):
+            async with working(worker_on(database_url, server.stream_url, name, tmp_path / "spool")) as (task, stop):
                 await subscribed(database_url, epoch)
                 stop.set()
                 await task
@@ -231,7 +232,7 @@ async def test_a_gap_goes_on_after_a_worker_that_took_the_lease_and_landed_nothi
         with connect(database_url) as connection:
             (heard_until,) = connection.execute("SELECT committed_through FROM ingest_lease").fetchone() or (None,)
         for name in ("killed", "killed again"):
-            died = IngestWorker(database_url, server.stream_url, name, tmp_path / "spool")
+            died = worker_on(database_url, server.stream_url, name, tmp_path / "spool")
             with connect(database_url) as connection:
                 died._on_connected(connection)
         await take_one_turn(4)

@@ -19,6 +19,7 @@ from txwatch.detection.model import Model
 from txwatch.lab.simulator.telegram import LocalTelegram
 from txwatch.lab.simulator.telegram_server import TelegramServer
 from txwatch.live.lane import LiveLane, spare_the_collector
+from txwatch.sources.chosen import ChosenSources
 from txwatch.store.database import connect
 
 pytestmark = pytest.mark.anyio
@@ -82,7 +83,7 @@ async def running(
     """A lane beside the block, stopped at its end."""
     lane = LiveLane(
         database_url=database_url,
-        stream_url=stream_url,
+        sources=ChosenSources(("blockchain.info",), stream_url),
         holder="test",
         spool=spool,
         spool_bytes=1 << 20,

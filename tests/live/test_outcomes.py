@@ -15,6 +15,7 @@ import pytest
 
 from tests.builders import T0
 from tests.feeds import SetClock
+from tests.ingest.following import worker_on
 from tests.modelling import model
 from tests.waiting import PATIENCE_SECONDS, eventually
 from txwatch.alerts.dispatcher import Dispatcher
@@ -24,7 +25,6 @@ from txwatch.clock import MonotoneClock
 from txwatch.detection.rules import CurrentDetectors
 from txwatch.ingest.recovery import read_chain
 from txwatch.ingest.rest import BlockSource
-from txwatch.ingest.worker import IngestWorker
 from txwatch.lab.simulator.chain import Chain
 from txwatch.lab.simulator.feed import LocalFeed, Played, Playlist
 from txwatch.lab.simulator.telegram import LocalTelegram
@@ -104,7 +104,7 @@ async def test_messages_end_with_the_block_that_confirmed_or_the_transaction_tha
         phone = Phone(database_url, telegram.url, phone_clock)
         async with LocalFeed(playlist=playlist(), chain=chain, clock=clock) as feed:
             scoring = LiveScoring(lambda: trained, CurrentDetectors(500), ("1",), clock=clock)
-            worker = IngestWorker(
+            worker = worker_on(
                 database_url, feed.stream_url, "test", tmp_path / "spool", hook=scoring, clock=MonotoneClock(clock)
             )
             working = asyncio.create_task(worker.run(stop))

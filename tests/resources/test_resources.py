@@ -72,6 +72,7 @@ def ingestion() -> IngestionResource:
         database=DatabaseResource(url=SECRET_URL),
         model_registry=ModelRegistryResource(home=".", database_url=SECRET_URL, tracking_uri=registry_url),
         telegram=TelegramResource(token="1:sesame", chats=["1"]),
+        sources=["blockchain.info"],
         stream_url="ws://127.0.0.1:1/inv",
         rest_url="http://127.0.0.1:1",
         spool="spool",
@@ -82,7 +83,8 @@ def ingestion() -> IngestionResource:
 
 def test_ingestion_gives_live_lanes_for_a_bounded_shift() -> None:
     worker = ingestion().lane("run 1").worker
-    assert (worker.database_url, worker.stream_url) == (SECRET_URL, "ws://127.0.0.1:1/inv")
+    assert worker.database_url == SECRET_URL
+    assert [source.name for source in worker.sources] == ["blockchain.info"]
     assert (worker.holder, worker.duration) == ("run 1", timedelta(minutes=30))
     assert "sesame" not in repr(worker)
 

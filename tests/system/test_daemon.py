@@ -18,10 +18,10 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from tests.builders import numbered_utx
 from tests.conftest import History, Installation, dagster_at
 from tests.feeds import CapturedFeed
+from tests.ingest.following import worker_on
 from tests.ports import free_port
 from tests.waiting import eventually, wait_until
 from txwatch.clock import MonotoneClock, utc_now, window_key
-from txwatch.ingest.worker import IngestWorker
 from txwatch.store.database import connect
 from txwatch.store.lease import read_lease
 from txwatch.system.environment import system_environment
@@ -54,7 +54,7 @@ async def take_live_traffic_into(history: History, database_url: str, folder: Pa
     async with feed.serve() as server:
         stop = asyncio.Event()
         shift = asyncio.create_task(
-            IngestWorker(database_url, server.stream_url, "first", folder / "spool", clock=clock).run(stop)
+            worker_on(database_url, server.stream_url, "first", folder / "spool", clock=clock).run(stop)
         )
         await eventually(at_work, "the first worker is at work")
         feed.play(LIVE)

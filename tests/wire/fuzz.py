@@ -28,7 +28,7 @@ from txwatch.wire.messages import (
 from txwatch.wire.transaction import base_size, from_wire
 
 NOW = datetime(2024, 3, 14, 12, tzinfo=UTC)
-COLUMNS = 17
+COLUMNS = 18
 NUMBERS = [
     b"-1",
     b"0",

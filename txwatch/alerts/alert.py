@@ -15,7 +15,7 @@ from txwatch.detection.kinds import KINDS, Kind, Severity, raising
 from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score
 from txwatch.store.database import Connection
-from txwatch.wire.transaction import Source
+from txwatch.wire.transaction import Origin
 
 
 def kind_named(name: str) -> Kind:
@@ -110,7 +110,7 @@ class ScoredTransaction:
     """A score, how its transaction came, and by which model: None if rules found it while there was no model."""
 
     score: Score
-    source: Source
+    source: Origin
     model_version: str | None
 
 
@@ -143,7 +143,7 @@ def first_of_events(alerts: Iterable[Alert], earlier: Mapping[str, Sequence[date
     return first
 
 
-def is_late(source: Source, seen_at: datetime, now: datetime) -> bool:
+def is_late(source: Origin, seen_at: datetime, now: datetime) -> bool:
     """Whether an alert raised now is no longer live: recovered, bulk-loaded or scored long after."""
     return source != "feed" or now - seen_at > LATE_AFTER
 

@@ -69,6 +69,8 @@ _WORDS: dict[str, Callable[[float], str]] = {
     "moved_sat": lambda x: f"{btc(x)} likely moved",
     "moved_high_sat": lambda x: f"at most {btc(x)} moved",
     "change_share": lambda x: f"{x:.0%} of the value is likely change",
+    "input_age_max_blocks": lambda x: f"spends a coin that is {x:,.0f} blocks old",
+    "coin_days_destroyed": lambda x: f"destroys {x:,.1f} coin days (BTC times days of age)",
     "rbf": lambda x: "signals replaceability" if x else "does not signal replaceability",
     "version": lambda x: f"transaction version {x:.0f}",
     "lock_time_kind": lambda x: ("no lock time", "locked until a block height", "locked until a moment")[int(x)],

@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 _TYPE_CODES = {name: code for code, name in enumerate(SCRIPT_TYPES)}
-_figures = attrgetter("value_sat", "fee_sat", "vsize", "weight", "size", "rbf", "version", "lock_time")
+_figures = attrgetter("value_sat", "fee_sat", "vsize", "weight", "size", "rbf", "version", "lock_time", "tip_height")
 NO_ADDRESS = -1
 
 
@@ -55,10 +55,16 @@ class TransactionBatch:
     rbf: Flags
     version: Ints
     lock_time: Ints
+    tip_height: Floats
+    """Of the chain when it was seen; NaN where its source does not tell."""
     inputs: Coins
     outputs: Coins
+    input_height: Floats
+    """Of the block that made each coin of `inputs`, UNCONFIRMED for none yet; NaN where its source does not tell."""
     addresses: list[str]
     """The address that each number in Coins.address stands for."""
+    spent_txids: list[str | None]
+    """The transaction that made each coin of `inputs`."""
 
     def __len__(self) -> int:
         return len(self.txids)
@@ -82,12 +88,14 @@ class TransactionBatch:
         cls, rows: list[tuple[Any, ...]], inputs: list[list[SpentOutput]], outputs: list[list[CreatedOutput]]
     ) -> "TransactionBatch":
         """The columns of rows that have a value for each field before `inputs`; None becomes NaN."""
-        types = (np.int64, np.int64, np.float64, np.int64, np.int64, np.int64, np.bool_, np.int64, np.int64)
+        types = (np.int64, np.int64, np.float64, *[np.int64] * 3, np.bool_, np.int64, np.int64, np.float64)
         txids, *columns = zip(*rows, strict=True) if rows else [()] * (1 + len(types))
         arrays: list[Any] = list(map(np.array, columns, types))
         numbers: dict[str, int] = {}
         coins = [coins_of(inputs, numbers), coins_of(outputs, numbers)]
-        arrays += [*coins, list(numbers)]
+        spent = list(chain.from_iterable(inputs))
+        heights = np.array([coin.height for coin in spent], np.float64)
+        arrays += [*coins, heights, list(numbers), [coin.txid for coin in spent]]
         return cls(list(txids), *arrays)
 
 

@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import partial
 
-CONTRACT_VERSION = 2
+CONTRACT_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ _amounts = partial(Feature, "Amounts and space")
 _shape = partial(Feature, "Inputs and outputs")
 _scripts = partial(Feature, "Scripts and addresses")
 _moved = partial(Feature, "Value moved")
+_age = partial(Feature, "Age of the coins spent")
 _flags = partial(Feature, "Header")
 _network = partial(Feature, "Against the network")
 _addresses = partial(Feature, "What the input addresses did in the trailing day")
@@ -80,6 +81,10 @@ FEATURES: tuple[Feature, ...] = (
     _moved("moved_sat", "sat", "Value that likely changed hands, without change.", log=True, forest=True),
     _moved("moved_high_sat", "sat", "Most that can have changed hands: all that no input address got back.", log=True),
     _moved("change_share", "share", "Share of the total that likely returned to the sender."),
+    _age("input_age_max_blocks", "blocks", "Age of the oldest coin; unknown where no source tells it.", log=True),
+    _age(
+        "coin_days_destroyed", "BTC days", "Value by age of the coins spent: old wealth moves.", log=True, forest=True
+    ),
     _flags("rbf", "flag", "Signals replaceability by BIP 125."),
     _flags("version", "number", "Transaction version; 1 and 2 are standard."),
     _flags("lock_time_kind", "code", "0 no lock time, 1 a block height, 2 a moment: wallets differ."),

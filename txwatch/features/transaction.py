@@ -24,6 +24,7 @@ from txwatch.clock import WINDOW
 from txwatch.features.batch import Coins, Flags, Floats, Ints, TransactionBatch
 from txwatch.features.context import Context, transaction_shapes
 from txwatch.features.contract import FEATURE_NAMES
+from txwatch.wire.messages import SAT_PER_BTC
 from txwatch.wire.transaction import SCRIPT_TYPES
 
 CONSOLIDATION_INPUTS = 10
@@ -159,6 +160,8 @@ def _by_optimal_change(batch: TransactionBatch, paid: Coins, n: int) -> Flags:
     return np.asarray(paid.value < smallest_input[paid.tx])
 
 
+BLOCKS_A_DAY = 144
+"""At the ten minutes that the difficulty aims at."""
 _TAPROOT = SCRIPT_TYPES.index("p2tr")
 _IS_LEGACY = np.array([t in {"p2pk", "p2pkh", "multisig"} for t in SCRIPT_TYPES])
 _TIME_LOCKS_FROM = 500_000_000
@@ -171,7 +174,7 @@ DUST_SAT = np.array([(_WITNESS_DUST | {"p2sh": 540, "op_return": 0}).get(t, 546)
 
 def transaction_features(batch: TransactionBatch, context: Context) -> Floats:
     """The feature contract of each transaction, of shape (n, len(FEATURE_NAMES)); NaN where unknown."""
-    columns = _amounts(batch) | _shape(batch) | _scripts(batch) | _moved(batch) | _header(batch)
+    columns = _amounts(batch) | _shape(batch) | _scripts(batch) | _moved(batch) | _ages(batch) | _header(batch)
     columns |= _against_network(batch, context) | _of_addresses(batch, context)
     return np.column_stack([columns[name] for name in FEATURE_NAMES])
 
@@ -249,6 +252,17 @@ def _moved(batch: TransactionBatch) -> dict[str, Floats]:
         "moved_high_sat": moved.high,
         "change_share": 1.0 - _ratio(moved.likely, batch.value_sat.astype(np.float64), 1.0),
     }
+
+
+def _ages(batch: TransactionBatch) -> dict[str, Floats]:
+    """How old the coins are, by height. Unknown where a transaction's source does not tell it of every coin.
+
+    Coin days destroyed are the value of each coin times its age, 144 blocks to the day.
+    """
+    n, inputs = len(batch), batch.inputs
+    age = np.maximum(batch.tip_height[inputs.tx] - batch.input_height, 0.0)  # 0 for unconfirmed coins; NaN stays
+    destroyed = age / BLOCKS_A_DAY * inputs.value / SAT_PER_BTC
+    return {"input_age_max_blocks": max_by(inputs.tx, age, n), "coin_days_destroyed": sum_by(inputs.tx, destroyed, n)}
 
 
 def _header(batch: TransactionBatch) -> dict[str, Floats]:

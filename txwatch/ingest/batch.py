@@ -1,46 +1,44 @@
-"""The messages received since the last flush, and the txids seen recently."""
+"""The events since the last flush, ready to be landed, and the txids seen recently."""
 
 from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
 
-from txwatch.ingest.connection import Received
+from txwatch.sources.source import BlockFound, BlockRemoved, Malformed, Removed, Seen, Told
 from txwatch.store.gaps import FeedGap
+from txwatch.store.life import Removal
+from txwatch.store.sightings import FollowedSource, Sighting
 from txwatch.store.transactions import MAX_QUARANTINED_BYTES, QuarantinedMessage
-from txwatch.wire.messages import (
-    BlockAnnouncement,
-    MalformedMessageError,
-    UnconfirmedTransaction,
-    UnknownOperation,
-    WireBlock,
-    decode,
-)
-from txwatch.wire.transaction import Source, Transaction, from_wire
+from txwatch.wire.messages import WireBlock
+from txwatch.wire.transaction import Transaction
 
 
 class RecentTxids:
-    """Remembers at least the last `capacity` txids, at most twice as many, in two sets that take turns."""
+    """Remembers which sources told of at least the last `capacity` txids, at most twice as many, in two turns."""
 
     def __init__(self, capacity: int = 100_000) -> None:
         self._capacity = capacity
-        self._current: set[str] = set()
-        self._previous: set[str] = set()
+        self._bits: dict[str, int] = {}
+        self._current: dict[str, int] = {}
+        self._previous: dict[str, int] = {}
 
-    def add(self, txid: str) -> bool:
-        """Remember a txid. Returns whether it is new."""
-        if txid in self._current or txid in self._previous:
-            return False
-        self._current.add(txid)
+    def add(self, txid: str, source: str) -> tuple[bool, bool]:
+        """Remember a txid. Returns whether it is new, and whether it is new from this source."""
+        bit = self._bits.get(source) or self._bits.setdefault(source, 1 << len(self._bits))
+        told = self._current.get(txid) or self._previous.get(txid, 0)
+        if told & bit:
+            return False, False
+        self._current[txid] = told | bit
         if len(self._current) >= self._capacity:
-            self._previous, self._current = self._current, set()
-        return True
+            self._previous, self._current = self._current, {}
+        return not told, True
 
     def forget(self, txids: Iterable[str]) -> None:
-        """Forget txids that could not be kept, so that they are taken when the feed sends them again."""
-        gone = set(txids)
-        self._current -= gone
-        self._previous -= gone
+        """Forget txids that could not be kept, so that they are taken when a source tells of them again."""
+        for txid in txids:
+            self._current.pop(txid, None)
+            self._previous.pop(txid, None)
 
 
 class Batch(msgspec.Struct):
@@ -49,33 +47,47 @@ class Batch(msgspec.Struct):
     seen_from: datetime
     seen_through: datetime
     transactions: list[Transaction] = []
+    sightings: list[Sighting] = []
+    removals: list[Removal] = []
     blocks: list[WireBlock] = []
+    removed_blocks: list[str] = []
     malformed: list[QuarantinedMessage] = []
     gaps: list[FeedGap] = []
+    sources: list[FollowedSource] = []
     received: int = 0
     duplicates: int = 0
     ignored: int = 0
     bytes: int = 0
 
-    def add(self, received: Received, recent: RecentTxids, source: Source = "feed") -> None:
-        """Decode, validate and file one message. A malformed one goes to the quarantine with its reason."""
+    def add(self, event: Told, source: str, recent: RecentTxids) -> bool:
+        """File what a source told. Returns whether it was a transaction that no source had told of before."""
         self.received += 1
-        self.bytes += len(received.body)
-        try:
-            message = decode(received.body)
-            if isinstance(message, UnconfirmedTransaction):
-                transaction = from_wire(message.x, received.seen_at, source)
-                if recent.add(transaction.txid):
-                    self.transactions.append(transaction)
-                else:
-                    self.duplicates += 1
-            elif isinstance(message, BlockAnnouncement):
-                self.blocks.append(message.x)
-            elif isinstance(message, UnknownOperation):
-                self.ignored += 1
-        except MalformedMessageError as error:
-            start = received.body[:MAX_QUARANTINED_BYTES]
-            self.malformed.append(QuarantinedMessage(received.seen_at, str(error), start, len(received.body)))
+        if isinstance(event, Seen):
+            transaction = event.transaction
+            self.bytes += event.bytes
+            is_new, is_new_here = recent.add(transaction.txid, source)
+            if is_new:
+                self.transactions.append(transaction)
+            if is_new_here:
+                self.sightings.append(Sighting(transaction.txid, source, transaction.seen_at))
+            else:
+                self.duplicates += 1
+            return is_new
+        if isinstance(event, BlockFound):
+            self.blocks.append(event.block)
+            self.removed_blocks = [block_hash for block_hash in self.removed_blocks if block_hash != event.block.hash]
+        elif isinstance(event, BlockRemoved):
+            self.removed_blocks.append(event.hash)
+        elif isinstance(event, Removed):
+            self.removals.append(Removal(event.txid, source, event.at, event.replaced_by))
+        elif isinstance(event, Malformed):
+            self.bytes += len(event.body)
+            start = event.body[:MAX_QUARANTINED_BYTES]
+            self.malformed.append(QuarantinedMessage(event.seen_at, event.reason, start, len(event.body)))
+        else:
+            self.bytes += event.bytes
+            self.ignored += 1
+        return False
 
     @property
     def is_empty(self) -> bool:

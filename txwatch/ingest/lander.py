@@ -20,13 +20,21 @@ from psycopg.errors import DeadlockDetected, SerializationFailure
 from tenacity import RetryCallState, retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from txwatch.ingest.batch import Batch
-from txwatch.ingest.connection import Delays
 from txwatch.ingest.sealing import late_windows
 from txwatch.ingest.spool import Spool, SpoolFullError, UnreadableBatchError
+from txwatch.sources.source import Delays
 from txwatch.store.database import Connection, connect, database_now
-from txwatch.store.gaps import FeedGap, narrow_gaps_between_workers, record_gaps
+from txwatch.store.gaps import ALL_SOURCES, FeedGap, narrow_gaps_between_workers, record_gaps
 from txwatch.store.lease import count_messages, lock_lease, note_late_windows, release_lease, renew_lease
-from txwatch.store.transactions import is_caused_by_rows, land_blocks, land_what_is_sound, quarantine
+from txwatch.store.life import land_spends, record_removals
+from txwatch.store.sightings import land_sightings, note_sources
+from txwatch.store.transactions import (
+    is_caused_by_rows,
+    land_blocks,
+    land_what_is_sound,
+    quarantine,
+    remove_blocks,
+)
 from txwatch.wire.transaction import Transaction
 
 log = structlog.get_logger(__name__)
@@ -95,10 +103,16 @@ def _commit(
     with connection.transaction():
         txids, refused = land_what_is_sound(connection, batch.transactions)
         land_blocks(connection, batch.blocks, batch.seen_through)
+        remove_blocks(connection, batch.removed_blocks, batch.seen_through)
         quarantine(connection, [*batch.malformed, *refused])
         record_gaps(connection, batch.gaps)
         landed = set(txids)
         new = [tx for tx in batch.transactions if tx.txid in landed]
+        if live:
+            land_sightings(connection, batch.sightings)
+        land_spends(connection, new)
+        record_removals(connection, batch.removals)
+        note_sources(connection, batch.sources)
         if hook is not None and new:
             _write_by_hook(hook, connection, new)
         lease = lock_lease(connection)
@@ -214,7 +228,7 @@ class Lander:
         except SpoolFullError as error:
             if self._losing is None:
                 log.error("spool_full", cause=str(error), lost_from=batch.seen_from.isoformat())
-                self._losing = FeedGap(batch.seen_from, None, f"spool full: {error}")
+                self._losing = FeedGap(batch.seen_from, None, f"spool full: {error}", source=ALL_SOURCES)
             self._unrecorded = [gap for gap in batch.gaps if gap.started_at != self._losing.started_at]
             return [tx.txid for tx in batch.transactions]
         self._clear_losses()
@@ -225,7 +239,11 @@ class Lander:
         known = {gap.started_at for gap in batch.gaps}
         losses = list(self._unrecorded)
         if self._losing is not None:
-            losses.append(FeedGap(self._losing.started_at, batch.seen_from, self._losing.cause, "there was room again"))
+            losses.append(
+                FeedGap(
+                    self._losing.started_at, batch.seen_from, self._losing.cause, "there was room again", ALL_SOURCES
+                )
+            )
         batch.gaps[:0] = [gap for gap in losses if gap.started_at not in known]
         return batch
 
@@ -273,7 +291,7 @@ class Lander:
         except UnreadableBatchError as error:
             log.error("spooled_batch_unreadable", cause=str(error))
             self._unrecorded.append(
-                FeedGap(error.seen_from, error.seen_through, str(error), "the next batch was readable")
+                FeedGap(error.seen_from, error.seen_through, str(error), "the next batch was readable", ALL_SOURCES)
             )
             return
         if oldest is None:
@@ -285,7 +303,9 @@ class Lander:
         elif outcome is _Outcome.REFUSED:
             await asyncio.to_thread(self._spool.set_aside, path)
             cause = f"{path} was refused and is set aside; the log says why"
-            self._unrecorded.append(FeedGap(batch.seen_from, batch.seen_through, cause, "the next batch was landed"))
+            self._unrecorded.append(
+                FeedGap(batch.seen_from, batch.seen_through, cause, "the next batch was landed", ALL_SOURCES)
+            )
 
     async def _commit(self, connection: Connection, batch: Batch) -> _Outcome:
         """Land a batch, or give up the connection, which is gone or in an unknown state."""

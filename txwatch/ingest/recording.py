@@ -16,9 +16,10 @@ from txwatch.captures import CaptureError, read_capture
 from txwatch.clock import Clock, MonotoneClock
 from txwatch.errors import UserError
 from txwatch.ingest.batch import Batch, RecentTxids
-from txwatch.ingest.connection import Disconnected, Received, listen
 from txwatch.ingest.lander import commit
 from txwatch.places import ObjectStoreError, Place, S3Object
+from txwatch.sources.blockchain_info import NAME, BlockchainInfo, Received, told
+from txwatch.sources.source import Disconnected, follow, reconnect_delays
 from txwatch.store.database import Connection, database_now
 from txwatch.waiting import run_until_signalled, wait_for_first
 
@@ -121,7 +122,8 @@ def open_capture(path: Path) -> BinaryIO:
 
 async def _record(url: str, file: BinaryIO, clock: Clock, done: Recorded) -> None:
     flushed = clock()
-    async with aclosing(listen(url, clock)) as events:
+    source = BlockchainInfo(url, clock)
+    async with aclosing(follow(source, reconnect_delays, source.messages)) as events:
         async for event in events:
             if isinstance(event, Received):
                 line = capture_line(event)
@@ -161,7 +163,7 @@ def _batches(path: Place) -> Iterator[Batch]:
         for captured in read_capture(path):
             moment = captured.received_at or moment
             batch = batch or Batch(moment, moment)
-            batch.add(Received(moment, captured.message), recent, "bulk")
+            batch.add(told(Received(moment, captured.message), "bulk"), NAME, recent)
             batch.seen_through = moment
             if batch.received >= BATCH_COUNT or batch.bytes >= BATCH_BYTES:
                 yield batch

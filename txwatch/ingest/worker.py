@@ -1,36 +1,46 @@
-"""The ingest worker: follows the feed and lands it in micro-batches, each in one database transaction.
+"""The ingest worker: follows all sources and lands what they tell in micro-batches, each in one database transaction.
 
-Two tasks share one event loop. The listener adds messages to the current batch; the lander swaps the batch for an empty
-one every 250 ms, or sooner when it is full, and commits it with the heartbeat and the watermark. Both run on one
-thread, so everything seen before the swap is in the batch: the moment of the swap is the watermark once the batch is
-committed. A batch goes to the spool if the database does not take it, or if it grows too large meanwhile: the worker
-never stops reading for long.
+Its tasks share one event loop. A listener for each source adds events to the current batch; the lander swaps the batch
+for an empty one every 250 ms, or sooner when it is full, and commits it with the heartbeat and the watermark. They run
+on one thread, so everything seen before the swap is in the batch: the moment of the swap is the watermark once the
+batch is committed. A batch goes to the spool if the database does not take it, or if it grows too large meanwhile: the
+worker never stops reading for long.
+
+After an outage a source that has a mempool is asked for what was missed, beside what it tells meanwhile. Its gap lasts
+until all of that is in a batch.
 """
 
 import asyncio
-from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import structlog
 
-from txwatch.clock import Clock, MonotoneClock
+from txwatch.clock import Clock
 from txwatch.ingest.batch import Batch, RecentTxids
-from txwatch.ingest.connection import (
-    SILENCE_SECONDS,
-    Delays,
-    Disconnected,
-    Received,
-    Subscribed,
-    listen,
-    reconnect_delays,
-)
 from txwatch.ingest.lander import Lander, LandingHook
 from txwatch.ingest.spool import MAX_BYTES, Spool, spooled_through
-from txwatch.store.database import Connection, database_now
-from txwatch.store.gaps import NO_WORKER, FeedGap, absent_until, close_open_gaps, record_gaps
+from txwatch.sources.source import (
+    Connected,
+    Delays,
+    Disconnected,
+    Health,
+    Missed,
+    Resynced,
+    Source,
+    SourceAwayError,
+    follow,
+    reconnect_delays,
+)
+from txwatch.store.database import Connection, connect, database_now
+from txwatch.store.gaps import NO_WORKER, FeedGap, absent_until, close_open_gaps, open_gap, record_gaps
 from txwatch.store.lease import HEARTBEAT, Lease, read_lease, take_lease
+from txwatch.store.sightings import FollowedSource, followed_sources
+from txwatch.store.transactions import stored_txids
 from txwatch.waiting import wait_for_first
 
 log = structlog.get_logger(__name__)
@@ -47,6 +57,8 @@ OVERTIME = 7 / 6
 """Multiple of a shift's length, if no other worker takes over: a stuck queue of runs must not make a gap."""
 ANSWER_SECONDS = 5.0
 """Seconds after which a silent feed is taken to have heard the subscriptions."""
+RESYNC_SECONDS = 5.0
+"""Most seconds between two attempts to read a mempool."""
 
 
 @dataclass(frozen=True)
@@ -59,24 +71,48 @@ class Shift:
 
 
 @dataclass
+class _Listening:
+    """One source within a worker. `gap` lasts until it is heard again, or until what was missed was told."""
+
+    source: Source
+    hearing_since: datetime | None = None
+    connected: bool = False
+    gap: FeedGap | None = None
+    health: Health = field(default_factory=lambda: Health("connected"))
+    resyncing: asyncio.Task[None] | None = None
+
+    def followed(self, now: datetime) -> FollowedSource:
+        """As it is noted in the database."""
+        return FollowedSource(
+            self.source.name,
+            self.hearing_since or now,
+            now if self.connected else self.source.heard_until,
+            self.connected,
+            self.health.text,
+            self.health.min_fee_rate,
+            self.health.data_carrier_bytes,
+        )
+
+
+@dataclass
 class IngestWorker:
     """One ingest worker. `duration` bounds its shift; None runs until it is stopped.
 
     A worker that is `relieved` lands until another takes the lease, which says that it waits for that. `spool` is the
-    folder for batches that wait for the database; workers of one machine share it.
+    folder for batches that wait for the database; workers of one machine share it. The sources stamp what they tell
+    with the worker's `clock`.
     """
 
     database_url: str = field(repr=False)
-    stream_url: str
+    sources: Sequence[Source]
     holder: str
     spool: Path
+    clock: Clock
     duration: timedelta | None = None
     relieved: bool = False
     hook: LandingHook | None = None
     spool_bytes: int = MAX_BYTES
-    silence_seconds: float = SILENCE_SECONDS
     delays: Delays = reconnect_delays
-    clock: Clock = field(default_factory=MonotoneClock)
 
     def __post_init__(self) -> None:
         now = self.clock()
@@ -85,8 +121,7 @@ class IngestWorker:
         self._full = asyncio.Event()
         self._swapped = asyncio.Event()
         self._hearing = asyncio.Event()
-        self._hearing_since: datetime | None = None
-        self._unheard: Disconnected | None = None
+        self._listening = [_Listening(source) for source in self.sources]
         self._epoch = 0
         self._lander = Lander(
             self.database_url,
@@ -98,46 +133,103 @@ class IngestWorker:
 
     async def run(self, stop: asyncio.Event) -> Shift:
         """Work until `stop` is set, the shift is over, or another worker has taken the lease."""
-        listener = asyncio.create_task(self._listen())
-        listener.add_done_callback(lambda _: stop.set())
+        self._loop = asyncio.get_running_loop()
+        listeners = [asyncio.create_task(self._listen(one)) for one in self._listening]
+        for listener in listeners:
+            listener.add_done_callback(lambda _: stop.set())
         try:
             reason = await self._land(stop)
         finally:
-            if listener.done() and not listener.cancelled():
-                await listener  # raises what ended it: it never returns
-            listener.cancel()
-            with suppress(asyncio.CancelledError):
-                await listener
+            for listener in listeners:
+                if listener.done() and not listener.cancelled():
+                    await listener  # raises what ended it: it never returns
+            tasks = [*listeners, *(one.resyncing for one in self._listening if one.resyncing is not None)]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self._lander.close()
         return Shift(self._epoch, self._lander.new, reason)
 
-    async def _listen(self) -> None:
-        feed = listen(self.stream_url, self.clock, silence_seconds=self.silence_seconds, delays=self.delays)
-        loop = asyncio.get_running_loop()
-        async with aclosing(feed) as events:
+    async def _listen(self, one: _Listening) -> None:
+        async with aclosing(follow(one.source, self.delays)) as events:
             async for event in events:
-                if isinstance(event, Received):
-                    if self._unheard is not None or self._hearing_since is None:
-                        self._hear(event.seen_at)
-                    self._batch.add(event, self._recent)
-                    if len(self._batch.transactions) >= BATCH_COUNT or self._batch.bytes >= BATCH_BYTES:
-                        self._full.set()
-                        if self._is_crowded():
-                            await self._relieve()
-                elif isinstance(event, Subscribed):
-                    loop.call_later(ANSWER_SECONDS, self._hearing.set)
-                elif self._unheard is None:
-                    self._unheard = event
-                    self._batch.gaps.append(FeedGap(event.heard_until, None, event.cause))
+                if isinstance(event, Connected):
+                    one.connected = True
+                    self._loop.call_later(ANSWER_SECONDS, self._hearing.set)
+                    if one.source.resyncs:
+                        self._hear(one, event.at)
+                        self._resync(one)
+                elif isinstance(event, Disconnected):
+                    one.connected = False
+                    self._open_gap(one, event.heard_until, event.cause)
+                elif isinstance(event, Missed):
+                    self._open_gap(one, event.heard_until, event.cause)
+                    self._resync(one)
+                else:
+                    if not one.source.resyncs:
+                        self._hear(one, one.source.heard_until)
+                    self._batch.add(event, one.source.name, self._recent)
+                    await self._make_room()
 
-    def _hear(self, at: datetime) -> None:
-        if self._unheard is not None:
-            gap = FeedGap(self._unheard.heard_until, at, self._unheard.cause, "heard again after reconnecting")
-            self._batch.gaps.append(gap)
-            self._unheard = None
-        if self._hearing_since is None:
-            self._hearing_since = at
-        self._hearing.set()
+    async def _make_room(self) -> None:
+        if len(self._batch.transactions) >= BATCH_COUNT or self._batch.bytes >= BATCH_BYTES:
+            self._full.set()
+            if self._is_crowded():
+                await self._relieve()
+
+    def _hear(self, one: _Listening, at: datetime) -> None:
+        if one.gap is not None and not one.source.resyncs:
+            self._end_gap(one, at, "heard again after reconnecting")
+        if one.hearing_since is None:
+            one.hearing_since = at
+            self._hearing.set()
+
+    def _open_gap(self, one: _Listening, heard_until: datetime, cause: str) -> None:
+        """Begin a gap, unless one lasts already."""
+        if one.gap is None:
+            one.gap = FeedGap(heard_until, None, cause, source=one.source.name)
+            self._batch.gaps.append(one.gap)
+
+    def _end_gap(self, one: _Listening, at: datetime, ending: str, recovered: int = 0, tip: str | None = None) -> None:
+        if one.gap is not None:
+            ended = replace(one.gap, ended_at=at, ending=ending, recovered=recovered, tip=tip)
+            self._batch.gaps.append(ended)
+            one.gap = None
+
+    def _resync(self, one: _Listening) -> None:
+        """Ask the source for what was missed in its gap, if there is one; anew if that is under way."""
+        if one.resyncing is not None:
+            one.resyncing.cancel()
+        one.resyncing = asyncio.create_task(self._land_missed(one))
+
+    async def _land_missed(self, one: _Listening) -> None:
+        for delay in self.delays():
+            try:
+                one.health = await one.source.health()
+                if one.gap is None:
+                    return
+                landed = 0
+                async with aclosing(one.source.resync(one.gap.started_at, self._known)) as missed:
+                    async for event in missed:
+                        if isinstance(event, Resynced):
+                            ending = f"its mempool was read: {landed:,} transactions had been missed"
+                            self._end_gap(one, event.at, ending, landed, event.tip)
+                            log.info("source_resynced", source=one.source.name, landed=landed)
+                            return
+                        landed += self._batch.add(event, one.source.name, self._recent)
+                        await self._make_room()
+            except (SourceAwayError, psycopg.Error) as error:
+                log.warning("source_not_resynced", source=one.source.name, cause=str(error).strip())
+            await asyncio.sleep(min(delay, RESYNC_SECONDS))
+
+    async def _known(self, txids: Sequence[str]) -> set[str]:
+        """Those of these transactions that are stored, or in the batch. Raises psycopg.Error."""
+
+        def stored() -> set[str]:
+            with connect(self.database_url, application="txwatch resync") as connection:
+                return stored_txids(connection, txids)
+
+        return await asyncio.to_thread(stored) | {tx.txid for tx in self._batch.transactions}
 
     def _is_crowded(self) -> bool:
         return self._batch.received >= PENDING_COUNT or self._batch.bytes >= PENDING_BYTES
@@ -176,6 +268,7 @@ class IngestWorker:
     def _swap(self) -> Batch:
         batch = self._batch
         batch.seen_through = self.clock()
+        batch.sources = [one.followed(batch.seen_through) for one in self._listening if one.hearing_since]
         self._batch = Batch(batch.seen_through, batch.seen_through)
         self._full.clear()
         self._swapped.set()
@@ -186,25 +279,47 @@ class IngestWorker:
             self._epoch = self._take_lease(connection)
         return self._epoch
 
+    def _owe(self, one: _Listening, gap: FeedGap) -> None:
+        """Ask a source for what was missed in a gap of earlier workers."""
+        one.gap = replace(gap, started_at=min(gap.started_at, one.gap.started_at)) if one.gap else gap
+        if one.connected:
+            self._resync(one)
+
     def _take_lease(self, connection: Connection) -> int:
         now = database_now(connection)
-        hearing_since = self._hearing_since or self.clock()
         duration = timedelta(0) if self.relieved else self.duration
         expires_at = None if duration is None else now + duration
         with connection.transaction():
             before = read_lease(connection)
             epoch = take_lease(connection, self.holder, now, expires_at)
-            ending = f"epoch {epoch} heard the feed"
-            close_open_gaps(connection, hearing_since, ending)
             heard_until = _heard_until(before, spooled_through(self.spool))
-            if heard_until is not None:
-                # A worker that took the lease and landed nothing has recorded the gap until itself.
-                heard_until = max(heard_until, absent_until(connection, heard_until) or heard_until)
-            if heard_until is not None and heard_until < hearing_since:
-                # If the holder before is alive, it will narrow this gap.
-                record_gaps(connection, [FeedGap(heard_until, hearing_since, NO_WORKER, ending)])
+            heard_at = {known.source: known.heard_at for known in followed_sources(connection)}
+            for one in self._listening:
+                known = heard_at.get(one.source.name)
+                if heard_until is not None and known is not None:
+                    # The worker before may have followed other sources.
+                    followed = before is not None and before.watermark is not None and known >= before.watermark
+                    from_ = heard_until if followed or open_gap(connection, one.source.name) else known
+                    self._take_over(connection, one, from_, f"epoch {epoch} heard the feed")
         log.info("lease_taken", epoch=epoch, holder=self.holder)
         return epoch
+
+    def _take_over(self, connection: Connection, one: _Listening, heard_until: datetime, ending: str) -> None:
+        """Record what no worker heard of a source: until now, or until its mempool was read."""
+        name, hearing_since = one.source.name, one.hearing_since or self.clock()
+        lasting = open_gap(connection, name)
+        if one.source.resyncs:
+            # A worker that took the lease and landed nothing has left its gap open.
+            gap = lasting or FeedGap(heard_until, None, NO_WORKER, source=name)
+            record_gaps(connection, [gap])
+            self._loop.call_soon_threadsafe(self._owe, one, gap)
+            return
+        close_open_gaps(connection, name, hearing_since, ending)
+        # A worker that took the lease and landed nothing has recorded the gap until itself.
+        heard_until = max(heard_until, absent_until(connection, name, heard_until) or heard_until)
+        if heard_until < hearing_since:
+            # If the holder before is alive, it will narrow this gap.
+            record_gaps(connection, [FeedGap(heard_until, hearing_since, NO_WORKER, ending, source=name)])
 
 
 def _heard_until(before: Lease | None, spooled: datetime | None) -> datetime | None:

@@ -14,7 +14,7 @@ import structlog
 from txwatch.alerts.alert import Alert, ScoredTransaction, raise_alerts
 from txwatch.alerts.dispatcher import Chats, Dispatcher
 from txwatch.alerts.store import insert_alerts
-from txwatch.clock import Clock, utc_now
+from txwatch.clock import Clock, MonotoneClock, utc_now
 from txwatch.detection.champion import Champion, Registry
 from txwatch.detection.model import Model
 from txwatch.detection.registry import ModelRegistry
@@ -25,6 +25,7 @@ from txwatch.detection.threshold import read_recent_scores
 from txwatch.features.live import LiveContext
 from txwatch.ingest.worker import IngestWorker, Shift
 from txwatch.settings import Settings
+from txwatch.sources.chosen import ChosenSources
 from txwatch.store.database import Connection
 from txwatch.wire.transaction import Transaction
 
@@ -129,7 +130,7 @@ class LiveLane:
         self,
         *,
         database_url: str,
-        stream_url: str,
+        sources: ChosenSources,
         holder: str,
         spool: Path,
         spool_bytes: int,
@@ -147,8 +148,17 @@ class LiveLane:
             chats.ids,
             self._delivery.wake if self._delivery else lambda: None,
         )
+        clock = MonotoneClock()
         self.worker = IngestWorker(
-            database_url, stream_url, holder, spool, duration, relieved, hook=scoring, spool_bytes=spool_bytes
+            database_url,
+            sources.open(clock),
+            holder,
+            spool,
+            clock,
+            duration,
+            relieved,
+            hook=scoring,
+            spool_bytes=spool_bytes,
         )
 
     async def run(self, stop: asyncio.Event) -> Shift:
@@ -179,7 +189,7 @@ def live_lane(settings: Settings, holder: str, *, relieved: bool = False) -> Liv
     database_url = settings.require_database_url()
     return LiveLane(
         database_url=database_url,
-        stream_url=settings.stream_url,
+        sources=ChosenSources.of(settings),
         holder=holder,
         spool=settings.spool,
         spool_bytes=settings.spool_mb << 20,

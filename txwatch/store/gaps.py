@@ -1,4 +1,4 @@
-"""The gaps: every stretch in which the feed was not heard, from its beginning to its recovery."""
+"""The gaps: every stretch in which a source was not heard, from its beginning to its recovery."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,19 +10,25 @@ from txwatch.store.database import Connection, read_rows, scalar, statement
 
 NO_WORKER = "no worker was running"
 """The cause of a gap between two workers."""
+ALL_SOURCES = "all sources"
+"""The source of a gap in which what all of them told could not be kept."""
 
 
 @dataclass(frozen=True)
 class FeedGap:
-    """A stretch in which the feed was not heard, from the last message before it to the first after it. UTC.
+    """A stretch in which a source was not heard, from the last message before it to the first after it. UTC.
 
-    `ended_at` is None while it lasts; `ending` says why it ended.
+    `ended_at` is None while it lasts; `ending` says why it ended. For a source that was asked for what was missed,
+    `recovered` counts the transactions that it told, and `tip` is the hash of its highest block at the end.
     """
 
     started_at: datetime
     ended_at: datetime | None
     cause: str
     ending: str | None = None
+    source: str = "blockchain.info"
+    recovered: int = 0
+    tip: str | None = None
 
 
 def record_gaps(connection: Connection, gaps: Sequence[FeedGap]) -> None:
@@ -32,24 +38,33 @@ def record_gaps(connection: Connection, gaps: Sequence[FeedGap]) -> None:
     connection.cursor().executemany(statement("store", "record_gap"), rows)
 
 
-def close_open_gaps(connection: Connection, ended_at: datetime, ending: str) -> None:
-    """End open gaps: another worker hears the feed since `ended_at`."""
+def close_open_gaps(connection: Connection, source: str, ended_at: datetime, ending: str) -> None:
+    """End a source's open gaps: another worker hears it since `ended_at`."""
     connection.execute(
         "UPDATE feed_gaps SET ended_at = greatest(started_at, %(at)s), ending = %(ending)s, state = 'ended'"
-        " WHERE state = 'open'",
-        {"at": ended_at, "ending": ending},
+        " WHERE state = 'open' AND source = %(source)s",
+        {"source": source, "at": ended_at, "ending": ending},
     )
 
 
-def absent_until(connection: Connection, since: datetime) -> datetime | None:
-    """The end of the last gap between two workers that began at or after a moment, None without one."""
-    query = "SELECT max(ended_at) FROM feed_gaps WHERE cause = %s AND started_at >= %s"
-    until: datetime | None = scalar(connection, query, [NO_WORKER, since])
+def open_gap(connection: Connection, source: str) -> FeedGap | None:
+    """The oldest gap of a source that lasts, None without one."""
+    query = (
+        "SELECT started_at, ended_at, cause, ending, source FROM feed_gaps"
+        " WHERE state = 'open' AND source = %s ORDER BY started_at LIMIT 1"
+    )
+    return next(iter(read_rows(connection, FeedGap, query, [source])), None)
+
+
+def absent_until(connection: Connection, source: str, since: datetime) -> datetime | None:
+    """The end of a source's last gap between two workers that began at or after a moment, None without one."""
+    query = "SELECT max(ended_at) FROM feed_gaps WHERE source = %s AND cause = %s AND started_at >= %s"
+    until: datetime | None = scalar(connection, query, [source, NO_WORKER, since])
     return until
 
 
 def narrow_gaps_between_workers(connection: Connection, heard_from: datetime, heard_until: datetime) -> None:
-    """Cut a stretch that a superseded worker did hear off the gap that its successor has recorded."""
+    """Cut a stretch that a superseded worker did hear off the gaps that its successor has recorded."""
     stretch = {"cause": NO_WORKER, "from": heard_from, "until": heard_until}
     connection.execute(
         "DELETE FROM feed_gaps WHERE cause = %(cause)s AND state = 'ended'"
@@ -65,11 +80,12 @@ def narrow_gaps_between_workers(connection: Connection, heard_from: datetime, he
 
 @dataclass(frozen=True)
 class Gap:
-    """A gap that was not recovered yet. `ended_at` is None while it lasts."""
+    """A gap that was not recovered yet. `ended_at` is None while it lasts; `tip` as of a FeedGap."""
 
     id: int
     started_at: datetime
     ended_at: datetime | None
+    tip: str | None = None
 
     def ended_at_or(self, now: datetime) -> datetime:
         """Its end, or now while it lasts."""
@@ -88,7 +104,7 @@ class Gap:
 
 def unrecovered_gaps(connection: Connection) -> list[Gap]:
     """The gaps that are open or wait for recovery, the oldest first."""
-    query = "SELECT id, started_at, ended_at FROM feed_gaps WHERE state IN ('open', 'ended') ORDER BY started_at"
+    query = "SELECT id, started_at, ended_at, tip FROM feed_gaps WHERE state IN ('open', 'ended') ORDER BY started_at"
     return read_rows(connection, Gap, query)
 
 

@@ -56,15 +56,17 @@ ON CONFLICT (hash) DO UPDATE SET
 
 -- name: record_gap
 -- Open or extend a gap of the feed.
-INSERT INTO feed_gaps (started_at, ended_at, cause, ending, state)
+INSERT INTO feed_gaps (source, started_at, ended_at, cause, ending, state, recovered, tip)
 VALUES (
-    %(started_at)s, %(ended_at)s, %(cause)s, %(ending)s,
-    CASE WHEN %(ended_at)s::timestamptz IS NULL THEN 'open' ELSE 'ended' END
+    %(source)s, %(started_at)s, %(ended_at)s, %(cause)s, %(ending)s,
+    CASE WHEN %(ended_at)s::timestamptz IS NULL THEN 'open' ELSE 'ended' END, %(recovered)s, %(tip)s
 )
-ON CONFLICT (started_at) DO UPDATE SET
+ON CONFLICT (source, started_at) DO UPDATE SET
     ended_at = excluded.ended_at,
     ending = excluded.ending,
-    state = excluded.state
+    state = excluded.state,
+    recovered = excluded.recovered,
+    tip = excluded.tip
 WHERE feed_gaps.state = 'open'
 
 

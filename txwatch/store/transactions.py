@@ -60,9 +60,15 @@ def read_named_transactions(connection: Connection, txids: Sequence[str]) -> lis
     return [_transaction(row) for row in rows]
 
 
+def stored_txids(connection: Connection, txids: Sequence[str]) -> set[str]:
+    """Those of these txids that are stored."""
+    rows = connection.execute("SELECT txid FROM transactions WHERE txid = ANY(%s)", [list(txids)])
+    return {txid for (txid,) in rows}
+
+
 def _transaction(row: tuple[Any, ...]) -> Transaction:
-    *plain, inputs, outputs, source = row
-    return Transaction(*(*plain, _inputs.decode(inputs), _outputs.decode(outputs), source))
+    *plain, inputs, outputs, source, tip_height = row
+    return Transaction(*(*plain, _inputs.decode(inputs), _outputs.decode(outputs), source, tip_height))
 
 
 MAX_QUARANTINED_BYTES = 65_536
@@ -129,9 +135,14 @@ def is_caused_by_rows(error: Exception) -> bool:
 
 def copy_row(tx: Transaction) -> str:
     """One transaction as a line of COPY's text format, in the order of its fields."""
-    *plain, inputs, outputs, source = structs.astuple(tx)
-    cells = [r"\N" if value is None else str(value) for value in plain]
-    return "\t".join([*cells, _json(inputs), _json(outputs), source]) + "\n"
+    *plain, inputs, outputs, source, tip_height = structs.astuple(tx)
+    cells = [copy_cell(value) for value in plain]
+    return "\t".join([*cells, _json(inputs), _json(outputs), source, copy_cell(tip_height)]) + "\n"
+
+
+def copy_cell(value: object) -> str:
+    """A value without tabs or backslashes as a cell of COPY's text format."""
+    return r"\N" if value is None else str(value)
 
 
 def _json(items: Sequence[SpentOutput | CreatedOutput]) -> str:
@@ -153,11 +164,20 @@ def land_blocks(connection: Connection, blocks: Sequence[WireBlock], seen_at: da
         " VALUES (%s, %s, to_timestamp(%s), %s, %s) ON CONFLICT DO NOTHING",
         [(block.hash, block.height, block.time, seen_at, block.n_tx) for block in blocks],
     )
+    hashes = [block.hash for block in blocks]
     # Not an upsert: it would wait for each row that recovery has locked.
     connection.execute(
-        "UPDATE blocks SET seen_at = %s, announced = true WHERE hash = ANY(%s) AND NOT announced",
-        [seen_at, [block.hash for block in blocks]],
+        "UPDATE blocks SET seen_at = %s, announced = true WHERE hash = ANY(%s) AND NOT announced", [seen_at, hashes]
     )
+    connection.execute(
+        "UPDATE blocks SET removed_at = NULL, stale = false WHERE hash = ANY(%s) AND removed_at IS NOT NULL", [hashes]
+    )
+
+
+def remove_blocks(connection: Connection, hashes: Sequence[str], now: datetime) -> None:
+    """Note blocks that left the chain by a source that says so: what they confirmed is unconfirmed again."""
+    if hashes:
+        connection.execute("UPDATE blocks SET removed_at = %s, stale = true WHERE hash = ANY(%s)", [now, list(hashes)])
 
 
 def quarantine(connection: Connection, messages: Sequence[QuarantinedMessage]) -> None:

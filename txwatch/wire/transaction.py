@@ -82,20 +82,29 @@ def _is_multisig(script: str) -> bool:
     return _NUMBERS[wanted] <= _NUMBERS[given] == len(re.findall(_KEY, keys))
 
 
-Source = Literal["feed", "bulk", "block"]
-"""Where a transaction came from: the live feed, bulk load of a capture or simulation, or a block."""
+Origin = Literal["feed", "bulk", "block"]
+"""How a transaction came: live from a source, by bulk load of a capture or simulation, or in a block."""
+UNCONFIRMED = 0x7FFFFFFF
+"""The height of a coin that no block holds yet, as Bitcoin Core has it in its mempool (MEMPOOL_HEIGHT, txmempool.h)."""
 
 _FINAL_SEQUENCES = 0xFFFFFFFE
 _MAX_TIME = 4_102_444_800  # 2100-01-01: a later time is from a broken clock, and would fall into no window
 
 
-class SpentOutput(msgspec.Struct, frozen=True, gc=False):
-    """The output that an input spends. `value` is in satoshi, None when the feed could not resolve it."""
+class SpentOutput(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The output that an input spends: output `n` of transaction `txid`. `value` is in satoshi.
+
+    None is what the source does not tell: `txid`, `height` (of the block that made the coin, or UNCONFIRMED), whether
+    it is a `coinbase` coin, and `value` where it could not be resolved.
+    """
 
     addr: str | None
     value: int | None
     type: str
     n: int
+    txid: str | None = None
+    height: int | None = None
+    coinbase: bool | None = None
 
 
 class CreatedOutput(msgspec.Struct, frozen=True, gc=False):
@@ -110,7 +119,8 @@ class CreatedOutput(msgspec.Struct, frozen=True, gc=False):
 class Transaction(msgspec.Struct, frozen=True):
     """An unconfirmed transaction as it is stored. Amounts in satoshi, `vsize` in vB, `size` in bytes, times UTC.
 
-    `input_sat` and `fee_sat` are None, never 0, when any spent output is unknown.
+    `input_sat` and `fee_sat` are None, never 0, when any spent output is unknown. `tip_height` is that of the chain
+    when it was seen, None where the source does not tell.
     """
 
     txid: str
@@ -129,7 +139,8 @@ class Transaction(msgspec.Struct, frozen=True):
     lock_time: int
     inputs: list[SpentOutput]
     outputs: list[CreatedOutput]
-    source: Source = "feed"
+    source: Origin = "feed"
+    tip_height: int | None = None
 
     @property
     def addresses(self) -> set[str]:
@@ -143,7 +154,7 @@ class Transaction(msgspec.Struct, frozen=True):
         return None if self.fee_sat is None else self.fee_sat / self.vsize
 
 
-def from_wire(tx: WireTransaction, seen_at: datetime, source: Source = "feed") -> Transaction:
+def from_wire(tx: WireTransaction, seen_at: datetime, source: Origin = "feed") -> Transaction:
     """Validate a decoded transaction and derive fee, weight and vsize. Raises MalformedMessageError.
 
     Sizes follow BIP 141: the base size is counted from the parts that the feed carries, the witness is the rest of

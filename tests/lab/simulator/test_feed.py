@@ -20,10 +20,12 @@ from tests.feeds import SetClock
 from tests.waiting import PATIENCE_SECONDS
 from txwatch.captures import CaptureError
 from txwatch.clock import utc_now
-from txwatch.ingest.connection import MAX_MESSAGE_BYTES, Received, listen
 from txwatch.lab.simulator import feed as feed_module
 from txwatch.lab.simulator.chain import Chain, read_transaction
 from txwatch.lab.simulator.feed import LOOPBACK, LocalFeed, Played, Playlist
+from txwatch.sources.blockchain_info import BlockchainInfo, Received
+from txwatch.sources.source import follow, reconnect_delays
+from txwatch.sources.websocket import MAX_MESSAGE_BYTES
 
 pytestmark = pytest.mark.anyio
 
@@ -214,11 +216,13 @@ async def test_a_large_message_reaches_the_programs_own_client(tmp_path: Path) -
     capture = tmp_path / "capture.jsonl"
     capture.write_bytes(large_utx(1))
     feed = LocalFeed(playlist=WatchedPlaylist(capture), chain=Chain(seed=1, start=utc_now()))
-    async with feed, aclosing(listen(feed.stream_url, utc_now)) as events:
-        async for event in events:
-            # The first thing heard is the answer to its ping.
-            if isinstance(event, Received) and (transaction := read_transaction(event.body, event.seen_at)):
-                break
+    async with feed:
+        source = BlockchainInfo(feed.stream_url, utc_now)
+        async with aclosing(follow(source, reconnect_delays, source.messages)) as events:
+            async for event in events:
+                # The first thing heard is the answer to its ping.
+                if isinstance(event, Received) and (transaction := read_transaction(event.body, event.seen_at)):
+                    break
     assert transaction is not None
     assert (transaction.txid, transaction.input_count) == (f"{1:064x}", 20_000)
 

@@ -21,7 +21,7 @@ from txwatch.lab.simulator.plants import (
 from txwatch.lab.simulator.regimes import regime_named
 from txwatch.lab.simulator.spending import Draft, feed_message, total
 from txwatch.lab.simulator.wallets import Draws
-from txwatch.wire.transaction import CreatedOutput, Source, SpentOutput, Transaction
+from txwatch.wire.transaction import CreatedOutput, Origin, SpentOutput, Transaction
 
 _SECONDS_A_BLOCK = 64
 
@@ -50,7 +50,7 @@ class SimulatedTransaction(Struct, frozen=True, gc=False):
     def message(self) -> bytes:
         return feed_message(self.draft, self.txid, int(self.at.timestamp()))
 
-    def transaction(self, source: Source) -> Transaction:
+    def transaction(self, source: Origin) -> Transaction:
         """What decoding the message gives, without the message, which would take twice as long as all the rest."""
         draft = self.draft
         input_sat, value_sat, weight = total(draft.coins), total(draft.outputs), draft.sizes.weight

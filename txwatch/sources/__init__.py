@@ -1,0 +1,1 @@
+"""Where unconfirmed transactions come from."""

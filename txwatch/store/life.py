@@ -1,0 +1,47 @@
+"""What became of a transaction before a block took it: which coins it claims, and that it was replaced or dropped."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from txwatch.store.database import Connection
+from txwatch.wire.transaction import Transaction
+
+
+class Removal(msgspec.Struct, frozen=True, gc=False):
+    """A transaction left a source's mempool without a block; `replaced_by` is the txid in its place, if known."""
+
+    txid: str
+    source: str
+    at: datetime
+    replaced_by: str | None = None
+
+
+def land_spends(connection: Connection, transactions: Sequence[Transaction]) -> None:
+    """Note which coins these transactions spend, as far as their sources tell which transaction made a coin."""
+    rows = [
+        f"{coin.txid}\t{coin.n}\t{tx.txid}\t{tx.seen_at}\n"
+        for tx in transactions
+        for coin in tx.inputs
+        if coin.txid is not None
+    ]
+    if not rows:
+        return
+    connection.execute(
+        "CREATE TEMP TABLE IF NOT EXISTS staged_spends ON COMMIT DELETE ROWS AS SELECT * FROM spends WITH NO DATA"
+    )
+    with connection.cursor().copy("COPY staged_spends FROM STDIN") as copy:
+        copy.write("".join(rows).encode())
+    connection.execute("INSERT INTO spends SELECT * FROM staged_spends ORDER BY 1, 2, 3 ON CONFLICT DO NOTHING")
+
+
+def record_removals(connection: Connection, removals: Sequence[Removal]) -> None:
+    """Record removals that are not known yet. Landing the same ones again changes nothing."""
+    if not removals:
+        return
+    connection.cursor().executemany(
+        "INSERT INTO removals (txid, source, removed_at, replaced_by)"
+        " VALUES (%(txid)s, %(source)s, %(at)s, %(replaced_by)s) ON CONFLICT DO NOTHING",
+        [msgspec.structs.asdict(one) for one in removals],
+    )

@@ -1,0 +1,68 @@
+"""Who saw which transaction when, and the sources that are followed."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from txwatch.store.database import Connection, read_rows
+
+
+class Sighting(msgspec.Struct, frozen=True, gc=False):
+    """A source told of a transaction, for the first time at `seen_at`, UTC."""
+
+    txid: str
+    source: str
+    seen_at: datetime
+
+
+def land_sightings(connection: Connection, sightings: Sequence[Sighting]) -> None:
+    """Insert the sightings that are not there yet; the first of a source counts."""
+    if not sightings:
+        return
+    connection.execute(
+        "CREATE TEMP TABLE IF NOT EXISTS staged_sightings ON COMMIT DELETE ROWS AS"
+        " SELECT txid, source, seen_at FROM sightings WITH NO DATA"
+    )
+    with connection.cursor().copy("COPY staged_sightings FROM STDIN") as copy:
+        copy.write("".join([f"{one.txid}\t{one.source}\t{one.seen_at}\n" for one in sightings]).encode())
+    # In one order, so that two workers that overlap cannot deadlock.
+    connection.execute(
+        "INSERT INTO sightings SELECT txid, source, seen_at FROM staged_sightings ORDER BY txid, source"
+        " ON CONFLICT DO NOTHING"
+    )
+
+
+class FollowedSource(msgspec.Struct, frozen=True):
+    """A source that was followed since `followed_since`, and last heard at `heard_at`; what it relays as of Health."""
+
+    source: str
+    followed_since: datetime
+    heard_at: datetime
+    connected: bool
+    text: str
+    min_fee_rate: float
+    data_carrier_bytes: int
+
+
+def followed_sources(connection: Connection) -> list[FollowedSource]:
+    """Every source that was ever followed, by name."""
+    query = (
+        "SELECT source, followed_since, heard_at, connected, text, min_fee_rate, data_carrier_bytes FROM feed_sources"
+        " ORDER BY source"
+    )
+    return read_rows(connection, FollowedSource, query)
+
+
+def note_sources(connection: Connection, sources: Sequence[FollowedSource]) -> None:
+    """Note how the sources are; the first moment at which one was followed stays."""
+    connection.cursor().executemany(
+        "INSERT INTO feed_sources AS known"
+        " (source, followed_since, heard_at, connected, text, min_fee_rate, data_carrier_bytes)"
+        " VALUES (%(source)s, %(followed_since)s, %(heard_at)s, %(connected)s, %(text)s, %(min_fee_rate)s,"
+        " %(data_carrier_bytes)s) ON CONFLICT (source) DO UPDATE SET"
+        " heard_at = greatest(known.heard_at, excluded.heard_at), connected = excluded.connected,"
+        " text = excluded.text, min_fee_rate = excluded.min_fee_rate,"
+        " data_carrier_bytes = excluded.data_carrier_bytes",
+        [msgspec.structs.asdict(one) for one in sources],
+    )
