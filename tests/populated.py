@@ -21,6 +21,7 @@ from txwatch.lab.simulator.traffic import Simulator
 from txwatch.store.database import Connection, connect
 from txwatch.store.gaps import FeedGap, record_gaps
 from txwatch.store.lease import count_messages, renew_lease, take_lease
+from txwatch.store.sightings import FollowedSource, note_sources
 from txwatch.store.transactions import QuarantinedMessage, quarantine
 from txwatch.system.history import land_history
 
@@ -76,6 +77,22 @@ def _observe_feed(connection: Connection, start: datetime, now: datetime) -> Non
     epoch = take_lease(connection, "test worker", start, None)
     renew_lease(connection, epoch, now, now)
     count_messages(connection, received=10_000, duplicates=12, ignored=3)
+    note_sources(
+        connection,
+        [
+            FollowedSource("bitcoin-core", start, now, now, True, "Bitcoin Core 29.0 (main)", 1.0, 83),
+            FollowedSource("blockchain.info", start, now, now, True, "connected", 1.0, 83),
+        ],
+    )
+    for source, first, every in (("blockchain.info", 0, 1), ("bitcoin-core", 1, 20)):
+        connection.execute(
+            "INSERT INTO sightings SELECT txid, %s, seen_at + %s * interval '1 second' FROM transactions"
+            " WHERE %s = 1 OR hashtext(txid) %% %s <> 0",
+            [source, first, every, every],
+        )
+    connection.execute(
+        "INSERT INTO block_completeness SELECT %s, source, 2000, 1900, 60, 20 FROM feed_sources", ["0" * 64]
+    )
     outage = start + timedelta(minutes=20)
     record_gaps(connection, [FeedGap(outage, outage + timedelta(seconds=75), "connection closed")])
     quarantine(connection, [QuarantinedMessage(now, "not JSON: \x7f", b"{")])

@@ -260,6 +260,8 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="As one JSON obj
         print(json.dumps(facts))
         return
     table = Table(show_header=False, box=None)
+    for source in facts.pop("sources"):
+        facts |= {f"{source['source']}: {name}": value for name, value in source.items() if name != "source"}
     for name, value in facts.items():
         table.add_row(name.replace("_", " "), str(value))
     console.print(table)

@@ -7,7 +7,7 @@ committed, so that none is missed: for transactions the watermark, for scores so
 import shutil
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -38,6 +38,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from txwatch.clock import Clock, utc_now
 from txwatch.detection.kinds import Severity
 from txwatch.queries.models import list_drift
+from txwatch.queries.sources import SourceQuality, read_sources
 from txwatch.queries.status import Overview, read_overview
 from txwatch.store.database import Connection, statement, table_exists
 
@@ -189,6 +190,7 @@ class SystemCollector(Collector):
                 counts[metric][label] = value
         self._latencies.read(connection, overview)
         yield from _feed(overview, counts["gaps"])
+        yield from _sources(read_sources(connection, now))
         yield from self._latencies.families()
         yield from _detection(overview, counts)
         yield from _deliveries(overview, counts)
@@ -235,6 +237,24 @@ def _feed(overview: Overview, gaps: dict[str, float]) -> Iterable[Metric]:
     yield CounterMetricFamily(
         "txwatch_feed_gap_seconds", "Seconds in which the feed was not heard.", value=levels.gap_seconds
     )
+
+
+def _sources(sources: Sequence[SourceQuality]) -> Iterable[Metric]:
+    figures: tuple[tuple[str, str, Callable[[SourceQuality], float | None]], ...] = (
+        ("up", "Whether a source is connected: 1 or 0.", lambda one: float(one.connected)),
+        ("heard_timestamp_seconds", "When it was last heard, since 1970.", lambda one: one.heard_at.timestamp()),
+        ("transactions_last_hour", "Transactions that it told in the last hour.", lambda one: one.transactions_1h),
+        ("share_ratio", "Share of what all sources told in the last hour.", lambda one: one.share_1h),
+        (
+            "completeness_ratio",
+            "Share of a day's mined transactions told before.",
+            lambda one: one.completeness_1d,
+        ),
+        ("policy_ratio", "Share of them that it leaves out by its own policy.", lambda one: one.explained_1d),
+    )
+    for name, text, figure in figures:
+        values = {one.source: value for one in sources if (value := figure(one)) is not None}
+        yield _by_label(f"txwatch_source_{name}", text, "source", values)
 
 
 def _detection(overview: Overview, counts: defaultdict[str, dict[str, float]]) -> Iterable[Metric]:

@@ -75,6 +75,17 @@ def test_the_way_to_a_score_ends_at_the_score_that_was_stored(client: httpx.Clie
         assert not {step["feature"] for step in flow["steps"]} & set(flow["accounted_for"])
 
 
+def test_sources_are_compared_and_a_transaction_has_its_life(client: httpx.Client) -> None:
+    node, feed = client.get("/v1/feed/sources").raise_for_status().json()
+    assert (node["source"], feed["source"]) == ("bitcoin-core", "blockchain.info")
+    assert (feed["share_1h"], node["first_1h"], node["alone_1h"]) == (1.0, 0, 0)
+    assert 0.9 < node["share_1h"] < 1
+    assert (node["behind_p50_ms"], node["completeness_1d"], node["explained_1d"]) == (1_000, 0.95, 0.04)
+    txid = newest(client, "/v1/transactions")["txid"]
+    life = client.get(f"/v1/transactions/{txid}").raise_for_status().json()["life"]
+    assert {(event["event"], event["source"]) for event in life} >= {("seen", "blockchain.info")}
+
+
 def test_filters_narrow_a_list(client: httpx.Client) -> None:
     middle = datetime.fromisoformat(str(newest(client, "/v1/transactions")["seen_at"])) - timedelta(minutes=30)
     before = client.get("/v1/transactions", params={"until": middle.isoformat(), "limit": 5}).json()["items"]

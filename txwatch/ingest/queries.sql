@@ -16,15 +16,17 @@ landed AS (
     WHERE seen_at >= %(start)s AND seen_at < %(end)s
     GROUP BY 1
 ),
+unheard AS (
+    SELECT lower(stretch) AS started_at, upper(stretch) AS ended_at
+    FROM unnest(unheard(%(start)s, %(end)s, 'recovered')) AS stretch
+),
 holes AS (
     SELECT
         window_start,
         count(*) AS gaps,
-        sum(extract(epoch FROM least(coalesce(ended_at, window_end), window_end) - greatest(started_at, window_start)))
-            AS gap_seconds
+        sum(extract(epoch FROM least(ended_at, window_end) - greatest(started_at, window_start))) AS gap_seconds
     FROM windows
-    JOIN feed_gaps ON started_at < window_end AND coalesce(ended_at, 'infinity') > window_start
-    WHERE state <> 'recovered'
+    JOIN unheard ON started_at < window_end AND ended_at > window_start
     GROUP BY 1
 )
 SELECT

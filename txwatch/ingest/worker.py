@@ -87,6 +87,7 @@ class _Listening:
             self.source.name,
             self.hearing_since or now,
             now if self.connected else self.source.heard_until,
+            now,
             self.connected,
             self.health.text,
             self.health.min_fee_rate,

@@ -9,7 +9,7 @@ from txwatch.store.database import Connection, statement
 
 @dataclass(frozen=True)
 class Gap:
-    """A stretch in which the feed was not heard. `recovered` counts transactions landed from blocks since."""
+    """A stretch in which a source was not heard. `recovered` counts the transactions that came back since."""
 
     id: int
     started_at: datetime
@@ -19,6 +19,7 @@ class Gap:
     ending: str | None
     state: str
     recovered: int
+    source: str
 
 
 @dataclass(frozen=True)

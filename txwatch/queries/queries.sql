@@ -104,9 +104,9 @@ landed AS (
     GROUP BY 1
 ),
 missed AS (
-    SELECT since, sum(extract(epoch FROM least(coalesce(ended_at, until), until) - greatest(started_at, since))) AS seconds
+    SELECT since, sum(extract(epoch FROM least(upper(stretch), until) - greatest(lower(stretch), since))) AS seconds
     FROM spans
-    JOIN feed_gaps ON started_at < until AND coalesce(ended_at, 'infinity') > since
+    JOIN unnest(unheard(%(start)s, %(end)s, '')) AS stretch ON stretch && tstzrange(since, until)
     GROUP BY 1
 )
 SELECT
@@ -140,8 +140,10 @@ SELECT
     newest.threshold,
     (SELECT count(*) FROM quarantined_messages) AS quarantined,
     (SELECT count(*) FROM feed_gaps WHERE state = 'open') AS open_gaps,
-    (SELECT coalesce(sum(extract(epoch FROM coalesce(ended_at, %(now)s) - started_at)), 0)::float8 FROM feed_gaps)
-        AS gap_seconds,
+    (
+        SELECT coalesce(sum(extract(epoch FROM upper(stretch) - lower(stretch))), 0)::float8
+        FROM unnest(unheard('-infinity', %(now)s, '')) AS stretch
+    ) AS gap_seconds,
     (
         SELECT sum(seen_before_count)::float8 / nullif(sum(mined_count), 0)
         FROM blocks
@@ -248,7 +250,7 @@ LIMIT %(limit)s
 -- name: list_gaps
 SELECT
     id, started_at, ended_at, extract(epoch FROM coalesce(ended_at, %(now)s) - started_at)::float8 AS seconds,
-    cause, ending, state, recovered
+    cause, ending, state, recovered, source
 FROM feed_gaps
 WHERE
     (%(state)s::text IS NULL OR state = %(state)s)
@@ -292,6 +294,78 @@ GROUP BY model_version
 ORDER BY max(scored_at) DESC
 
 
+-- name: source_quality
+-- Of each followed source: what it told in the last hour beside the others, and what it had told of the last day's blocks.
+-- The newest half minute is left out: sources tell of a transaction seconds apart.
+WITH told AS (
+    SELECT
+        source,
+        seen_at,
+        min(seen_at) OVER same AS first_at,
+        count(*) OVER same AS sources
+    FROM sightings
+    WHERE seen_at > %(now)s - interval '1 hour' AND seen_at <= %(now)s - interval '30 seconds'
+    WINDOW same AS (PARTITION BY txid)
+),
+hour AS (
+    SELECT
+        source,
+        count(*) AS transactions,
+        count(*) FILTER (WHERE sources = 1) AS alone,
+        count(*) FILTER (WHERE sources > 1 AND seen_at = first_at) AS first,
+        percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM seen_at - first_at)::float8 * 1000)
+            FILTER (WHERE sources > 1 AND seen_at > first_at) AS behind_ms
+    FROM told
+    GROUP BY source
+),
+everything AS (SELECT sum(1.0 / sources)::float8 AS transactions FROM told),
+mined AS (
+    SELECT
+        source,
+        sum(block_completeness.mined_count)::float8 AS mined,
+        sum(block_completeness.seen_before_count)::float8 AS seen_before,
+        sum(below_relay_fee + above_data_carrier)::float8 AS explained
+    FROM block_completeness
+    JOIN blocks ON hash = block_hash
+    WHERE NOT stale AND blocks.seen_at > %(now)s - interval '1 day'
+    GROUP BY source
+),
+missed AS (
+    SELECT
+        source,
+        count(*) AS gaps,
+        sum(extract(epoch FROM coalesce(ended_at, %(now)s) - started_at))::float8 AS gap_seconds,
+        sum(recovered)::bigint AS recovered
+    FROM feed_gaps
+    WHERE coalesce(ended_at, %(now)s) > %(now)s - interval '1 day'
+    GROUP BY source
+)
+SELECT
+    source,
+    connected AND noted_at > %(now)s - interval '1 minute' AS connected,
+    text,
+    followed_since,
+    heard_at,
+    coalesce(hour.transactions, 0) AS transactions_1h,
+    hour.transactions / nullif(everything.transactions, 0) AS share_1h,
+    coalesce(alone, 0) AS alone_1h,
+    coalesce(first, 0) AS first_1h,
+    behind_ms[1] AS behind_p50_ms,
+    behind_ms[2] AS behind_p99_ms,
+    seen_before / nullif(mined, 0) AS completeness_1d,
+    explained / nullif(mined, 0) AS explained_1d,
+    coalesce(gaps, 0) AS gaps_1d,
+    coalesce(gap_seconds, 0) AS gap_seconds_1d,
+    coalesce(missed.recovered, 0) AS recovered_1d
+FROM feed_sources
+CROSS JOIN everything
+LEFT JOIN hour USING (source)
+LEFT JOIN mined USING (source)
+LEFT JOIN missed USING (source)
+WHERE noted_at > %(now)s - interval '1 day'
+ORDER BY source
+
+
 -- name: status
 SELECT
     (SELECT count(*) FROM transactions) AS transactions,
@@ -299,12 +373,13 @@ SELECT
     (SELECT count(*) FROM quarantined_messages) AS quarantined,
     (SELECT count(*) FROM blocks) AS blocks,
     (SELECT count(*) FROM feed_gaps) AS gaps,
-    (SELECT coalesce(sum(extract(epoch FROM coalesce(ended_at, now()) - started_at)), 0)::float8 FROM feed_gaps)
-        AS gap_seconds,
     (
-        SELECT coalesce(sum(extract(epoch FROM coalesce(ended_at, now()) - started_at)), 0)::float8
-        FROM feed_gaps
-        WHERE state <> 'recovered'
+        SELECT coalesce(sum(extract(epoch FROM upper(stretch) - lower(stretch))), 0)::float8
+        FROM unnest(unheard('-infinity', %(now)s, '')) AS stretch
+    ) AS gap_seconds,
+    (
+        SELECT coalesce(sum(extract(epoch FROM upper(stretch) - lower(stretch))), 0)::float8
+        FROM unnest(unheard('-infinity', %(now)s, 'recovered')) AS stretch
     ) AS unrecovered_gap_seconds,
     (SELECT coalesce(sum(recovered), 0)::bigint FROM feed_gaps) AS recovered,
     -- Of what was mined since the feed is followed, the share that it had brought before the block, over the last day.
@@ -343,10 +418,37 @@ SELECT
     (SELECT model_version FROM transaction_scores WHERE lane <> 'shadow' ORDER BY seen_at DESC LIMIT 1) AS model_version
 
 
+-- name: transaction_life
+-- What became of a transaction, in order.
+SELECT at, event, source, other, height
+FROM (
+    SELECT seen_at AS at, 'seen' AS event, source, NULL::text AS other, NULL::integer AS height, 0 AS place
+    FROM sightings
+    WHERE txid = %(txid)s
+    UNION ALL
+    SELECT removed_at, CASE WHEN replaced_by IS NULL THEN 'removed' ELSE 'replaced' END, source, replaced_by, NULL, 1
+    FROM removals
+    WHERE txid = %(txid)s
+    UNION ALL
+    SELECT greatest(blocks.seen_at, transactions.seen_at), 'confirmed', NULL, block_hash, height, 2
+    FROM confirmations
+    JOIN blocks ON hash = block_hash
+    JOIN transactions USING (txid)
+    WHERE txid = %(txid)s
+    UNION ALL
+    SELECT coalesce(removed_at, blocks.seen_at), 'unconfirmed', NULL, block_hash, height, 3
+    FROM confirmations
+    JOIN blocks ON hash = block_hash
+    WHERE txid = %(txid)s AND stale
+) AS events
+ORDER BY at, place
+LIMIT 100
+
+
 -- name: transaction_detail
 SELECT
     txid, seen_at, feed_time, landed_at, source, value_sat, input_sat, fee_sat, fee_sat::float8 / vsize AS fee_rate,
-    vsize, weight, size, rbf, version, lock_time, inputs, outputs,
+    vsize, weight, size, rbf, version, lock_time, inputs, outputs, tip_height,
     (
         SELECT min(height)
         FROM confirmations

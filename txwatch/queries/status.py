@@ -1,10 +1,13 @@
 """Read how the system is: its totals, its state at this moment, and its health checks."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from txwatch.queries.paging import DEFAULT_LIMIT, Page, read_page, read_rows
+from txwatch.queries.sources import SourceQuality, read_sources
 from txwatch.store.database import Connection, database_now, statement
 from txwatch.store.lease import Lease, read_lease
 
@@ -125,12 +128,15 @@ class Status:
     alerts: dict[str, int]
     """Deliveries of alerts by state."""
     model_version: str | None
+    sources: list[SourceQuality]
+    """Those that were followed within a day."""
     ingest: str
     feed_lag_seconds: float | None
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values, ready for JSON."""
-        return asdict(self)
+        whole: dict[str, Any] = msgspec.to_builtins(self)  # moments as text
+        return whole
 
 
 def read_status(connection: Connection, now: datetime, since: datetime | None = None) -> Status:
@@ -148,6 +154,7 @@ def read_status(connection: Connection, now: datetime, since: datetime | None = 
             received=lease.received if lease else 0,
             landing_latency_ms=_percentiles(landing_ms),
             scoring_latency_ms=_percentiles(scoring_ms),
+            sources=read_sources(connection, now),
             ingest=ingest,
             feed_lag_seconds=None if through is None else (now - through).total_seconds(),
         )

@@ -15,6 +15,7 @@ from txwatch.queries.alerts import AlertDetail, read_alert, stored_reasons
 from txwatch.queries.paging import DEFAULT_LIMIT, Page, read_page, read_rows
 from txwatch.store.database import Connection, statement
 from txwatch.store.transactions import read_transaction
+from txwatch.wire.transaction import UNCONFIRMED
 
 RECENT_ROWS = 5_000
 """The newest transactions, among which percentiles are counted."""
@@ -38,12 +39,34 @@ class TransactionSummary:
 
 @dataclass(frozen=True)
 class Coin:
-    """An input's spent output, or an output. `value` in satoshi, None where the feed could not resolve it."""
+    """An input's spent output, or an output. `value` in satoshi, None where the source could not resolve it.
+
+    Of a spent output also the transaction that made it, the height of its block, whether it is a coinbase coin and its
+    age in blocks, 0 if it was unconfirmed: None where the source does not tell.
+    """
 
     addr: str | None
     value: int | None
     type: str
     n: int
+    txid: str | None = None
+    height: int | None = None
+    coinbase: bool | None = None
+    age_blocks: int | None = None
+
+
+@dataclass(frozen=True)
+class LifeEvent:
+    """A moment of a transaction's life: seen, replaced, removed, confirmed or unconfirmed, and by which source.
+
+    `other` is the txid that replaced it, or the hash of the block, whose `height` is given.
+    """
+
+    at: datetime
+    event: str
+    source: str | None
+    other: str | None
+    height: int | None
 
 
 @dataclass(frozen=True)
@@ -97,6 +120,8 @@ class TransactionDetail:
     alert: AlertDetail | None
     confirmed_in: int | None
     """Height of the block that holds it, None while none is known."""
+    life: list[LifeEvent]
+    """From the first sighting on."""
 
 
 def list_transactions(
@@ -118,10 +143,12 @@ def list_transactions(
 def read_transaction_detail(connection: Connection, txid: str) -> TransactionDetail | None:
     """One transaction with its features, scores and alert, or None when it was never landed."""
 
-    def detail(inputs: list[dict[str, Any]], outputs: list[dict[str, Any]], **row: Any) -> TransactionDetail:
+    def detail(
+        inputs: list[dict[str, Any]], outputs: list[dict[str, Any]], tip_height: int | None, **row: Any
+    ) -> TransactionDetail:
         return TransactionDetail(
             **row,
-            inputs=[Coin(**coin) for coin in inputs],
+            inputs=[_spent(coin, tip_height) for coin in inputs],
             outputs=[Coin(**coin) for coin in outputs],
             features=read_feature_values(connection, txid),
             scores=read_rows(
@@ -132,9 +159,16 @@ def read_transaction_detail(connection: Connection, txid: str) -> TransactionDet
                 {"txid": txid},
             ),
             alert=read_alert(connection, txid),
+            life=read_rows(connection, LifeEvent, statement("queries", "transaction_life"), {"txid": txid}),
         )
 
     return next(iter(read_rows(connection, detail, statement("queries", "transaction_detail"), {"txid": txid})), None)
+
+
+def _spent(coin: dict[str, Any], tip_height: int | None) -> Coin:
+    height = coin.pop("height", None)
+    age = None if height is None or tip_height is None else max(tip_height - height, 0)
+    return Coin(**coin, height=None if height == UNCONFIRMED else height, age_blocks=age)
 
 
 def _score(reasons: object, **row: Any) -> StoredScore:

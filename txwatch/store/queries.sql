@@ -54,6 +54,38 @@ ON CONFLICT (hash) DO UPDATE SET
     seen_before_count = excluded.seen_before_count
 
 
+-- name: record_completeness
+-- Of each source that was followed when a block came: how many of its transactions it had told before.
+INSERT INTO block_completeness (
+    block_hash, source, mined_count, seen_before_count, below_relay_fee, above_data_carrier
+)
+SELECT
+    %(block_hash)s,
+    source,
+    count(*),
+    count(*) FILTER (WHERE seen_before),
+    count(*) FILTER (WHERE NOT seen_before AND is_cheap),
+    count(*) FILTER (WHERE NOT seen_before AND NOT is_cheap AND is_large)
+FROM (
+    SELECT
+        feed_sources.source,
+        coalesce(sightings.seen_at <= %(announced)s, false) AS seen_before,
+        coalesce(fee_rate < min_fee_rate, false) AS is_cheap,
+        data_bytes > data_carrier_bytes AS is_large
+    FROM unnest(%(txids)s::text[], %(seen_at)s::timestamptz[], %(fee_rates)s::float8[], %(data_bytes)s::bigint[])
+        AS mined (txid, seen_at, fee_rate, data_bytes)
+    JOIN feed_sources
+        ON mined.seen_at > followed_since AND %(announced)s <= noted_at + interval '10 minutes'
+    LEFT JOIN sightings ON sightings.txid = mined.txid AND sightings.source = feed_sources.source
+) AS judged
+GROUP BY source
+ON CONFLICT (block_hash, source) DO UPDATE SET
+    mined_count = excluded.mined_count,
+    seen_before_count = excluded.seen_before_count,
+    below_relay_fee = excluded.below_relay_fee,
+    above_data_carrier = excluded.above_data_carrier
+
+
 -- name: record_gap
 -- Open or extend a gap of the feed.
 INSERT INTO feed_gaps (source, started_at, ended_at, cause, ending, state, recovered, tip)

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import msgspec
 
-from txwatch.store.database import Connection, read_rows
+from txwatch.store.database import Connection, read_rows, statement
 
 
 class Sighting(msgspec.Struct, frozen=True, gc=False):
@@ -34,11 +34,15 @@ def land_sightings(connection: Connection, sightings: Sequence[Sighting]) -> Non
 
 
 class FollowedSource(msgspec.Struct, frozen=True):
-    """A source that was followed since `followed_since`, and last heard at `heard_at`; what it relays as of Health."""
+    """A source that was followed from `followed_since` until `noted_at`; all that it told until `heard_at` is landed.
+
+    `min_fee_rate`, in sat/vB, and `data_carrier_bytes` bound what it relays.
+    """
 
     source: str
     followed_since: datetime
     heard_at: datetime
+    noted_at: datetime
     connected: bool
     text: str
     min_fee_rate: float
@@ -48,8 +52,8 @@ class FollowedSource(msgspec.Struct, frozen=True):
 def followed_sources(connection: Connection) -> list[FollowedSource]:
     """Every source that was ever followed, by name."""
     query = (
-        "SELECT source, followed_since, heard_at, connected, text, min_fee_rate, data_carrier_bytes FROM feed_sources"
-        " ORDER BY source"
+        "SELECT source, followed_since, heard_at, noted_at, connected, text, min_fee_rate, data_carrier_bytes"
+        " FROM feed_sources ORDER BY source"
     )
     return read_rows(connection, FollowedSource, query)
 
@@ -58,11 +62,38 @@ def note_sources(connection: Connection, sources: Sequence[FollowedSource]) -> N
     """Note how the sources are; the first moment at which one was followed stays."""
     connection.cursor().executemany(
         "INSERT INTO feed_sources AS known"
-        " (source, followed_since, heard_at, connected, text, min_fee_rate, data_carrier_bytes)"
-        " VALUES (%(source)s, %(followed_since)s, %(heard_at)s, %(connected)s, %(text)s, %(min_fee_rate)s,"
-        " %(data_carrier_bytes)s) ON CONFLICT (source) DO UPDATE SET"
-        " heard_at = greatest(known.heard_at, excluded.heard_at), connected = excluded.connected,"
+        " (source, followed_since, heard_at, noted_at, connected, text, min_fee_rate, data_carrier_bytes)"
+        " VALUES (%(source)s, %(followed_since)s, %(heard_at)s, %(noted_at)s, %(connected)s, %(text)s,"
+        " %(min_fee_rate)s, %(data_carrier_bytes)s) ON CONFLICT (source) DO UPDATE SET"
+        " heard_at = greatest(known.heard_at, excluded.heard_at),"
+        " noted_at = greatest(known.noted_at, excluded.noted_at), connected = excluded.connected,"
         " text = excluded.text, min_fee_rate = excluded.min_fee_rate,"
         " data_carrier_bytes = excluded.data_carrier_bytes",
         [msgspec.structs.asdict(one) for one in sources],
     )
+
+
+class MinedTransaction(msgspec.Struct, frozen=True):
+    """A transaction that a block holds, first seen anywhere at `seen_at`.
+
+    `fee_rate` is in sat/vB, None if unknown; `data_bytes` are those of its OP_RETURN scripts.
+    """
+
+    txid: str
+    seen_at: datetime
+    fee_rate: float | None
+    data_bytes: int
+
+
+def record_completeness(
+    connection: Connection, block_hash: str, mined: Sequence[MinedTransaction], announced: datetime
+) -> None:
+    """Record for each source how many of a block's transactions it had told before, and which its policy leaves out."""
+    columns = {
+        "txids": [one.txid for one in mined],
+        "seen_at": [one.seen_at for one in mined],
+        "fee_rates": [one.fee_rate for one in mined],
+        "data_bytes": [one.data_bytes for one in mined],
+    }
+    given = {"block_hash": block_hash, "announced": announced, **columns}
+    connection.execute(statement("store", "record_completeness"), given)

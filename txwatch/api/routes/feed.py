@@ -19,6 +19,7 @@ from txwatch.queries.feed import (
     read_feed_spans,
 )
 from txwatch.queries.paging import DEFAULT_LIMIT, Page
+from txwatch.queries.sources import SourceQuality, read_sources
 
 router = APIRouter(prefix="/v1/feed", tags=["feed"])
 
@@ -30,8 +31,14 @@ def gaps(
     cursor: Cursor = None,
     limit: Limit = DEFAULT_LIMIT,
 ) -> Page[Gap]:
-    """Each stretch in which the feed was not heard, why, and how much was recovered from blocks."""
+    """Each stretch in which a source was not heard, why, and how much of it came back."""
     return list_gaps(database, utc_now(), state=state, cursor=cursor, limit=limit)
+
+
+@router.get("/sources", summary="The sources that are followed", responses=documented())
+def sources(database: Database) -> list[SourceQuality]:
+    """What each tells beside the others, how soon, and of what was mined. Sources followed within a day."""
+    return read_sources(database, utc_now())
 
 
 @router.get("/windows", summary="Traffic, lag and completeness by window", responses=documented())

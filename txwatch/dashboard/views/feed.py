@@ -12,6 +12,7 @@ from txwatch.dashboard import look, palette
 from txwatch.dashboard.data import ask
 from txwatch.dashboard.look import freshness
 from txwatch.queries.feed import FeedSpan, list_blocks, list_gaps, list_refused, read_feed_spans
+from txwatch.queries.sources import read_sources
 from txwatch.queries.status import read_overview
 
 SPANS = {"1 hour": (1, WINDOW), "6 hours": (6, WINDOW), "24 hours": (24, 3 * WINDOW)}
@@ -82,13 +83,34 @@ def _lags(spans: list[FeedSpan]) -> ChartType:
 
 
 def _lists() -> None:
+    st.subheader("Sources")
+    sources = [
+        [
+            ("" if s.connected else "away: ") + s.source,
+            look.count(s.transactions_1h),
+            look.share(s.share_1h),
+            look.count(s.alone_1h),
+            look.count(s.first_1h),
+            "–" if s.behind_p50_ms is None else look.span(s.behind_p50_ms / 1000),
+            look.share(s.completeness_1d),
+            look.share(s.explained_1d),
+        ]
+        for s in ask(read_sources, utc_now())
+    ]
+    columns = ["source", "in an hour", "of all", "alone", "first", "later by", "of blocks", "by policy not"]
+    st.html(look.table(columns, sources, (1, 2, 3, 4, 5, 6, 7), "No source was followed yet."))
+    st.caption(
+        "What each told in the last hour, of that what no other told and what it told first, and how much later it told"
+        " the rest; then the share of the last day's mined transactions that it told before the block, and the share"
+        " that it leaves out by its own policy: fees or data beyond what it relays."
+    )
     st.subheader("Gaps")
     gaps = [
-        [f"{g.started_at:%d %b %H:%M:%S}", look.span(g.seconds), g.state, look.count(g.recovered), g.cause]
+        [f"{g.started_at:%d %b %H:%M:%S}", g.source, look.span(g.seconds), g.state, look.count(g.recovered), g.cause]
         for g in ask(list_gaps, utc_now(), limit=20).items
     ]
-    columns = ["from, UTC", "length", "state", "recovered", "cause"]
-    st.html(look.table(columns, gaps, (1, 3), "No gap: the feed was heard all the time."))
+    columns = ["from, UTC", "source", "length", "state", "came back", "cause"]
+    st.html(look.table(columns, gaps, (2, 4), "No gap: the feed was heard all the time."))
     left, right = st.columns(2, gap="large")
     with left:
         st.subheader("Refused messages")

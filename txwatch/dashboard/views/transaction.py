@@ -13,8 +13,9 @@ from altair.typing import ChartType
 from txwatch.dashboard import look, palette
 from txwatch.dashboard.data import ask, settings
 from txwatch.dashboard.views.now import alert_item
+from txwatch.features.transaction import BLOCKS_A_DAY
 from txwatch.queries.alerts import list_anomalies
-from txwatch.queries.transactions import Coin, FeatureValue, TransactionDetail, read_transaction_detail
+from txwatch.queries.transactions import Coin, FeatureValue, LifeEvent, TransactionDetail, read_transaction_detail
 
 MAX_COINS = 12
 
@@ -64,6 +65,9 @@ def _explain(tx: TransactionDetail) -> None:
     with where:
         st.subheader("Each feature among the newest transactions")
         look.draw(_strip(tx.features))
+    if tx.life:
+        st.subheader("Life")
+        st.html(look.table(["at, UTC", "what", "by"], [_moment(event) for event in tx.life], ()))
     for column, title, coins in zip(st.columns(2), ("Inputs", "Outputs"), (tx.inputs, tx.outputs), strict=True):
         with column:
             st.subheader(f"{title}, {len(coins):,}")
@@ -166,11 +170,30 @@ def _strip(features: list[FeatureValue]) -> ChartType:
     return alt.layer(middle, dots)
 
 
+def _moment(event: LifeEvent) -> list[str]:
+    what = event.event
+    if event.event == "replaced":
+        what = f"replaced by {look.short(event.other or '')}"
+    elif event.height is not None:
+        what += f" {'in' if event.event == 'confirmed' else 'again: left'} block {event.height:,}"
+    return [f"{event.at:%d %b %H:%M:%S}", what, event.source or "the chain"]
+
+
+def _age(coin: Coin) -> str:
+    """The age of a spent coin, empty where it is not known."""
+    if coin.age_blocks is None:
+        return ""
+    days = coin.age_blocks / BLOCKS_A_DAY
+    age = "unconfirmed" if coin.height is None else f"{days / 365.25:.1f} years" if days >= 365 else f"{days:.0f} days"
+    return f"{age}, mined" if coin.coinbase else age
+
+
 def _coin_table(coins: list[Coin]) -> str:
     largest = sorted(coins, key=lambda coin: -(coin.value or 0))[:MAX_COINS]
     rows = "".join(
         f'<tr><td class="mono" style="overflow-wrap:anywhere">{escape(coin.addr or "no address")}</td>'
-        f"<td>{escape(coin.type)}</td><td class=number>{escape(look.amount(coin.value))}</td></tr>"
+        f"<td>{escape(coin.type)}</td><td>{escape(_age(coin))}</td>"
+        f"<td class=number>{escape(look.amount(coin.value))}</td></tr>"
         for coin in largest
     )
     more = f"<p>The {MAX_COINS} largest are shown.</p>" if len(coins) > MAX_COINS else ""

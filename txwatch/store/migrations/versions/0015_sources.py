@@ -8,6 +8,35 @@ down_revision = "0014"
 
 _time = sa.TIMESTAMP(timezone=True)
 
+UNHEARD = """
+-- When no source was heard between two moments: each that was followed then had a gap. Gaps of one state are left out.
+-- Times at which none was followed are no part of it.
+CREATE FUNCTION unheard(from_at timestamptz, until_at timestamptz, but_for text) RETURNS tstzmultirange
+LANGUAGE sql STABLE AS $$
+WITH gaps AS (
+    SELECT source, range_agg(tstzrange(started_at, coalesce(ended_at, 'infinity'))) AS missed
+    FROM feed_gaps
+    WHERE state <> but_for AND started_at < until_at AND coalesce(ended_at, 'infinity') > from_at
+    GROUP BY source
+),
+followed AS (
+    SELECT
+        source,
+        CASE WHEN followed_since IS NULL THEN '{}' ELSE tstzmultirange(
+            tstzrange('-infinity', followed_since), tstzrange(greatest(noted_at, followed_since), 'infinity')
+        ) END AS not_followed,
+        coalesce(missed, '{}') AS missed
+    FROM feed_sources
+    FULL JOIN (SELECT * FROM gaps WHERE source <> 'all sources') AS of_sources USING (source)
+)
+SELECT (
+    coalesce(range_intersect_agg(missed + not_followed) - range_intersect_agg(not_followed), '{}')
+    + coalesce((SELECT missed FROM gaps WHERE source = 'all sources'), '{}')
+) * tstzmultirange(tstzrange(from_at, until_at))
+FROM followed
+$$
+"""
+
 
 def upgrade() -> None:
     """Gaps and completeness get their source; what was followed until now is blockchain.info."""
@@ -45,7 +74,8 @@ def upgrade() -> None:
         "feed_sources",
         sa.Column("source", sa.Text, primary_key=True),
         sa.Column("followed_since", _time, nullable=False),
-        sa.Column("heard_at", _time, nullable=False),
+        sa.Column("heard_at", _time, nullable=False, comment="all that it told until then is landed"),
+        sa.Column("noted_at", _time, nullable=False, comment="until when it was followed"),
         sa.Column("connected", sa.Boolean, nullable=False),
         sa.Column("text", sa.Text, nullable=False, comment="what it says of itself"),
         sa.Column("min_fee_rate", sa.Float(53), nullable=False, comment="sat/vB, below which it relays nothing"),
@@ -54,7 +84,8 @@ def upgrade() -> None:
         ),
     )
     op.execute(
-        "INSERT INTO feed_sources SELECT 'blockchain.info', min(seen_at), max(seen_at), true, 'connected', 1, 83"
+        "INSERT INTO feed_sources"
+        " SELECT 'blockchain.info', min(seen_at), max(seen_at), max(seen_at), true, 'connected', 1, 83"
         " FROM transactions WHERE source = 'feed' HAVING count(*) > 0"
     )
     op.create_table(
@@ -83,6 +114,7 @@ def upgrade() -> None:
     op.drop_index("ix_feed_gaps_started_at", "feed_gaps")
     op.create_index("ix_feed_gaps_started_at", "feed_gaps", ["started_at"])
     op.create_unique_constraint("feed_gaps_source_started_at_key", "feed_gaps", ["source", "started_at"])
+    op.execute(UNHEARD)
     op.add_column(
         "blocks",
         sa.Column("removed_at", _time, comment="when a source said that it left the chain; NULL if it came back"),
@@ -104,6 +136,7 @@ def downgrade() -> None:
     op.create_index("ix_feed_gaps_started_at", "feed_gaps", ["started_at"], unique=True)
     op.alter_column("feed_gaps", "recovered", comment="transactions landed from blocks")
     op.alter_column("transactions", "inputs", comment="[{addr, value, type, n}] of the outputs spent")
+    op.execute("DROP FUNCTION unheard")
     op.drop_column("feed_gaps", "tip")
     op.drop_column("feed_gaps", "source")
     for table in ("block_completeness", "feed_sources", "removals", "spends", "sightings"):
