@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -103,12 +103,21 @@ def test_only_the_spool_of_a_worker_that_has_ended_is_adopted(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_batch_that_cannot_be_read_is_named_with_its_stretch_and_kept_aside(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda data: data[:-5], id="cut"),
+        pytest.param(lambda data: data.replace(b"connection closed", b"connection \xfdlosed"), id="no text"),
+    ],
+)
+def test_a_batch_that_cannot_be_read_is_named_with_its_stretch_and_kept_aside(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
     spool = Spool(tmp_path)
     spool.append(batch(1))
     spool.append(batch(2))
     [damaged, _] = sorted(tmp_path.rglob("*.batch"))
-    damaged.write_bytes(damaged.read_bytes()[:-5])
+    damaged.write_bytes(damage(damaged.read_bytes()))
     with pytest.raises(UnreadableBatchError) as error:
         spool.first()
     assert (error.value.seen_from, error.value.seen_through) == (T0 + SECOND, T0 + 2 * SECOND)

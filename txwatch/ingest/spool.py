@@ -88,7 +88,7 @@ class Spool:
             return None
         try:
             return path, _decode(path.read_bytes())
-        except (msgspec.MsgspecError, OSError) as error:
+        except (msgspec.MsgspecError, UnicodeError, OSError) as error:
             self.set_aside(path)
             raise UnreadableBatchError(path, *_stretch(path), error) from error
 
