@@ -16,7 +16,7 @@ import pytest
 from tests.builders import transaction
 from tests.waiting import PATIENCE_SECONDS, wait_until
 from txwatch.alerts.alert import Alert
-from txwatch.alerts.bot import AlertBot
+from txwatch.alerts.bot import AlertBot, record_bot_status
 from txwatch.alerts.commands import HELP, answer
 from txwatch.alerts.dispatcher import Dispatcher
 from txwatch.alerts.health import Condition, State, conditions, read_health
@@ -409,6 +409,16 @@ def test_a_webhook_is_a_condition_and_not_a_line_in_a_log(database_url: str, con
         person.local.webhook = ""
         person.say(CHAT, "/status")  # ends the poll that waits
         wait_until(lambda: condition().state is State.well, "it hears again")
+
+
+def test_deafness_that_began_while_the_clock_was_ahead_is_told_once_it_is_right(connection: Connection) -> None:
+    connection.execute("TRUNCATE telegram_bot")
+    now = utc_now()
+    for moment in (now + timedelta(days=365), now, now + timedelta(minutes=2)):
+        record_bot_status(connection, moment, "a webhook is active")
+    health = read_health(connection, Path.cwd(), now)
+    [told] = [one for one in conditions(health, now + timedelta(minutes=2)) if one.name == "bot_hears_nothing"]
+    assert (told.state, told.since) == (State.wrong, now)
 
 
 def test_that_it_hears_again_is_noted_once_the_database_takes_it(database_url: str, connection: Connection) -> None:

@@ -496,6 +496,19 @@ def test_who_asks_and_asks_leaves_room_for_alerts(delivery: Delivery) -> None:
     assert delivery.waited.now == T0 + MINUTE
 
 
+def test_a_clock_that_was_ahead_holds_nothing_back_once_it_is_right(delivery: Delivery) -> None:
+    delivery.waited.now = T0 + timedelta(days=365)
+    delivery.raise_alerts(alert(1, seen_at=delivery.waited.now), chats=(OTHER,))
+    assert delivery.drain(HOUR, OTHER) == Counter(sent=1)
+    delivery.raise_alerts(alert(2, seen_at=delivery.waited.now))
+    delivery.local.faults.append(Fault.server_error)
+    assert delivery.drain(SECOND / 2) == Counter(notsent=1)
+    delivery.waited.now = T0
+    assert delivery.drain(SECOND / 2, limits=Limits(overall_per_second=1)) == Counter(sent=1)
+    delivery.waited.now += SECOND
+    assert isinstance(delivery.reply(CHAT, "x"), Sent)
+
+
 def test_an_answer_waits_while_another_process_serves_the_chat(delivery: Delivery) -> None:
     with connect(delivery.database_url) as another:
         another.execute("SELECT 1")

@@ -28,7 +28,7 @@ from txwatch.alerts.health import (
     windows_condition,
 )
 from txwatch.alerts.store import insert_alerts
-from txwatch.clock import window_key
+from txwatch.clock import utc_now, window_key
 from txwatch.detection.kinds import Severity
 from txwatch.store.database import Connection, connect
 from txwatch.store.lease import Lease, take_lease
@@ -72,6 +72,16 @@ def test_what_comes_and_goes_is_not_told_each_time(database_url: str) -> None:
         row = connection.execute("SELECT count(*) FROM alerts WHERE kinds = '{system}'").fetchone()
     assert row is not None
     assert row[0] <= 60 * MINUTE / REPEAT_AFTER
+
+
+def test_what_was_told_while_the_clock_was_ahead_silences_nothing_later(database_url: str) -> None:
+    now = utc_now() - 60 * MINUTE
+    bad, well = (Condition("disk_full", state, "The disk is nearly full") for state in (State.wrong, State.well))
+    with connect(database_url) as connection, connection.transaction(force_rollback=True):
+        for moment in (now + timedelta(days=365), now):
+            raised = [tell(connection, [bad], moment + n * MINUTE) for n in range(3)]
+            assert [len(keys) for keys in raised] == [1, 0, 0]
+            assert tell(connection, [well], moment + 3 * MINUTE) == [f"{raised[0][0]}:recovered"]
 
 
 def test_a_failed_job_is_told_once_until_it_succeeds(database_url: str) -> None:

@@ -45,7 +45,8 @@ def record_bot_status(connection: Connection, now: datetime, problem: str | None
         "INSERT INTO telegram_bot AS bot (noted_at, deaf_since, reason)"
         " VALUES (%(now)s, CASE WHEN %(problem)s::text IS NOT NULL THEN %(now)s END, %(problem)s)"
         " ON CONFLICT (only_one) DO UPDATE SET noted_at = excluded.noted_at, reason = excluded.reason, deaf_since ="
-        " CASE WHEN excluded.reason IS NOT NULL THEN coalesce(bot.deaf_since, excluded.deaf_since) END",
+        # The earlier one: the clock may have been ahead.
+        " CASE WHEN excluded.reason IS NOT NULL THEN least(bot.deaf_since, excluded.deaf_since) END",
         {"now": now, "problem": problem},
     )
 

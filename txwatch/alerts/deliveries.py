@@ -158,6 +158,13 @@ def take_over(connection: Connection, chat_id: str, now: datetime) -> int:
             "UPDATE telegram_requests SET ended_at = %s WHERE chat_id = %s AND ended_at IS NULL", [now, chat_id]
         )
         connection.execute("DELETE FROM telegram_requests WHERE started_at < %s", [now - _KEEP_REQUESTS])
+        ahead = connection.execute(
+            "DELETE FROM telegram_requests WHERE chat_id = %s AND greatest(started_at, ended_at) > %s",
+            [chat_id, now + _MAX_REQUEST],
+        )
+        if ahead.rowcount:
+            # They were made while a clock was ahead: nothing would be sent until that moment comes.
+            connection.execute("UPDATE telegram_chats SET retry_at = NULL WHERE chat_id = %s", [chat_id])
         left = connection.execute(
             "UPDATE alert_deliveries SET state = 'uncertain', reason = %s WHERE state = 'sending' AND (chat_id = %s"
             # A request under a former id has another lock, and may still run.
@@ -248,8 +255,9 @@ def start_request(connection: Connection, chat_id: str, purpose: Purpose, limits
     """Record a request, in the caller's transaction. None when all processes together would make too many a second."""
     wait_for(connection, Lock.REQUESTS)
     [(running,)] = connection.execute(
-        "SELECT count(*) FROM telegram_requests WHERE started_at > %s AND (ended_at IS NULL OR ended_at > %s)",
-        [now - _MAX_REQUEST, now - SECOND],
+        "SELECT count(*) FROM telegram_requests"
+        " WHERE started_at > %s AND started_at < %s AND (ended_at IS NULL OR ended_at > %s)",
+        [now - _MAX_REQUEST, now + _MAX_REQUEST, now - SECOND],
     )
     if running >= limits.overall_per_second:
         return None

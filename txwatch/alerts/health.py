@@ -54,7 +54,8 @@ def system_alerts(conditions: Iterable[Condition], raised: Mapping[str, LastAler
     alerts = []
     for condition in conditions:
         last = raised.get(condition.name)
-        if condition.state is State.wrong and not (last and (last.standing or now - last.raised_at < REPEAT_AFTER)):
+        again = last is None or not timedelta(0) <= now - last.raised_at < REPEAT_AFTER
+        if condition.state is State.wrong and again and not (last and last.standing):
             since = condition.since or now
             key = f"{SYSTEM_PREFIX}{condition.name}:{since.astimezone(UTC).strftime(_SINCE_FORMAT)}"
             alerts.append(_alert(key, "system", condition.text, now))
@@ -68,7 +69,9 @@ def read_raised(connection: Connection) -> dict[str, LastAlert]:
     """The last alert of each condition that ever raised one, by the condition's name."""
     rows = connection.execute(
         "SELECT alert_key, created_at, EXISTS (SELECT 1 FROM alerts AS later WHERE later.alert_key = a.alert_key || %s)"
-        " FROM alerts AS a WHERE alert_key LIKE 'system:%%' AND alert_key NOT LIKE '%%:recovered' ORDER BY created_at",
+        " FROM alerts AS a WHERE alert_key LIKE 'system:%%' AND alert_key NOT LIKE '%%:recovered'"
+        # Those of the future first: they were raised while the clock was ahead, and any other is newer.
+        " ORDER BY created_at <= now(), created_at",
         [_RECOVERED],
     )
     raised = {}
