@@ -495,6 +495,24 @@ def test_a_block_that_is_still_not_there_after_hours_is_given_up(fresh: str) -> 
     assert service.asked == list("abc")
 
 
+def test_blocks_of_a_long_gap_are_read_in_parts_and_after_announced_ones(
+    fresh: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("txwatch.ingest.recovery.GAPS_FOR", 25 * SECOND)
+    service = Service(World(), 11, missing="b")
+    service.faults = {name * 64: answering(200, content=raw_block(name, 150, "a")) for name in "6789"}
+    read = []
+    with connect(fresh) as connection:
+        ended_gap(connection, minutes=5)
+        for name in "8976":
+            announce(connection, name)
+            done = read_chain(connection, service.source, service.world.clock)
+            read.append("".join(block.hash[0] for block in done.blocks))
+            service.missing = ""
+    assert read == ["8ac", "9bde", "7f12", "6345"]
+    assert gap_states(fresh) == ["recovered"]
+
+
 def test_blocks_that_name_each_other_as_predecessors_end(fresh: str) -> None:
     service = Service(World(), 8)
     loop = {name: raw_block(name, 100 + NAMES.index(name), after) for name, after in (("b", "c"), ("c", "c"))}

@@ -6,7 +6,8 @@ start until six blocks after its end are fetched, and missing transactions are l
 never mined cannot be recovered.
 
 A gap is recovered once all blocks between its ends were searched: each names its parent, so that none is missed. A
-block that cannot be had now is left for the next time, and holds up no other.
+block that cannot be had now is left for the next time, and holds up no other. So are the later blocks of a long gap:
+announced ones come first.
 """
 
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ log = structlog.get_logger(__name__)
 
 GIVEN_UP_AFTER = timedelta(hours=6)
 """Time after a block's announcement or the end of its gap: a service may have it on some machines only until then."""
+GAPS_FOR = timedelta(minutes=10)
+"""Time for the blocks of gaps in one reading: those of a long gap take days, and what is announced must not wait."""
 
 
 @dataclass
@@ -62,8 +65,8 @@ def read_chain(
 ) -> Recovery:
     """Fetch the contents of blocks that are new or that a gap needs, and close the gaps that they complete.
 
-    With `start` and `end`, only for the gaps that touch that stretch. Each block is a database transaction of its own.
-    Raises RestError if every request failed.
+    With `start` and `end`, only for the gaps that touch that stretch, and all of their blocks. Each block is a database
+    transaction of its own. Raises RestError if every request failed.
     """
     with if_free(connection, Lock.RECOVERY) as held:
         return _Reading(connection, source, clock).read(start, end) if held else Recovery(busy=True)
@@ -82,22 +85,28 @@ class _Reading:
         self._absent: set[str] = set()
         self._unobtainable: set[str] = set()
         self._failed: set[str] = set()
+        self._postponed: set[str] = set()
 
     def read(self, start: datetime | None, end: datetime | None) -> Recovery:
         """Read the blocks that are needed, and close the gaps that are complete."""
         chosen = [gap for gap in self._gaps if gap.ended_at is not None and gap.touches(start, end)]
         needs = self._gap_blocks(chosen)
-        wanted: dict[str, list[Gap]] = {}
+        everything = start is None and end is None
+        announced = store.unfetched_blocks(self._connection, self._clock()) if everything else []
+        wanted: dict[str, list[Gap]] = {block_hash: [] for block_hash in announced}
         for need in needs:
             done = searched(self._connection, need.gap.id)
             for block in need.blocks:
                 if block.hash not in done:
                     wanted.setdefault(block.hash, []).append(need.gap)
-        if start is None and end is None:
-            for block_hash in store.unfetched_blocks(self._connection, self._clock()):
-                wanted.setdefault(block_hash, [])
         tips = []
+        until: datetime | None = None
         for block_hash, gaps in wanted.items():
+            if everything and block_hash not in announced:
+                until = until or self._clock() + GAPS_FOR
+                if self._clock() >= until:
+                    self._postponed.add(block_hash)
+                    continue
             link = self._read_block(block_hash, gaps)
             if link and store.is_missing_ancestor(self._connection, link):
                 tips.append(link)
@@ -182,7 +191,7 @@ class _Reading:
 
     def _close_if_complete(self, need: GapBlocks) -> None:
         """Search the blocks of the chain that are not listed, and close the gap if none is left to search."""
-        if not need.complete:
+        if not need.complete or self._postponed.intersection(block.hash for block in need.blocks):
             return
         before = store.announced_before(self._connection, need.gap.started_at)
         asked: set[str] = set()
