@@ -368,6 +368,17 @@ def test_only_administrators_of_a_group_change_what_it_gets(database_url: str, c
         answered(person, group, "🔕 Only critical alerts")
 
 
+def test_a_command_for_another_bot_is_left_to_it(database_url: str, connection: Connection) -> None:
+    group = "-1005"
+    with listening(database_url, group) as person:
+        person.local.administrators.add(5)
+        for command in ("/mute@other_bot 60", "/ban@other_bot @somebody", "/least@TXWATCH_BOT high"):
+            person.say(group, command)
+        answered(person, group, "From now on alerts from high on")
+        assert len(person.local.received) == 1
+    assert connection.execute("SELECT held_until FROM telegram_chats").fetchone() == (None,)
+
+
 def test_a_chat_is_known_by_any_of_its_ids_and_by_its_name_in_any_case(
     database_url: str, connection: Connection
 ) -> None:

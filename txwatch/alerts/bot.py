@@ -17,7 +17,7 @@ from telegram import Bot, Chat, ChatMember, Message, Update
 from telegram.error import RetryAfter, TelegramError
 
 from txwatch.alerts.alert import present_id, record_move
-from txwatch.alerts.commands import answer, changes_the_chat
+from txwatch.alerts.commands import answer, changes_the_chat, named_bot
 from txwatch.alerts.deliveries import Sent
 from txwatch.alerts.dispatcher import Dispatcher
 from txwatch.alerts.planning import backoff
@@ -88,6 +88,7 @@ class AlertBot:
         self._database_url, self._token, self._api_url = database_url, token, api_url
         self._answers: dict[str, Answers] = {chat: asyncio.Queue(MAX_WAITING) for chat in chats}
         self._sleep = sleep
+        self._username: str | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Listen. While Telegram or the database is away, they are asked ever more slowly."""
@@ -195,12 +196,18 @@ class AlertBot:
         if configured is None:
             log.info("stranger_ignored", chat=message.chat.id)
             return
+        if (named := named_bot(text)) and named != await self._own_name(bot):
+            return
         html = await _refusal(bot, message) if changes_the_chat(text) else None
         if html is None:
             html = await asyncio.to_thread(self._answer, configured, text, message.date)
         answers = self._answers[configured]
         if html is not None and not answers.full():
             answers.put_nowait((utc_now(), html))
+
+    async def _own_name(self, bot: Bot) -> str:
+        self._username = self._username or (await bot.get_me()).username or ""
+        return self._username.lower()
 
     def _judge(self, chat: Chat, message_id: int, user_id: int, verdict: Verdict) -> bool:
         with self._connected() as connection:

@@ -71,9 +71,16 @@ def changes_the_chat(text: str) -> bool:
     return _name(text) in {"/mute", "/quiet", "/least"}
 
 
+def named_bot(text: str) -> str:
+    """The name of the bot that a command is for, as in /status@txwatch_bot; "" if it names none.
+
+    A bot that is an administrator of a group gets the commands for other bots too.
+    """
+    return text.split(maxsplit=1)[0].partition("@")[2].lower()
+
+
 def _name(text: str) -> str:
-    # In a group a command may name the bot: /status@txwatch_bot.
-    return text.split(maxsplit=1)[0].split("@")[0].lower()
+    return text.split(maxsplit=1)[0].partition("@")[0].lower()
 
 
 def _help(_: Command) -> list[Line]:
