@@ -1,5 +1,6 @@
 """What the guard lets through and what it refuses, on real sockets before a server that counts what reaches it."""
 
+import asyncio
 import socket
 import threading
 from collections.abc import Iterator
@@ -228,6 +229,36 @@ def test_a_request_whose_head_has_no_end_is_ended(app: Counting, port: int, begi
     with socket.create_connection(("127.0.0.1", port)) as raw, pytest.raises(ConnectionError):
         raw.sendall(begin + 5_000 * more)
     assert app.reached == []
+
+
+@pytest.mark.parametrize("begin", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n"])
+@pytest.mark.parametrize("earlier", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+def test_a_connection_does_not_wait_for_ever_for_a_head(
+    port: int, monkeypatch: pytest.MonkeyPatch, earlier: bytes, begin: bytes
+) -> None:
+    monkeypatch.setattr("txwatch.guard.HEAD_SECONDS", 0.5)
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as raw:
+        if earlier:
+            raw.sendall(earlier)
+            answer = b""
+            while b"welcome" not in answer:
+                answer += raw.recv(1_000)
+                assert answer
+        raw.sendall(begin)
+        while raw.recv(1_000):
+            pass
+
+
+def test_an_answer_may_take_longer_than_a_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("txwatch.guard.HEAD_SECONDS", 0.2)
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await asyncio.sleep(1)
+        await Counting()(scope, receive, send)
+
+    with listening(Guard(slow, health="/health")) as port:
+        assert ask(port).text == "welcome"
 
 
 def test_a_head_as_long_as_it_may_be_is_answered_in_whatever_pieces_it_comes(port: int) -> None:

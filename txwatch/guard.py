@@ -13,12 +13,14 @@ Programs such as curl and Prometheus send Host alone.
 
 import os
 import re
+from asyncio import TimerHandle, Transport
 from collections.abc import Callable, Collection
 from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
+import h11
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,6 +33,8 @@ MAX_HEADER_BYTES = 32 * 1024
 """Bytes of the names and values of all headers together."""
 MAX_HEAD_BYTES = 64 * 1024
 """Bytes of a request's line and headers that are kept while they have no end: more than the two above together."""
+HEAD_SECONDS = 30.0
+"""Seconds until a request's line and headers have come. Each connection that waits takes one of the few open files."""
 
 _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
@@ -38,11 +42,39 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 class BoundedH11(H11Protocol):
-    """HTTP by h11, which ends the connection above MAX_HEAD_BYTES. Its own bound, 16 KiB, is less than we allow."""
+    """HTTP by h11, which ends the connection above MAX_HEAD_BYTES or after HEAD_SECONDS without a whole head.
+
+    Its own bound, 16 KiB, is less than we allow, and uvicorn waits for ever.
+    """
+
+    _end: TimerHandle | None = None
 
     def __init__(self, config: Config, *arguments: Any, **named: Any) -> None:
         config.h11_max_incomplete_event_size = MAX_HEAD_BYTES
         super().__init__(config, *arguments, **named)
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._forget_end()
+
+    def _expect_head(self) -> None:
+        if self.conn.their_state is not h11.IDLE:
+            self._forget_end()
+        elif self._end is None:
+            self._end = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _forget_end(self) -> None:
+        if self._end is not None:
+            self._end.cancel()
+            self._end = None
 
 
 # For every server of this process, also those of libraries: httptools, which uvicorn prefers, has no bound.
