@@ -1,6 +1,7 @@
 """What tests are made of: valid transactions and feed messages, of which each test changes what it is about."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,6 +32,28 @@ def transaction(**changes: Any) -> Transaction:
         "source": "feed",
     }
     return Transaction(**(values | changes))
+
+
+def coin(txid: str, n: int = 0, value: int = 10_740, **changes: Any) -> SpentOutput:
+    """Output `n` of transaction `txid` as a node tells it: of an address of its own."""
+    known: dict[str, Any] = {"addr": f"bc1q{txid[-8:]}{n}", "type": "p2wpkh"} | changes
+    return SpentOutput(value=value, n=n, txid=txid, **known)
+
+
+def spending(txid: str, *coins: SpentOutput, pays: Sequence[tuple[str, int]] = (), **changes: Any) -> Transaction:
+    """A transaction that spends these coins and pays these addresses and amounts; the fee is what is left."""
+    total, value = sum(spent.value or 0 for spent in coins), sum(sat for _, sat in pays)
+    given: dict[str, Any] = {
+        "txid": txid,
+        "value_sat": value,
+        "input_sat": total,
+        "fee_sat": total - value,
+        "inputs": list(coins),
+        "input_count": len(coins),
+        "outputs": [CreatedOutput(addr, sat, "p2wpkh", n) for n, (addr, sat) in enumerate(pays)],
+        "output_count": len(pays),
+    }
+    return transaction(**(given | changes))
 
 
 def spend(value: int | None = 10_740, script: str = "", sequence: int = 0xFFFFFFFD) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import pytest
 
 from tests.builders import T0
 from tests.modelling import traffic, windows
+from txwatch.detection.coins import DormantRoundMove
+from txwatch.detection.detector import Detector
 from txwatch.detection.kinds import KINDS
 from txwatch.detection.known_cases import Coin, sats, written_down
 from txwatch.detection.reasons import Reason
@@ -13,8 +15,6 @@ from txwatch.detection.rules import (
     BatchPayout,
     Coinjoin,
     Consolidation,
-    Detector,
-    DormantRoundMove,
     DustStorm,
     FeeAccident,
     WatchListed,

@@ -10,6 +10,7 @@ from txwatch.system.environment import PROJECT
 EXPECTED = {
     "fee_accident": "critical",
     "whale": "high",
+    "dormant_coins": "high",
     "dormant_round_move": "high",
     "watch_listed": "high",
     "package_fee": "medium",

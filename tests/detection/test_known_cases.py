@@ -14,7 +14,7 @@ DETECTORS = default_detectors(whale_btc=500)
 def test_every_golden_incident_is_found(regime: str) -> None:
     verdicts = judge_cases(incidents(), model(regime, minutes=20), DETECTORS)
     assert [verdict.case.name for verdict in verdicts if not verdict.right] == []
-    assert len(verdicts) == 14
+    assert len(verdicts) == 16
 
 
 @pytest.mark.parametrize("regime", REGIMES)

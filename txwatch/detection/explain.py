@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from txwatch.detection.accounting import accounted_for, without
+from txwatch.detection.detector import Detector
 from txwatch.detection.model import Model
 from txwatch.detection.reasons import Reason, feature_reason
-from txwatch.detection.rules import Detector, find_all
+from txwatch.detection.rules import find_all
 from txwatch.detection.threshold import RecentScores, arrivals_per_hour
 from txwatch.features.batch import Floats, WindowFeatures
 from txwatch.features.contract import FEATURE_NAMES

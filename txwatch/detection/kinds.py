@@ -84,6 +84,14 @@ KINDS: Mapping[str, Kind] = {
             accounts_for=_AMOUNT,
         ),
         Kind(
+            "dormant_coins",
+            "Old coins move",
+            "🕰",
+            Severity.high,
+            "A large amount in coins that lay for five years or more moves, by their real age.",
+            accounts_for=(*_AMOUNT, "input_age_max_blocks", "coin_days_destroyed", "input_legacy_share"),
+        ),
+        Kind(
             "dormant_round_move",
             "Dormant coins move",
             "🗝",
@@ -169,7 +177,7 @@ KINDS: Mapping[str, Kind] = {
             "By labels, all of it stays with the entity that it came from: its amount is nothing to tell.",
             alerts=False,
             accounts_for=(*_MANY_INPUTS, *_MANY_OUTPUTS, *_AMOUNT, *_BUSY_ADDRESSES),
-            silences=("whale", "dormant_round_move", "huge_consolidation"),
+            silences=("whale", "dormant_coins", "dormant_round_move", "huge_consolidation"),
         ),
         Kind(
             "exchange_in",

@@ -11,9 +11,9 @@ from functools import cache
 from hashlib import sha256
 from typing import Any
 
+from txwatch.detection.detector import Detector
 from txwatch.detection.kinds import raising
 from txwatch.detection.model import Model
-from txwatch.detection.rules import Detector
 from txwatch.detection.score import score
 from txwatch.features.context import Context, NetworkContext
 from txwatch.wire.messages import SAT_PER_BTC
@@ -27,11 +27,16 @@ _SEEN_AT = datetime(2024, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Coin:
-    """An amount in satoshi under a script type. Coins of one `owner` have one address; without, each has its own."""
+    """An amount in satoshi under a script type. Coins of one `owner` have one address; without, each has its own.
+
+    A coin that is spent may tell at which height it was made, and whether it was mined then.
+    """
 
     type: str
     sat: int
     owner: str | None = None
+    height: int | None = None
+    mined: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,13 @@ def judge_cases(cases: Sequence[Case], model: Model, detectors: Sequence[Detecto
 
 
 def written_down(
-    name: str, spent: Sequence[Coin], paid: Sequence[Coin], *, extra_vbytes: int = 0, rbf: bool = False
+    name: str,
+    spent: Sequence[Coin],
+    paid: Sequence[Coin],
+    *,
+    extra_vbytes: int = 0,
+    rbf: bool = False,
+    tip_height: int | None = None,
 ) -> Transaction:
     """A transaction of these coins; the fee is what is left, the size is that of its script types, signed by key."""
 
@@ -109,9 +120,13 @@ def written_down(
         rbf=rbf,
         version=2,
         lock_time=0,
-        inputs=[SpentOutput(address("from", n, coin), coin.sat, coin.type, 0) for n, coin in enumerate(spent)],
+        inputs=[
+            SpentOutput(address("from", n, coin), coin.sat, coin.type, 0, height=coin.height, coinbase=coin.mined)
+            for n, coin in enumerate(spent)
+        ],
         outputs=[CreatedOutput(address("to", n, coin), coin.sat, coin.type, n) for n, coin in enumerate(paid)],
         source="bulk",
+        tip_height=tip_height,
     )
 
 
@@ -172,6 +187,25 @@ def incidents() -> tuple[Case, ...]:
                 tag="dormant_round_move",
             )
             for n in range(1, 9)
+        ),
+        # The same as a node tells it: coins of April 2011, at the height of that day.
+        _case(
+            "10,000 BTC out of 2011, by age",
+            [Coin("p2pkh", sats(10_000), height=117_800, mined=False)],
+            [Coin("p2wpkh", sats(10_000) - 3_000)],
+            3,
+            expected="whale",
+            tag="dormant_coins",
+            tip_height=903_920,
+        ),
+        # September 2024: rewards of the first weeks moved, 50 BTC each.
+        _case(
+            "50 BTC mined in January 2009",
+            [Coin("p2pk", sats(50), height=2_500, mined=True)],
+            [Coin("p2pkh", sats(50) - 2_000)],
+            10,
+            expected="dormant_coins",
+            tip_height=862_000,
         ),
     )
 
@@ -258,6 +292,22 @@ def look_alikes(fee_rate: float) -> list[Case]:
             [Coin("p2wpkh", sats(300.123))],
             [Coin("p2wpkh", sats(300.123) - round(110 * fee_rate))],
             fee_rate,
+        ),
+        # A round amount out of old-style coins, which were made two years before: no sleeper.
+        _case(
+            "200 BTC of two years ago",
+            [Coin("p2pkh", sats(200.1), height=735_000, mined=False)],
+            [Coin("p2wpkh", sats(200)), Coin("p2pkh", sats(0.1) - round(200 * fee_rate))],
+            fee_rate,
+            tip_height=840_000,
+        ),
+        # Coins of 2013, less than one reward of that time.
+        _case(
+            "10 BTC of 2013",
+            [Coin("p2pkh", sats(10), height=250_000, mined=False)],
+            [Coin("p2pkh", sats(10) - round(200 * fee_rate))],
+            fee_rate,
+            tip_height=840_000,
         ),
         # Dust, but to its own address: preparation of an inscription sale, no storm.
         _case(

@@ -1,20 +1,19 @@
-"""The detectors: absolute rules, each of which looks for one thing and says in words what it saw.
+"""The detectors of amounts, fees and shapes, and the list of all detectors.
 
 What is unusual relative to the traffic is the forest's to find. What a kind means to the reader is in `kinds.py`.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import numpy as np
 
+from txwatch.detection.coins import DormantCoins, DormantRoundMove
+from txwatch.detection.detector import Detector, Finding, column
 from txwatch.detection.parents import ParentsOf, no_parents, stored_parents
 from txwatch.detection.reasons import Reason, btc, times
 from txwatch.features.batch import NO_ADDRESS, Coins, Flags, Floats, TransactionBatch
-from txwatch.features.contract import FEATURE_NAMES
-from txwatch.features.transaction import count_where, distinct_by, max_by, member_of_same
+from txwatch.features.transaction import distinct_by, member_of_same
 from txwatch.labels.flows import FLOW_CLASSES, Coin, flow_of
 from txwatch.labels.label import Known
 from txwatch.labels.store import NOTHING_KNOWN, KnownAddresses, read_version
@@ -22,34 +21,10 @@ from txwatch.store.database import Connection
 from txwatch.wire.messages import SAT_PER_BTC
 from txwatch.wire.transaction import SCRIPT_TYPES
 
-Finding = tuple[int, Reason]
-"""A transaction's row in the batch, and what is said of it."""
-
 DUST_SAT = 1_000
 """No more than this is paid to be spent: markers, inscriptions and spam. Above it, an output is a payment."""
 
 _OP_RETURN = SCRIPT_TYPES.index("op_return")
-
-
-def column(features: Floats, name: str) -> Floats:
-    """One feature of every row."""
-    values: Floats = features[:, FEATURE_NAMES.index(name)]
-    return values
-
-
-class Detector(ABC):
-    """A rule, for a batch of n transactions and their features of shape (n, len(FEATURE_NAMES))."""
-
-    kinds: ClassVar[tuple[str, ...]]
-    """The kinds that it finds, of `kinds.KINDS`. The first is the one that `likely` is about."""
-
-    @abstractmethod
-    def find(self, batch: TransactionBatch, features: Floats) -> Iterator[Finding]:
-        """The rows that the rule fits, each with its reason."""
-
-    def likely(self, features: Floats) -> Flags:
-        """The rows that the rule likely fits, by features alone: training has no addresses at hand."""
-        return np.zeros(len(features), np.bool_)
 
 
 @dataclass(frozen=True)
@@ -116,34 +91,6 @@ class Whale(Detector):
 
     def likely(self, features: Floats) -> Flags:
         return column(features, "moved_sat") >= self.min_moved_sat
-
-
-@dataclass(frozen=True)
-class DormantRoundMove(Detector):
-    """An exactly round, large amount out of old-style coins whose addresses were silent in the last day.
-
-    The feed does not say how old a coin is. What it does say: the type of address in use before 2017 (P2PK, P2PKH),
-    few coins, and no change to an address that was spent from, as a service in use would take it.
-    """
-
-    kinds = ("dormant_round_move",)
-    min_sat: int = 100 * SAT_PER_BTC
-    round_sat: int = 10 * SAT_PER_BTC
-    max_inputs: int = 10
-
-    def find(self, batch: TransactionBatch, features: Floats) -> Iterator[Finding]:
-        n, inputs, outputs = len(batch), batch.inputs, batch.outputs
-        old = np.isin(inputs.type, [SCRIPT_TYPES.index("p2pk"), SCRIPT_TYPES.index("p2pkh")])
-        all_old = count_where(inputs.tx, ~old, n) == 0
-        returned = member_of_same(outputs.tx, outputs.address, inputs.tx, inputs.address)
-        round_ = (outputs.value >= self.min_sat) & (outputs.value % self.round_sat == 0) & ~returned
-        amount = np.nan_to_num(max_by(outputs.tx, np.where(round_, outputs.value, 0.0), n))
-        kept_its_address = count_where(outputs.tx, returned, n) > 0
-        silent = ~(column(features, "input_address_tx_24h") > 0)  # unknown counts as silent
-        few = column(features, "input_count") <= self.max_inputs
-        for row in np.flatnonzero((amount > 0) & all_old & few & silent & ~kept_its_address):
-            text = f"exactly {btc(amount[row])} out of old-style coins without activity in the last day"
-            yield int(row), Reason("dormant_round_move", text, "value_sat", float(amount[row]))
 
 
 def shared_amount(coins: Coins, wanted: Flags, n: int) -> tuple[Floats, Floats]:
@@ -319,6 +266,7 @@ def default_detectors(
     return [
         FeeAccident(parents_of=parents_of),
         whale,
+        DormantCoins(),
         dormant,
         WatchListed(known.watched),
         DustStorm(),

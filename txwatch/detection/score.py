@@ -9,11 +9,12 @@ import numpy as np
 
 from txwatch.clock import CONTEXT_LAG, WINDOW
 from txwatch.detection.accounting import accounted_for, remaining_scores, without
+from txwatch.detection.detector import Detector
 from txwatch.detection.explain import explain
 from txwatch.detection.kinds import alerting
 from txwatch.detection.model import Model
 from txwatch.detection.reasons import Reason
-from txwatch.detection.rules import Detector, find_all
+from txwatch.detection.rules import find_all
 from txwatch.detection.threshold import RecentScores, arrivals_per_hour
 from txwatch.features.batch import TransactionBatch, WindowFeatures
 from txwatch.features.context import Context

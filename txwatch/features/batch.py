@@ -61,6 +61,8 @@ class TransactionBatch:
     outputs: Coins
     input_height: Floats
     """Of the block that made each coin of `inputs`, UNCONFIRMED for none yet; NaN where its source does not tell."""
+    input_coinbase: Flags
+    """Whether each coin of `inputs` is told to be a coinbase coin."""
     addresses: list[str]
     """The address that each number in Coins.address stands for."""
     spent_txids: list[str | None]
@@ -95,7 +97,8 @@ class TransactionBatch:
         coins = [coins_of(inputs, numbers), coins_of(outputs, numbers)]
         spent = list(chain.from_iterable(inputs))
         heights = np.array([coin.height for coin in spent], np.float64)
-        arrays += [*coins, heights, list(numbers), [coin.txid for coin in spent]]
+        coinbase = np.array([coin.coinbase is True for coin in spent], np.bool_)
+        arrays += [*coins, heights, coinbase, list(numbers), [coin.txid for coin in spent]]
         return cls(list(txids), *arrays)
 
 

@@ -16,9 +16,10 @@ from txwatch.alerts.dispatcher import Chats, Dispatcher
 from txwatch.alerts.store import insert_alerts
 from txwatch.clock import Clock, MonotoneClock, utc_now
 from txwatch.detection.champion import Champion, Registry
+from txwatch.detection.detector import Detector
 from txwatch.detection.model import Model
 from txwatch.detection.registry import ModelRegistry
-from txwatch.detection.rules import CurrentDetectors, Detector
+from txwatch.detection.rules import CurrentDetectors
 from txwatch.detection.score import find_by_rules, score
 from txwatch.detection.score_windows import insert_scores
 from txwatch.detection.threshold import read_recent_scores

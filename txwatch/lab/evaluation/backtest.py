@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txwatch.clock import context_window
+from txwatch.detection.detector import Detector
 from txwatch.detection.kinds import raising
 from txwatch.detection.model import Model
-from txwatch.detection.rules import Detector, default_detectors
+from txwatch.detection.rules import default_detectors
 from txwatch.detection.score import Score, score_features
 from txwatch.detection.threshold import SPAN, RecentScores, scores_kept
 from txwatch.features.batch import WindowFeatures

@@ -14,10 +14,11 @@ import psycopg
 
 from txwatch.alerts.store import read_precision
 from txwatch.clock import WINDOW, context_window, window_range, window_start
+from txwatch.detection.detector import Detector
 from txwatch.detection.gate import Feedback, ModelResult
 from txwatch.detection.known_cases import incidents, judge_cases, look_alikes
 from txwatch.detection.model import Model
-from txwatch.detection.rules import Detector, default_detectors
+from txwatch.detection.rules import default_detectors
 from txwatch.detection.score import Score, score_features
 from txwatch.features.batch import Flags, Floats, TransactionBatch, WindowFeatures
 from txwatch.features.context import Context
