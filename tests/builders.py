@@ -42,7 +42,9 @@ def coin(txid: str, n: int = 0, value: int = 10_740, **changes: Any) -> SpentOut
 
 def spending(txid: str, *coins: SpentOutput, pays: Sequence[tuple[str, int]] = (), **changes: Any) -> Transaction:
     """A transaction that spends these coins and pays these addresses and amounts; the fee is what is left."""
-    total, value = sum(spent.value or 0 for spent in coins), sum(sat for _, sat in pays)
+    total = sum(spent.value or 0 for spent in coins)
+    pays = pays or [("bc1qpaid", total - 1_000)]
+    value = sum(sat for _, sat in pays)
     given: dict[str, Any] = {
         "txid": txid,
         "value_sat": value,

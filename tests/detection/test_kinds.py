@@ -20,6 +20,7 @@ EXPECTED = {
     "coinjoin": None,
     "consolidation": None,
     "batch_payout": None,
+    "package": None,
     "internal_move": None,
     "exchange_in": None,
     "exchange_out": None,

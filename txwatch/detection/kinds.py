@@ -170,6 +170,15 @@ KINDS: Mapping[str, Kind] = {
             accounts_for=(*_MANY_OUTPUTS, *_AMOUNT, *_BUSY_ADDRESSES),
         ),
         Kind(
+            "package",
+            "Package",
+            "📦",
+            Severity.low,
+            "Its fee is that of a package: a child pays for it, or it pays for its unconfirmed parents.",
+            alerts=False,
+            accounts_for=_FEE,
+        ),
+        Kind(
             "internal_move",
             "Internal move",
             "🔁",

@@ -42,6 +42,43 @@ FROM transaction_scores
 WITH NO DATA
 
 
+-- name: unconfirmed_ancestors
+-- Of each row the transactions whose coins it spends, and those whose coins these spend, as far as none was confirmed when
+-- the row was seen. One that waits by what its source says, and is not stored, has no size.
+SELECT row, ancestor.txid, fee_sat, vsize
+FROM (
+    SELECT row, min(seen_at) AS seen_at, array_agg(txid) AS txids, array_agg(waits) AS waits
+    FROM unnest(%(rows)s::integer[], %(txids)s::text[], %(waits)s::boolean[], %(seen_at)s::timestamptz[])
+        AS given (row, txid, waits, seen_at)
+    GROUP BY row
+) AS wanted
+CROSS JOIN LATERAL (
+    WITH RECURSIVE ancestors (txid, waits) AS (
+        SELECT * FROM unnest(txids, waits)
+        UNION
+        SELECT coin ->> 'txid', coin ? 'height'
+        FROM ancestors
+        JOIN transactions USING (txid)
+        CROSS JOIN jsonb_array_elements(inputs) AS coin
+        WHERE coin ? 'txid' AND coalesce((coin ->> 'height')::bigint, %(unconfirmed)s) = %(unconfirmed)s
+            AND NOT EXISTS (
+                SELECT FROM confirmations
+                JOIN blocks ON hash = block_hash
+                WHERE confirmations.txid = transactions.txid AND NOT stale AND blocks.seen_at <= wanted.seen_at
+            )
+    )
+    SELECT ancestors.txid, fee_sat, vsize
+    FROM ancestors
+    LEFT JOIN transactions USING (txid)
+    WHERE (ancestors.waits OR vsize IS NOT NULL) AND NOT EXISTS (
+        SELECT FROM confirmations
+        JOIN blocks ON hash = block_hash
+        WHERE confirmations.txid = ancestors.txid AND NOT stale AND blocks.seen_at <= wanted.seen_at
+    )
+    LIMIT %(most)s
+) AS ancestor
+
+
 -- name: unconfirmed_parents
 -- Of each wanted coin, the transactions of the table that made one like it, and whether they were confirmed by then.
 -- Looked for in the hour before, and in the windows in which its address took part: not in all of the table.

@@ -10,10 +10,10 @@ import numpy as np
 
 from txwatch.detection.coins import DormantCoins, DormantRoundMove
 from txwatch.detection.detector import Detector, Finding, column
-from txwatch.detection.parents import ParentsOf, no_parents, stored_parents
+from txwatch.detection.parents import Parents, ParentsOf, no_parents, stored_parents
 from txwatch.detection.reasons import Reason, btc, times
 from txwatch.features.batch import NO_ADDRESS, Coins, Flags, Floats, TransactionBatch
-from txwatch.features.transaction import distinct_by, member_of_same
+from txwatch.features.transaction import count_where, distinct_by, member_of_same
 from txwatch.labels.flows import FLOW_CLASSES, Coin, flow_of
 from txwatch.labels.label import Known
 from txwatch.labels.store import NOTHING_KNOWN, KnownAddresses, read_version
@@ -61,8 +61,7 @@ class FeeAccident(Detector):
                 elif not self._is_absurd(package, ratio[row] * package / rate[row]):
                     continue
                 else:
-                    of = "parent" if parents.count == 1 else f"{parents.count:,} parents"
-                    text += f"; {package:,.0f} sat/vB together with its unconfirmed {of}"
+                    text += f"; {package:,.0f} sat/vB together with {_ancestors(parents)}"
             yield row, Reason(kind, text, "fee_sat", float(fee[row]))
 
     def likely(self, features: Floats) -> Flags:
@@ -72,6 +71,41 @@ class FeeAccident(Detector):
     def _is_absurd(self, rate: Floats, ratio: Floats) -> Flags:
         """Of fee rates in sat/vB and as multiples of the median, NaN for none."""
         return np.where(np.isnan(ratio), rate >= self.min_fee_rate, ratio >= self.min_times_median)
+
+
+@dataclass(frozen=True)
+class Package(Detector):
+    """A fee that is ordinary for the package that it pays for: nothing, or far more than others, by one transaction.
+
+    Without a fee a transaction is relayed only together with a child that pays for it (BIP 431). Children are looked at
+    whose sources tell all that they spend, and who pay a multiple of the median themselves.
+    """
+
+    kinds = ("package",)
+    min_times_median: float = 3.0
+    """Times the median of the last hour; less is in what the traffic varies by."""
+    parents_of: ParentsOf = no_parents
+
+    def find(self, batch: TransactionBatch, features: Floats) -> Iterator[Finding]:
+        ratio = column(features, "fee_rate_over_median_1h")
+        for row in np.flatnonzero(self.likely(features)).tolist():
+            yield row, Reason("package", "pays no fee: a child pays for it")
+        untold = np.array([txid is None for txid in batch.spent_txids], np.bool_)
+        told = count_where(batch.inputs.tx, untold, len(batch)) == 0
+        rows = np.flatnonzero(told & (ratio >= self.min_times_median)).tolist()
+        for row, parents in self.parents_of(batch, rows).items():
+            fee, vsize = batch.fee_sat[row], batch.vsize[row]
+            package = (fee + parents.fee_sat) / (vsize + parents.vsize)
+            if parents.known and ratio[row] * package / (fee / vsize) < self.min_times_median:
+                yield row, Reason("package", f"{package:,.1f} sat/vB together with {_ancestors(parents)}")
+
+    def likely(self, features: Floats) -> Flags:
+        unpaid: Flags = column(features, "fee_sat") == 0
+        return unpaid
+
+
+def _ancestors(parents: Parents) -> str:
+    return "its unconfirmed parent" if parents.count == 1 else f"its unconfirmed {parents.count:,} parents"
 
 
 @dataclass(frozen=True)
@@ -274,6 +308,7 @@ def default_detectors(
         consolidation,
         Coinjoin(),
         BatchPayout(),
+        Package(parents_of=parents_of),
     ]
 
 
