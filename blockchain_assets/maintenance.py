@@ -11,7 +11,7 @@ import dagster as dg
 from blockchain_assets.windows import markdown_table
 from resources.database import DatabaseResource
 from txwatch.clock import utc_now
-from txwatch.store.retention import DETAILS_DAYS, drop_expired, drop_run_records, expiry
+from txwatch.store.retention import DETAILS_DAYS, MEMPOOL_DAYS, drop_expired, drop_run_records, expiry
 
 
 def maintenance_job(retention_days: int) -> dg.JobDefinition:
@@ -19,10 +19,11 @@ def maintenance_job(retention_days: int) -> dg.JobDefinition:
     def drop_expired_data(context: dg.OpExecutionContext, database: DatabaseResource) -> None:
         now = utc_now()
         before, details_before = expiry(now, retention_days), expiry(now, min(DETAILS_DAYS, retention_days))
+        mempool_before = expiry(now, min(MEMPOOL_DAYS, retention_days))
         dropped = []
         with database.connect() as connection:
             of_runs = drop_run_records(connection, before, details_before)
-            for expired in chain(drop_expired(connection, before), of_runs):
+            for expired in chain(drop_expired(connection, before, mempool_before=mempool_before), of_runs):
                 dropped.append((expired.table, expired.rows, expired.days, f"{expired.seconds:.2f}"))
                 context.log.info(f"{expired.table}: {expired.rows} rows, {expired.days} days dropped.")
                 if expired.in_use:

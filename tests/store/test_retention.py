@@ -5,15 +5,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from psycopg import sql
 
-from tests.builders import transaction
+from tests.builders import coin, spending, transaction
 from tests.features.window_lane import materialize
 from txwatch.store.database import Connection, connect
 from txwatch.store.gaps import FeedGap, record_gaps
+from txwatch.store.life import Removal, land_spends, record_removals
 from txwatch.store.retention import (
     ATTEMPTS,
     BY_DAY,
     BY_ROW,
+    OF_BLOCKS,
     PAUSE_SECONDS,
+    WHILE_UNCONFIRMED,
     Expired,
     drop_days,
     drop_expired,
@@ -21,6 +24,7 @@ from txwatch.store.retention import (
     expiry,
     partition_name,
 )
+from txwatch.store.sightings import Sighting, land_sightings
 from txwatch.store.transactions import QuarantinedMessage, land_transactions, quarantine
 
 NOW = datetime(2024, 3, 14, 3, 40, tzinfo=UTC)
@@ -66,10 +70,19 @@ def test_what_is_old_goes_and_what_is_recent_stays(database_url: str) -> None:
                 "INSERT INTO confirmations (txid, block_hash) SELECT txid, %s FROM transactions WHERE seen_at = %s",
                 [f"{day:064x}", moment],
             )
+            connection.execute("INSERT INTO block_completeness VALUES (%s, 'a node', 7, 7, 0, 0)", [f"{day:064x}"])
+            with connection.transaction():
+                spenders = [
+                    spending(f"{day * 100 + n:064x}", coin("ab" * 32, day), seen_at=moment, source="bulk")
+                    for n in range(8, 10)
+                ]
+                land_spends(connection, spenders)
+                land_sightings(connection, [Sighting(tx.txid, "a node", moment) for tx in spenders])
+                record_removals(connection, [Removal(spenders[0].txid, "a node", moment, spenders[1].txid)])
         connection.execute("INSERT INTO recent_scores SELECT '1', unnest(%s::timestamptz[]), 7, '{}'", [[OLD, RECENT]])
         materialize(connection, MIDNIGHT - timedelta(minutes=5), MIDNIGHT + timedelta(minutes=5))
         connection.execute("ANALYZE transaction_features, address_activity")
-        tables = [*BY_DAY, *BY_ROW, "confirmations"]
+        tables = [*BY_DAY, *BY_ROW, *WHILE_UNCONFIRMED, *OF_BLOCKS]
         before = {table: count(connection, table) for table in tables}
 
         dropped = {expired.table: expired for expired in drop_expired(connection, MIDNIGHT, batch=3)}
@@ -128,3 +141,17 @@ def test_a_day_in_use_is_reported_and_goes_the_next_time(database_url: str, monk
         assert expired["transaction_features"].in_use == 0
         again = next(one for one in drop_expired(connection, MIDNIGHT) if one.table == "address_activity")
         assert (again.days, again.in_use) == (left.in_use, 0)
+
+
+def test_what_matters_while_unconfirmed_goes_earlier(database_url: str) -> None:
+    with connect(database_url) as connection:
+        for table in (*BY_ROW, *WHILE_UNCONFIRMED):
+            connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
+        with connection.transaction():
+            spenders = [spending(f"{n:064x}", coin("ab" * 32), seen_at=OLD) for n in range(2)]
+            land_transactions(connection, spenders)
+            land_spends(connection, spenders)
+        dropped = {
+            one.table: one.rows for one in drop_expired(connection, OLD, mempool_before=MIDNIGHT, batch=1) if one.rows
+        }
+        assert dropped == {"spends": 2, "contested_outpoints": 1}

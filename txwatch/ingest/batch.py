@@ -13,9 +13,15 @@ from txwatch.store.transactions import MAX_QUARANTINED_BYTES, QuarantinedMessage
 from txwatch.wire.messages import WireBlock
 from txwatch.wire.transaction import Transaction
 
+_OUTPOINTS = 1
+"""The bit of a txid of which some source told the outpoints that it spends."""
+
 
 class RecentTxids:
-    """Remembers which sources told of at least the last `capacity` txids, at most twice as many, in two turns."""
+    """Remembers which sources told of at least the last `capacity` txids, at most twice as many, in two turns.
+
+    It also remembers of which one of them told the outpoints.
+    """
 
     def __init__(self, capacity: int = 100_000) -> None:
         self._capacity = capacity
@@ -23,16 +29,16 @@ class RecentTxids:
         self._current: dict[str, int] = {}
         self._previous: dict[str, int] = {}
 
-    def add(self, txid: str, source: str) -> tuple[bool, bool]:
-        """Remember a txid. Returns whether it is new, and whether it is new from this source."""
-        bit = self._bits.get(source) or self._bits.setdefault(source, 1 << len(self._bits))
+    def add(self, txid: str, source: str, *, outpoints: bool = False) -> tuple[bool, bool, bool]:
+        """Remember a txid. Returns whether it is new, whether it is from this source, and whether its outpoints are."""
+        bit = self._bits.get(source) or self._bits.setdefault(source, _OUTPOINTS << 1 + len(self._bits))
         told = self._current.get(txid) or self._previous.get(txid, 0)
         if told & bit:
-            return False, False
-        self._current[txid] = told | bit
+            return False, False, False
+        self._current[txid] = told | bit | (_OUTPOINTS if outpoints else 0)
         if len(self._current) >= self._capacity:
             self._previous, self._current = self._current, {}
-        return not told, True
+        return not told, True, outpoints and not told & _OUTPOINTS
 
     def forget(self, txids: Iterable[str]) -> None:
         """Forget txids that could not be kept, so that they are taken when a source tells of them again."""
@@ -48,6 +54,8 @@ class Batch(msgspec.Struct):
     seen_through: datetime
     transactions: list[Transaction] = []
     sightings: list[Sighting] = []
+    spenders: list[Transaction] = []
+    """Transactions of which a source told the outpoints, after another one had told of them without."""
     removals: list[Removal] = []
     blocks: list[WireBlock] = []
     removed_blocks: list[str] = []
@@ -65,9 +73,12 @@ class Batch(msgspec.Struct):
         if isinstance(event, Seen):
             transaction = event.transaction
             self.bytes += event.bytes
-            is_new, is_new_here = recent.add(transaction.txid, source)
+            outpoints = any(spent.txid is not None for spent in transaction.inputs)
+            is_new, is_new_here, are_outpoints_new = recent.add(transaction.txid, source, outpoints=outpoints)
             if is_new:
                 self.transactions.append(transaction)
+            elif are_outpoints_new:
+                self.spenders.append(transaction)
             if is_new_here:
                 self.sightings.append(Sighting(transaction.txid, source, transaction.seen_at))
             else:

@@ -110,7 +110,7 @@ def _commit(
         new = [tx for tx in batch.transactions if tx.txid in landed]
         if live:
             land_sightings(connection, batch.sightings)
-        land_spends(connection, new)
+        land_spends(connection, [*new, *batch.spenders])
         record_removals(connection, batch.removals)
         note_sources(connection, batch.sources)
         if hook is not None and new:

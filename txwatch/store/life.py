@@ -1,11 +1,11 @@
-"""What became of a transaction before a block took it: which coins it claims, and that it was replaced or dropped."""
+"""What became of a transaction before a block took it: which coins it spends, and that it was replaced or dropped."""
 
 from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
 
-from txwatch.store.database import Connection
+from txwatch.store.database import Connection, statement
 from txwatch.wire.transaction import Transaction
 
 
@@ -19,7 +19,10 @@ class Removal(msgspec.Struct, frozen=True, gc=False):
 
 
 def land_spends(connection: Connection, transactions: Sequence[Transaction]) -> None:
-    """Note which coins these transactions spend, as far as their sources tell which transaction made a coin."""
+    """Note which coins these transactions spend, as far as their sources tell which transaction made a coin.
+
+    A coin that another transaction spends too is noted as contested.
+    """
     rows = [
         f"{coin.txid}\t{coin.n}\t{tx.txid}\t{tx.seen_at}\n"
         for tx in transactions
@@ -34,6 +37,7 @@ def land_spends(connection: Connection, transactions: Sequence[Transaction]) -> 
     with connection.cursor().copy("COPY staged_spends FROM STDIN") as copy:
         copy.write("".join(rows).encode())
     connection.execute("INSERT INTO spends SELECT * FROM staged_spends ORDER BY 1, 2, 3 ON CONFLICT DO NOTHING")
+    connection.execute(statement("store", "note_contested"))
 
 
 def record_removals(connection: Connection, removals: Sequence[Removal]) -> None:

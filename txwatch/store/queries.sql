@@ -25,6 +25,23 @@ FROM (
 WHERE blocks.hash = judged.hash AND blocks.stale <> judged.stale
 
 
+-- name: note_contested
+-- Of the spends that were staged, those of a coin that another transaction spends.
+INSERT INTO contested_outpoints AS known (prev_txid, vout, seen_at)
+SELECT prev_txid, vout, max(greatest(staged_spends.seen_at, other.seen_at))
+FROM staged_spends
+CROSS JOIN LATERAL (
+    SELECT seen_at
+    FROM spends
+    WHERE spends.prev_txid = staged_spends.prev_txid AND spends.vout = staged_spends.vout
+        AND spends.txid <> staged_spends.txid
+    OFFSET 0 -- by the index for each, whatever the planner thinks of a table without statistics
+) AS other
+GROUP BY prev_txid, vout
+ORDER BY prev_txid, vout
+ON CONFLICT (prev_txid, vout) DO UPDATE SET seen_at = excluded.seen_at WHERE excluded.seen_at > known.seen_at
+
+
 -- name: quarantine
 -- Store messages that could not be read.
 INSERT INTO quarantined_messages (received_at, reason, size, body)

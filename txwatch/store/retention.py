@@ -124,11 +124,15 @@ def partition_name(table: str, day: datetime) -> str:
 
 
 BY_DAY = ("transaction_features", "address_activity")
+OF_BLOCKS = {"confirmations": "txid", "block_completeness": "source"}
+"""Tables that are as old as their blocks, with the column that with `block_hash` is their key."""
 BY_ROW = {
     "transaction_scores": "seen_at",
     "recent_scores": "as_of",
     "scored_windows": "window_start",
     "transactions": "seen_at",
+    "sightings": "seen_at",
+    "removals": "removed_at",
     "network_baseline": "window_start",
     "address_windows": "window_start",
     "quarantined_messages": "received_at",
@@ -136,6 +140,10 @@ BY_ROW = {
     "blocks": "seen_at",
 }
 """The other tables that grow, with the column of a row's age. Derived rows go first."""
+WHILE_UNCONFIRMED = {"spends": "seen_at", "contested_outpoints": "seen_at"}
+"""Tables that are of use only while a transaction may be unconfirmed."""
+MEMPOOL_DAYS = 14
+"""Days after which Bitcoin Core drops an unconfirmed transaction: DEFAULT_MEMPOOL_EXPIRY_HOURS, 336 (kernel)."""
 ONLINE = ("feast.txwatch_network_context", "feast.txwatch_transaction_features")
 """Feast's online tables in Postgres, by `event_ts`. In Redis, keys expire by themselves."""
 DETAILS_DAYS = 14
@@ -174,9 +182,16 @@ def expiry(now: datetime, retention_days: int) -> datetime:
 
 
 def drop_expired(
-    connection: Connection, before: datetime, batch: int = BATCH, wait: Callable[[float], None] = time.sleep
+    connection: Connection,
+    before: datetime,
+    batch: int = BATCH,
+    wait: Callable[[float], None] = time.sleep,
+    mempool_before: datetime | None = None,
 ) -> Iterator[Expired]:
-    """Drop all that is older than a midnight, table by table. Safe to repeat and to interrupt."""
+    """Drop all that is older than a midnight, table by table. Safe to repeat and to interrupt.
+
+    What is of use only while a transaction may be unconfirmed is dropped before another midnight, `mempool_before`.
+    """
     for table in BY_DAY:
         began = perf_counter()
         days = drop_days(connection, table, before, wait)
@@ -184,14 +199,22 @@ def drop_expired(
         seconds = perf_counter() - began
         yield Expired(table, sum(dropped), len(dropped), seconds, in_use=len(days) - len(dropped))
     # Before the blocks that say how old they are.
-    confirmations = sql.SQL(
-        "DELETE FROM confirmations WHERE (txid, block_hash) IN ("
-        "SELECT txid, block_hash FROM confirmations JOIN blocks ON hash = block_hash"
-        " WHERE blocks.seen_at < {before} LIMIT {batch})"
-    ).format(before=sql.Literal(before), batch=sql.Literal(batch))
-    yield _delete_in_batches(connection, "confirmations", confirmations, batch)
+    for table, column in OF_BLOCKS.items():
+        of_blocks = sql.SQL(
+            "DELETE FROM {table} WHERE ({column}, block_hash) IN ("
+            "SELECT {column}, block_hash FROM {table} JOIN blocks ON hash = block_hash"
+            " WHERE blocks.seen_at < {before} LIMIT {batch})"
+        ).format(
+            table=sql.Identifier(table),
+            column=sql.Identifier(column),
+            before=sql.Literal(before),
+            batch=sql.Literal(batch),
+        )
+        yield _delete_in_batches(connection, table, of_blocks, batch)
     for table, column in BY_ROW.items():
         yield from _delete(connection, table, column, before, batch)
+    for table, column in WHILE_UNCONFIRMED.items():
+        yield from _delete(connection, table, column, mempool_before or before, batch)
     for table in ONLINE:
         # Feast keeps this time without a zone, in UTC.
         yield from _delete(connection, table, "event_ts", before.replace(tzinfo=None), batch)

@@ -63,6 +63,15 @@ spends = sa.Table(
     comment="which coins a transaction spends, where its source tells which transaction made them",
 )
 
+contested_outpoints = sa.Table(
+    "contested_outpoints",
+    metadata,
+    sa.Column("prev_txid", sa.Text, primary_key=True),
+    sa.Column("vout", BIGINT, primary_key=True),
+    sa.Column("seen_at", _time, nullable=False, index=True, comment="when the newest of its spenders was seen"),
+    comment="coins that several transactions spend",
+)
+
 removals = sa.Table(
     "removals",
     metadata,

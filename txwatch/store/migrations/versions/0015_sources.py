@@ -62,6 +62,14 @@ def upgrade() -> None:
     )
     op.create_index("ix_spends_seen_at", "spends", ["seen_at"], postgresql_using="brin")
     op.create_table(
+        "contested_outpoints",
+        sa.Column("prev_txid", sa.Text, primary_key=True),
+        sa.Column("vout", sa.BIGINT, primary_key=True),
+        sa.Column("seen_at", _time, nullable=False, comment="when the newest of its spenders was seen"),
+        comment="coins that several transactions spend",
+    )
+    op.create_index("ix_contested_outpoints_seen_at", "contested_outpoints", ["seen_at"])
+    op.create_table(
         "removals",
         sa.Column("txid", sa.Text, primary_key=True),
         sa.Column("source", sa.Text, primary_key=True),
@@ -139,6 +147,6 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION unheard")
     op.drop_column("feed_gaps", "tip")
     op.drop_column("feed_gaps", "source")
-    for table in ("block_completeness", "feed_sources", "removals", "spends", "sightings"):
+    for table in ("block_completeness", "feed_sources", "removals", "contested_outpoints", "spends", "sightings"):
         op.drop_table(table)
     op.drop_column("transactions", "tip_height")
