@@ -9,11 +9,13 @@ from txwatch.system.environment import PROJECT
 
 EXPECTED = {
     "fee_accident": "critical",
+    "double_spend": "critical",
     "whale": "high",
     "dormant_coins": "high",
     "dormant_round_move": "high",
     "watch_listed": "high",
     "package_fee": "medium",
+    "replacement_redirected": "medium",
     "dust_storm": "medium",
     "forest": "medium",
     "huge_consolidation": "low",
@@ -37,7 +39,7 @@ def test_the_table_says_what_alerts_and_how_severely() -> None:
 
 def test_kinds_detectors_and_known_cases_name_each_other() -> None:
     found = {kind for detector in default_detectors(whale_btc=500) for kind in detector.kinds}
-    assert found | {"forest", "system", "recovered"} == set(KINDS)
+    assert found | {"double_spend", "forest", "system", "recovered"} == set(KINDS)
     assert {name for kind in KINDS.values() for name in kind.silences} <= found
     cases = (*incidents(), *look_alikes(15.0))
     assert {kind for case in cases for kind in (case.expected, case.tag)} <= {None, *found}

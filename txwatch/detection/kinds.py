@@ -75,6 +75,14 @@ KINDS: Mapping[str, Kind] = {
             accounts_for=_FEE,
         ),
         Kind(
+            "double_spend",
+            "Double spend",
+            "⚔",
+            Severity.critical,
+            "Two unconfirmed transactions spend one coin, and each is held by a source that never held the other.",
+            alone_per_hour=60,
+        ),
+        Kind(
             "whale",
             "Whale",
             "🐋",
@@ -114,6 +122,14 @@ KINDS: Mapping[str, Kind] = {
             Severity.medium,
             "A fee far above what space costs, which may pay for unconfirmed parents that cannot be told.",
             accounts_for=_FEE,
+        ),
+        Kind(
+            "replacement_redirected",
+            "Replacement pays someone else",
+            "↪",
+            Severity.medium,
+            "It replaces an unconfirmed transaction, and does not pay whom that one likely paid.",
+            alone_per_hour=12,
         ),
         Kind(
             "dust_storm",

@@ -34,6 +34,42 @@ HAVING count(*) > 0
 ON CONFLICT DO NOTHING
 
 
+-- name: replaced
+-- Of each row the transactions that it replaces: stored earlier, not confirmed when it was seen, and spending one of its
+-- coins. A source said so, or saw both, for no mempool holds both; and no source said that another one took their place.
+-- Coins that several spend are few: so they are looked up first.
+WITH contested AS MATERIALIZED (
+    SELECT prev_txid, vout FROM contested_outpoints WHERE prev_txid = ANY(%(spent)s)
+),
+own AS MATERIALIZED (
+    SELECT place - 1 AS row, txid, seen_at
+    FROM unnest(%(txids)s::text[], %(seen_at)s::timestamptz[]) WITH ORDINALITY AS given (txid, seen_at, place)
+)
+SELECT DISTINCT row::integer, earlier.txid
+FROM contested
+JOIN spends AS mine USING (prev_txid, vout)
+JOIN own ON own.txid = mine.txid
+JOIN spends AS other USING (prev_txid, vout)
+JOIN transactions AS earlier ON earlier.txid = other.txid
+WHERE earlier.txid <> own.txid
+    AND (earlier.seen_at, earlier.txid) < (own.seen_at, own.txid)
+    AND NOT EXISTS (
+        SELECT FROM confirmations
+        JOIN blocks ON hash = block_hash
+        WHERE confirmations.txid = earlier.txid AND NOT stale AND blocks.seen_at <= own.seen_at
+    )
+    AND (
+        EXISTS (SELECT FROM removals WHERE removals.txid = earlier.txid AND replaced_by = own.txid)
+        OR EXISTS (
+            SELECT FROM sightings AS held
+            JOIN sightings AS holds USING (source)
+            WHERE held.txid = earlier.txid AND holds.txid = own.txid AND held.seen_at <= holds.seen_at
+        )
+        AND NOT EXISTS (SELECT FROM removals WHERE removals.txid = earlier.txid AND replaced_by <> own.txid)
+    )
+ORDER BY row::integer, earlier.txid
+
+
 -- name: stage_scores
 -- The table that a batch of scores is copied into.
 CREATE TEMP TABLE IF NOT EXISTS staged_scores ON COMMIT DELETE ROWS AS

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from txwatch.detection.coins import DormantCoins, DormantRoundMove
+from txwatch.detection.conflicts import RedirectedReplacement, ReplacedOf, nothing_replaced, stored_replaced
 from txwatch.detection.detector import Detector, Finding, column
 from txwatch.detection.parents import Parents, ParentsOf, no_parents, stored_parents
 from txwatch.detection.reasons import Reason, btc, times
@@ -290,11 +291,15 @@ class WatchListed(Detector):
 
 
 def default_detectors(
-    *, whale_btc: float, known: KnownAddresses = NOTHING_KNOWN, parents_of: ParentsOf = no_parents
+    *,
+    whale_btc: float,
+    known: KnownAddresses = NOTHING_KNOWN,
+    parents_of: ParentsOf = no_parents,
+    replaced_of: ReplacedOf = nothing_replaced,
 ) -> list[Detector]:
     """The detectors in the order in which their reasons are given: the most severe first.
 
-    `CurrentDetectors` takes `known` addresses and the unconfirmed parents of transactions from the database.
+    `CurrentDetectors` takes `known` addresses, unconfirmed parents and what is replaced from the database.
     """
     whale, dormant, consolidation = Whale(whale_btc * SAT_PER_BTC), DormantRoundMove(), Consolidation()
     return [
@@ -303,6 +308,7 @@ def default_detectors(
         DormantCoins(),
         dormant,
         WatchListed(known.watched),
+        RedirectedReplacement(replaced_of=replaced_of),
         DustStorm(),
         LabelledFlow(known.labels_of, min(whale.min_moved_sat, dormant.min_sat), consolidation.huge_inputs),
         consolidation,
@@ -333,6 +339,11 @@ class CurrentDetectors:
         version = read_version(connection)  # before the list: what changes in between is read again the next time
         if self._built is None or self._built[0] is not connection or self._built[1] != version:
             known = KnownAddresses.stored(connection)
-            detectors = default_detectors(whale_btc=self.whale_btc, known=known, parents_of=stored_parents(connection))
+            detectors = default_detectors(
+                whale_btc=self.whale_btc,
+                known=known,
+                parents_of=stored_parents(connection),
+                replaced_of=stored_replaced(connection),
+            )
             self._built = (connection, version, detectors)
         return self._built[2]

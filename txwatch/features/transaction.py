@@ -112,6 +112,15 @@ class MovedValue:
 
 def moved_value(batch: TransactionBatch) -> MovedValue:
     """What each transaction of a batch moved."""
+    return _moves(batch)[0]
+
+
+def likely_paid(batch: TransactionBatch) -> Flags:
+    """The outputs whose values likely moved: to others than the sender. Shape (outputs,)."""
+    return _moves(batch)[1]
+
+
+def _moves(batch: TransactionBatch) -> tuple[MovedValue, Flags]:
     n, inputs, outputs = len(batch), batch.inputs, batch.outputs
     returned = member_of_same(outputs.tx, outputs.address, inputs.tx, inputs.address)
     external = ~returned & (outputs.type != _OP_RETURN)
@@ -121,7 +130,7 @@ def moved_value(batch: TransactionBatch) -> MovedValue:
     change_known = count_where(outputs.tx, returned, n) > 0
     largest = np.nan_to_num(max_by(paid.tx, paid.value, n))
 
-    likely_change = np.zeros(n)
+    kept = np.zeros(len(paid.tx), np.bool_)
     open_ = ~change_known & (count >= 2)
     for candidates in (
         _by_script_type(batch, paid, n),
@@ -130,14 +139,17 @@ def moved_value(batch: TransactionBatch) -> MovedValue:
         (count[paid.tx] == 2) & (paid.value == largest[paid.tx]),
     ):
         single = open_ & (count_where(paid.tx, candidates, n) == 1)
-        likely_change = np.where(single, sum_by(paid.tx[candidates], paid.value[candidates], n), likely_change)
+        kept |= candidates & single[paid.tx]
         open_ &= ~single
 
     input_count = np.bincount(inputs.tx, minlength=n)
     consolidation = ~change_known & (count == 1) & (input_count >= CONSOLIDATION_INPUTS)
-    likely = np.where(consolidation, 0.0, high - likely_change)
+    kept |= consolidation[paid.tx]
+    likely = high - sum_by(paid.tx[kept], paid.value[kept], n)
     low = np.where(change_known, np.where(count >= 1, high, 0.0), high - largest)
-    return MovedValue(np.minimum(low, likely), likely, high)
+    moved = external.copy()
+    moved[external] = ~kept
+    return MovedValue(np.minimum(low, likely), likely, high), moved
 
 
 def _by_script_type(batch: TransactionBatch, paid: Coins, n: int) -> Flags:
