@@ -9,7 +9,7 @@ from blockchain_assets import keys
 from blockchain_assets.windows import OWNERS, RETRIES, check_result, markdown_table
 from resources.database import DatabaseResource
 from resources.ingestion import IngestionResource
-from txwatch.alerts.store import insert_chain_updates
+from txwatch.alerts.life import insert_chain_updates
 from txwatch.clock import utc_now
 from txwatch.ingest.recovery import Recovery, read_chain
 from txwatch.store.database import database_now

@@ -17,6 +17,7 @@ from tests.builders import transaction
 from tests.waiting import PATIENCE_SECONDS, wait_until
 from txwatch.alerts.alert import LATE_AFTER, Alert
 from txwatch.alerts.dispatcher import Dispatcher
+from txwatch.alerts.life import insert_chain_updates
 from txwatch.alerts.messages import MAX_DIGEST_LINES, MAX_UNITS, units
 from txwatch.alerts.planning import BURST, FLOOD_WINDOW
 from txwatch.alerts.sender import TelegramSender
@@ -24,7 +25,6 @@ from txwatch.alerts.store import (
     Verdict,
     count_alerts,
     insert_alerts,
-    insert_chain_updates,
     insert_updates,
     later_kinds,
     read_precision,

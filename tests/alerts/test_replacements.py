@@ -11,7 +11,7 @@ import pytest
 from msgspec import structs
 
 from tests.builders import T0, transaction
-from txwatch.alerts import store
+from txwatch.alerts import life, store
 from txwatch.store.database import Connection, connect, statement
 from txwatch.store.transactions import land_transactions
 from txwatch.wire.transaction import CreatedOutput, SpentOutput, Transaction
@@ -71,11 +71,11 @@ def test_replacements_are_found_in_one_look_at_what_was_confirmed(database_url: 
         with connection.transaction(force_rollback=True):
             look = statement("alerts", "select_conflicts")
             explained = connection.execute(
-                "EXPLAIN (ANALYZE, FORMAT JSON) " + look, {"now": NOW, "buried": store.BURIED}
+                "EXPLAIN (ANALYZE, FORMAT JSON) " + look, {"now": NOW, "buried": life.BURIED}
             ).fetchone()
         assert explained is not None
         assert sum(map(looked_at, nodes(explained[0][0]["Plan"]))) < 20 * (ALERTED + CONFIRMED)
-        assert store.insert_chain_updates(connection, NOW) == 1
+        assert life.insert_chain_updates(connection, NOW) == 1
         assert connection.execute("SELECT alert_key, update_key FROM alert_updates").fetchall() == [
             (alerted[-1].txid, f"replaced:{confirmed[0].txid}")
         ]
@@ -132,12 +132,12 @@ def test_only_of_a_coin_of_which_no_other_is_known_it_is_said(
     land_transactions(rows, [spending(ALERT, *inputs), *confirmed])
     raise_alert(rows)
     mine(rows, 840_000, *(tx.txid for tx in confirmed))
-    assert store.insert_chain_updates(rows, NOW) == 0, "the next blocks could still hold it"
+    assert life.insert_chain_updates(rows, NOW) == 0, "the next blocks could still hold it"
     mine(rows, 840_001)
-    assert store.insert_chain_updates(rows, NOW) == 0
+    assert life.insert_chain_updates(rows, NOW) == 0
     mine(rows, 840_002)
-    assert store.insert_chain_updates(rows, NOW) == told
-    assert store.insert_chain_updates(rows, NOW) == 0
+    assert life.insert_chain_updates(rows, NOW) == told
+    assert life.insert_chain_updates(rows, NOW) == 0
     assert news_in_message(rows) == (
         ["❌ possibly replaced: bbbbbbbb… was confirmed in block 840,000 and seems to spend the same coin"]
         if told
@@ -151,13 +151,13 @@ def test_a_message_does_not_contradict_itself(rows: Connection) -> None:
     mine(rows, 840_000, OTHER)
     mine(rows, 840_001)
     mine(rows, 840_002)
-    assert store.insert_chain_updates(rows, NOW) == 1
+    assert life.insert_chain_updates(rows, NOW) == 1
     mine(rows, 840_003, ALERT)
     assert [line[:11] for line in news_in_message(rows)] == [], "confirmed, and not told yet"
-    assert store.insert_chain_updates(rows, NOW) == 1
+    assert life.insert_chain_updates(rows, NOW) == 1
     assert [line[:11] for line in news_in_message(rows)] == ["✅ confirmed"[:11]]
     rows.execute("UPDATE blocks SET stale = true WHERE height = 840003")
-    assert store.insert_chain_updates(rows, NOW) == 1
+    assert life.insert_chain_updates(rows, NOW) == 1
     assert [line.split(" ")[0] for line in news_in_message(rows)] == ["✅", "❌", "⚠️"]
     rows.execute("UPDATE blocks SET stale = true WHERE height = 840000")
     assert [line.split(" ")[0] for line in news_in_message(rows)] == ["✅", "⚠️"]
@@ -172,7 +172,7 @@ def test_what_only_a_stale_block_confirms_may_be_replaced_and_does_not_replace(
     mine(rows, 840_000, OTHER, stale=confirmed_by == 840_000)
     mine(rows, 840_001, ALERT, stale=True)
     mine(rows, 840_002)
-    assert store.insert_chain_updates(rows, NOW) == (confirmed_by == 840_001)
+    assert life.insert_chain_updates(rows, NOW) == (confirmed_by == 840_001)
 
 
 def test_a_block_at_the_end_of_all_heights_ends_no_search(rows: Connection) -> None:
@@ -181,7 +181,7 @@ def test_a_block_at_the_end_of_all_heights_ends_no_search(rows: Connection) -> N
     raise_alert(rows)
     mine(rows, 2**31 - 1, OTHER)
     mine(rows, 2**31 - 2)
-    assert store.insert_chain_updates(rows, NOW) == 0
+    assert life.insert_chain_updates(rows, NOW) == 0
 
 
 def raise_alert(connection: Connection) -> None:

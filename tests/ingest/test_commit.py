@@ -52,6 +52,9 @@ def test_a_transaction_that_cannot_be_scored_is_alone_in_that(fresh: str, count:
                 raise OverflowError("no number of this kind")
             scored.extend(tx.txid for tx in new)
 
+        def follow_up(self, _connection: Connection, _batch: Batch) -> None:
+            pass
+
         def committed(self) -> None:
             when_committed.extend(n for (n,) in query(fresh, "SELECT count(*) FROM transactions"))
 
@@ -71,6 +74,9 @@ def test_scoring_that_fails_for_all_is_given_up_after_some_tries(fresh: str) -> 
         def write(self, _connection: Connection, new: Sequence[Transaction]) -> None:
             tries.append(len(new))
             raise ValueError("another contract")
+
+        def follow_up(self, _connection: Connection, _batch: Batch) -> None:
+            pass
 
         def committed(self) -> None:
             pass

@@ -262,6 +262,9 @@ async def test_what_fails_beside_the_landing_does_not_hold_it_up(fresh: str, tmp
             told.append(len(new))
             connection.execute("SELECT 1 / 0")
 
+        def follow_up(self, _connection: psycopg.Connection, _batch: object) -> None:
+            pass
+
         def committed(self) -> None:
             pass
 

@@ -19,8 +19,8 @@ from tests.ingest.following import worker_on
 from tests.modelling import model
 from tests.waiting import PATIENCE_SECONDS, eventually
 from txwatch.alerts.dispatcher import Dispatcher
+from txwatch.alerts.life import BURIED, insert_chain_updates
 from txwatch.alerts.sender import TelegramSender
-from txwatch.alerts.store import BURIED, insert_chain_updates
 from txwatch.clock import MonotoneClock
 from txwatch.detection.rules import CurrentDetectors
 from txwatch.ingest.recovery import read_chain

@@ -28,6 +28,50 @@ JOIN alerts USING (alert_key)
 WHERE created_at >= %(since)s
 
 
+-- name: due_double_spends
+-- Coins of which two unconfirmed transactions are each held by a source that never held the other one, since `held_since`
+-- at the latest, and of which no double spend was alerted before. blockchain.info tells nothing of what it drops.
+WITH contested AS MATERIALIZED (
+    SELECT prev_txid, vout FROM contested_outpoints WHERE seen_at > %(since)s
+),
+held AS MATERIALIZED (
+    SELECT prev_txid, vout, txid, source, sightings.seen_at
+    FROM contested
+    JOIN spends USING (prev_txid, vout)
+    JOIN sightings USING (txid)
+    JOIN feed_sources USING (source)
+    WHERE source <> 'blockchain.info' AND connected AND noted_at >= %(followed_since)s
+        AND NOT EXISTS (SELECT FROM feed_gaps WHERE feed_gaps.source = sightings.source AND state = 'open')
+        AND NOT EXISTS (
+            SELECT FROM removals WHERE removals.txid = sightings.txid AND removals.source = sightings.source
+        )
+)
+SELECT
+    prev_txid, vout, one.txid, other.txid,
+    array_agg(DISTINCT one.source ORDER BY one.source), array_agg(DISTINCT other.source ORDER BY other.source)
+FROM held AS one
+JOIN held AS other USING (prev_txid, vout)
+WHERE one.txid < other.txid
+    AND greatest(one.seen_at, other.seen_at) <= %(held_since)s
+    AND NOT EXISTS (SELECT FROM sightings WHERE txid = one.txid AND source = other.source)
+    AND NOT EXISTS (SELECT FROM sightings WHERE txid = other.txid AND source = one.source)
+    AND NOT EXISTS (
+        SELECT FROM spends
+        JOIN confirmations USING (txid)
+        JOIN blocks ON hash = block_hash
+        WHERE spends.prev_txid = one.prev_txid AND spends.vout = one.vout AND NOT stale AND blocks.seen_at <= %(heard)s
+    )
+    AND NOT EXISTS (
+        SELECT FROM spends
+        JOIN alerts ON alert_key = txid
+        LEFT JOIN alert_updates ON alert_updates.alert_key = txid AND update_key = 'kind:double_spend'
+        WHERE spends.prev_txid = one.prev_txid AND spends.vout = one.vout
+            AND ('double_spend' = ANY(kinds) OR update_key IS NOT NULL)
+    )
+GROUP BY prev_txid, vout, one.txid, other.txid
+ORDER BY prev_txid, vout, one.txid, other.txid
+
+
 -- name: health
 -- The newest live transaction and the lag of the last minute; of the last hour the dead deliveries and their last reason.
 SELECT
@@ -100,6 +144,50 @@ FROM held
 WHERE stale AND EXISTS (
     SELECT FROM alert_updates AS said WHERE said.alert_key = held.alert_key AND update_key = 'confirmed:' || hash
 )
+UNION ALL
+SELECT alert_key, 'again:' || hash, '✅ confirmed again in block ' || height, %(now)s
+FROM held
+WHERE NOT stale AND EXISTS (
+    SELECT FROM alert_updates AS said WHERE said.alert_key = held.alert_key AND update_key = 'stale:' || hash
+)
+ON CONFLICT DO NOTHING
+
+
+-- name: insert_confirmed_instead
+-- Updates of alerts whose transactions are in no block, while another one is that spends one of their coins.
+INSERT INTO alert_updates (alert_key, update_key, text, created_at)
+SELECT DISTINCT ON (alert_key, other.txid)
+    alert_key, 'replaced:' || other.txid,
+    '❌ ' || left(other.txid, 8) || '… was confirmed in block ' || to_char(height, 'FM999,999,999')
+    || ' instead: it spends the same coin', %(now)s
+FROM contested_outpoints
+JOIN spends AS mine USING (prev_txid, vout)
+JOIN alerts ON alert_key = mine.txid
+JOIN spends AS other USING (prev_txid, vout)
+JOIN confirmations ON confirmations.txid = other.txid
+JOIN blocks ON hash = block_hash
+WHERE other.txid <> alert_key AND NOT stale AND created_at > %(now)s - interval '14 days' AND NOT EXISTS (
+    SELECT FROM confirmations AS own JOIN blocks ON hash = own.block_hash WHERE own.txid = alert_key AND NOT stale
+)
+ORDER BY alert_key, other.txid, height
+ON CONFLICT DO NOTHING
+
+
+-- name: insert_dropped
+-- Updates of alerts whose transactions every source that saw them has dropped, and none replaced.
+INSERT INTO alert_updates (alert_key, update_key, text, created_at)
+SELECT
+    txid, 'dropped:' || string_agg(DISTINCT source, ', ' ORDER BY source),
+    '❌ left the mempool of ' || string_agg(DISTINCT source, ' and ' ORDER BY source) || ', nothing took its place',
+    %(now)s
+FROM unnest(%(alert_keys)s::text[]) AS alerted (txid)
+JOIN sightings USING (txid)
+LEFT JOIN removals USING (txid, source)
+WHERE NOT EXISTS (
+    SELECT FROM confirmations JOIN blocks ON hash = block_hash WHERE confirmations.txid = alerted.txid AND NOT stale
+)
+GROUP BY txid
+HAVING every(removed_at IS NOT NULL) AND every(replaced_by IS NULL)
 ON CONFLICT DO NOTHING
 
 
@@ -119,7 +207,8 @@ alike AS MATERIALIZED (
         UNION ALL
         SELECT coin, false
         FROM transactions
-        CROSS JOIN jsonb_array_elements(inputs) AS coin
+        CROSS JOIN jsonb_array_elements(inputs) AS input
+        CROSS JOIN LATERAL (SELECT input - '{txid,height,coinbase}'::text[] AS coin) AS untold
         WHERE seen_at >= %(since)s AND coin IN (SELECT coin FROM conflicts) AND EXISTS (
             SELECT FROM confirmations
             JOIN blocks ON hash = block_hash
@@ -185,6 +274,7 @@ ORDER BY scores.txid, scored_at
 -- name: select_conflicts
 -- Coins that an alerted transaction spends, which is in no block, and that a confirmed one seems to spend: of the same
 -- address, value, type and position, once in each, and with the higher fee in the later one, as in any replacement.
+-- Nothing is guessed of a transaction whose source tells the outpoints; but one of them may have replaced it.
 -- Each step is materialized so that coins are hashed: the planner expects one alert, and would scan for each.
 WITH alerted AS MATERIALIZED (
     SELECT txid AS alert_key, transactions.seen_at, fee_sat, coin
@@ -192,7 +282,7 @@ WITH alerted AS MATERIALIZED (
     JOIN transactions ON txid = alert_key
     CROSS JOIN jsonb_array_elements(inputs) AS coin
     WHERE
-        created_at > %(now)s - interval '14 days'
+        created_at > %(now)s - interval '14 days' AND NOT coin ? 'txid'
         AND NOT EXISTS (
             SELECT FROM confirmations JOIN blocks ON hash = block_hash WHERE confirmations.txid = alert_key AND NOT stale
         )
@@ -204,7 +294,8 @@ spent AS MATERIALIZED (
     FROM blocks
     JOIN confirmations ON block_hash = hash
     JOIN transactions USING (txid)
-    CROSS JOIN jsonb_array_elements(inputs) AS coin
+    CROSS JOIN jsonb_array_elements(inputs) AS input
+    CROSS JOIN LATERAL (SELECT input - '{txid,height,coinbase}'::text[] AS coin) AS untold
     WHERE
         NOT stale AND fetched_at > %(now)s - interval '6 hours'
         -- The alerted one could be in the blocks after it.
@@ -234,9 +325,33 @@ WHERE
     )
 
 
+-- name: select_removed
+-- Of the transactions that left a mempool, named or recently, those with an alert.
+SELECT alert_key FROM alerts WHERE alert_key = ANY(%(removed)s)
+UNION
+SELECT alert_key FROM removals JOIN alerts ON alert_key = txid WHERE removed_at > %(since)s
+
+
+-- name: select_replaced
+-- Replacements of alerted transactions of which the alert says nothing yet: once they are stored, or late.
+SELECT DISTINCT alert_key, replaced_by
+FROM unnest(%(alert_keys)s::text[]) AS alerted (alert_key)
+JOIN removals ON removals.txid = alert_key
+WHERE replaced_by IS NOT NULL
+    AND (
+        removed_at < %(now)s - %(within)s::interval
+        OR EXISTS (SELECT FROM transactions WHERE transactions.txid = replaced_by)
+    )
+    AND NOT EXISTS (
+        SELECT FROM alert_updates
+        WHERE alert_updates.alert_key = alerted.alert_key AND update_key = 'replaced_by:' || replaced_by
+    )
+
+
 -- name: select_sent_message
--- A confirmed transaction was not replaced, nor one whose replacement lost its confirmation in a chain split. The message
--- may have been sent under a former id of the chat.
+-- A confirmed transaction was neither replaced nor dropped; a replacement that lost its confirmation in a chain split does
+-- not stand in its place; what a source still holds, or another one replaced, is not gone. The message may have been sent
+-- under a former id of the chat.
 SELECT
     chat_id,
     message_id,
@@ -246,20 +361,46 @@ SELECT
 FROM (
     SELECT
         chat_id, message_id, sent_at, text, alert_updates.created_at, update_key,
-        update_key NOT LIKE 'replaced:%%' OR (
-            replacing.confirmed AND NOT EXISTS (
-                SELECT FROM confirmations JOIN blocks ON hash = block_hash WHERE txid = alert_key AND NOT stale
-            )
-        ) AS holds
+        CASE said.what
+            WHEN 'replaced' THEN NOT own.confirmed AND about.confirmed
+            WHEN 'replaced_by' THEN NOT own.confirmed
+            WHEN 'dropped' THEN NOT own.confirmed AND said.of = own.dropped_by AND NOT own.confirmed_instead
+            WHEN 'stale' THEN about.stale
+            WHEN 'again' THEN NOT about.stale
+            ELSE true
+        END AS holds
     FROM alert_deliveries
     JOIN alert_updates USING (alert_key)
     CROSS JOIN LATERAL (
-        SELECT EXISTS (
-            SELECT FROM confirmations
-            JOIN blocks ON hash = block_hash
-            WHERE txid = substr(update_key, 10) AND NOT stale
-        ) AS confirmed
-    ) AS replacing
+        SELECT split_part(update_key, ':', 1) AS what, substr(update_key, strpos(update_key, ':') + 1) AS of
+    ) AS said
+    CROSS JOIN LATERAL (
+        SELECT
+            EXISTS (
+                SELECT FROM confirmations JOIN blocks ON hash = block_hash WHERE txid = said.of AND NOT stale
+            ) AS confirmed,
+            EXISTS (SELECT FROM blocks WHERE hash = said.of AND stale) AS stale
+    ) AS about
+    CROSS JOIN LATERAL (
+        SELECT
+            EXISTS (
+                SELECT FROM confirmations JOIN blocks ON hash = block_hash WHERE txid = alert_key AND NOT stale
+            ) AS confirmed,
+            EXISTS (
+                SELECT FROM alert_updates AS other
+                JOIN confirmations ON txid = substr(other.update_key, 10)
+                JOIN blocks ON hash = block_hash
+                WHERE other.alert_key = alert_deliveries.alert_key AND starts_with(other.update_key, 'replaced:')
+                    AND NOT stale
+            ) AS confirmed_instead,
+            (
+                SELECT string_agg(DISTINCT source, ', ' ORDER BY source)
+                FROM sightings
+                LEFT JOIN removals USING (txid, source)
+                WHERE txid = alert_key
+                HAVING every(removed_at IS NOT NULL) AND every(replaced_by IS NULL)
+            ) AS dropped_by
+    ) AS own
     WHERE chat_id = ANY(%(chats)s) AND alert_key = %(alert_key)s AND state = 'sent'
 ) AS updates
 GROUP BY chat_id, message_id, sent_at

@@ -1,4 +1,4 @@
-"""Alerts in Postgres: insert them, their updates (confirmed, replaced), and the feedback of people.
+"""Alerts in Postgres: insert them and their updates, and the feedback of people.
 
 Updates are insert-only like the alerts. The dispatcher writes them into messages that were sent.
 """
@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
-from psycopg.rows import dict_row
 
 from txwatch.alerts.alert import (
     Alert,
@@ -52,12 +51,12 @@ def insert_alerts(connection: Connection, alerts: Sequence[Alert], chats: Sequen
     if not alerts:
         return []
     names = [severity.name for severity in Severity]
-    rows = _to_json([asdict(alert) | {"severity": alert.severity.name} for alert in alerts])
+    rows = to_json([asdict(alert) | {"severity": alert.severity.name} for alert in alerts])
     given = {"alerts": rows, "chats": list(chats), "severities": names}
     return [key for (key,) in connection.execute(statement("alerts", "insert_alerts"), given)]
 
 
-def _to_json(rows: object) -> str:
+def to_json(rows: object) -> str:
     """JSON as Postgres takes it, which has no U+0000."""
     return msgspec.json.encode(rows).decode().replace("\\u0000", "\\ufffd")
 
@@ -115,12 +114,6 @@ def _seen_of_events(connection: Connection, alerts: Sequence[Alert]) -> dict[str
     return seen_of
 
 
-BURIED = 2
-"""Blocks after that of a possible replacement, in which the replaced transaction could still have been mined."""
-MADE_WITHIN = timedelta(days=1)
-"""How long before a coin is spent others like it are looked for. All of them would take minutes."""
-
-
 class AlertUpdate(msgspec.Struct, frozen=True):
     """What became known of an alert. The same `update_key` is inserted once."""
 
@@ -161,26 +154,8 @@ def insert_updates(connection: Connection, updates: Iterable[AlertUpdate]) -> in
 
     Updates without an alert are left out, and kinds that the alert names itself.
     """
-    rows = _to_json(list(updates))
+    rows = to_json(list(updates))
     return connection.execute(statement("alerts", "insert_updates"), {"updates": rows}).rowcount
-
-
-def insert_chain_updates(connection: Connection, now: datetime) -> int:
-    """Insert what the recorded blocks say of alerts, in the caller's transaction. Returns how many updates.
-
-    A transaction was confirmed; or the block that confirmed it lost a chain split; or another one was confirmed that
-    seems to spend its coin. The feed does not say which transaction made a coin, and many look alike. So a replacement
-    is only called possible, BURIED blocks later, and only for a coin like which there is no other.
-    """
-    confirmed = connection.execute(statement("alerts", "insert_confirmations"), {"now": now}).rowcount
-    with connection.cursor(row_factory=dict_row) as cursor:
-        select = statement("alerts", "select_conflicts")
-        conflicts = cursor.execute(select, {"now": now, "buried": BURIED}).fetchall()
-    if not conflicts:
-        return confirmed
-    since = min(conflict["seen_at"] for conflict in conflicts) - MADE_WITHIN
-    given = {"now": now, "since": since, "conflicts": _to_json(conflicts)}
-    return confirmed + connection.execute(statement("alerts", "insert_replacements"), given).rowcount
 
 
 def read_sent_message(connection: Connection, chat_id: str, alert_key: str) -> SentMessage:

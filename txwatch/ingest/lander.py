@@ -51,6 +51,13 @@ class LandingHook(Protocol):
         """Write what belongs to new transactions, in a savepoint of the database transaction that lands them."""
         ...
 
+    def follow_up(self, connection: Connection, batch: Batch) -> None:
+        """Write what a batch says of earlier transactions, and what has become due by its end, in a savepoint.
+
+        Called with each live batch, also an empty one, which comes each second.
+        """
+        ...
+
     def committed(self) -> None:
         """Called after the commit of what was written."""
         ...
@@ -79,7 +86,7 @@ def commit(
     serialization failures are retried. Raises psycopg.Error when the database cannot take the batch.
     """
     result = _commit(connection, batch, epoch, now, hook, live)
-    if hook is not None and result.new:
+    if hook is not None:
         hook.committed()
     return result
 
@@ -115,6 +122,8 @@ def _commit(
         note_sources(connection, batch.sources)
         if hook is not None and new:
             _write_by_hook(hook, connection, new)
+        if hook is not None and live:
+            _follow_up(hook, connection, batch)
         lease = lock_lease(connection)
         note_late_windows(connection, late_windows(new, lease, now), "landed late")
         if not live:
@@ -155,6 +164,17 @@ def _write_by_hook(hook: LandingHook, connection: Connection, new: Sequence[Tran
                 parts += [part[len(part) // 2 :], part[: len(part) // 2]]
     if unscored:
         log.error("landed_without_scores", transactions=unscored, exc_info=cause)
+
+
+def _follow_up(hook: LandingHook, connection: Connection, batch: Batch) -> None:
+    """Call `hook.follow_up`; what it could not write is not worth the batch."""
+    try:
+        with connection.transaction():
+            hook.follow_up(connection, batch)
+    except psycopg.OperationalError:
+        raise
+    except Exception:
+        log.exception("not_followed_up", seen_through=batch.seen_through.isoformat())
 
 
 COMMIT_SECONDS = 15.0

@@ -13,6 +13,7 @@ import structlog
 
 from txwatch.alerts.alert import Alert, ScoredTransaction, raise_alerts
 from txwatch.alerts.dispatcher import Chats, Dispatcher
+from txwatch.alerts.life import insert_confirmation_updates, insert_removal_updates, raise_double_spends
 from txwatch.alerts.store import insert_alerts
 from txwatch.clock import Clock, MonotoneClock, utc_now
 from txwatch.detection.champion import Champion, Registry
@@ -24,6 +25,7 @@ from txwatch.detection.score import find_by_rules, score
 from txwatch.detection.score_windows import insert_scores
 from txwatch.detection.threshold import read_recent_scores
 from txwatch.features.live import LiveContext
+from txwatch.ingest.batch import Batch
 from txwatch.ingest.worker import IngestWorker, Shift
 from txwatch.settings import Settings
 from txwatch.sources.chosen import ChosenSources
@@ -33,7 +35,7 @@ from txwatch.wire.transaction import Transaction
 
 @dataclass
 class LiveScoring:
-    """The landing hook that scores new transactions and raises alerts; `raised` is called once alerts are committed.
+    """The landing hook that scores new transactions, raises alerts and follows them. `raised` is called after a commit.
 
     Without a champion the detectors alone raise alerts, and the window lane writes the scores later.
     """
@@ -64,8 +66,17 @@ class LiveScoring:
         if alerts and insert_alerts(connection, alerts, self.chats):
             self._has_raised = True
 
+    def follow_up(self, connection: Connection, batch: Batch) -> None:
+        """Write what became of alerted transactions, and the double spends that have lasted long enough by now."""
+        now = self.clock()
+        written = insert_removal_updates(connection, [removal.txid for removal in batch.removals], now)
+        if batch.blocks or batch.removed_blocks:
+            written += insert_confirmation_updates(connection, now)
+        if written + raise_double_spends(connection, self.chats, batch.seen_through, now):
+            self._has_raised = True
+
     def committed(self) -> None:
-        """Call `raised`, if alerts were written since the last time; once too often if they were rolled back."""
+        """Call `raised`, if anything was written since the last time; once too often if it was rolled back."""
         if self._has_raised:
             self._has_raised = False
             self.raised()
