@@ -13,7 +13,7 @@ import structlog
 
 from txwatch.alerts.alert import Alert, ScoredTransaction, raise_alerts
 from txwatch.alerts.dispatcher import Chats, Dispatcher
-from txwatch.alerts.life import insert_confirmation_updates, insert_removal_updates, raise_double_spends
+from txwatch.alerts.life import DoubleSpends, insert_confirmation_updates, insert_removal_updates
 from txwatch.alerts.store import insert_alerts
 from txwatch.clock import Clock, MonotoneClock, utc_now
 from txwatch.detection.champion import Champion, Registry
@@ -48,6 +48,9 @@ class LiveScoring:
     _context: tuple[Connection, LiveContext] | None = field(default=None, init=False)
     _has_raised: bool = field(default=False, init=False)
 
+    def __post_init__(self) -> None:
+        self._double_spends = DoubleSpends(self.chats)
+
     def write(self, connection: Connection, new: Sequence[Transaction]) -> None:
         """Write scores and alerts."""
         model = self.champion()
@@ -72,7 +75,7 @@ class LiveScoring:
         written = insert_removal_updates(connection, [removal.txid for removal in batch.removals], now)
         if batch.blocks or batch.removed_blocks:
             written += insert_confirmation_updates(connection, now)
-        if written + raise_double_spends(connection, self.chats, batch.seen_through, now):
+        if written + self._double_spends.raise_due(connection, batch.seen_through, now):
             self._has_raised = True
 
     def committed(self) -> None:
