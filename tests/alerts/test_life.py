@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 import pytest
+from msgspec import structs
 
 from tests.builders import T0, coin, spending, transaction
 from txwatch.alerts.life import insert_chain_updates
@@ -130,6 +131,14 @@ def test_dropped_is_said_once_every_source_that_saw_it_dropped_it(lane: Lane) ->
     assert lane.message() == [], "it is held again"
     lane.remove(WHALE, source="mempool.space")
     assert [line.count(" and ") for line in lane.message()] == [2]
+
+
+def test_what_comes_back_is_not_gone(lane: Lane) -> None:
+    lane.remove(WHALE)
+    lane.tell(Removed(BUMP.txid, lane.now), Seen(structs.replace(WHALE, seen_at=lane.now + timedelta(seconds=1))))
+    assert lane.message() == []
+    lane.remove(WHALE)
+    assert [line[:6] for line in lane.message()] == ["❌ left"]
 
 
 def test_dropped_and_replaced_are_not_said_of_one_transaction(lane: Lane) -> None:

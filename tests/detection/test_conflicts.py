@@ -65,7 +65,7 @@ def test_a_cancelled_payment_is_told_of_and_a_bumped_fee_is_not(rows: Connection
 
 def test_what_another_one_had_replaced_is_not_replaced_again(rows: Connection) -> None:
     land(rows, PAID, BUMP, CANCEL)
-    record_removals(rows, [Removal(PAID.txid, "a node", BUMP.seen_at, BUMP.txid)])
+    record_removals(rows, [Removal(PAID.txid, "a node", BUMP.seen_at, BUMP.txid)], [])
     assert redirected(rows, CANCEL)["3"] == [
         f"takes the place of 22222222…, which paid 0.5 BTC to {SHOP}: this one does not"
     ]
@@ -75,7 +75,7 @@ def test_what_a_source_calls_replaced_needs_no_second_witness(rows: Connection) 
     land(rows, PAID, by="one")
     land(rows, CANCEL, by="another")
     assert redirected(rows, CANCEL) == {}, "each may hold its own: a double spend, and no replacement"
-    record_removals(rows, [Removal(PAID.txid, "one", CANCEL.seen_at, CANCEL.txid)])
+    record_removals(rows, [Removal(PAID.txid, "one", CANCEL.seen_at, CANCEL.txid)], [])
     assert redirected(rows, CANCEL)["3"]
 
 

@@ -40,6 +40,12 @@ class RecentTxids:
             self._previous, self._current = self._current, {}
         return not told, True, outpoints and not told & _OUTPOINTS
 
+    def forget_source(self, txid: str, source: str) -> None:
+        """Forget that a source told of a txid: it may come back there."""
+        for told in (self._current, self._previous):
+            if txid in told:
+                told[txid] &= ~self._bits.get(source, 0)
+
     def forget(self, txids: Iterable[str]) -> None:
         """Forget txids that could not be kept, so that they are taken when a source tells of them again."""
         for txid in txids:
@@ -91,6 +97,7 @@ class Batch(msgspec.Struct):
             self.removed_blocks.append(event.hash)
         elif isinstance(event, Removed):
             self.removals.append(Removal(event.txid, source, event.at, event.replaced_by))
+            recent.forget_source(event.txid, source)
         elif isinstance(event, Malformed):
             self.bytes += len(event.body)
             start = event.body[:MAX_QUARANTINED_BYTES]

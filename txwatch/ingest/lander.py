@@ -118,7 +118,7 @@ def _commit(
         if live:
             land_sightings(connection, batch.sightings)
         land_spends(connection, [*new, *batch.spenders])
-        record_removals(connection, batch.removals)
+        record_removals(connection, batch.removals, batch.sightings if live else [])
         note_sources(connection, batch.sources)
         if hook is not None and new:
             _write_by_hook(hook, connection, new)

@@ -6,6 +6,7 @@ from datetime import datetime
 import msgspec
 
 from txwatch.store.database import Connection, statement
+from txwatch.store.sightings import Sighting
 from txwatch.wire.transaction import Transaction
 
 
@@ -40,12 +41,24 @@ def land_spends(connection: Connection, transactions: Sequence[Transaction]) -> 
     connection.execute(statement("store", "note_contested"))
 
 
-def record_removals(connection: Connection, removals: Sequence[Removal]) -> None:
-    """Record removals that are not known yet. Landing the same ones again changes nothing."""
-    if not removals:
-        return
+def record_removals(connection: Connection, removals: Sequence[Removal], sightings: Sequence[Sighting]) -> None:
+    """Record removals that are not known yet, but for those after which the source saw the transaction again.
+
+    Landing the same ones again changes nothing.
+    """
     connection.cursor().executemany(
         "INSERT INTO removals (txid, source, removed_at, replaced_by)"
         " VALUES (%(txid)s, %(source)s, %(at)s, %(replaced_by)s) ON CONFLICT DO NOTHING",
         [msgspec.structs.asdict(one) for one in removals],
     )
+    if sightings:
+        connection.execute(
+            "DELETE FROM removals USING unnest(%(txids)s::text[], %(sources)s::text[], %(seen_at)s::timestamptz[])"
+            " AS again (txid, source, seen_at)"
+            " WHERE removals.txid = again.txid AND removals.source = again.source AND removed_at < again.seen_at",
+            {
+                "txids": [one.txid for one in sightings],
+                "sources": [one.source for one in sightings],
+                "seen_at": [one.seen_at for one in sightings],
+            },
+        )
