@@ -114,3 +114,26 @@ def test_all_that_is_left_out_is_counted_by_address(rows: Connection) -> None:
     assert redirected(rows, CANCEL)["3"] == [
         "takes the place of 55555555…, which paid 0.75000007 BTC to 2 addresses: this one does not"
     ]
+
+
+def test_what_becomes_known_later_changes_nothing(rows: Connection) -> None:
+    """Both lanes say the same."""
+    land(rows, PAID, by="one")
+    land(rows, CANCEL, by="another")
+    soon = CANCEL.seen_at + timedelta(seconds=1)
+    land_sightings(rows, [Sighting(CANCEL.txid, "one", soon)])
+    record_removals(rows, [Removal(PAID.txid, "one", soon, CANCEL.txid)], [])
+    assert redirected(rows, CANCEL) == {}
+
+
+def test_of_several_that_are_told_at_one_moment_none_replaces_its_successor(rows: Connection) -> None:
+    middle = spending("9" * 64, COIN, pays=[("bc1qmiddle", BTC)], seen_at=T0)
+    last = spending("4" * 64, COIN, pays=[("bc1qlast", BTC)], seen_at=T0)
+    land(rows, PAID, middle, last)
+    removals = [Removal(PAID.txid, "a node", T0, middle.txid), Removal(middle.txid, "a node", T0, last.txid)]
+    record_removals(rows, removals, [])
+    found = redirected(rows, PAID, middle, last)
+    assert {txid: [reason.split("…")[0][-8:] for reason in reasons] for txid, reasons in found.items()} == {
+        "9": [PAID.txid[:8]],
+        "4": [middle.txid[:8]],
+    }

@@ -37,7 +37,8 @@ ON CONFLICT DO NOTHING
 -- name: replaced
 -- Of each row the transactions that it replaces: stored earlier, not confirmed when it was seen, and spending one of its
 -- coins. A source said so, or saw both, for no mempool holds both; and no source said that another one took their place.
--- Coins that several spend are few: so they are looked up first.
+-- As of when the row was seen, so that its window says later what was said at once. Coins that several spend are few: so
+-- they are looked up first.
 WITH contested AS MATERIALIZED (
     SELECT prev_txid, vout FROM contested_outpoints WHERE prev_txid = ANY(%(spent)s)
 ),
@@ -52,20 +53,29 @@ JOIN own ON own.txid = mine.txid
 JOIN spends AS other USING (prev_txid, vout)
 JOIN transactions AS earlier ON earlier.txid = other.txid
 WHERE earlier.txid <> own.txid
-    AND (earlier.seen_at, earlier.txid) < (own.seen_at, own.txid)
+    AND earlier.seen_at <= own.seen_at
     AND NOT EXISTS (
         SELECT FROM confirmations
         JOIN blocks ON hash = block_hash
         WHERE confirmations.txid = earlier.txid AND NOT stale AND blocks.seen_at <= own.seen_at
     )
     AND (
-        EXISTS (SELECT FROM removals WHERE removals.txid = earlier.txid AND replaced_by = own.txid)
-        OR EXISTS (
+        EXISTS (
+            SELECT FROM removals
+            WHERE removals.txid = earlier.txid AND replaced_by = own.txid AND removed_at <= own.seen_at
+        )
+        OR (earlier.seen_at, earlier.txid) < (own.seen_at, own.txid) AND EXISTS (
             SELECT FROM sightings AS held
             JOIN sightings AS holds USING (source)
             WHERE held.txid = earlier.txid AND holds.txid = own.txid AND held.seen_at <= holds.seen_at
+                AND holds.seen_at <= own.seen_at
         )
-        AND NOT EXISTS (SELECT FROM removals WHERE removals.txid = earlier.txid AND replaced_by <> own.txid)
+        AND NOT EXISTS (
+            SELECT FROM removals
+            WHERE removals.txid = earlier.txid AND replaced_by <> own.txid AND removed_at <= own.seen_at
+                -- A source may tell of several at one moment.
+                OR removals.txid = own.txid AND replaced_by = earlier.txid
+        )
     )
 ORDER BY row::integer, earlier.txid
 
