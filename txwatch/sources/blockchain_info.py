@@ -38,7 +38,6 @@ class BlockchainInfo(Source):
     """The feed at `url`. Raises InvalidURI if that is no WebSocket URL."""
 
     resyncs = False
-    tells_outpoints = False
 
     def __init__(self, url: str, clock: Clock, *, name: str = NAME, silence_seconds: float = SILENCE_SECONDS) -> None:
         super().__init__(name, clock)

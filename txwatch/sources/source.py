@@ -122,8 +122,6 @@ class Source(ABC):
 
     resyncs: ClassVar[bool]
     """Whether it has a mempool that can be asked for what was missed."""
-    tells_outpoints: ClassVar[bool]
-    """Whether it says which transaction made a coin that is spent."""
 
     def __init__(self, name: str, clock: Clock) -> None:
         self.name = name
@@ -147,10 +145,9 @@ class Source(ABC):
     async def health(self) -> Health:
         """What it says of itself; needs no open connection. Raises SourceAwayError."""
 
-    async def resync(self, since: datetime, known: Known) -> AsyncGenerator[Told | Resynced]:  # noqa: ARG002
+    def resync(self, since: datetime, known: Known) -> AsyncGenerator[Told | Resynced]:
         """What entered its mempool since a moment and is not `known`, then Resynced. Raises SourceAwayError."""
-        raise SourceAwayError(f"{self.name} has no mempool to ask")
-        yield
+        raise NotImplementedError
 
 
 T = TypeVar("T")
