@@ -100,3 +100,52 @@ def numbered_utx(n: int, **changes: Any) -> bytes:
 def labelled(message: bytes, *labels: str) -> bytes:
     """The message as a line of a capture that says what is known about it."""
     return json.dumps(json.loads(message) | {"meta": {"labels": labels}}).encode()
+
+
+def mempool_input(value: int | None = 10_740, txid: str = "ab" * 32, vout: int = 3, **changes: Any) -> dict[str, Any]:
+    """One input of a transaction of mempool.space; `value` None leaves the spent output unresolved."""
+    prevout = {
+        "scriptpubkey": "0014" + "d5" * 20,
+        "scriptpubkey_type": "v0_p2wpkh",
+        "scriptpubkey_address": "bc1q6klm0fkst4zvrc2ygwgekvxjsnqvpgg2jjfurm",
+        "value": value,
+    }
+    given = {"txid": txid, "vout": vout, "scriptsig": "", "sequence": 0xFFFFFFFD, "is_coinbase": False}
+    return given | {"prevout": None if value is None else prevout} | changes
+
+
+def mempool_output(value: int = 9_520, **changes: Any) -> dict[str, Any]:
+    """One output of a transaction of mempool.space."""
+    given = {"scriptpubkey": "a914" + "50" * 20 + "87", "scriptpubkey_address": "395H8VPYPtAoZWa2bx5SRyN2VojXrsb7j3"}
+    return given | {"value": value} | changes
+
+
+def mempool_transaction(**changes: Any) -> dict[str, Any]:
+    """The transaction of `utx` as mempool.space tells it. `changes` replace fields; `...` leaves a field out."""
+    tx: dict[str, Any] = {
+        "txid": "23" * 32,
+        "version": 2,
+        "locktime": 0,
+        "vin": [mempool_input()],
+        "vout": [mempool_output()],
+        "size": 192,
+        "weight": 441,
+        "sigops": 1,
+        "fee": 1_220,
+        "status": {"confirmed": False},
+        "vsize": 111,
+        "adjustedVsize": 110.25,
+        "firstSeen": 1710376406,
+    } | changes
+    return {key: value for key, value in tx.items() if value is not ...}
+
+
+def numbered_mempool_transaction(n: int, **changes: Any) -> dict[str, Any]:
+    """The same with a txid, and a coin, of its own."""
+    return mempool_transaction(txid=f"{n:064x}", **({"vin": [mempool_input(vout=n % 2**32)]} | changes))
+
+
+def mempool_changes(sequence: int, **changes: Any) -> bytes:
+    """A message of mempool.space with what changed in its mempool."""
+    given = {"sequence": sequence, "added": [], "removed": [], "mined": [], "replaced": []} | changes
+    return json.dumps({"mempool-transactions": given}).encode()

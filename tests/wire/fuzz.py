@@ -1,4 +1,4 @@
-"""Feeds the decoder generated messages, a million by default: `make fuzz`.
+"""Feeds the decoders generated messages, a million by default: `make fuzz`.
 
 A third are valid and must come back exactly. The others are mutations of valid ones and random bytes: each must be
 understood or refused with a reason, and what is understood must be fit for the database.
@@ -9,12 +9,24 @@ import random
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
 
 from txwatch.ingest.batch import Batch
 from txwatch.store.transactions import copy_row
+from txwatch.wire.mempool_space import (
+    Input,
+    Output,
+    TransactionAnswer,
+    decode_block,
+    decode_changes,
+    decode_hash,
+    decode_message,
+    decode_transaction,
+    decode_txids,
+)
 from txwatch.wire.messages import (
     MAX_SUPPLY_SAT,
     MalformedMessageError,
@@ -25,7 +37,7 @@ from txwatch.wire.messages import (
     WireTransaction,
     decode,
 )
-from txwatch.wire.transaction import base_size, from_wire
+from txwatch.wire.transaction import Transaction, base_size, from_wire
 
 NOW = datetime(2024, 3, 14, 12, tzinfo=UTC)
 COLUMNS = 18
@@ -161,13 +173,86 @@ class Fuzzer:
         return bytes(body)
 
 
+class MempoolSpaceFuzzer(Fuzzer):
+    """The same of the transactions that mempool.space tells."""
+
+    def _valid(self) -> None:
+        wire = self._transaction()
+        rng = self._random
+        fee = sum(i.prev_out.value for i in wire.inputs if i.prev_out) - sum(o.value for o in wire.out)
+        weight = 3 * base_size(wire) + wire.size
+        answer = TransactionAnswer(
+            wire.hash,
+            wire.ver,
+            wire.lock_time,
+            [
+                Input(rng.randbytes(32).hex(), rng.randrange(2**32), i.script, i.sequence, _output(i))
+                for i in wire.inputs
+            ],
+            [Output(o.value, o.script, o.addr) for o in wire.out],
+            wire.size,
+            weight,
+            fee if all(i.prev_out for i in wire.inputs) else rng.randrange(10**9),
+            rng.choice((None, -(-weight // 4), weight / 4)),
+            wire.time,
+        )
+        body = msgspec.json.encode(answer)
+        self._pool.append(body)
+        del self._pool[:-500]
+        tx = decode_transaction(body, NOW)
+        told = [(i.txid, i.vout, i.prevout and i.prevout.value) for i in answer.vin]
+        if [(coin.txid, coin.n, coin.value) for coin in tx.inputs] != told:
+            raise DecoderError(f"other coins: {body!r}")
+        if (tx.weight, tx.size) != (weight, wire.size) or tx.fee_sat not in (answer.fee, None):
+            raise DecoderError(f"another fee or size: {body!r}")
+        if tx.fee_sat is None and all(i.prevout for i in answer.vin):
+            raise DecoderError(f"no fee: {body!r}")
+        self.outcomes["valid, came back exactly"] += 1
+
+    def _any(self, body: bytes) -> None:
+        self.outcomes[fit_for_mempool_space(body)] += 1
+
+
+def _output(spent: WireInput) -> Output | None:
+    coin = spent.prev_out
+    return coin and Output(coin.value, coin.script, coin.addr)
+
+
+def fit_for_mempool_space(body: bytes) -> str:
+    """The same of what mempool.space says: as a transaction, as a message, and as each answer of its REST API."""
+    for decoder in (decode_message, decode_block, decode_txids, decode_hash, _all_changes):
+        try:
+            decoder(body)
+        except MalformedMessageError as error:
+            if not str(error):
+                raise DecoderError(f"refused without a reason: {body!r}") from error
+        except Exception as error:
+            raise DecoderError(f"{type(error).__name__} on {body!r}") from error
+    return _row_of(lambda: decode_transaction(body, NOW), body)
+
+
+def _all_changes(body: bytes) -> None:
+    list(decode_changes(body).removals())
+
+
 def fit(body: bytes) -> str:
     """What becomes of a message, in a word. Raises DecoderError when it is neither understood nor refused."""
-    try:
+
+    def read() -> Transaction | str:
         message = decode(body)
         if not isinstance(message, UnconfirmedTransaction):
             return type(message).__name__
-        row = copy_row(from_wire(message.x, NOW)).encode()
+        return from_wire(message.x, NOW)
+
+    return _row_of(read, body)
+
+
+def _row_of(read: Callable[[], Transaction | str], body: bytes) -> str:
+    try:
+        tx = read()
+        if isinstance(tx, str):
+            return tx
+        row = copy_row(tx).encode()
     except MalformedMessageError as error:
         if not str(error):
             raise DecoderError(f"refused without a reason: {body!r}") from error
@@ -184,16 +269,16 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     options = parser.parse_args()
-    fuzzer = Fuzzer(options.seed)
+    fuzzers = Fuzzer(options.seed), MempoolSpaceFuzzer(options.seed)
     began = time.monotonic()
     for number in range(options.count):
         try:
-            fuzzer.one()
+            fuzzers[number % 2].one()
         except DecoderError as fault:
             print(f"input {number} of seed {options.seed}: {fault}")
             return 1
     print(f"{options.count:,} inputs of seed {options.seed} in {time.monotonic() - began:.0f} s, no fault:")
-    for outcome, times in fuzzer.outcomes.most_common():
+    for outcome, times in (fuzzers[0].outcomes + fuzzers[1].outcomes).most_common():
         print(f"{times:>10,}  {outcome}")
     return 0
 

@@ -214,8 +214,12 @@ class IngestWorker:
                     async for event in missed:
                         if isinstance(event, Resynced):
                             ending = f"its mempool was read: {landed:,} transactions had been missed"
+                            if event.left:
+                                ending += f", and at most {event.left:,} more are left to blocks"
                             self._end_gap(one, event.at, ending, landed, event.tip)
-                            log.info("source_resynced", source=one.source.name, landed=landed)
+                            log.info(
+                                "source_resynced", source=one.source.name, landed=landed, left_to_blocks=event.left
+                            )
                             return
                         landed += self._batch.add(event, one.source.name, self._recent)
                         await self._make_room()

@@ -7,6 +7,7 @@ from txwatch.clock import Clock
 from txwatch.errors import UserError
 from txwatch.settings import Settings
 from txwatch.sources.blockchain_info import BlockchainInfo
+from txwatch.sources.mempool_space import MempoolSpace
 from txwatch.sources.source import Source
 
 
@@ -43,6 +44,8 @@ class ChosenSources:
     def _source(self, name: str, clock: Clock) -> Source:
         if name == "blockchain.info":
             return BlockchainInfo(self.stream_url, clock)
+        if name == "mempool.space":
+            return MempoolSpace(self.mempool_space_url, clock)
         raise UnknownSourceError(f"TXWATCH_SOURCES names {name!r}; there are: {', '.join(KINDS)}")
 
 

@@ -97,10 +97,14 @@ class Ignored(msgspec.Struct, frozen=True):
 
 
 class Resynced(msgspec.Struct, frozen=True):
-    """All that the source's mempool held at `at` was told. `tip` is the hash of its highest block then."""
+    """All that the source's mempool held at `at` was told, but for `left` transactions, which come back with blocks.
+
+    `tip` is the hash of its highest block then.
+    """
 
     at: datetime
     tip: str
+    left: int = 0
 
 
 Told = Seen | Removed | BlockFound | BlockRemoved | Malformed | Ignored

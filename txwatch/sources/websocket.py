@@ -17,20 +17,31 @@ _SILENCE_INTERVALS = 20
 """Mean intervals between transactions: a slow feed may be silent for so many, if that is longer."""
 _IDLE_SECONDS = 10.0
 """Seconds between pings; older documentation of blockchain.info's feed asks for traffic at least every 30 s."""
-_SMALLEST_TRANSACTION_BYTES = 200
-"""Bytes; a shorter message, such as the answer to a ping, does not show that transactions still come."""
+SMALLEST_TRANSACTION_BYTES = 200
+"""Bytes of the shortest message that blockchain.info sends of a transaction."""
 
 
 class WatchedSocket:
-    """A connection to a feed. `ping` is the message that keeps it awake."""
+    """A connection to a feed. `ping` is the message that keeps it awake.
 
-    def __init__(self, websocket: ClientConnection, ping: str, silence_seconds: float) -> None:
+    A message shorter than `least_bytes`, such as the answer to a ping, does not show that transactions still come.
+    """
+
+    def __init__(self, websocket: ClientConnection, ping: str, silence_seconds: float, least_bytes: int) -> None:
         self._websocket = websocket
+        self._least_bytes = least_bytes
         self._watchdog = _Watchdog(websocket, ping, silence_seconds)
         self._watching = asyncio.create_task(self._watchdog.watch())
 
     @classmethod
-    async def open(cls, url: str, subscriptions: tuple[str, ...], ping: str, silence_seconds: float) -> "WatchedSocket":
+    async def open(
+        cls,
+        url: str,
+        subscriptions: tuple[str, ...],
+        ping: str,
+        silence_seconds: float,
+        least_bytes: int = SMALLEST_TRANSACTION_BYTES,
+    ) -> "WatchedSocket":
         """Connect, and send the subscriptions. Raises SourceAwayError, and InvalidURI if `url` is none."""
         try:
             websocket = await connect(
@@ -46,14 +57,14 @@ class WatchedSocket:
         # A redirect can lead anywhere, so that even a wrong address is the server's doing.
         except (OSError, WebSocketException, ValueError) as error:
             raise SourceAwayError(f"{type(error).__name__}: {error}") from error
-        return cls(websocket, ping, silence_seconds)
+        return cls(websocket, ping, silence_seconds, least_bytes)
 
     async def messages(self) -> AsyncGenerator[bytes]:
         """The bodies of messages until the connection ends. Raises SourceAwayError then."""
         try:
             while True:
                 body = await self._websocket.recv(decode=False)
-                if len(body) >= _SMALLEST_TRANSACTION_BYTES:
+                if len(body) >= self._least_bytes:
                     self._watchdog.count += 1
                 yield body
         except ConnectionClosed as error:
