@@ -2,6 +2,7 @@
 
 import heapq
 from collections import OrderedDict, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -85,14 +86,33 @@ _UNKNOWN_FEE_RATE = -1.0
 _raw_parts = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-class _Waiting(NamedTuple):
-    """A transaction of the mempool; sorts from the first to be dropped to the first to be mined."""
+class Served(NamedTuple):
+    """A transaction that came `at`; sorts from the first to be dropped to the first to be mined.
+
+    `makers` are the txids of the transactions that made the coins it spends; made up if there are none.
+    """
 
     fee_rate: float
     order: int
     txid: str
     weight: int
     body: bytes
+    at: datetime
+    makers: Sequence[str] = ()
+    replaces: str | None = None
+
+
+class Changes:
+    """What changed in a mempool since it was asked last: what came and is still there, and what left it unmined."""
+
+    def __init__(self) -> None:
+        self.added: dict[str, Served] = {}
+        self.removed: list[str] = []
+
+    def remove(self, txid: str) -> None:
+        """A transaction left; one that came and left between two questions is none."""
+        if self.added.pop(txid, None) is None:
+            self.removed.append(txid)
 
 
 class Chain:
@@ -116,13 +136,15 @@ class Chain:
         self._mean_seconds = mean_seconds
         self._kept_blocks = kept_blocks
         self._kept_waiting = kept_waiting
-        self._waiting: dict[str, _Waiting] = {}
-        self._cheapest: list[_Waiting] = []
-        self._mined: dict[str, bytes] = {}
+        self._waiting: dict[str, Served] = {}
+        self._cheapest: list[Served] = []
+        self._mined: dict[str, Served] = {}
         self._blocks: OrderedDict[str, Block] = OrderedDict()
         self._listed: deque[IndexedBlock] = deque(maxlen=_KEPT_LISTED)
         self._order = 0
         self._height = FIRST_HEIGHT
+        self.changes: Changes | None = None
+        """Kept once they are wanted."""
         self.next_block_at = self._after(start)
 
     @property
@@ -130,7 +152,19 @@ class Chain:
         """The count of transactions served and not mined yet."""
         return len(self._waiting)
 
-    def served(self, message: bytes, at: datetime, replaces: str | None = None) -> Transaction | None:
+    @property
+    def mempool(self) -> Mapping[str, Served]:
+        """The transactions served and not mined yet, by txid, the newest last."""
+        return self._waiting
+
+    @property
+    def tip(self) -> str:
+        """The hash of the highest block."""
+        return self._hash(self._height - 1)
+
+    def served(
+        self, message: bytes, at: datetime, replaces: str | None = None, makers: Sequence[str] = ()
+    ) -> Transaction | None:
         """Take one feed message into the mempool, unless its txid is known. Returns None for what is no valid `utx`.
 
         Of a transaction and the one that it `replaces` only one is mined: the earlier one if it is in a block already,
@@ -143,17 +177,23 @@ class Chain:
         if replaces in self._mined or (replaces in self._waiting and int(transaction.txid[-2:], 16) < 64):
             return transaction
         if replaces is not None:
-            self._waiting.pop(replaces, None)
+            self._remove(replaces)
         self._order += 1
         fee_rate = _UNKNOWN_FEE_RATE if transaction.fee_sat is None else transaction.fee_sat / transaction.vsize
         body = bytes(_raw_parts.decode(message)["x"])
-        entry = _Waiting(fee_rate, self._order, transaction.txid, transaction.weight, body)
+        entry = Served(fee_rate, self._order, transaction.txid, transaction.weight, body, at, tuple(makers), replaces)
         self._waiting[transaction.txid] = entry
+        if self.changes is not None:
+            self.changes.added[transaction.txid] = entry
         heapq.heappush(self._cheapest, entry)
         while len(self._waiting) > self._kept_waiting:
             # The heap still holds replaced transactions.
-            self._waiting.pop(heapq.heappop(self._cheapest).txid, None)
+            self._remove(heapq.heappop(self._cheapest).txid)
         return transaction
+
+    def _remove(self, txid: str) -> None:
+        if self._waiting.pop(txid, None) is not None and self.changes is not None:
+            self.changes.remove(txid)
 
     def due(self, now: datetime) -> bool:
         return now >= self.next_block_at
@@ -176,7 +216,9 @@ class Chain:
         )
         for entry in taken:
             del self._waiting[entry.txid]
-            self._mined[entry.txid] = entry.body
+            self._mined[entry.txid] = entry
+            if self.changes is not None:
+                self.changes.added.pop(entry.txid, None)
         self._cheapest = list(self._waiting.values())
         heapq.heapify(self._cheapest)
         self._blocks[block.hash] = block
@@ -198,10 +240,9 @@ class Chain:
         """The block of this hash, while its body is kept."""
         return self._blocks.get(block_hash)
 
-    def transaction(self, txid: str) -> bytes | None:
-        """The JSON object `x` of a transaction that waits or is in a kept block."""
-        waiting = self._waiting.get(txid)
-        return self._mined.get(txid) if waiting is None else waiting.body
+    def transaction(self, txid: str) -> Served | None:
+        """A transaction that waits or is in a kept block."""
+        return self._waiting.get(txid) or self._mined.get(txid)
 
     def _after(self, at: datetime) -> datetime:
         return at + timedelta(seconds=float(self._generator.exponential(self._mean_seconds)))

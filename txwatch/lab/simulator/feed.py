@@ -1,13 +1,14 @@
-"""The local feed: a WebSocket and HTTP server on loopback with the protocol of blockchain.info."""
+"""The local feed: a WebSocket and HTTP server on loopback with the protocols of blockchain.info and mempool.space."""
 
 import asyncio
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from math import inf
+from math import ceil, inf
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -20,10 +21,11 @@ from websockets.http11 import Request, Response
 from txwatch.captures import CapturedMessage, CaptureError, existing_capture, read_capture
 from txwatch.clock import Clock, utc_now
 from txwatch.errors import UserError
-from txwatch.lab.simulator.chain import Chain, read_transaction
+from txwatch.lab.simulator.chain import Block, Chain, read_transaction
+from txwatch.lab.simulator.mempool_space import POLL_SECONDS, Change, Losses, Polls, block_answer, rest_answer
 from txwatch.lab.simulator.plants import REPLACED_SHARE
 from txwatch.lab.simulator.regimes import regime_named
-from txwatch.lab.simulator.subscribers import MAX_UNSENT_BYTES, Subscribers
+from txwatch.lab.simulator.subscribers import MAX_UNSENT_BYTES, MEMPOOL_SPACE_PATH, Protocol, Subscribers
 from txwatch.lab.simulator.traffic import Simulator
 from txwatch.places import Place
 from txwatch.waiting import run_until_signalled, wait_for_first
@@ -35,12 +37,13 @@ _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class Played(NamedTuple):
-    """A message, when it was due (UTC), its known labels, and the txid that it `replaces`."""
+    """A message, when it was due (UTC), its known labels, the txid that it `replaces`, and `makers` as of Served."""
 
     at: datetime
     message: bytes
     labels: tuple[str, ...]
     replaces: str | None = None
+    makers: Sequence[str] = ()
 
 
 class Playlist:
@@ -99,7 +102,9 @@ class Playlist:
                 first_whale_within=FIRST_WHALE_WITHIN_SECONDS,
             )
         for transaction in self._simulator.until(now):
-            yield Played(transaction.at, transaction.message, transaction.labels, transaction.replaces)
+            yield Played(
+                transaction.at, transaction.message, transaction.labels, transaction.replaces, transaction.makers
+            )
 
     def _captured_at(self, start: datetime) -> datetime:
         return start + timedelta(seconds=self._played / self._capture_rate)
@@ -129,7 +134,10 @@ class RestApi:
         """The response to one request target, such as `/blocks/1710374400000?format=json`. Always JSON."""
         now = self._now()
         if self._last is not None and now - self._last < self._interval:
-            return _error(HTTPStatus.TOO_MANY_REQUESTS, "too many requests")
+            refusal = _error(HTTPStatus.TOO_MANY_REQUESTS, "too many requests")
+            if target.startswith("/api/"):
+                refusal.headers["Retry-After"] = str(ceil((self._interval - (now - self._last)).total_seconds()))
+            return refusal
         self._last = now
         match urlsplit(target).path.split("/")[1:]:
             case ["blocks", milliseconds]:
@@ -140,7 +148,10 @@ class RestApi:
                 block = self._chain.block(block_hash)
                 return _found("block", None if block is None else block.raw())
             case ["rawtx", txid]:
-                return _found("transaction", self._chain.transaction(txid))
+                served = self._chain.transaction(txid)
+                return _found("transaction", None if served is None else served.body)
+            case ["api", *path]:
+                return _found("page", rest_answer(self._chain, path, now))
         return _found("page", None)
 
 
@@ -173,7 +184,9 @@ class LocalFeed:
     """A feed that runs for an `async with` block, and plays from the first subscription to transactions on.
 
     Messages and blocks are in the order of their times by `clock`. `truth` gets a line of JSON for each labelled
-    transaction. With `port` 0 the system chooses one. Raises OSError if the port or `truth` cannot be opened.
+    transaction. With `port` 0 the system chooses one. `poll_seconds` by `clock` are between two looks of mempool.space
+    at its mempool. `lost` is the share of a protocol's messages that no client gets, chosen by `seed`. Raises OSError
+    if the port or `truth` cannot be opened.
     """
 
     def __init__(
@@ -187,6 +200,9 @@ class LocalFeed:
         truth: Path | None = None,
         rest_interval_seconds: float = 0.0,
         max_unsent_bytes: int = MAX_UNSENT_BYTES,
+        poll_seconds: float = POLL_SECONDS,
+        lost: Mapping[Protocol, float] = MappingProxyType({}),
+        seed: int = 0,
     ) -> None:
         self._playlist = playlist
         self._chain = chain
@@ -196,6 +212,9 @@ class LocalFeed:
         self._truth_path = truth
         self._rest = RestApi(chain, clock, rest_interval_seconds)
         self._subscribers = Subscribers(max_unsent_bytes)
+        self._losses = {protocol: Losses(lost.get(protocol, 0.0), f"{seed}/{protocol}") for protocol in Protocol}
+        self._poll_seconds = poll_seconds
+        self._polls: Polls | None = None
         self._truth: BinaryIO | None = None
         self._open = AsyncExitStack()
 
@@ -242,37 +261,60 @@ class LocalFeed:
 
     def _route(self, _connection: ServerConnection, request: Request) -> Response | None:
         """None lets the WebSocket handshake go on."""
-        return None if urlsplit(request.path).path == STREAM_PATH else self._rest.answer(request.path)
+        path = urlsplit(request.path).path
+        return None if path in (STREAM_PATH, MEMPOOL_SPACE_PATH) else self._rest.answer(request.path)
 
     async def _play(self) -> None:
         while not self._subscribers.awaited.is_set():
-            self._mine_through(self._clock())
+            self._advance(self._clock())
             with suppress(TimeoutError):
                 # Not wait_for: before Python 3.12 it swallows a cancellation that comes as the wait is over.
                 async with asyncio.timeout(TICK_SECONDS):
                     await self._subscribers.awaited.wait()
-        self._playlist.begin(self._clock())
+        began = self._clock()
+        self._playlist.begin(began)
+        self._polls = Polls(self._chain, began, self._poll_seconds)
         while True:
             now = self._clock()
             for number, played in enumerate(self._playlist.until(now), start=1):
-                self._mine_through(played.at)
+                self._advance(played.at)
                 self._send(played)
                 if number % _MESSAGES_AT_ONCE == 0:
                     await asyncio.sleep(0)  # let clients read while a backlog is sent
-            self._mine_through(now)
+            self._advance(now)
             await asyncio.sleep(TICK_SECONDS)
 
     def _send(self, played: Played) -> None:
-        transaction = self._chain.served(played.message, played.at, played.replaces)
+        transaction = self._chain.served(played.message, played.at, played.replaces, played.makers)
         if self._truth is not None and transaction is not None and played.labels:
             line = {"txid": transaction.txid, "labels": played.labels, "at": played.at.isoformat()}
             self._truth.write(msgspec.json.encode(line) + b"\n")
-        self._subscribers.send_transaction(played.message, transaction)
+        if not self._losses[Protocol.BLOCKCHAIN_INFO].lose():
+            self._subscribers.send_transaction(played.message, transaction)
 
-    def _mine_through(self, now: datetime) -> None:
-        while self._chain.due(now):
-            # At its own time, not this tick's, so that the same seed gives the same blocks.
-            self._subscribers.send_block(self._chain.mine(self._chain.next_block_at).announcement())
+    def _advance(self, now: datetime) -> None:
+        """Mine the blocks and make the polls that are due, in the order of their times."""
+        # At their own times, not this tick's, so that the same seed gives the same blocks.
+        while True:
+            polls = self._polls
+            if self._chain.due(now) and (polls is None or self._chain.next_block_at <= polls.next_at):
+                self._mine(polls)
+            elif polls is not None and polls.next_at <= now:
+                self._tell_change(polls.poll())
+            else:
+                return
+
+    def _mine(self, polls: Polls | None) -> None:
+        block = self._chain.mine(self._chain.next_block_at)
+        if not self._losses[Protocol.BLOCKCHAIN_INFO].lose():
+            self._subscribers.send_block(block.announcement())
+        if polls is not None:
+            self._tell_change(polls.mined(block), block)
+
+    def _tell_change(self, change: Change, block: Block | None = None) -> None:
+        lost = self._losses[Protocol.MEMPOOL_SPACE].lose()
+        if self._subscribers.any_tracks_mempool and not lost:
+            self._subscribers.send_changes(change.message(), None if block is None else block_answer(block))
 
 
 class FeedError(UserError):

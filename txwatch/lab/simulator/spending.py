@@ -38,12 +38,21 @@ UNLOCKING = {
 """By script type; a suffix names a rarer way."""
 
 
-class Coin(Struct, frozen=True, gc=False):
-    """An output: who can spend it, its value in satoshi, and its index in its transaction."""
+class Coin(Struct, gc=False):
+    """An output: its owner, its value in satoshi, and its index in its transaction, whose txid it has once that is sent."""
 
     owner: Address
     value: int
     n: int = 0
+    txid: str = ""
+
+
+def older_txid(spender: str, place: int) -> str:
+    """The made-up txid of the transaction that made the coin which another one spends first, as input `place`.
+
+    No two coins have the same, because txids are random: it is the spender's txid backwards, but for the place.
+    """
+    return f"{spender[:7:-1]}{place:08x}"
 
 
 class Sizes(Struct, frozen=True, gc=False):

@@ -1,7 +1,10 @@
-"""The clients of the local feed: their subscriptions, and sending, with a limit on what waits for a slow one."""
+"""The clients of the local feed: their subscriptions in either protocol, and sending, with a limit on what waits."""
 
 import asyncio
 from collections.abc import Callable
+from enum import StrEnum
+from typing import ClassVar
+from urllib.parse import urlsplit
 
 import msgspec
 import structlog
@@ -19,6 +22,13 @@ MAX_ADDRESSES = 10_000
 """Addresses that one client may follow."""
 
 
+class Protocol(StrEnum):
+    """What a client speaks; the name of the source that does."""
+
+    BLOCKCHAIN_INFO = "blockchain.info"
+    MEMPOOL_SPACE = "mempool.space"
+
+
 class _Operation(msgspec.Struct):
     op: str
     addr: str | None = None
@@ -27,7 +37,21 @@ class _Operation(msgspec.Struct):
 _operation = msgspec.json.Decoder(_Operation)
 
 
+class _Action(msgspec.Struct):
+    action: str | None = None
+    data: list[str] = []
+    track_mempool: bool | None = msgspec.field(name="track-mempool", default=None)
+
+
+_action = msgspec.json.Decoder(_Action)
+MEMPOOL_SPACE_PATH = "/api/v1/ws"
+
+
 class Subscriber:
+    """A client that speaks the protocol of blockchain.info."""
+
+    protocol: ClassVar[Protocol] = Protocol.BLOCKCHAIN_INFO
+
     def __init__(self, connection: ServerConnection) -> None:
         self.connection = connection
         self.transactions = False
@@ -61,6 +85,23 @@ class Subscriber:
         return None
 
 
+class MempoolSpaceSubscriber(Subscriber):
+    """A client that speaks the protocol of mempool.space. `transactions` is whether it tracks the mempool."""
+
+    protocol = Protocol.MEMPOOL_SPACE
+
+    def obey(self, body: str | bytes) -> bytes | None:
+        try:
+            asked = _action.decode(body)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return None  # the real server closes its ears to it
+        if asked.track_mempool is not None:
+            self.transactions = asked.track_mempool
+        if asked.action == "want":
+            self.blocks = "blocks" in asked.data
+        return b'{"pong":true}' if asked.action == "ping" else None
+
+
 class Subscribers:
     """All clients. Sending never waits: a client with more than `max_unsent_bytes` unsent is closed (code 1008)."""
 
@@ -73,7 +114,8 @@ class Subscribers:
 
     async def attend(self, connection: ServerConnection) -> None:
         """Serve one client until its connection ends."""
-        subscriber = Subscriber(connection)
+        path = urlsplit(connection.request.path).path if connection.request else ""
+        subscriber = (MempoolSpaceSubscriber if path == MEMPOOL_SPACE_PATH else Subscriber)(connection)
         self._all.add(subscriber)
         try:
             async for body in connection:
@@ -91,13 +133,32 @@ class Subscribers:
         """Send to subscribers of transactions or of an address of this one; None: the message is malformed."""
         followed = transaction is not None and any(s.addresses for s in self._all)
         touched = transaction.addresses if transaction is not None and followed else set()
-        self._send(message, lambda s: s.transactions or not s.addresses.isdisjoint(touched))
+        self._send(message, Protocol.BLOCKCHAIN_INFO, lambda s: s.transactions or not s.addresses.isdisjoint(touched))
 
     def send_block(self, message: bytes) -> None:
-        self._send(message, lambda s: s.blocks)
+        self._send(message, Protocol.BLOCKCHAIN_INFO, lambda s: s.blocks)
 
-    def _send(self, message: bytes, wants: Callable[[Subscriber], bool]) -> None:
-        receivers = {subscriber for subscriber in self._all if wants(subscriber)}
+    @property
+    def any_tracks_mempool(self) -> bool:
+        """Whether a client wants to hear of changes of the mempool."""
+        return any(s.protocol == Protocol.MEMPOOL_SPACE and (s.transactions or s.blocks) for s in self._all)
+
+    def send_changes(self, changes: bytes, block: bytes | None = None) -> None:
+        """Send changes of the mempool, with the block that they are from, each to who wants it, in one message."""
+        parts = {(True, False): b'{"mempool-transactions":%b}' % changes}
+        if block is not None:
+            parts[False, True] = b'{"block":%b}' % block
+            parts[True, True] = b'{"block":%b,"mempool-transactions":%b}' % (block, changes)
+        for wanted, message in parts.items():
+            # Who wants blocks too gets the changes alone when there is none.
+            self._send(
+                message,
+                Protocol.MEMPOOL_SPACE,
+                lambda s, wanted=wanted: (s.transactions, s.blocks and block is not None) == wanted,  # type: ignore[misc]
+            )
+
+    def _send(self, message: bytes, protocol: Protocol, wants: Callable[[Subscriber], bool]) -> None:
+        receivers = {subscriber for subscriber in self._all if subscriber.protocol == protocol and wants(subscriber)}
         slow = {s for s in receivers if s.connection.transport.get_write_buffer_size() > self._max_unsent_bytes}
         for subscriber in slow:
             connection = subscriber.connection

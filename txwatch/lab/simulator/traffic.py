@@ -19,7 +19,7 @@ from txwatch.lab.simulator.plants import (
     schedule,
 )
 from txwatch.lab.simulator.regimes import regime_named
-from txwatch.lab.simulator.spending import Draft, feed_message, total
+from txwatch.lab.simulator.spending import Draft, feed_message, older_txid, total
 from txwatch.lab.simulator.wallets import Draws
 from txwatch.wire.transaction import CreatedOutput, Origin, SpentOutput, Transaction
 
@@ -49,6 +49,16 @@ class SimulatedTransaction(Struct, frozen=True, gc=False):
     @property
     def message(self) -> bytes:
         return feed_message(self.draft, self.txid, int(self.at.timestamp()))
+
+    @property
+    def makers(self) -> list[str]:
+        """For each coin that it spends the txid of the transaction that made it.
+
+        A coin from before the simulation gets a txid here that stays: ask in the order of arrival.
+        """
+        for place, coin in enumerate(self.draft.coins):
+            coin.txid = coin.txid or older_txid(self.txid, place)
+        return [coin.txid for coin in self.draft.coins]
 
     def transaction(self, source: Origin) -> Transaction:
         """What decoding the message gives, without the message, which would take twice as long as all the rest."""
@@ -148,7 +158,10 @@ class Simulator:
         self._count += 1
         digest = self._txids.copy()
         digest.update(self._count.to_bytes(8))
-        return SimulatedTransaction(at, digest.hexdigest(), draft, labels, replaces)
+        txid = digest.hexdigest()
+        for coin in draft.outputs:
+            coin.txid = txid
+        return SimulatedTransaction(at, txid, draft, labels, replaces)
 
 
 def arrival_seconds(generator: np.random.Generator, rate: float, dispersion: float) -> Iterator[float]:
