@@ -81,7 +81,7 @@ class _Snapshot(NamedTuple):
 
 def _key(txid: str) -> int:
     """64 bits of a txid."""
-    return int(txid[:16], 16)
+    return int(txid[-16:], 16)
 
 
 class MempoolSpace(Source):

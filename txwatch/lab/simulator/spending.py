@@ -39,7 +39,7 @@ UNLOCKING = {
 
 
 class Coin(Struct, gc=False):
-    """An output: its owner, its value in satoshi, and its index in its transaction, whose txid it has once that is sent."""
+    """An output: its owner, value in satoshi, index in its transaction, and the txid of that, once it was sent."""
 
     owner: Address
     value: int
