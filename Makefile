@@ -100,7 +100,7 @@ clean:
 	rm -rf $(VENV) $(TOOLS) dist .coverage* mutants .txwatch .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 demo: $(RUNTIME)
-	@$(BIN)/txwatch demo $(if $(CAPTURE),--capture=$(CAPTURE)) $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(RATE),--rate=$(RATE))
+	@$(BIN)/txwatch demo $(if $(CAPTURE),--capture=$(CAPTURE)) $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(RATE),--rate=$(RATE)) $(if $(SOURCES),--sources=$(SOURCES))
 
 run: $(RUNTIME)
 	@$(BIN)/txwatch run

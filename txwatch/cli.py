@@ -297,11 +297,12 @@ def demo(
     seconds: Annotated[float | None, typer.Option(help="Stop this long after the first live message.")] = None,
     rate: Rate = None,
     regime: Regime = "2024-03",
+    sources: Annotated[str, typer.Option(help="As TXWATCH_SOURCES, of the local feed.")] = "blockchain.info",
 ) -> None:
     """Run the whole system from nothing on the local feed."""
     from txwatch.system.demo import DemoOptions, run_demo
 
-    raise typer.Exit(run_demo(DemoOptions(place(capture) if capture else None, seconds, rate, regime)))
+    raise typer.Exit(run_demo(DemoOptions(place(capture) if capture else None, seconds, rate, regime, sources)))
 
 
 @app.command()

@@ -26,12 +26,16 @@ LOCAL_CHAT = {"TELEGRAM_BOT_TOKEN": "1:local", "TELEGRAM_CHAT_ID": "1"}
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """`seconds` counts from the first live message; None: until a signal. `rate` is in transactions a second."""
+    """`seconds` counts from the first live message; None: until a signal. `rate` is in transactions a second.
+
+    `sources` are names as in TXWATCH_SOURCES; the local feed speaks the protocols of blockchain.info and mempool.space.
+    """
 
     capture: Place | None = None
     seconds: float | None = None
     rate: float | None = None
     regime: str = "2024-03"
+    sources: str = "blockchain.info"
 
 
 def run_demo(options: DemoOptions) -> int:
@@ -64,6 +68,8 @@ def run_demo(options: DemoOptions) -> int:
             watch=watch,
             TXWATCH_STREAM_URL=f"ws://127.0.0.1:{FEED_PORT}/inv",
             TXWATCH_REST_URL=f"http://127.0.0.1:{FEED_PORT}",
+            TXWATCH_SOURCES=options.sources,
+            MEMPOOL_SPACE_URL=f"http://127.0.0.1:{FEED_PORT}",
             TXWATCH_HISTORY_START=start.isoformat(),
             **telegram_settings,
         )
