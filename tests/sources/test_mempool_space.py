@@ -343,3 +343,9 @@ def test_it_is_followed_when_the_settings_name_it() -> None:
     assert [source.name for source in chosen.open(SetClock())] == ["blockchain.info", "mempool.space"]
     with pytest.raises(UserError, match="there are: blockchain"):
         ChosenSources(("mempool",), "ws://x/inv").open(SetClock())
+
+
+async def test_a_block_that_the_server_does_not_have_ends_the_walk_and_not_the_resync() -> None:
+    async with mempool_server() as server:
+        del server.answers[f"/api/block/{TIP}"]
+        assert await resynced(MempoolSpace(server.url, SetClock())) == [Resynced(T0, TIP)]

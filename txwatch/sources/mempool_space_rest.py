@@ -53,13 +53,19 @@ class MempoolSpaceRest:
             return decode_hash(await self.get("/api/v1/blocks/tip/hash"))
 
     async def blocks(self, tip: str, since: datetime) -> list[BlockAnswer]:
-        """The blocks mined since a moment by their own times, the lowest first. Raises SourceAwayError."""
+        """The blocks mined since a moment by their own times, as far as the server has them, the lowest first.
+
+        Raises SourceAwayError.
+        """
         found: list[BlockAnswer] = []
         async with self._client() as client:
             block_hash: str | None = tip
             while block_hash is not None and len(found) < MOST_BLOCKS:
+                body = await self._get(client, f"/api/block/{block_hash}", may_lack=True)
+                if body is None:
+                    break
                 try:
-                    block = decode_block(await self._get(client, f"/api/block/{block_hash}") or b"")
+                    block = decode_block(body)
                 except MalformedMessageError as error:
                     raise SourceAwayError(str(error)) from error
                 if block.timestamp < since.timestamp():
