@@ -88,7 +88,6 @@ class MempoolSpace(Source):
     """The server at `url`, http(s); `rate` bounds its requests a second, by host if it is None. Raises InvalidURI."""
 
     resyncs = True
-    tells_outpoints = True
 
     def __init__(
         self,
