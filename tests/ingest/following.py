@@ -1,7 +1,7 @@
 """Running a worker in a test, and comparing what it landed with what the feed sent."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from itertools import repeat
@@ -49,10 +49,10 @@ def landed(database_url: str) -> dict[str, Transaction]:
     return {tx.txid: structs.replace(tx, seen_at=LONG_AGO) for tx in rows}
 
 
-def query(database_url: str, sql: str) -> list[tuple[Any, ...]]:
+def query(database_url: str, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
     """The rows of a query."""
     with connect(database_url) as connection:
-        return connection.execute(sql).fetchall()  # type: ignore[arg-type]
+        return connection.execute(sql, values).fetchall()  # type: ignore[call-overload,no-any-return]
 
 
 def fast() -> Iterator[float]:

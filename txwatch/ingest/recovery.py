@@ -27,6 +27,7 @@ from txwatch.store.database import Connection
 from txwatch.store.gaps import Gap, close_gap, count_recovered, note_searched, searched, unrecovered_gaps
 from txwatch.store.lease import lock_lease, note_late_windows
 from txwatch.store.locks import Lock, if_free
+from txwatch.store.sightings import MinedTransaction, record_completeness
 from txwatch.store.transactions import QuarantinedMessage, land_what_is_sound, quarantine
 from txwatch.wire.blocks import ListedBlock, WholeBlock, decode_block_transaction, is_coinbase
 from txwatch.wire.messages import MalformedMessageError
@@ -226,7 +227,7 @@ def land_block(
     Raises MalformedMessageError for a block that holds a transaction twice.
     """
     now = clock()
-    transactions, malformed = block_transactions(block, now)
+    transactions, malformed, data_bytes = block_transactions(block, now)
     with connection.transaction():
         known = store.known_transactions(connection, [tx.txid for tx in transactions])
         announced = store.announced_at(connection, block.hash) or min(_moment(block.time), now)
@@ -236,17 +237,31 @@ def land_block(
         quarantine(connection, malformed)
         note_searched(connection, [gap.id for gap in gaps], block.hash)
         store.record_contents(connection, block, [tx.txid for tx in transactions], summary, now)
+        record_completeness(connection, block.hash, first_seen(transactions, known, data_bytes), announced)
     log.info("block_read", height=block.height, completeness=summary.completeness, landed=landed)
     return summary, landed
 
 
-def block_transactions(block: WholeBlock, now: datetime) -> tuple[list[Transaction], list[QuarantinedMessage]]:
-    """A block's transactions without its coinbase, and the malformed ones.
+def first_seen(
+    transactions: Sequence[Transaction], known: dict[str, KnownTransaction], data_bytes: dict[str, int]
+) -> list[MinedTransaction]:
+    """A block's transactions with the first moment at which any source saw them, without those loaded in bulk."""
+    return [
+        MinedTransaction(tx.txid, stored.seen_at if stored else tx.seen_at, tx.fee_rate, data_bytes[tx.txid])
+        for tx in transactions
+        if (stored := known.get(tx.txid)) is None or stored.source != "bulk"
+    ]
+
+
+def block_transactions(
+    block: WholeBlock, now: datetime
+) -> tuple[list[Transaction], list[QuarantinedMessage], dict[str, int]]:
+    """A block's transactions without its coinbase, the malformed ones, and by txid the bytes of OP_RETURN scripts.
 
     `seen_at` is when the service first saw a transaction, or else the block's time. Raises MalformedMessageError if one
     is there twice: another may be missing.
     """
-    transactions, malformed = [], []
+    transactions, malformed, data_bytes = [], [], {}
     for index, body in enumerate(block.tx):
         try:
             wire = decode_block_transaction(body)
@@ -254,11 +269,12 @@ def block_transactions(block: WholeBlock, now: datetime) -> tuple[list[Transacti
                 continue
             seen_at = _moment(block.time if wire.time is None else wire.time)
             transactions.append(from_wire(wire, seen_at, "block"))
+            data_bytes[wire.hash] = sum(len(out.script) // 2 for out in wire.out if out.script.startswith("6a"))
         except MalformedMessageError as error:
             malformed.append(QuarantinedMessage(now, f"in block {block.hash}: {error}", bytes(body)))
     if len({tx.txid for tx in transactions}) < len(transactions):
         raise MalformedMessageError("no block: a transaction is in it twice")
-    return transactions, malformed
+    return transactions, malformed, data_bytes
 
 
 def count_mined(

@@ -5,14 +5,16 @@ from dataclasses import dataclass, field
 
 from txwatch.clock import Clock
 from txwatch.errors import UserError
-from txwatch.settings import Settings
+from txwatch.settings import MissingSettingError, Settings
+from txwatch.sources.bitcoin_core import BitcoinCore
+from txwatch.sources.bitcoin_rpc import BitcoinRpc
 from txwatch.sources.blockchain_info import BlockchainInfo
 from txwatch.sources.mempool_space import MempoolSpace
 from txwatch.sources.source import Source
 
 
 class UnknownSourceError(UserError):
-    """A name in TXWATCH_SOURCES that no source has."""
+    """Settings of sources that do not fit together."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +40,29 @@ class ChosenSources:
         )
 
     def open(self, clock: Clock) -> Sequence[Source]:
-        """The sources, which stamp what they tell by this clock. Raises UnknownSourceError."""
-        return [self._source(name, clock) for name in self.names]
+        """The sources, which stamp what they tell by this clock. Raises UnknownSourceError, MissingSettingError."""
+        return [source for name in self.names for source in self._sources(name, clock)]
 
-    def _source(self, name: str, clock: Clock) -> Source:
+    def _sources(self, name: str, clock: Clock) -> Sequence[Source]:
         if name == "blockchain.info":
-            return BlockchainInfo(self.stream_url, clock)
+            return [BlockchainInfo(self.stream_url, clock)]
         if name == "mempool.space":
-            return MempoolSpace(self.mempool_space_url, clock)
+            return [MempoolSpace(self.mempool_space_url, clock)]
+        if name == "bitcoin-core":
+            return self._nodes(clock)
         raise UnknownSourceError(f"TXWATCH_SOURCES names {name!r}; there are: {', '.join(KINDS)}")
+
+    def _nodes(self, clock: Clock) -> Sequence[Source]:
+        if not self.rpc_urls:
+            raise MissingSettingError("TXWATCH_SOURCES names bitcoin-core, and BITCOIN_RPC_URL is not set.")
+        if len(self.rpc_urls) != len(self.zmq_urls):
+            raise UnknownSourceError(
+                f"BITCOIN_RPC_URL names {len(self.rpc_urls)} nodes and BITCOIN_ZMQ_URL {len(self.zmq_urls)}: as many of"
+                " each are needed, in one order."
+            )
+        names = ["bitcoin-core", *(f"bitcoin-core-{n}" for n in range(2, len(self.rpc_urls) + 1))]
+        nodes = zip(names, self.rpc_urls, self.zmq_urls, strict=True)
+        return [BitcoinCore(name, clock, BitcoinRpc(rpc), zmq) for name, rpc, zmq in nodes]
 
 
 def parts(text: str) -> tuple[str, ...]:

@@ -1,10 +1,11 @@
-"""Check Bitcoin addresses of the main network.
+"""Check Bitcoin addresses of the main network, and name the address of a locking script.
 
 Base58Check (P2PKH, P2SH), Bech32 (BIP 173, witness version 0) and Bech32m (BIP 350, later versions).
 """
 
-from functools import reduce
+from functools import lru_cache, reduce
 from hashlib import sha256
+from typing import NamedTuple
 
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
@@ -15,6 +16,21 @@ HUMAN_PART = (3, 3, 0, 2, 3)
 """`bc`, expanded."""
 LONGEST_ADDRESS = 90
 """Characters, of Bech32 (BIP 173)."""
+
+
+class Network(NamedTuple):
+    """What the addresses of a network begin with: the version bytes of P2PKH and P2SH, and the text before the 1."""
+
+    p2pkh: int
+    p2sh: int
+    human_part: str
+
+
+MAIN, TEST, REGTEST = Network(0x00, 0x05, "bc"), Network(0x6F, 0xC4, "tb"), Network(0x6F, 0xC4, "bcrt")
+NETWORKS = {"main": MAIN, "test": TEST, "testnet4": TEST, "signet": TEST, "regtest": REGTEST}
+"""By the name that Bitcoin Core's getblockchaininfo gives the chain."""
+_LONGEST_SCRIPT = 42
+"""Bytes, of a script with an address: a witness version and a program of 40 bytes."""
 
 
 class AddressError(ValueError):
@@ -69,3 +85,55 @@ def polymod_step(residue: int, value: int) -> int:
 
 def _wrong_checksum(text: str) -> str:
     return f"{text!r} is no Bitcoin address: its checksum is wrong, a character is missing or another one"
+
+
+def script_address(script: bytes, network: Network = MAIN) -> str | None:
+    """The address of a locking script as Bitcoin Core names it (key_io.cpp), None if it has none.
+
+    A witness program has one also where its version means nothing yet (BIP 141); a bare public key has none.
+    """
+    # The cache keeps no long script, which is data.
+    return _address(script, network) if len(script) <= _LONGEST_SCRIPT else None
+
+
+@lru_cache(maxsize=16_384)
+def _address(script: bytes, network: Network) -> str | None:
+    size = len(script)
+    if size == 25 and script[:3] == b"\x76\xa9\x14" and script[23:] == b"\x88\xac":
+        return _base58check(network.p2pkh, script[3:23])
+    if size == 23 and script[:2] == b"\xa9\x14" and script[22] == 0x87:
+        return _base58check(network.p2sh, script[2:22])
+    if size >= 4 and script[1] == size - 2:
+        if script[0] == 0 and size in (22, 34):
+            return _segwit_address(network.human_part, 0, script[2:])
+        if 0x51 <= script[0] <= 0x60:
+            return _segwit_address(network.human_part, script[0] - 0x50, script[2:])
+    return None
+
+
+def _base58check(version: int, payload: bytes) -> str:
+    raw = bytes([version]) + payload
+    raw += sha256(sha256(raw).digest()).digest()[:4]
+    number = int.from_bytes(raw)
+    digits = []
+    while number:
+        number, digit = divmod(number, 58)
+        digits.append(BASE58[digit])
+    return "1" * (len(raw) - len(raw.lstrip(b"\0"))) + "".join(reversed(digits))
+
+
+def _segwit_address(human_part: str, version: int, program: bytes) -> str:
+    # The program in groups of five bits; zeros fill the last one.
+    count = -(-8 * len(program) // 5)
+    number = int.from_bytes(program) << 5 * count - 8 * len(program)
+    groups = [version, *(number >> shift & 31 for shift in range(5 * count - 5, -1, -5))]
+    residue = 1
+    for value in (*(ord(c) >> 5 for c in human_part), 0, *(ord(c) & 31 for c in human_part), *groups, *(0,) * 6):
+        residue = (residue & 0x1FFFFFF) << 5 ^ value ^ _FEEDBACK[residue >> 25]
+    residue ^= BECH32M_CONSTANT if version else BECH32_CONSTANT
+    groups += [residue >> shift & 31 for shift in range(25, -1, -5)]
+    return f"{human_part}1{''.join([BECH32[group] for group in groups])}"
+
+
+_FEEDBACK = [polymod_step(top << 25, 0) for top in range(32)]
+"""What a step of the polymod adds, by the five bits that it shifts out."""

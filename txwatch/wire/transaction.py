@@ -87,7 +87,7 @@ Origin = Literal["feed", "bulk", "block"]
 UNCONFIRMED = 0x7FFFFFFF
 """The height of a coin that no block holds yet, as Bitcoin Core has it in its mempool (MEMPOOL_HEIGHT, txmempool.h)."""
 
-_FINAL_SEQUENCES = 0xFFFFFFFE
+FINAL_SEQUENCES = 0xFFFFFFFE
 _MAX_TIME = 4_102_444_800  # 2100-01-01: a later time is from a broken clock, and would fall into no window
 
 
@@ -196,7 +196,7 @@ def from_wire(tx: WireTransaction, seen_at: datetime, source: Origin = "feed") -
         size=tx.size,
         input_count=len(tx.inputs),
         output_count=len(tx.out),
-        rbf=any(i.sequence < _FINAL_SEQUENCES for i in tx.inputs),
+        rbf=any(i.sequence < FINAL_SEQUENCES for i in tx.inputs),
         version=tx.ver,
         lock_time=tx.lock_time,
         inputs=[

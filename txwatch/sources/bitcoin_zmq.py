@@ -1,0 +1,145 @@
+"""A Bitcoin node's ZMQ notifications: subscribed to, read many at a time, and each topic's counter checked."""
+
+import asyncio
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from txwatch.sources.source import SourceAwayError
+
+if TYPE_CHECKING:
+    import zmq
+    import zmq.asyncio
+
+TOPICS = (b"rawtx", b"sequence")
+CONNECT_SECONDS = 5.0
+_SETTLE_SECONDS = 0.1
+"""Seconds that the node is given to hear of the subscriptions: it notes them beside the messages that it sends."""
+_SLICE_SECONDS = 0.25
+"""Seconds between two looks at whether the connection ended."""
+MOST_MESSAGES = 2_000
+"""Messages that are read at once: what comes meanwhile waits in the socket."""
+_WAITING_MESSAGES = 50_000
+"""Messages that wait in the socket at most, above which it loses the newest: a full block brings 12,000."""
+_MAX_MESSAGE_BYTES = 8 << 20
+_HEARTBEAT_MS, _HEARTBEAT_TIMEOUT_MS = 10_000, 30_000
+"""Of the ZMQ protocol: they end a connection whose other end is gone without a word."""
+
+
+class Notice(NamedTuple):
+    """One message: its topic, and its body."""
+
+    topic: bytes
+    body: bytes
+
+
+class Hole(NamedTuple):
+    """Messages of a topic were lost, after the one that came at `since`."""
+
+    since: datetime
+    cause: str
+
+
+class Subscription:
+    """A connection to the node's `rawtx` and `sequence` at one address."""
+
+    def __init__(self, url: str, context: "zmq.asyncio.Context", since: datetime) -> None:
+        import zmq
+        import zmq.asyncio
+
+        self._url = url
+        self._context = context
+        self._waker = context.socket(zmq.SUB)
+        self._waker.set(zmq.RCVHWM, _WAITING_MESSAGES)
+        self._waker.set(zmq.MAXMSGSIZE, _MAX_MESSAGE_BYTES)
+        self._waker.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+        self._waker.set(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
+        # A connection that is made again has lost messages, and nothing says so but its first counters.
+        self._waker.set(zmq.RECONNECT_IVL, -1)
+        for topic in TOPICS:
+            self._waker.subscribe(topic)
+        # The same socket, read without a future for each message.
+        self._socket: zmq.Socket[bytes] = zmq.Socket.shadow(self._waker)
+        monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        self._monitor: zmq.Socket[bytes] = zmq.Socket.shadow(monitor)
+        self._counters: dict[bytes, int] = {}
+        self._heard_at = dict.fromkeys(TOPICS, since)
+
+    @classmethod
+    async def open(cls, url: str, since: datetime) -> "Subscription":
+        """Connect and subscribe; what comes first is counted from `since`. Raises SourceAwayError."""
+        import zmq.asyncio
+
+        subscription = cls(url, zmq.asyncio.Context(), since)
+        try:
+            await subscription._connect()
+        except BaseException:
+            subscription.close()
+            raise
+        return subscription
+
+    async def _connect(self) -> None:
+        import zmq
+
+        try:
+            self._socket.connect(self._url)
+        except zmq.ZMQError as error:
+            raise SourceAwayError(f"BITCOIN_ZMQ_URL {self._url!r} cannot be connected to: {error}") from None
+        until = time.monotonic() + CONNECT_SECONDS
+        while self._state() != zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            if time.monotonic() > until:
+                raise SourceAwayError(f"nothing publishes at {self._url}")
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(_SETTLE_SECONDS)
+
+    def _state(self) -> int | None:
+        """What became of the connection since the last look, None if nothing did."""
+        from zmq.utils.monitor import parse_monitor_message
+
+        state = None
+        while self._monitor.poll(0):
+            state = int(parse_monitor_message(self._monitor.recv_multipart())["event"])
+        return state
+
+    async def wait(self, seconds: float) -> bool:
+        """Whether a message comes in so many seconds. Raises SourceAwayError if the node is gone."""
+        until = time.monotonic() + seconds
+        while True:
+            left = max(0.0, until - time.monotonic())
+            if await self._waker.poll(int(1_000 * min(left, _SLICE_SECONDS))):
+                return True
+            if self._state() is not None:
+                raise SourceAwayError("the node closed the connection")
+            if not left:
+                return False
+
+    def read(self, now: datetime) -> list[Notice | Hole]:
+        """The messages that wait, at most MOST_MESSAGES, with a Hole before one that others are missing before."""
+        import zmq
+
+        read: list[Notice | Hole] = []
+        for _ in range(MOST_MESSAGES):
+            try:
+                parts = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            if len(parts) != 3 or len(parts[2]) != 4:
+                continue
+            topic, body, counted = parts
+            counter = int.from_bytes(counted, "little")
+            expected = self._counters.get(topic)
+            if expected not in (None, counter):
+                lost = (counter - expected) % (1 << 32) if expected is not None else 0
+                cause = f"{lost:,} messages of {topic.decode(errors='replace')} were lost"
+                read.append(Hole(self._heard_at.get(topic, now), cause))
+            self._counters[topic] = (counter + 1) % (1 << 32)
+            self._heard_at[topic] = now
+            read.append(Notice(topic, body))
+        return read
+
+    def close(self) -> None:
+        """Give up the connection."""
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
+        self._waker.close(linger=0)
+        self._context.term()
