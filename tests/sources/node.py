@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,15 @@ BITCOIND = os.environ.get("TXWATCH_BITCOIND") or shutil.which("bitcoind") or PRO
 """The node's program, by TXWATCH_BITCOIND, on the PATH, or where `make node` puts it."""
 HAS_NODE = Path(BITCOIND).is_file()
 NO_NODE = "there is no Bitcoin node: `make node` fetches one"
+
+
+@cache
+def has_option(name: str) -> bool:
+    """Whether this node's program knows an option: Bitcoin Knots has some that Bitcoin Core has not."""
+    said = subprocess.run([str(BITCOIND), "-help", "-help-debug"], capture_output=True, text=True, check=False)
+    return f"-{name}" in said.stdout
+
+
 USER, PASSWORD = "tester", "secret"
 MINER = "miner"
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.ingest.following import Following, fast, query, until
-from tests.sources.node import HAS_NODE, NO_NODE, Node
+from tests.sources.node import HAS_NODE, NO_NODE, Node, has_option
 from tests.waiting import wait_until
 from txwatch.clock import MonotoneClock
 from txwatch.ingest.worker import IngestWorker
@@ -24,7 +24,9 @@ SAT = 100_000_000
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    node = Node(tmp_path_factory.mktemp("node"))
+    # Bitcoin Knots takes packages of version 3 for ordinary ones unless it is told otherwise.
+    truc = ("-mempooltruc=enforce",) if has_option("mempooltruc") else ()
+    node = Node(tmp_path_factory.mktemp("node"), truc)
     node.start()
     node.make_rich()
     yield node
