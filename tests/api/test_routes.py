@@ -78,7 +78,9 @@ def test_the_way_to_a_score_ends_at_the_score_that_was_stored(client: httpx.Clie
 def test_sources_are_compared_and_a_transaction_has_its_life(client: httpx.Client) -> None:
     node, feed = client.get("/v1/feed/sources").raise_for_status().json()
     assert (node["source"], feed["source"]) == ("bitcoin-core", "blockchain.info")
-    assert (feed["share_1h"], node["first_1h"], node["alone_1h"]) == (1.0, 0, 0)
+    assert feed["share_1h"] > 0.99
+    assert node["first_1h"] == 0
+    assert node["alone_1h"] < 30  # at the edge of the hour, told by the other one before it
     assert 0.9 < node["share_1h"] < 1
     assert (node["behind_p50_ms"], node["completeness_1d"], node["explained_1d"]) == (1_000, 0.95, 0.04)
     txid = newest(client, "/v1/transactions")["txid"]

@@ -76,7 +76,7 @@ def test_what_is_less_younger_or_unknown_stays_silent(transaction: Transaction) 
 
 def test_thresholds_are_fields() -> None:
     assert said(DormantCoins(min_blocks=100, min_sat=1_000), moved(old(0.001, TIP - 100))) == {
-        0: "100,000 sat in coins of 2024, untouched for 0.0 years"
+        0: "0.001 BTC in coins of 2024, untouched for 0.0 years"
     }
     assert said(DormantCoins(), moved(old(50, TIP - 262_800))), "both bounds are within"
 

@@ -142,7 +142,9 @@ def drift_page(
     now, before = shown(current), shown(reference)
     # Of the rows that are shown: what is known in one row of many thousands may be known in none of these.
     compared = [i for i in WATCHED if min(now[_title(i)].count(), before[_title(i)].count()) >= MIN_KNOWN]
-    left_out = tuple(FEATURES[i].name for i in WATCHED if i not in compared)
+    # What no source tells is no loss.
+    told = [i for i in WATCHED if max(now[_title(i)].count(), before[_title(i)].count())]
+    left_out = tuple(FEATURES[i].name for i in told if i not in compared)
     decision = _decision(drift, model_version, at, left_out)
     if not compared:
         return DriftPage(f"<!DOCTYPE html><html><body>{decision}</body></html>", None, left_out)
