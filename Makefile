@@ -9,12 +9,13 @@ INSTALLED := $(VENV)/installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test soak coverage fuzz mutants lint lock secrets security dist bench clean
+.PHONY: help demo run test node soak coverage fuzz mutants lint lock secrets security dist bench clean
 
 help:
 	@echo "make demo   the whole system from nothing, on simulated or captured traffic"
 	@echo "make run    the same on the live feed"
 	@echo "make test   the test suite        make lint   ruff, formatting, types, layers, unused code"
+	@echo "make node   a Bitcoin node for the tests that need one; without it they are left out"
 	@echo "make soak   long chaos tests      make fuzz   a million generated messages for the decoder"
 	@echo "make coverage  the test suite, and which branches of the engine it takes"
 	@echo "make mutants  whether the tests notice changes of the wire format and of the delivery states"
@@ -35,6 +36,9 @@ $(INSTALLED): requirements-dev.lock requirements-uv.lock pyproject.toml
 PARALLEL = --numprocesses auto --no-loadscope-reorder
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(PARALLEL)
+
+node:
+	deploy/node.sh .node
 
 soak: $(INSTALLED)
 	$(BIN)/python -m pytest -m soak
@@ -97,7 +101,7 @@ secrets:
 	@deploy/docker/make-secrets.sh
 
 clean:
-	rm -rf $(VENV) $(TOOLS) dist .coverage* mutants .txwatch .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(TOOLS) .node dist .coverage* mutants .txwatch .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 demo: $(RUNTIME)
 	@$(BIN)/txwatch demo $(if $(CAPTURE),--capture=$(CAPTURE)) $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(RATE),--rate=$(RATE)) $(if $(SOURCES),--sources=$(SOURCES))
