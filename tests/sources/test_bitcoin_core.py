@@ -1,284 +1,253 @@
-"""A real node on regtest: what its mempool takes is landed once, with its fee and size, its coins and their ages."""
+"""A real node on regtest: what enters its mempool is landed once, with fee, sizes and coins as the node has them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+import os
+from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.ingest.following import Following, fast, query, until
-from tests.sources.node import HAS_NODE, NO_NODE, Node, has_option
-from tests.waiting import wait_until
-from txwatch.clock import MonotoneClock
-from txwatch.ingest.worker import IngestWorker
-from txwatch.sources.bitcoin_core import BitcoinCore
-from txwatch.sources.bitcoin_rpc import BitcoinRpc
+from tests.ingest.following import query, until
+from tests.sources.node import Node, RefusedError, needs_node, running_node
+from tests.sources.watching import (
+    assert_ages,
+    assert_as_told,
+    entries,
+    landed,
+    removals,
+    stored,
+    watching,
+)
 from txwatch.wire.transaction import UNCONFIRMED
 
-pytestmark = [pytest.mark.anyio, pytest.mark.skipif(not HAS_NODE, reason=NO_NODE)]
+pytestmark = [pytest.mark.anyio, needs_node]
 
-SAT = 100_000_000
+OP_RETURN_BYTES = 100_000
 
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    # Bitcoin Knots takes packages of version 3 for ordinary ones unless it is told otherwise.
-    truc = ("-mempooltruc=enforce",) if has_option("mempooltruc") else ()
-    node = Node(tmp_path_factory.mktemp("node"), truc)
-    node.start()
-    node.make_rich()
-    yield node
-    node.stop()
+    """One node for the tests that leave its chain and its mempool as any other may find them."""
+    with running_node(tmp_path_factory.mktemp("node")) as it:
+        yield it
 
 
-@asynccontextmanager
-async def watching(database_url: str, spool: Path, *nodes: Node) -> AsyncIterator[Following]:
-    """A worker that follows these nodes, from when it hears all of them."""
-    clock = MonotoneClock()
-    names = ["bitcoin-core", *(f"bitcoin-core-{n}" for n in range(2, len(nodes) + 1))]
-    sources = [
-        BitcoinCore(name, clock, BitcoinRpc(one.rpc_url), one.zmq_url) for name, one in zip(names, nodes, strict=True)
-    ]
-    worker = IngestWorker(database_url, sources, "test", spool, clock, delays=fast)
-    stop = asyncio.Event()
-    running = Following(worker, stop, asyncio.create_task(worker.run(stop)))
-    try:
-        await until(lambda: len(query(database_url, "SELECT FROM feed_sources WHERE connected")) == len(nodes))
-        yield running
-    finally:
-        await running.stop()
-
-
-def stored(database_url: str) -> dict[str, tuple[Any, ...]]:
-    """What is stored of each transaction: fee, weight, vsize."""
-    return {row[0]: row[1:] for row in query(database_url, "SELECT txid, fee_sat, weight, vsize FROM transactions")}
-
-
-async def landed(database_url: str, txids: set[str]) -> None:
-    await until(lambda: txids <= stored(database_url).keys())
-
-
-def assert_as_in_mempool(database_url: str, node: Node) -> None:
-    """Fee, weight and size of all that the node's mempool holds are what the node says."""
-    of_node = {
-        txid: (round(entry["fees"]["base"] * SAT), entry["weight"], entry["vsize"])
-        for txid, entry in node.mempool().items()
-    }
-    ours = stored(database_url)
-    assert {txid: ours.get(txid) for txid in of_node} == of_node
-
-
-async def test_payments_chains_and_large_ones_have_the_nodes_own_fees_and_sizes(
-    fresh: str, tmp_path: Path, node: Node
-) -> None:
-    async with watching(fresh, tmp_path, node):
-        kinds = ("legacy", "p2sh-segwit", "bech32", "bech32m")
-        paid = {node.pay(0.5, address=node.wallet("getnewaddress", "", kind)) for kind in kinds}
-        outputs = {node.wallet("getnewaddress"): 0.01 for _ in range(300)}
-        paid.add(node.must("send", outputs, None, "unset", None, {"fee_rate": 10}, wallet="miner")["txid"])
-        paid |= {node.pay(0.001, fee_rate=5) for _ in range(20)}
-        await landed(fresh, paid)
-        assert_as_in_mempool(fresh, node)
+@pytest.fixture
+def empty(node: Node) -> Node:
+    """The same, with nothing in its mempool."""
+    if entries(node):
         node.mine()
-        swept = node.must("sendall", [node.wallet("getnewaddress")], None, "unset", 12, wallet="miner")["txid"]
-        await landed(fresh, {swept})
-        assert_as_in_mempool(fresh, node)
-    counts = query(fresh, "SELECT count(*), count(DISTINCT txid), max(input_count) FROM transactions")[0]
-    assert counts[:2] == (len(paid) + 1,) * 2
-    assert counts[2] > 300
-    assert query(fresh, "SELECT count(*) FROM sightings") == [(len(paid) + 1,)]
-    assert query(fresh, "SELECT count(*) FROM quarantined_messages") == [(0,)]
-    node.mine()
+    return node
 
 
-async def test_coins_are_as_old_as_the_chain_says(fresh: str, tmp_path: Path, node: Node) -> None:
+async def as_told(database_url: str, node: Node, *, replaced: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+    """Everything in the mempool, and what was replaced there, was landed once and as the node says; then mine it."""
+    told = entries(node)
+    found = await landed(database_url, told.keys() | replaced)
+    for txid, entry in told.items():
+        assert_as_told(found[txid], entry)
+    assert assert_ages(database_url, node, node.mine()) >= len(told)
+
+
+async def test_300_coins_of_every_age_are_spent_by_one_transaction(empty: Node, fresh: str, tmp_path: Path) -> None:
+    node = empty
+    coins = []
+    for _ in range(3):
+        coins += node.split(100, "0.001")
+        node.mine()
     async with watching(fresh, tmp_path, node):
-        tip = node.must("getblockcount")
-        unspent = node.wallet("listunspent")
-        coin = max(unspent, key=lambda one: one["confirmations"])
-        inputs = [{"txid": coin["txid"], "vout": coin["vout"]}]
-        receiver = node.wallet("getnewaddress")
-        parent = node.pay(coin["amount"] - 0.01, address=receiver, inputs=inputs, fee_rate=3)
-        child = node.must(
-            "sendall",
-            [node.wallet("getnewaddress")],
-            None,
-            "unset",
-            9,
-            {"inputs": [{"txid": parent, "vout": _vout(node, parent, receiver)}]},
-            wallet="miner",
-        )["txid"]
-        await landed(fresh, {parent, child})
-    rows = dict(query(fresh, "SELECT txid, inputs -> 0 FROM transactions"))
-    assert rows[parent]["txid"] == coin["txid"]
-    assert rows[parent]["height"] == tip - coin["confirmations"] + 1
-    assert rows[child]["txid"] == parent
-    assert rows[child]["height"] == UNCONFIRMED
-    assert query(fresh, "SELECT DISTINCT tip_height FROM transactions") == [(tip,)]
+        txid = node.broadcast(node.spend(coins, [{node.address(): "0.29"}]))
+        found = (await landed(fresh, [txid]))[txid]
+        assert found.input_count == 300
+        assert len({coin.height for coin in found.inputs}) == 3
+        await as_told(fresh, node)
+
+
+async def test_every_kind_of_address_is_spent_and_paid(empty: Node, fresh: str, tmp_path: Path) -> None:
+    node = empty
+    kinds = ("legacy", "p2sh-segwit", "bech32", "bech32m")
+    made = node.send([{node.address(kind): "0.5"} for kind in kinds])
     node.mine()
-
-
-def _vout(node: Node, txid: str, address: str) -> int:
-    outputs = node.must("decoderawtransaction", node.must("getrawtransaction", txid))["vout"]
-    return next(one["n"] for one in outputs if one["scriptPubKey"].get("address") == address)
-
-
-async def test_a_replacement_is_linked_to_what_it_replaced(fresh: str, tmp_path: Path, node: Node) -> None:
+    outputs = node.call("getrawtransaction", made, 1, node.call("getbestblockhash"))["vout"]
     async with watching(fresh, tmp_path, node):
-        first = node.pay(1.0, fee_rate=2)
-        await landed(fresh, {first})
-        bumped = node.wallet("bumpfee", first, {"fee_rate": 30})["txid"]
-        await landed(fresh, {bumped})
-        await until(lambda: bool(query(fresh, "SELECT FROM removals")))
-    assert query(fresh, "SELECT txid, source, replaced_by FROM removals") == [(first, "bitcoin-core", bumped)]
-    node.mine()
+        for output in outputs:
+            if output["value"] == Decimal("0.5"):
+                pays = [{node.address(kind): "0.1"} for kind in kinds]
+                node.broadcast(node.spend([(made, output["n"])], pays))
+        found = await landed(fresh, entries(node))
+        assert {tx.inputs[0].type for tx in found.values()} == {"p2pkh", "p2sh", "p2wpkh", "p2tr"}
+        assert all(
+            [output.type for output in tx.outputs] == ["p2pkh", "p2sh", "p2wpkh", "p2tr"] for tx in found.values()
+        )
+        await as_told(fresh, node)
 
 
-async def test_what_came_while_nobody_listened_is_landed_from_the_mempool(
-    fresh: str, tmp_path: Path, node: Node
-) -> None:
-    before = node.pay(0.2)
+@pytest.mark.parametrize("size", [80, OP_RETURN_BYTES - 5])
+async def test_data_of_100_kb(empty: Node, fresh: str, tmp_path: Path, size: int) -> None:
+    coin, amount = empty.coin()
+    pays = [{"data": os.urandom(size).hex()}, {empty.address(): str(amount - Decimal("0.01"))}]
+    async with watching(fresh, tmp_path, empty):
+        try:
+            txid = empty.broadcast(empty.spend([coin], pays))
+        except RefusedError as error:
+            pytest.skip(f"this node takes no {size} bytes of data: {error}")
+        found = (await landed(fresh, [txid]))[txid]
+        assert found.size > size
+        assert found.outputs[0].type == "op_return"
+        await as_told(fresh, empty)
+
+
+async def test_chains_of_unconfirmed_transactions(empty: Node, fresh: str, tmp_path: Path) -> None:
+    async with watching(fresh, tmp_path, empty):
+        for _ in range(3):
+            coin, amount = empty.coin()
+            for _ in range(20):
+                amount -= Decimal("0.0001")
+                txid = empty.broadcast(empty.spend([coin], [{empty.address(): str(amount)}]))
+                coin = txid, 0
+        found = await landed(fresh, entries(empty))
+        assert sum(tx.inputs[0].height == UNCONFIRMED for tx in found.values()) == 57
+        await as_told(fresh, empty)
+
+
+async def test_what_is_mined_at_once_has_its_coins_all_the_same(empty: Node, fresh: str, tmp_path: Path) -> None:
+    async with watching(fresh, tmp_path, empty):
+        sent, blocks = [], []
+        for _ in range(5):
+            sent += [empty.send() for _ in range(4)]
+            blocks += empty.mine()
+        found = await landed(fresh, sent)
+        assert all(tx.fee_sat is not None for tx in found.values())
+        assert assert_ages(fresh, empty, blocks) >= 20
+        await until(lambda: query(fresh, "SELECT count(*) FROM blocks")[0][0] == 5)
+
+
+async def test_a_parent_without_a_fee_comes_with_its_child(empty: Node, fresh: str, tmp_path: Path) -> None:
+    coin, amount = empty.coin()
+    parent = empty.spend([coin], [{empty.address(): str(amount)}], version=3)
+    parent_id, output = empty.call("decoderawtransaction", parent)["txid"], None
+    output = empty.call("decoderawtransaction", parent)["vout"][0]
+    spent = {"txid": parent_id, "vout": 0, "scriptPubKey": output["scriptPubKey"]["hex"], "amount": str(amount)}
+    pays = [{empty.address(): str(amount - Decimal("0.001"))}]
+    raw = empty.call("createrawtransaction", [{"txid": parent_id, "vout": 0}], pays)
+    child = empty.wallet("signrawtransactionwithwallet", "03000000" + raw[8:], [spent])["hex"]
+    async with watching(fresh, tmp_path, empty):
+        answer = empty.call("submitpackage", [parent, child])
+        assert answer["package_msg"] == "success", answer
+        found = await landed(fresh, entries(empty))
+        assert found[parent_id].fee_sat == 0
+        assert {tx.version for tx in found.values()} == {3}
+        await as_told(fresh, empty)
+
+
+async def test_replacements_are_linked_to_what_replaced_them(empty: Node, fresh: str, tmp_path: Path) -> None:
+    node = empty
     async with watching(fresh, tmp_path, node):
-        heard = node.pay(0.3)
-        await landed(fresh, {heard})
-    assert before not in stored(fresh), "it was there before anybody listened"
-    missed = {node.pay(0.01, fee_rate=7) for _ in range(30)}
+        expected: dict[str, str | None] = {}
+        for other_receiver in (False, True, False, True):
+            coin, amount = node.coin()
+            receiver, before = node.address(), ""
+            for step in range(1, 4):
+                pays = [{node.address() if other_receiver else receiver: str(amount - step * Decimal("0.001"))}]
+                txid = node.broadcast(node.spend([coin], pays))
+                if before:
+                    expected[before] = txid
+                before = txid
+        await until(lambda: removals(fresh) == expected)
+        # Its unconfirmed child goes with it, and nothing takes the child's place.
+        coin, amount = node.coin()
+        parent = node.broadcast(node.spend([coin], [{node.address(): str(amount - 1)}], sequence=1))
+        child_pays = [{node.address(): str(amount - 2)}]
+        child = node.broadcast(node.spend([(parent, 0)], child_pays))
+        pays = [{node.address(): str(amount - 4)}]
+        winner = node.broadcast(node.spend([coin], pays, sequence=1))
+        expected |= {parent: winner, child: None}
+        await until(lambda: removals(fresh) == expected)
+        await as_told(fresh, node, replaced=set(expected))
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+async def test_a_reorganisation_returns_what_it_unconfirms(empty: Node, fresh: str, tmp_path: Path, depth: int) -> None:
+    node = empty
+    # Coins that stay mature when the chain is shorter.
+    coins = node.split(depth, "0.1")
     node.mine()
-    missed |= {node.pay(0.02, fee_rate=7) for _ in range(5)}
-    waiting = missed & node.mempool().keys()
     async with watching(fresh, tmp_path, node):
-        await landed(fresh, waiting)
-        await until(lambda: query(fresh, "SELECT count(*) FROM feed_gaps WHERE state = 'open'") == [(0,)])
-        assert_as_in_mempool(fresh, node)
-    gaps = query(fresh, "SELECT source, recovered, tip FROM feed_gaps WHERE cause = 'no worker was running'")
-    assert gaps == [("bitcoin-core", len(waiting), node.must("getbestblockhash"))]
-    tip = query(fresh, "SELECT height FROM blocks ORDER BY height DESC LIMIT 1")
-    assert tip == [(node.must("getblockcount"),)]
-    node.mine()
+        sent, first = [], []
+        for coin in coins:
+            sent.append(node.broadcast(node.spend([coin], [{node.address(): "0.09"}])))
+            first += node.mine()
+        await landed(fresh, sent)
+        blocks = "SELECT hash FROM blocks WHERE NOT stale"
+        await until(lambda: {h for (h,) in query(fresh, blocks)} == set(first))
+        node.call("invalidateblock", first[0])
+        assert set(entries(node)) == set(sent)
+        await until(lambda: query(fresh, blocks) == [])
+        second = node.mine(depth + 1)
+        await until(lambda: {h for (h,) in query(fresh, blocks)} == set(second))
+        told = query(fresh, "SELECT hash FROM blocks WHERE removed_at IS NOT NULL")
+        assert {h for (h,) in told} == set(first)
+        assert set(await landed(fresh, sent)) == set(sent)
+        assert removals(fresh) == {}
+        assert_ages(fresh, node, second)
+        # Coins that the chain has again are as old as the branch that won.
+        later = node.send()
+        await landed(fresh, [*sent, later])
+        assert assert_ages(fresh, node, node.mine()) >= 1
 
 
-async def test_a_node_that_is_killed_and_started_again_costs_nothing(fresh: str, tmp_path: Path) -> None:
-    own = Node(tmp_path / "own", ("-persistmempool=1",))
-    own.start()
-    try:
-        own.make_rich(110)
-        async with watching(fresh, tmp_path / "spool", own):
-            first = own.pay(0.1)
-            await landed(fresh, {first})
-            own.kill()
-            await until(lambda: bool(query(fresh, "SELECT FROM feed_sources WHERE NOT connected")))
-            await asyncio.to_thread(own.start)
-            own.call("loadwallet", "miner")
-            await asyncio.to_thread(own.mine, 101)  # it had not written its newest blocks
-            later = {own.pay(0.2) for _ in range(5)}
-            await landed(fresh, later)
-            await until(lambda: query(fresh, "SELECT count(*) FROM feed_gaps WHERE state = 'open'") == [(0,)])
-            assert_as_in_mempool(fresh, own)
-    finally:
-        own.kill()
+async def test_a_silent_hole_is_noticed_and_what_it_hid_comes_back(fresh: str, tmp_path: Path) -> None:
+    with running_node(tmp_path / "node", "-zmqpubsequencehwm=1", "-zmqpubrawtxhwm=1") as node:
+        coins = node.split(200, "0.1") + node.split(100, "0.1")
+        node.mine()
+        raws = [node.spend([coin], [{node.address(): "0.0999"}]) for coin in coins]
+        async with watching(fresh, tmp_path / "spool", node):
+            # All at once: the node's queue of one message overflows.
+            sent = await asyncio.to_thread(lambda: [node.broadcast(raw) for raw in raws])
+            found = await landed(fresh, sent)
+            assert query(fresh, "SELECT count(*) FROM feed_gaps WHERE ended_at IS NOT NULL")[0][0] > 0
+            for txid, entry in entries(node).items():
+                assert_as_told(found[txid], entry)
+            # A block that is not told is noticed too.
+            blocks = node.mine()
+            await until(lambda: query(fresh, "SELECT hash FROM blocks") == [(blocks[0],)])
+            assert assert_ages(fresh, node, blocks) == 300
+            assert stored(fresh).keys() == set(sent)
 
 
-async def test_messages_that_the_node_dropped_are_seen_as_a_hole_and_landed(fresh: str, tmp_path: Path) -> None:
-    own = Node(tmp_path / "own", ("-zmqpubsequencehwm=1", "-zmqpubrawtxhwm=1"))
-    own.start()
-    try:
-        own.make_rich(130)
-        async with watching(fresh, tmp_path / "spool", own):
-            paid = set()
-            for _ in range(3):
-                # All at once: the node drops what does not fit into its queue of one.
-                unspent = [one for one in own.wallet("listunspent") if one["amount"] > 1][:8]
-                raw = [own.must("sendrawtransaction", _spend(own, one)) for one in unspent]
-                paid |= set(raw)
-                own.mine()
-            more = {own.pay(0.1) for _ in range(3)}
-            await landed(fresh, more | (paid & own.mempool().keys()))
-            assert_as_in_mempool(fresh, own)
-    finally:
-        own.kill()
+async def test_a_killed_node_is_noticed_and_its_mempool_read_when_it_is_back(fresh: str, tmp_path: Path) -> None:
+    with running_node(tmp_path / "node") as node:
+        async with watching(fresh, tmp_path / "spool", node):
+            sent = [node.send() for _ in range(5)]
+            await landed(fresh, sent)
+            node.kill()
+            await until(lambda: query(fresh, "SELECT count(*) FROM feed_gaps WHERE state = 'open'")[0][0] == 1)
+            node.start()
+            # Sent before the worker is back: nothing tells of them any more.
+            sent += [node.send() for _ in range(5)]
+            ended = "SELECT recovered, tip FROM feed_gaps WHERE ended_at IS NOT NULL"
+            await until(lambda: len(query(fresh, ended)) == 1)
+            sent += [node.send() for _ in range(5)]
+            wanted = set(sent)
+            await until(lambda: wanted <= stored(fresh).keys())
+            assert stored(fresh).keys() == wanted
+            assert query(fresh, ended)[0][1] == node.call("getbestblockhash")
+            for txid, entry in entries(node).items():
+                assert_as_told(stored(fresh)[txid], entry)
 
 
-def _spend(node: Node, coin: dict[str, Any]) -> str:
-    raw = node.must(
-        "createrawtransaction",
-        [{"txid": coin["txid"], "vout": coin["vout"]}],
-        {node.wallet("getnewaddress"): round(float(coin["amount"]) - 0.0001, 8)},
-    )
-    return str(node.wallet("signrawtransactionwithwallet", raw)["hex"])
-
-
-async def test_a_zero_fee_parent_comes_with_the_child_that_pays_for_it(fresh: str, tmp_path: Path, node: Node) -> None:
+async def test_nothing_is_lost_while_no_worker_runs(empty: Node, fresh: str, tmp_path: Path) -> None:
+    node = empty
     async with watching(fresh, tmp_path, node):
-        coin = max(node.wallet("listunspent"), key=lambda one: one["amount"])
-        receiver = node.wallet("getnewaddress")
-        parent = _signed(node, [(coin["txid"], coin["vout"])], receiver, float(coin["amount"]))
-        spent = [{"txid": parent["txid"], "vout": 0, "scriptPubKey": parent["script"], "amount": coin["amount"]}]
-        child = _signed(node, [(parent["txid"], 0)], node.wallet("getnewaddress"), float(coin["amount"]) - 0.001, spent)
-        answer = node.must("submitpackage", [parent["hex"], child["hex"]])
-        errors = [result.get("error") for result in answer["tx-results"].values()]
-        assert answer["package_msg"] == "success", errors
-        await landed(fresh, {parent["txid"], child["txid"]})
-        assert_as_in_mempool(fresh, node)
-    assert stored(fresh)[parent["txid"]][0] == 0
-    node.mine()
-
-
-def _signed(
-    node: Node, coins: list[tuple[str, int]], address: str, amount: float, spent: list[dict[str, Any]] | None = None
-) -> dict[str, str]:
-    """A transaction of version 3 (TRUC), signed by the wallet."""
-    inputs = [{"txid": txid, "vout": vout} for txid, vout in coins]
-    raw = node.must("createrawtransaction", inputs, {address: round(amount, 8)})
-    raw = "03000000" + raw[8:]
-    signed = node.wallet("signrawtransactionwithwallet", raw, *([spent] if spent else []))
-    decoded = node.must("decoderawtransaction", signed["hex"])
-    return {"hex": signed["hex"], "txid": decoded["txid"], "script": decoded["vout"][0]["scriptPubKey"]["hex"]}
-
-
-async def test_a_reorganisation_removes_blocks_and_brings_transactions_back(fresh: str, tmp_path: Path) -> None:
-    own = Node(tmp_path / "own")
-    own.start()
-    try:
-        own.make_rich(110)
-        async with watching(fresh, tmp_path / "spool", own):
-            paid = own.pay(0.1)
-            blocks = own.mine(2)
-            await until(lambda: len(query(fresh, "SELECT FROM blocks")) == 2)
-            own.call("invalidateblock", blocks[0])
-            await until(lambda: len(query(fresh, "SELECT FROM blocks WHERE removed_at IS NOT NULL AND stale")) == 2)
-            assert paid in own.mempool()
-            other = own.mine(3)
-            await until(lambda: len(query(fresh, "SELECT FROM blocks WHERE removed_at IS NULL")) == 3)
-        assert {row[0] for row in query(fresh, "SELECT hash FROM blocks WHERE NOT stale")} == set(other)
-        assert query(fresh, "SELECT count(*) FROM transactions WHERE txid = %s", [paid]) == [(1,)]
-    finally:
-        own.kill()
-
-
-async def test_two_nodes_that_hold_different_spends_of_a_coin_are_each_heard(fresh: str, tmp_path: Path) -> None:
-    a, b = Node(tmp_path / "a"), Node(tmp_path / "b")
-    try:
-        for one in (a, b):
-            one.start()
-        a.make_rich(110)
-        a.call("addnode", f"127.0.0.1:{b.p2p_port}", "onetry")
-        wait_until(lambda: b.must("getblockcount") == 110, "the second node has the chain")
-        async with watching(fresh, tmp_path / "spool", a, b):
-            coin = max(a.wallet("listunspent"), key=lambda one: one["amount"])
-            first = _spend(a, coin)
-            second = _spend(a, coin)
-            for peer in a.must("getpeerinfo"):
-                a.call("disconnectnode", "", peer["id"])
-            wait_until(lambda: not b.must("getpeerinfo"), "the nodes are apart")
-            txids = {a.must("sendrawtransaction", first), b.must("sendrawtransaction", second)}
-            assert len(txids) == 2
-            await landed(fresh, txids)
-        told = query(fresh, "SELECT source, count(*) FROM sightings GROUP BY 1 ORDER BY 1")
-        assert told == [("bitcoin-core", 1), ("bitcoin-core-2", 1)]
-        assert query(fresh, "SELECT count(*), count(DISTINCT txid) FROM spends") == [(2, 2)]
-        assert query(fresh, "SELECT count(*) FROM contested_outpoints") == [(1,)]
-    finally:
-        for one in (a, b):
-            one.kill()
+        early = [node.send() for _ in range(3)]
+        await landed(fresh, early)
+    blocks = node.mine()
+    missed = [node.send() for _ in range(5)]
+    async with watching(fresh, tmp_path, node):
+        found = await landed(fresh, [*early, *missed])
+        for txid, entry in entries(node).items():
+            assert_as_told(found[txid], entry)
+        await until(lambda: (blocks[0],) in query(fresh, "SELECT hash FROM blocks"))
+        gaps = "SELECT source, recovered, ended_at IS NOT NULL FROM feed_gaps"
+        await until(lambda: query(fresh, gaps) == [("bitcoin-core", 5, True)])

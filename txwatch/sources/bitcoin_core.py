@@ -1,21 +1,23 @@
-"""Bitcoin Core: a node of one's own, by its ZMQ notifications and its RPC.
+"""A Bitcoin node of one's own: what enters and leaves its mempool and its chain by ZMQ, all else by RPC.
 
-`rawtx` alone cannot tell the mempool from a block: a transaction counts as seen once `sequence` says that it was added.
-No notification has fees or spent coins. They are asked of the node for all transactions that wait, never one by one:
-coins of unconfirmed parents are known from the transactions just heard, confirmed ones come from the set of unspent
-outputs, with their heights, and what is left from the parents themselves.
+`rawtx` says neither whether a transaction is in the mempool or in a block, nor what it spends: the next message of
+`sequence` says the first, and the node is asked for the second, for all transactions that wait together. Each topic's
+messages are counted, so that a lost one is noticed; its mempool is read then, as after an outage.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import NamedTuple, TypeVar
 
-import msgspec
+import structlog
 
 from txwatch.clock import Clock
+from txwatch.sources.bitcoin_node import BitcoinNode, Found, Header, require_published
 from txwatch.sources.bitcoin_rpc import BitcoinRpc, chunks
 from txwatch.sources.bitcoin_zmq import TOPICS, Hole, Notice, Subscription
+from txwatch.sources.node_memory import NodeMemory
 from txwatch.sources.source import (
     BlockFound,
     BlockRemoved,
@@ -31,66 +33,52 @@ from txwatch.sources.source import (
     SourceAwayError,
     Told,
 )
-from txwatch.wire.addresses import MAIN, NETWORKS
-from txwatch.wire.messages import SAT_PER_BTC, MalformedMessageError, WireBlock
-from txwatch.wire.raw import Coin, RawTransaction, decode_raw, from_raw
-from txwatch.wire.transaction import UNCONFIRMED, Transaction
+from txwatch.wire.addresses import MAIN
+from txwatch.wire.messages import MalformedMessageError
+from txwatch.wire.raw import Outpoint, RawTransaction, decode_raw, from_raw
+
+log = structlog.get_logger(__name__)
 
 NAME = "bitcoin-core"
 SILENCE_SECONDS = 30.0
-"""Seconds of silence after which the node is asked whether it has news that did not come."""
-RECENT = 20_000
-"""Transactions of the mempool whose coins are remembered; those of others are asked for."""
-WAITING = 20_000
-"""Transactions that wait to be added to the mempool; a block brings some thousands that never are."""
-CHUNK = 1_000
-"""Transactions that are told at once in a resync."""
-BLOCKS_BACK = 288
-"""Blocks that a resync looks back for those found meanwhile: two days; recovery follows the chain further."""
-_SLACK = timedelta(seconds=1)  # the node's times are whole seconds
+"""Seconds without a message after which the node is asked whether it has told everything."""
+_EXPLAINED_WITHIN = timedelta(seconds=1)
+"""Time in which the transaction or block that made another leave the mempool is told after it."""
+_HOLD_SECONDS = 0.25
+_RAW_BYTES = 32 << 20
+"""Bytes of transactions that wait for the message that says where they are: those of a block are at most 4 MB."""
+_RESYNC_CHUNK = 500
+_REMEMBERED = 20_000
+"""Transactions of a mempool that is read whole. Of a larger one only those are known that were told."""
+_TOLD_WITHIN = 5
+"""Seconds within which the node tells what has entered its mempool."""
+_BLOCKS_TOLD = 144
+_MOST_BLOCKS = 2_016
+"""Blocks that a resync tells at most: of two weeks."""
+_CLOCKS_DIFFER = timedelta(hours=2)
+"""Time by which a block's may be ahead of the network's; it can be as far behind."""
+
 T = TypeVar("T")
-Outpoint = tuple[str, int]
 
 
-class _Script(msgspec.Struct):
-    hex: str
+class _Entered(NamedTuple):
+    """A transaction entered the mempool; its coins are not known yet."""
+
+    tx: RawTransaction
+    size: int
 
 
-class _TxOut(msgspec.Struct):
-    bestblock: str
-    confirmations: int
-    value: float
-    scriptPubKey: _Script  # noqa: N815 - the node's name
-    coinbase: bool = False
+class _Untold(NamedTuple):
+    """What was read at a moment, of what was sent after `since`, and the coins that are being looked for."""
 
-
-class _Header(msgspec.Struct):
-    hash: str
-    height: int
-    time: int
-    nTx: int  # noqa: N815 - the node's name
-    previousblockhash: str | None = None
-
-
-class _Entry(msgspec.Struct):
-    time: int
-
-
-class _Snapshot(msgspec.Struct):
-    txids: list[str]
-    mempool_sequence: int
-
-
-class _Spending(msgspec.Struct):
-    spendingtxid: str | None = None
-
-
-class _BlockTxids(msgspec.Struct):
-    tx: list[str]
+    told: "list[Told | _Entered]"
+    at: datetime
+    since: datetime
+    found: "asyncio.Task[Found]"
 
 
 class BitcoinCore(Source):
-    """A node by its RPC and the address of its ZMQ notifications."""
+    """The node behind `rpc`, which publishes at `zmq_url`."""
 
     resyncs = True
 
@@ -99,266 +87,301 @@ class BitcoinCore(Source):
     ) -> None:
         super().__init__(name, clock)
         self._rpc = rpc
+        self._node = BitcoinNode(rpc)
         self._zmq_url = zmq_url
         self._silence_seconds = silence_seconds
-        self._subscription: Subscription | None = None
         self._network = MAIN
-        self._heights: dict[str, int] = {}
-        self._waiting: dict[str, RawTransaction] = {}
-        self._recent: dict[str, RawTransaction] = {}
-        self._mempool_sequence: int | None = None
+        self._subscription: Subscription | None = None
+        self._memory = NodeMemory()
+        self._raw: deque[bytes] = deque()
+        self._raw_bytes = 0
+        self._blocks: deque[str] = deque(maxlen=_BLOCKS_TOLD)
+        self._tip: Header | None = None
+        self._opened_at: datetime | None = None
+        self._first_tip = ""
+        self._next: int | None = None
+        self._missed: Missed | None = None
+        self._resyncing = False
+
+    async def _ask(self, question: Callable[..., T], *given: object) -> T:
+        try:
+            return await asyncio.to_thread(question, *given)
+        except MalformedMessageError as error:
+            raise SourceAwayError(f"the node's answer cannot be read: {error}") from error
 
     async def open(self) -> None:
-        await asyncio.to_thread(self._look)
-        self._subscription = await Subscription.open(self._zmq_url, self.heard_until)
-        self._mempool_sequence = None
-
-    def _look(self) -> None:
-        """Find out which network it is on, and whether it notifies of what is needed. Raises SourceAwayError."""
-        chain = self._rpc.call(dict[str, Any], "getblockchaininfo")
-        self._network = NETWORKS.get(str(chain.get("chain")), MAIN)
-        notified = self._rpc.call(list[dict[str, Any]], "getzmqnotifications")
+        described = await self._ask(self._node.describe)
+        self._network = described.network
         for topic in TOPICS:
-            if not any(one.get("type") == f"pub{topic.decode()}" for one in notified):
-                raise SourceAwayError(
-                    f"the node does not notify: add zmqpub{topic.decode()}={self._zmq_url} to its conf"
-                )
+            require_published(topic.decode(), self._zmq_url, described.notifications)
+        self._raw.clear()
+        self._raw_bytes, self._missed = 0, None
+        self._subscription = await Subscription.open(self._zmq_url, self.clock)
+        tip = await self._ask(self._node.tip)
+        self._next = (await self._ask(self._node.mempool)).sequence
+        if self._opened_at is None:
+            self._opened_at, self._first_tip, self._tip = self.clock(), tip.hash, tip
+        else:
+            self._memory.is_sound = False
 
     async def close(self) -> None:
         if self._subscription is not None:
             self._subscription.close()
             self._subscription = None
-        self._waiting.clear()
         self._rpc.close()
 
+    async def health(self) -> Health:
+        return (await self._ask(self._node.describe)).health
+
     async def events(self) -> AsyncGenerator[Told | Missed]:
-        if self._subscription is None:
+        if (subscription := self._subscription) is None:
             raise SourceAwayError("not connected")
-        while True:
-            if await self._subscription.wait(self._silence_seconds):
-                now = self.clock()
-                for event in await asyncio.to_thread(self._told, self._subscription.read(now)):
-                    yield event
-                self.heard_until = now
-            elif await asyncio.to_thread(self._has_more):
-                yield Missed(self.heard_until, f"silent for {self._silence_seconds:.0f} s, though its mempool changed")
+        untold: _Untold | None = None
+        try:
+            while True:
+                # While the node looks for the coins of what was read, what has come meanwhile is read.
+                waits = untold is not None or self._missed is not None or self._memory.has_unexplained
+                newer = None
+                if await subscription.wait(0 if untold else _HOLD_SECONDS if waits else self._silence_seconds):
+                    newer = await self._untold(subscription)
+                elif not waits:
+                    await self._check(subscription)
+                if untold is not None:
+                    for event in self._resolved(untold.told, await untold.found, untold.at):
+                        yield event
+                # What is lost from now on was sent after this moment.
+                self.heard_until = subscription.empty_at if newer is None else newer.since
+                untold = newer
+                if self._missed is not None and not self._resyncing:
+                    missed, self._missed = self._missed, None
+                    yield missed
+                for removed in await self._explained(self.clock() - _EXPLAINED_WITHIN):
+                    yield removed
+        finally:
+            if untold is not None:
+                untold.found.cancel()
+                await asyncio.gather(untold.found, return_exceptions=True)
 
-    def _has_more(self) -> bool:
-        """Whether the mempool has changed since the last notification of it."""
-        newest = self._snapshot().mempool_sequence
-        before, self._mempool_sequence = self._mempool_sequence, newest
-        return before is not None and newest != before
+    async def _untold(self, subscription: Subscription) -> "_Untold":
+        since, at = subscription.empty_at, self.clock()
+        told = await self._read(subscription.read(), at)
+        entered = [one.tx for one in told if isinstance(one, _Entered)]
+        return _Untold(told, at, since, asyncio.create_task(self._coins(entered)))
 
-    def _snapshot(self) -> _Snapshot:
-        return self._rpc.call(_Snapshot, "getrawmempool", False, True)
-
-    def _told(self, notices: Sequence[Notice | Hole]) -> list[Told | Missed]:
-        """What these notifications say, in their order."""
-        told: list[Told | Missed | tuple[str, datetime]] = []
-        removed: dict[str, datetime] = {}
+    async def _read(self, notices: Sequence[Notice | Hole], at: datetime) -> list[Told | _Entered]:
+        """What these messages tell, in their order."""
+        told: list[Told | _Entered] = []
         for notice in notices:
             if isinstance(notice, Hole):
-                told.append(Missed(notice.since, notice.cause))
+                self._miss(notice.since, notice.cause)
             elif notice.topic == b"rawtx":
-                self._keep(notice.body, told)
+                self._raw.append(notice.body)
+                self._raw_bytes += len(notice.body)
+                while self._raw_bytes > _RAW_BYTES:
+                    self._raw_bytes -= len(self._raw.popleft())
+            elif len(notice.body) < 33:
+                told.append(Malformed(at, "sequence without a hash and a kind", notice.body))
             else:
-                told.append(self._change(notice.body, removed))
-        added = [one for one in told if isinstance(one, tuple)]
-        transactions = self._transactions(added)
-        replaced_by = self._replacements(removed)
-        result: list[Told | Missed] = []
-        for one in told:
-            if isinstance(one, tuple):
-                seen = transactions.get(one[0])
-                if seen is not None:  # None: it left the mempool again before it could be asked for
-                    result.append(seen)
-            elif isinstance(one, Removed):
-                result.append(Removed(one.txid, one.at, replaced_by.get(one.txid)))
-            else:
-                result.append(one)
-        for txid in removed:
-            self._recent.pop(txid, None)
-        return result
+                named, kind = notice.body[:32].hex(), notice.body[32:33]
+                if len(notice.body) == 41:
+                    self._next = int.from_bytes(notice.body[33:], "little") + 1
+                if kind == b"A":
+                    told += self._entered(named, at)
+                elif kind == b"R":
+                    self._memory.leave(named, at)
+                elif kind == b"C":
+                    told += await self._connected(named)
+                elif kind == b"D":
+                    told += await self._disconnected(named)
+                else:
+                    told.append(Ignored(len(notice.body)))
+        return told
 
-    def _keep(self, body: bytes, told: list[Any]) -> None:
-        """Keep a transaction until it is known whether it was added to the mempool."""
+    def _miss(self, since: datetime, cause: str) -> None:
+        if self._missed is None:
+            self._missed = Missed(since, cause)
+        self._memory.is_sound = False
+
+    def _entered(self, txid: str, at: datetime) -> list[Told | _Entered]:
+        """A transaction entered the mempool: the one that was sent last."""
+        body = self._raw.pop() if self._raw else b""
+        self._raw_bytes -= len(body)
         try:
-            transaction = decode_raw(body)
+            tx = decode_raw(body) if body else None
         except MalformedMessageError as error:
-            told.append(Malformed(self.clock(), str(error), body))
-            return
-        if len(self._waiting) >= WAITING:
-            self._waiting.pop(next(iter(self._waiting)))
-        self._waiting[transaction.txid] = transaction
+            return [Malformed(at, f"{txid}: {error}", body)]
+        if tx is None or tx.txid != txid:
+            self._miss(self.heard_until, "a transaction entered the mempool that was not sent")
+            return []
+        return self._enter(tx, body)
 
-    def _change(self, body: bytes, removed: dict[str, datetime]) -> Any:
-        """What one message of `sequence` says: a hash in display order, and what became of it."""
-        name, label = body[:32].hex(), body[32:33]
-        if label in {b"A", b"R"}:
-            self._mempool_sequence = int.from_bytes(body[33:41], "little") + 1
-        if label == b"A":
-            return name, self.clock()
-        if label == b"R":
-            removed[name] = self.clock()
-            return Removed(name, removed[name])
-        if label == b"C":
-            return self._connected(name)
-        if label == b"D":
-            return BlockRemoved(name)
-        return Ignored(len(body))
+    def _enter(self, tx: RawTransaction, body: bytes) -> list[Told | _Entered]:
+        replaced = self._memory.enter(tx, body)
+        return [_Entered(tx, len(body)), *(Removed(*one) for one in replaced)]
 
-    def _connected(self, block_hash: str) -> BlockFound:
-        header = self._rpc.call(_Header, "getblockheader", block_hash)
-        self._heights[block_hash] = header.height
-        for txid in self._rpc.call(_BlockTxids, "getblock", block_hash, 1).tx:
-            self._recent.pop(txid, None)
-            self._waiting.pop(txid, None)
-        return BlockFound(_announced(header))
+    async def _connected(self, block_hash: str) -> list[Told | _Entered]:
+        """A block is the chain's tip. Its transactions were sent just before."""
+        block = await self._ask(self._node.block_txids, block_hash)
+        told: list[Told | _Entered] = [BlockFound(block.announcement)]
+        if self._memory.has_unexplained:
+            for body in self._raw:
+                replaced = self._memory.replaced_by(decode_raw(body))
+                told += [Removed(*one) for one in replaced]
+        # Each transaction that a block takes from the mempool counts as a change of it, which is not told.
+        taken = self._memory.mine(block.tx, block.height)
+        self._next = None if self._next is None or taken is None else self._next + taken
+        self._blocks.append(block_hash)
+        self._moved(block)
+        return told
 
-    def _transactions(self, added: Sequence[tuple[str, datetime]]) -> dict[str, Seen | Malformed]:
-        """The added transactions with the coins that they spend, by txid."""
-        raw = {txid: self._waiting.pop(txid) for txid, _ in added if txid in self._waiting}
-        missing = [txid for txid, _ in added if txid not in raw]
-        raw |= self._fetch(missing)
-        return self._resolved({txid: (raw[txid], at) for txid, at in added if txid in raw})
+    async def _disconnected(self, block_hash: str) -> list[Told | _Entered]:
+        """A block left the chain. Of its transactions those that come back are told as such."""
+        header = await self._ask(self._node.header, block_hash)
+        self._memory.unmine(header.height)
+        if block_hash in self._blocks:
+            self._blocks.remove(block_hash)
+        self._moved(await self._ask(self._node.header, header.previous) if header.previous else None)
+        return [BlockRemoved(block_hash)]
 
-    def _fetch(self, txids: Iterable[str]) -> dict[str, RawTransaction]:
-        """Those of these transactions that are in the mempool, or that the node has by an index."""
-        wanted = list(dict.fromkeys(txids))
-        found = self._rpc.batch(str, "getrawtransaction", [[txid] for txid in wanted]) if wanted else []
-        return {txid: decode_raw(bytes.fromhex(body)) for txid, body in zip(wanted, found, strict=True) if body}
+    def _moved(self, tip: Header | None) -> None:
+        """Another block is the tip. What was sent before is in a block."""
+        self._tip = tip
+        self._raw.clear()
+        self._raw_bytes = 0
 
-    def _resolved(self, raw: dict[str, tuple[RawTransaction, datetime]]) -> dict[str, Seen | Malformed]:
-        for txid, (transaction, _) in raw.items():
-            self._remember(txid, transaction)
-        coins, tip = self._coins([(spent.txid, spent.vout) for tx, _ in raw.values() for spent in tx.inputs])
-        resolved: dict[str, Seen | Malformed] = {}
-        for txid, (tx, at) in raw.items():
-            spent = [coins.get((one.txid, one.vout)) for one in tx.inputs]
+    def _resolved(
+        self, told: Sequence[Told | _Entered], found: Found, at: datetime | dict[str, datetime]
+    ) -> Iterator[Told]:
+        """The same with the coins of transactions; `at` is when they were seen, of all or by txid."""
+        for one in told:
+            if not isinstance(one, _Entered):
+                yield one
+                continue
+            tx = one.tx
+            seen_at = at[tx.txid] if isinstance(at, dict) else at
+            coins = [found.coins.get((spent.txid, spent.vout)) for spent in tx.inputs]
             try:
-                seen: Transaction = from_raw(tx, spent, at, tip, self._network)
-                resolved[txid] = Seen(seen, tx.size)
+                yield Seen(from_raw(tx, coins, seen_at, found.tip_height, self._network), one.size)
             except MalformedMessageError as error:
-                resolved[txid] = Malformed(at, f"{txid}: {error}", b"")
-        return resolved
+                yield Malformed(seen_at, f"{tx.txid}: {error}", b"")
 
-    def _remember(self, txid: str, transaction: RawTransaction) -> None:
-        if len(self._recent) >= RECENT:
-            self._recent.pop(next(iter(self._recent)))
-        self._recent[txid] = transaction
+    async def _coins(self, entered: Sequence[RawTransaction]) -> Found:
+        """The coins that these transactions spend, as far as they are known."""
+        coins = self._memory.coins(entered)
+        wanted: dict[Outpoint, str] = {
+            (spent.txid, spent.vout): tx.txid
+            for tx in entered
+            for spent in tx.inputs
+            if (spent.txid, spent.vout) not in coins
+        }
+        height = self._tip.height if self._tip is not None else 0
+        if not wanted:
+            return Found(coins, height, {})
+        found = await self._ask(self._node.coins, wanted)
+        for txid, body in found.parents.items():
+            log.debug("parent_not_heard_of", source=self.name, txid=txid, bytes=len(body))
+        return Found(coins | found.coins, max(height, found.tip_height), {})
 
-    def _coins(self, outpoints: Iterable[Outpoint]) -> tuple[dict[Outpoint, Coin], int | None]:
-        """The coins at these outpoints, as far as they can be known, and the height of the chain then."""
-        wanted = list(dict.fromkeys(outpoints))
-        coins = _outputs(self._recent, wanted)
-        confirmed = [one for one in wanted if one not in coins]
-        answers = self._rpc.batch(_TxOut, "gettxout", [[txid, vout, False] for txid, vout in confirmed])
-        tip: int | None = None
-        for outpoint, answer in zip(confirmed, answers, strict=True):
-            if answer is not None:
-                tip = self._height(answer.bestblock)
-                script = bytes.fromhex(answer.scriptPubKey.hex)
-                height = tip - answer.confirmations + 1
-                coins[outpoint] = Coin(round(answer.value * SAT_PER_BTC), script, height, answer.coinbase)
-        left = [one for one in confirmed if one not in coins]
-        if left:
-            # Unconfirmed parents that were never heard, or are confirmed just now and spent with it.
-            parents = self._fetch(txid for txid, _ in left)
-            for txid, parent in parents.items():
-                self._remember(txid, parent)
-            coins |= _outputs(parents, left)
-        return coins, self._height(self._rpc.call(str, "getbestblockhash")) if tip is None else tip
+    async def _explained(self, until: datetime) -> list[Removed]:
+        """What left the mempool until a moment, and what the node says spends its coins now."""
+        left = self._memory.take_unexplained(until) if self._memory.has_unexplained else []
+        outpoints = [outpoint for one in left for outpoint in one.outpoints]
+        by = await self._ask(self._node.spenders, outpoints) if outpoints else {}
+        return [
+            Removed(one.txid, one.at, next((by[outpoint] for outpoint in one.outpoints if outpoint in by), None))
+            for one in left
+        ]
 
-    def _height(self, block_hash: str) -> int:
-        if block_hash not in self._heights:
-            if len(self._heights) >= BLOCKS_BACK:
-                self._heights.clear()
-            self._heights[block_hash] = self._rpc.call(_Header, "getblockheader", block_hash).height
-        return self._heights[block_hash]
-
-    def _replacements(self, removed: Iterable[str]) -> dict[str, str]:
-        """Which transactions spend the coins of removed ones now."""
-        coins = {(one.txid, one.vout): txid for txid in removed for one in _inputs(self._recent.get(txid))}
-        if not coins:
-            return {}
-        asked = [{"txid": txid, "vout": vout} for txid, vout in coins]
-        answers = self._rpc.call(list[_Spending], "gettxspendingprevout", asked)
-        found = zip(coins.values(), answers, strict=True)
-        return {txid: one.spendingtxid for txid, one in found if one.spendingtxid not in (None, txid)}
+    async def _check(self, subscription: Subscription) -> None:
+        """Ask a silent node whether it has told everything. Raises SourceAwayError if it does not answer."""
+        mempool = await self._ask(self._node.mempool)
+        tip = await self._ask(self._node.tip)
+        # It may be about to tell what it answered with.
+        if await subscription.wait(2 * _HOLD_SECONDS):
+            return
+        if self._tip is not None and tip.hash != self._tip.hash:
+            self._miss(self.heard_until, f"block {tip.hash} was not told")
+        elif self._next is not None and mempool.sequence != self._next:
+            self._miss(self.heard_until, f"{mempool.sequence - self._next:,} changes of its mempool were not told")
+        else:
+            self._next = mempool.sequence
+        self._tip = tip
 
     async def resync(self, since: datetime, known: Known) -> AsyncGenerator[Told | Resynced]:
-        snapshot = await asyncio.to_thread(self._snapshot)
-        stored = await known(snapshot.txids)
-        missing = [txid for txid in snapshot.txids if txid not in stored]
-        entered = await self._asked(self._entered, missing, since)
-        for some in chunks(list(entered.items()), CHUNK):
-            for seen in (await self._asked(self._missed, dict(some))).values():
-                yield seen
-        tip = await asyncio.to_thread(self._rpc.call, str, "getbestblockhash")
-        for block in await self._asked(self._blocks_since, tip, since):
-            yield block
-        yield Resynced(self.clock(), tip)
+        self._resyncing = True
+        try:
+            before = self._memory.in_mempool()
+            at = self.clock()
+            # In this order: what a block takes between the two answers is in a block up to that tip.
+            mempool = await self._ask(self._node.mempool)
+            tip = await self._ask(self._node.tip)
+            missing: list[str] = []
+            for txids in chunks(mempool.txids, 10_000):
+                stored = await known(txids)
+                missing += [txid for txid in txids if txid not in stored]
+            log.info("source_resyncing", source=self.name, mempool=len(mempool.txids), not_stored=len(missing))
+            entered = await self._ask(self._node.entered, missing, len(mempool.txids))
+            # In whole seconds. The oldest first: parents before children.
+            least = int(since.timestamp()) - _TOLD_WITHIN
+            asked = sorted((txid for txid in missing if entered.get(txid, 0) >= least), key=entered.__getitem__)
+            left = sum(txid not in entered for txid in missing)
+            for txids in chunks(asked, _RESYNC_CHUNK):
+                bodies = await self._ask(self._node.raw, txids)
+                left += len(txids) - len(bodies)
+                seen_at = {txid: min(max(datetime.fromtimestamp(entered[txid], UTC), since), at) for txid in bodies}
+                found: list[Told | _Entered] = []
+                for body in bodies.values():
+                    found += self._enter(decode_raw(body), body)
+                coins = await self._coins([one.tx for one in found if isinstance(one, _Entered)])
+                for event in self._resolved(found, coins, seen_at):
+                    yield event
+            for event in await self._blocks_missed(tip, since):
+                yield event
+            for removed in await self._remember(mempool.txids):
+                yield removed
+            # What was thought to be in the mempool, and is neither there nor in a block.
+            gone = before & self._memory.in_mempool() - set(mempool.txids)
+            for txid in gone:
+                self._memory.leave(txid, at)
+            for removed in await self._explained(at):
+                yield removed
+            self._memory.is_sound = self._missed is None
+            self._next = max(self._next or 0, mempool.sequence)
+            yield Resynced(at, tip.hash, left)
+        finally:
+            self._resyncing = False
 
-    async def _asked(self, ask: Callable[..., T], *about: object) -> T:
-        return await asyncio.to_thread(ask, *about)
+    async def _remember(self, txids: Sequence[str]) -> list[Removed]:
+        """Ask for what the mempool of a small node holds, so that it is known what a later replacement replaces."""
+        removed: list[Removed] = []
+        unknown = [txid for txid in txids if not self._memory.holds(txid)] if len(txids) <= _REMEMBERED else []
+        for some in chunks(unknown, _RESYNC_CHUNK):
+            for body in (await self._ask(self._node.raw, some)).values():
+                removed += [Removed(*one) for one in self._memory.enter(decode_raw(body), body)]
+        return removed
 
-    def _entered(self, txids: Sequence[str], since: datetime) -> dict[str, datetime]:
-        """When those of these transactions entered the mempool that did so since a moment."""
-        entries = self._rpc.batch(_Entry, "getmempoolentry", [[txid] for txid in txids]) if txids else []
-        now = self.clock()
-        moments = {
-            txid: datetime.fromtimestamp(entry.time, UTC)
-            for txid, entry in zip(txids, entries, strict=True)
-            if entry is not None
-        }
-        return {txid: min(max(at, since), now) for txid, at in moments.items() if at >= since - _SLACK}
-
-    def _missed(self, entered: dict[str, datetime]) -> dict[str, Seen | Malformed]:
-        raw = self._fetch(entered)
-        return self._resolved({txid: (tx, entered[txid]) for txid, tx in raw.items()})
-
-    def _blocks_since(self, tip: str, since: datetime) -> list[BlockFound]:
-        """The blocks from the tip down to the first one that was mined well before a moment, the lowest first."""
-        found: list[BlockFound] = []
-        place: str | None = tip
-        while place is not None and len(found) < BLOCKS_BACK:
-            header = self._rpc.call(_Header, "getblockheader", place)
-            if found and datetime.fromtimestamp(header.time, UTC) < since - timedelta(hours=2):
-                break
-            found.append(BlockFound(_announced(header)))
-            place = header.previousblockhash
-        return found[::-1]
-
-    async def health(self) -> Health:
-        return await asyncio.to_thread(self._health)
-
-    def _health(self) -> Health:
-        self._look()
-        network = self._rpc.call(dict[str, Any], "getnetworkinfo")
-        chain = self._rpc.call(dict[str, Any], "getblockchaininfo")
-        mempool = self._rpc.call(dict[str, Any], "getmempoolinfo")
-        version = str(network.get("subversion", "")).strip("/")
-        # The mempool's own least rate rises while it is full, and falls again: it is no policy.
-        rate = round(float(network.get("relayfee", 0.00001)) * SAT_PER_BTC / 1_000, 3)
-        carried = mempool.get("datacarriersize", mempool.get("maxdatacarriersize"))
-        if carried is None:
-            carried = 100_000 if int(network.get("version", 0)) >= 300_000 else 83
-        text = f"{version} ({chain.get('chain')}), {chain.get('blocks'):,} blocks, {mempool.get('size'):,} unconfirmed"
-        return Health(text, rate, int(carried))
-
-
-def _announced(header: _Header) -> WireBlock:
-    return WireBlock(header.hash, header.height, header.time, header.nTx)
-
-
-def _inputs(transaction: RawTransaction | None) -> list[Any]:
-    return [] if transaction is None else transaction.inputs
-
-
-def _outputs(makers: dict[str, RawTransaction], outpoints: Iterable[Outpoint]) -> dict[Outpoint, Coin]:
-    """The coins at those of these outpoints that one of the makers, which are unconfirmed, has made."""
-    return {
-        (txid, vout): Coin(maker.outputs[vout].value, maker.outputs[vout].script, UNCONFIRMED)
-        for txid, vout in outpoints
-        if (maker := makers.get(txid)) is not None and vout < len(maker.outputs)
-    }
+    async def _blocks_missed(self, tip: Header, since: datetime) -> list[Told]:
+        """The blocks up to a tip that were not told, and those told that are no longer in the chain."""
+        told: list[Told] = []
+        for block_hash in await self._ask(self._node.left_chain, list(self._blocks)):
+            self._blocks.remove(block_hash)
+            told.append(BlockRemoved(block_hash))
+        # Of what was there when this node was first followed nothing is told, unless it was followed before that.
+        first = self._first_tip if self._opened_at is not None and since >= self._opened_at else None
+        found: list[Header] = []
+        header: Header | None = tip
+        while (
+            header is not None
+            and header.hash not in self._blocks
+            and header.hash != first
+            and len(found) < _MOST_BLOCKS
+            and (not found or datetime.fromtimestamp(header.time, UTC) > since - _CLOCKS_DIFFER)
+        ):
+            found.append(header)
+            header = await self._ask(self._node.header, header.previous) if header.previous else None
+        for header in reversed(found[:_BLOCKS_TOLD]):
+            block = await self._ask(self._node.block_txids, header.hash)
+            self._memory.mine(block.tx, block.height)
+            self._blocks.append(header.hash)
+        self._tip = tip
+        return told + [BlockFound(header.announcement) for header in reversed(found)]

@@ -3,8 +3,9 @@
 import asyncio
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from txwatch.clock import Clock
 from txwatch.sources.source import SourceAwayError
 
 if TYPE_CHECKING:
@@ -34,43 +35,47 @@ class Notice(NamedTuple):
 
 
 class Hole(NamedTuple):
-    """Messages of a topic were lost, after the one that came at `since`."""
+    """Messages of a topic were lost, after one that was sent at `since` or later."""
 
     since: datetime
     cause: str
 
 
 class Subscription:
-    """A connection to the node's `rawtx` and `sequence` at one address."""
+    """A connection to the node's `rawtx` and `sequence` at one address.
 
-    def __init__(self, url: str, context: "zmq.asyncio.Context", since: datetime) -> None:
+    `empty_at` is the last moment at which no message waited: what was read since was sent after it.
+    """
+
+    def __init__(self, url: str, context: "zmq.Context[zmq.Socket[bytes]]", clock: Clock) -> None:
         import zmq
         import zmq.asyncio
 
         self._url = url
         self._context = context
-        self._waker = context.socket(zmq.SUB)
-        self._waker.set(zmq.RCVHWM, _WAITING_MESSAGES)
-        self._waker.set(zmq.MAXMSGSIZE, _MAX_MESSAGE_BYTES)
-        self._waker.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
-        self._waker.set(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
+        self._socket = context.socket(zmq.SUB)
+        self._socket.set(zmq.RCVHWM, _WAITING_MESSAGES)
+        self._socket.set(zmq.MAXMSGSIZE, _MAX_MESSAGE_BYTES)
+        self._socket.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+        self._socket.set(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
         # A connection that is made again has lost messages, and nothing says so but its first counters.
-        self._waker.set(zmq.RECONNECT_IVL, -1)
+        self._socket.set(zmq.RECONNECT_IVL, -1)
         for topic in TOPICS:
-            self._waker.subscribe(topic)
-        # The same socket, read without a future for each message.
-        self._socket: zmq.Socket[bytes] = zmq.Socket.shadow(self._waker)
-        monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
-        self._monitor: zmq.Socket[bytes] = zmq.Socket.shadow(monitor)
+            self._socket.subscribe(topic)
+        # The same socket, for waiting only: reading by it would make a future for each message.
+        self._waker = zmq.asyncio.Socket.from_socket(self._socket)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         self._counters: dict[bytes, int] = {}
-        self._heard_at = dict.fromkeys(TOPICS, since)
+        self._clock = clock
+        self.empty_at = clock()
+        self._heard_at = dict.fromkeys(TOPICS, self.empty_at)
 
     @classmethod
-    async def open(cls, url: str, since: datetime) -> "Subscription":
-        """Connect and subscribe; what comes first is counted from `since`. Raises SourceAwayError."""
-        import zmq.asyncio
+    async def open(cls, url: str, clock: Clock) -> "Subscription":
+        """Connect and subscribe. Raises SourceAwayError."""
+        import zmq
 
-        subscription = cls(url, zmq.asyncio.Context(), since)
+        subscription = cls(url, zmq.Context(), clock)
         try:
             await subscription._connect()
         except BaseException:
@@ -94,11 +99,12 @@ class Subscription:
 
     def _state(self) -> int | None:
         """What became of the connection since the last look, None if nothing did."""
-        from zmq.utils.monitor import parse_monitor_message
+        from zmq.utils.monitor import recv_monitor_message
 
         state = None
         while self._monitor.poll(0):
-            state = int(parse_monitor_message(self._monitor.recv_multipart())["event"])
+            event: Any = recv_monitor_message(self._monitor)
+            state = int(event["event"])
         return state
 
     async def wait(self, seconds: float) -> bool:
@@ -108,15 +114,23 @@ class Subscription:
             left = max(0.0, until - time.monotonic())
             if await self._waker.poll(int(1_000 * min(left, _SLICE_SECONDS))):
                 return True
+            self._look()
             if self._state() is not None:
                 raise SourceAwayError("the node closed the connection")
             if not left:
                 return False
 
-    def read(self, now: datetime) -> list[Notice | Hole]:
+    def _look(self) -> None:
+        """Note the moment if no message waits. The event loop may have been busy when one came."""
+        now = self._clock()
+        if not self._socket.poll(0):
+            self.empty_at = now
+
+    def read(self) -> list[Notice | Hole]:
         """The messages that wait, at most MOST_MESSAGES, with a Hole before one that others are missing before."""
         import zmq
 
+        since = self.empty_at
         read: list[Notice | Hole] = []
         for _ in range(MOST_MESSAGES):
             try:
@@ -131,15 +145,17 @@ class Subscription:
             if expected not in (None, counter):
                 lost = (counter - expected) % (1 << 32) if expected is not None else 0
                 cause = f"{lost:,} messages of {topic.decode(errors='replace')} were lost"
-                read.append(Hole(self._heard_at.get(topic, now), cause))
+                read.append(Hole(self._heard_at.get(topic, since), cause))
             self._counters[topic] = (counter + 1) % (1 << 32)
-            self._heard_at[topic] = now
+            self._heard_at[topic] = since
             read.append(Notice(topic, body))
+        self._look()
         return read
 
     def close(self) -> None:
         """Give up the connection."""
         self._socket.disable_monitor()
         self._monitor.close(linger=0)
-        self._waker.close(linger=0)
+        self._waker.close()
+        self._socket.close(linger=0)
         self._context.term()

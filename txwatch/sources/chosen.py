@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from txwatch.clock import Clock
 from txwatch.errors import UserError
 from txwatch.settings import MissingSettingError, Settings
+from txwatch.sources.bitcoin_core import NAME as NODE
 from txwatch.sources.bitcoin_core import BitcoinCore
 from txwatch.sources.bitcoin_rpc import BitcoinRpc
 from txwatch.sources.blockchain_info import BlockchainInfo
@@ -40,7 +41,10 @@ class ChosenSources:
         )
 
     def open(self, clock: Clock) -> Sequence[Source]:
-        """The sources, which stamp what they tell by this clock. Raises UnknownSourceError, MissingSettingError."""
+        """The sources, which stamp what they tell by this clock.
+
+        Raises UnknownSourceError, MissingSettingError, or RpcUrlError.
+        """
         return [source for name in self.names for source in self._sources(name, clock)]
 
     def _sources(self, name: str, clock: Clock) -> Sequence[Source]:
@@ -48,7 +52,7 @@ class ChosenSources:
             return [BlockchainInfo(self.stream_url, clock)]
         if name == "mempool.space":
             return [MempoolSpace(self.mempool_space_url, clock)]
-        if name == "bitcoin-core":
+        if name == NODE:
             return self._nodes(clock)
         raise UnknownSourceError(f"TXWATCH_SOURCES names {name!r}; there are: {', '.join(KINDS)}")
 
@@ -60,9 +64,14 @@ class ChosenSources:
                 f"BITCOIN_RPC_URL names {len(self.rpc_urls)} nodes and BITCOIN_ZMQ_URL {len(self.zmq_urls)}: as many of"
                 " each are needed, in one order."
             )
-        names = ["bitcoin-core", *(f"bitcoin-core-{n}" for n in range(2, len(self.rpc_urls) + 1))]
+        names = [NODE, *(f"{NODE}-{n}" for n in range(2, len(self.rpc_urls) + 1))]
         nodes = zip(names, self.rpc_urls, self.zmq_urls, strict=True)
         return [BitcoinCore(name, clock, BitcoinRpc(rpc), zmq) for name, rpc, zmq in nodes]
+
+    @property
+    def node_url(self) -> str | None:
+        """The RPC of the first node that is followed, None without one."""
+        return self.rpc_urls[0] if NODE in self.names and self.rpc_urls else None
 
 
 def parts(text: str) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 Base58Check (P2PKH, P2SH), Bech32 (BIP 173, witness version 0) and Bech32m (BIP 350, later versions).
 """
 
-from functools import lru_cache, reduce
+from base64 import b32encode
+from functools import cache, lru_cache, reduce
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -123,17 +124,24 @@ def _base58check(version: int, payload: bytes) -> str:
 
 
 def _segwit_address(human_part: str, version: int, program: bytes) -> str:
-    # The program in groups of five bits; zeros fill the last one.
-    count = -(-8 * len(program) // 5)
-    number = int.from_bytes(program) << 5 * count - 8 * len(program)
-    groups = [version, *(number >> shift & 31 for shift in range(5 * count - 5, -1, -5))]
-    residue = 1
-    for value in (*(ord(c) >> 5 for c in human_part), 0, *(ord(c) & 31 for c in human_part), *groups, *(0,) * 6):
+    # Base 32 has the same groups of five bits, and fills the last one with zeros too, but another alphabet.
+    groups = bytes([version]) + b32encode(program).rstrip(b"=").translate(_FROM_BASE32)
+    residue = _expanded(human_part)
+    for value in groups + bytes(6):
         residue = (residue & 0x1FFFFFF) << 5 ^ value ^ _FEEDBACK[residue >> 25]
     residue ^= BECH32M_CONSTANT if version else BECH32_CONSTANT
-    groups += [residue >> shift & 31 for shift in range(25, -1, -5)]
-    return f"{human_part}1{''.join([BECH32[group] for group in groups])}"
+    groups += bytes([residue >> shift & 31 for shift in range(25, -1, -5)])
+    return f"{human_part}1{groups.translate(_TO_BECH32).decode()}"
 
 
+@cache
+def _expanded(human_part: str) -> int:
+    """The checksum after the text before the 1; there are as many as networks."""
+    return reduce(polymod_step, (*(ord(c) >> 5 for c in human_part), 0, *(ord(c) & 31 for c in human_part)), 1)
+
+
+_BASE32 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+_FROM_BASE32 = bytes.maketrans(_BASE32, bytes(range(32)))
+_TO_BECH32 = bytes.maketrans(bytes(range(32)), BECH32.encode())
 _FEEDBACK = [polymod_step(top << 25, 0) for top in range(32)]
 """What a step of the polymod adds, by the five bits that it shifts out."""

@@ -26,6 +26,10 @@ _NO_TXID, _NO_VOUT = "0" * 64, 0xFFFFFFFF
 """The output that a coinbase transaction spends, which is none."""
 
 
+Outpoint = tuple[str, int]
+"""A coin: the txid that made it, and the number of its output."""
+
+
 class RawInput(NamedTuple):
     """The coin that an input spends: output `vout` of transaction `txid`; and its sequence number."""
 
@@ -70,11 +74,12 @@ class Coin(NamedTuple):
 class _Reader:
     """Reads a message from its beginning. Whatever would read past its end raises MalformedMessageError."""
 
-    __slots__ = ("body", "place")
+    __slots__ = ("body", "place", "skipped")
 
     def __init__(self, body: bytes) -> None:
         self.body = body
         self.place = 0
+        self.skipped = 0
 
     def take(self, size: int, what: str) -> bytes:
         end = self.place + size
@@ -105,9 +110,18 @@ class _Reader:
             raise MalformedMessageError(f"{count} {what} do not fit into the {len(self.body) - self.place} bytes left")
         return count
 
-    def text(self, what: str) -> bytes:
-        """A script or an item of a witness, after its length."""
-        return self.take(self.count(f"bytes of {what}", 1), what)
+    def skip(self, what: str) -> int:
+        """Read past a script or an item of a witness, after its length. Returns where it ends."""
+        place, body = self.place, self.body
+        size = body[place] if place < len(body) else 0xFD
+        # Nearly all are short: a call for each part would take most of the time.
+        if size < 0xFD and place + size < len(body):
+            self.skipped = size
+            self.place = place + 1 + size
+        else:
+            self.skipped = self.count(f"bytes of {what}", 1)
+            self.place += self.skipped
+        return self.place
 
 
 def decode_raw(body: bytes) -> RawTransaction:
@@ -144,7 +158,7 @@ def decode_raw(body: bytes) -> RawTransaction:
 
 def _input(reader: _Reader) -> RawInput:
     outpoint = reader.take(36, "an input")
-    reader.text("an input's script")
+    reader.skip("an input's script")
     sequence = reader.number(4, "a sequence number")
     return RawInput(outpoint[31::-1].hex(), int.from_bytes(outpoint[32:], "little"), sequence)
 
@@ -153,7 +167,8 @@ def _output(reader: _Reader) -> RawOutput:
     value = reader.number(8, "an output")
     if value > MAX_SUPPLY_SAT:
         raise MalformedMessageError(f"an output of {value} sat exceeds the 21 million BTC that can exist")
-    return RawOutput(value, reader.text("an output's script"))
+    end = reader.skip("an output's script")
+    return RawOutput(value, reader.body[end - reader.skipped : end])
 
 
 def _skip_witness(reader: _Reader, inputs: int) -> bool:
@@ -163,7 +178,7 @@ def _skip_witness(reader: _Reader, inputs: int) -> bool:
         count = reader.count("witness items", 1)
         items += count
         for _ in range(count):
-            reader.text("a witness item")
+            reader.skip("a witness item")
     return items > 0
 
 
