@@ -9,6 +9,7 @@ import dagster as dg
 from resources.database import DatabaseResource
 from resources.model_registry import ModelRegistryResource
 from resources.telegram import TelegramResource
+from txwatch.ingest.node_blocks import NodeBlocks, node_blocks
 from txwatch.ingest.rest import INTERVAL_SECONDS, BlockSource, block_source
 from txwatch.ingest.spool import MAX_BYTES
 from txwatch.live.lane import LiveLane
@@ -58,6 +59,8 @@ class IngestionResource(dg.ConfigurableResource):
             self.mempool_space_url,
         )
 
-    def blocks(self) -> AbstractContextManager[BlockSource]:
-        """Blocks over REST, at most one request in each interval."""
+    def blocks(self) -> AbstractContextManager[BlockSource | NodeBlocks]:
+        """Blocks from the first node that is followed, else over REST, at most one request in each interval."""
+        if (url := self.chosen.node_url) is not None:
+            return node_blocks(url)
         return block_source(self.rest_url, self.rest_interval_seconds)

@@ -19,6 +19,7 @@ import structlog
 from msgspec import structs
 
 from txwatch.clock import WINDOW, Clock, window_range, window_start
+from txwatch.ingest.node_blocks import NodeBlocks
 from txwatch.ingest.rest import BlockSource, GapBlocks, RestError, blocks_needed, days_listed, missing_link
 from txwatch.ingest.sealing import late_windows
 from txwatch.store import blocks as store
@@ -29,7 +30,7 @@ from txwatch.store.lease import lock_lease, note_late_windows
 from txwatch.store.locks import Lock, if_free
 from txwatch.store.sightings import MinedTransaction, record_completeness
 from txwatch.store.transactions import QuarantinedMessage, land_what_is_sound, quarantine
-from txwatch.wire.blocks import ListedBlock, WholeBlock, decode_block_transaction, is_coinbase
+from txwatch.wire.blocks import DecodedBlock, ListedBlock, WholeBlock, decode_block_transaction, is_coinbase
 from txwatch.wire.messages import MalformedMessageError
 from txwatch.wire.transaction import Transaction, from_wire
 
@@ -58,7 +59,7 @@ class Recovery:
 
 def read_chain(
     connection: Connection,
-    source: BlockSource,
+    source: BlockSource | NodeBlocks,
     clock: Clock,
     *,
     start: datetime | None = None,
@@ -76,7 +77,7 @@ def read_chain(
 class _Reading:
     """One reading of the chain."""
 
-    def __init__(self, connection: Connection, source: BlockSource, clock: Clock) -> None:
+    def __init__(self, connection: Connection, source: BlockSource | NodeBlocks, clock: Clock) -> None:
         self._connection = connection
         self._source = source
         self._clock = clock
@@ -97,6 +98,8 @@ class _Reading:
         wanted: dict[str, list[Gap]] = {block_hash: [] for block_hash in announced}
         for need in needs:
             done = searched(self._connection, need.gap.id)
+            if need.gap.tip is not None:
+                done |= store.announced_before(self._connection, need.gap.started_at)
             for block in need.blocks:
                 if block.hash not in done:
                     wanted.setdefault(block.hash, []).append(need.gap)
@@ -127,9 +130,19 @@ class _Reading:
         listing = cache(self._listing)
         needs = []
         for gap in gaps:
+            if gap.tip is not None:
+                needs += self._blocks_to_tip(gap, gap.tip)
+                continue
             listed = [block for day in days_listed(gap, now) for block in listing(day)]
             needs.append(blocks_needed(gap, listed, store.announced_before(self._connection, gap.started_at), now))
         return needs
+
+    def _blocks_to_tip(self, gap: Gap, tip: str) -> list[GapBlocks]:
+        """What a gap needs whose source was asked for its mempool at the end: what was mined until then."""
+        block = store.announced_block(self._connection, tip)
+        if block is None and (link := self._read_block(tip, [gap])) is not None:
+            block = ListedBlock(link.hash, link.height, int(link.block_time.timestamp()))
+        return [] if block is None else [GapBlocks(gap, [block], complete=True)]
 
     def _listing(self, day: date) -> list[ListedBlock]:
         try:
@@ -261,6 +274,8 @@ def block_transactions(
     `seen_at` is when the service first saw a transaction, or else the block's time. Raises MalformedMessageError if one
     is there twice: another may be missing.
     """
+    if isinstance(block, DecodedBlock):
+        return block.transactions, [], block.data_bytes
     transactions, malformed, data_bytes = [], [], {}
     for index, body in enumerate(block.tx):
         try:

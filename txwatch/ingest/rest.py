@@ -129,6 +129,7 @@ def block_source(rest_url: str, interval_seconds: float = INTERVAL_SECONDS) -> I
 
 MEDIAN_OF = 11
 MAJORITY = 6
+LONGEST_GAP = 4_032
 """Blocks. Miners' clocks differ by hours: only the majority of eleven blocks in a row tells the time, as their median
 does (BIP 113). A gap also needs six blocks after its end: by then what was broadcast in it is mined, if its fee was
 high enough.
@@ -147,8 +148,12 @@ class GapBlocks:
 
     @property
     def heights(self) -> range:
-        """The heights of the chain through them, from some blocks earlier, by which the start of the gap is found."""
-        return range(self.blocks[0].height - 2 * MEDIAN_OF, self.blocks[-1].height + 1)
+        """The heights of the chain through them, from some blocks earlier, by which the start of the gap is found.
+
+        Of a gap that names its last block, all those between its ends are earlier.
+        """
+        earlier = LONGEST_GAP if self.gap.tip is not None else 2 * MEDIAN_OF
+        return range(max(0, self.blocks[0].height - earlier), self.blocks[-1].height + 1)
 
 
 @dataclass(frozen=True)

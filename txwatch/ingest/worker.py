@@ -216,7 +216,9 @@ class IngestWorker:
                             ending = f"its mempool was read: {landed:,} transactions had been missed"
                             if event.left:
                                 ending += f", and at most {event.left:,} more are left to blocks"
-                            self._end_gap(one, event.at, ending, landed, event.tip)
+                            # What is left may be mined later than that block.
+                            tip = None if event.left else event.tip
+                            self._end_gap(one, event.at, ending, landed, tip)
                             log.info(
                                 "source_resynced", source=one.source.name, landed=landed, left_to_blocks=event.left
                             )

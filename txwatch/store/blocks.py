@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from txwatch.store.database import Connection, read_rows, scalar, statement
-from txwatch.wire.blocks import WholeBlock
+from txwatch.wire.blocks import ListedBlock, WholeBlock
 
 ASKED_FOR = timedelta(days=1)
 """Time after its announcement in which a block is asked for."""
@@ -79,6 +79,12 @@ def links(connection: Connection, heights: range) -> dict[str, Link]:
         " WHERE prev_hash IS NOT NULL AND height BETWEEN %s AND %s"
     )
     return {link.hash: link for link in read_rows(connection, Link, query, [heights.start, heights.stop - 1])}
+
+
+def announced_block(connection: Connection, block_hash: str) -> ListedBlock | None:
+    """A block that was announced or fetched, None without one."""
+    query = "SELECT hash, height, extract(epoch FROM block_time)::bigint AS time FROM blocks WHERE hash = %s"
+    return next(iter(read_rows(connection, ListedBlock, query, [block_hash])), None)
 
 
 def is_missing_ancestor(connection: Connection, block: Link) -> bool:

@@ -4,6 +4,7 @@ WITH RECURSIVE tip AS (
     SELECT child.hash, child.prev_hash, child.height
     FROM blocks AS child
     JOIN blocks AS parent ON parent.hash = child.prev_hash AND parent.height = child.height - 1
+    WHERE child.removed_at IS NULL
     ORDER BY child.height DESC, child.seen_at
     LIMIT 1
 ),

@@ -7,6 +7,7 @@ import structlog
 from msgspec import Meta, Struct
 
 from txwatch.wire.messages import Count, Hash, MalformedMessageError, WireTransaction
+from txwatch.wire.transaction import Transaction
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +32,16 @@ class WholeBlock(Struct):
     time: Count
     n_tx: Annotated[int, Meta(ge=0, lt=2**31)]
     tx: list[msgspec.Raw]
+
+
+class DecodedBlock(WholeBlock, kw_only=True):
+    """A block of a source that tells the coins that are spent: `transactions` are all but its coinbase, `tx` is empty.
+
+    `data_bytes` are by txid those of OP_RETURN scripts.
+    """
+
+    transactions: list[Transaction]
+    data_bytes: dict[str, int]
 
 
 class _Listing(Struct):

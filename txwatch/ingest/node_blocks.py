@@ -1,0 +1,109 @@
+"""Blocks from a Bitcoin node, with every coin that their transactions spend; a pruned node has the newest only."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+
+import msgspec
+
+from txwatch.ingest.rest import RestError
+from txwatch.sources.bitcoin_node import BitcoinNode, Header, MinedInput, spent_coin
+from txwatch.sources.bitcoin_rpc import BitcoinRpc, RpcError
+from txwatch.sources.source import SourceAwayError
+from txwatch.wire.addresses import Network
+from txwatch.wire.blocks import DecodedBlock, ListedBlock
+from txwatch.wire.raw import Coin, decode_raw, from_raw
+
+_OP_RETURN = b"\x6a"
+_HEADERS_AT_ONCE = 200
+_CLOCKS_DIFFER = timedelta(hours=2)
+"""Time by which miners' clocks may be ahead: blocks of a day stand among those of the hours around it."""
+
+
+class _Transaction(msgspec.Struct):
+    hex: str
+    vin: list[MinedInput]
+
+
+class _Block(Header):
+    """The answer to `getblock` with verbosity 3."""
+
+    tx: list[_Transaction] = msgspec.field(default_factory=list)
+
+
+class NodeBlocks:
+    """The blocks of a node's chain, like those of a BlockSource."""
+
+    def __init__(self, node: BitcoinNode) -> None:
+        self._node = node
+        self._network: Network | None = None
+        self._listed: list[ListedBlock] = []
+
+    def blocks_of(self, day: date) -> list[ListedBlock]:
+        """The blocks of a day, UTC. Raises RestError."""
+        start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        try:
+            self._list_from(start - _CLOCKS_DIFFER)
+        except SourceAwayError as error:
+            raise RestError(str(error)) from error
+        end = start + timedelta(days=1)
+        return [block for block in self._listed if start.timestamp() <= block.time < end.timestamp()]
+
+    def _list_from(self, moment: datetime) -> None:
+        """List the blocks from the tip down to one of before a moment; those listed before are not asked for again."""
+        if not self._listed:
+            tip = self._node.tip()
+            self._listed.append(ListedBlock(tip.hash, tip.height, tip.time))
+        while (lowest := self._listed[-1]).time >= moment.timestamp() and lowest.height > 0:
+            heights = range(lowest.height - 1, max(-1, lowest.height - 1 - _HEADERS_AT_ONCE), -1)
+            headers = self._node.headers(heights)
+            if not headers:
+                return
+            self._listed += [ListedBlock(header.hash, header.height, header.time) for header in headers]
+
+    def block(self, block_hash: str) -> DecodedBlock | None:
+        """A whole block, None if the node has none of this hash, or has it no more.
+
+        Its transactions are as they were before it. Raises RestError, or MalformedMessageError.
+        """
+        try:
+            if self._network is None:
+                self._network = self._node.describe().network
+            block = self._node.rpc.call(_Block, "getblock", block_hash, 3)
+        except RpcError:
+            return None
+        except SourceAwayError as error:
+            raise RestError(str(error)) from error
+        decoded = [decode_raw(bytes.fromhex(tx.hex)) for tx in block.tx[1:]]
+        seen_at = datetime.fromtimestamp(block.time, UTC)
+        transactions = [
+            from_raw(raw, _coins(tx, block.height), seen_at, block.height - 1, self._network, "block")
+            for raw, tx in zip(decoded, block.tx[1:], strict=True)
+        ]
+        return DecodedBlock(
+            hash=block.hash,
+            prev_block=block.previous or "0" * 64,
+            height=block.height,
+            time=block.time,
+            n_tx=block.tx_count,
+            tx=[],
+            transactions=transactions,
+            data_bytes={
+                raw.txid: sum(len(output.script) for output in raw.outputs if output.script.startswith(_OP_RETURN))
+                for raw in decoded
+            },
+        )
+
+
+def _coins(tx: _Transaction, height: int) -> list[Coin | None]:
+    return [spent_coin(spent.prevout, height) for spent in tx.vin]
+
+
+@contextmanager
+def node_blocks(rpc_url: str) -> Iterator[NodeBlocks]:
+    """The blocks of the node at an address, for the length of the `with` block. Raises RpcUrlError."""
+    rpc = BitcoinRpc(rpc_url)
+    try:
+        yield NodeBlocks(BitcoinNode(rpc))
+    finally:
+        rpc.close()
