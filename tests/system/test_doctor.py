@@ -13,6 +13,7 @@ from tests.buckets import environment_of, s3_server, using_s3
 from tests.builders import T0
 from tests.conftest import database_named
 from tests.databases import LATER, LATEST, a_later_migration
+from tests.sources.node import needs_node, running_node
 from txwatch.cli import app
 from txwatch.clock import Clock, utc_now
 from txwatch.lab.simulator.telegram import LocalTelegram
@@ -154,6 +155,44 @@ def test_a_feed_that_cannot_be_reached_is_wrong(settings_of: Any) -> None:
 def test_an_address_of_the_wrong_kind_is_wrong(settings_of: Any) -> None:
     settings = settings_of(TXWATCH_STREAM_URL="https://feed.example", TXWATCH_REST_URL="nonsense")
     assert "no ws:// or wss:// address" in next(iter(doctor.look_at_feed(settings))).text
+
+
+def test_each_source_that_is_followed_is_asked(settings_of: Any) -> None:
+    port = refusing_port()
+    settings = settings_of(
+        TXWATCH_SOURCES="bitcoin-core,mempool.space",
+        BITCOIN_RPC_URL=f"http://user:{PASSWORD}@127.0.0.1:{port}",
+        MEMPOOL_SPACE_URL=f"http://127.0.0.1:{port}",
+    )
+    findings = list(doctor.look_at_feed(settings))
+    assert [(finding.what, finding.level) for finding in findings] == [
+        ("bitcoin-core", Level.wrong),
+        ("mempool.space", Level.wrong),
+    ]
+    assert f"no node answers at 127.0.0.1:{port}" in findings[0].text
+    assert PASSWORD not in str(findings)
+
+
+def test_a_source_without_its_settings_is_wrong(settings_of: Any) -> None:
+    for name, said in [("bitcoin-core", "BITCOIN_RPC_URL is not set"), ("nonsense", "there are: blockchain.info")]:
+        first = next(iter(doctor.look_at_feed(settings_of(TXWATCH_SOURCES=name))))
+        assert (first.level, said in first.text) == (Level.wrong, True)
+
+
+@needs_node
+def test_a_node_says_how_it_is(settings_of: Any, tmp_path: Path) -> None:
+    with running_node(tmp_path / "node") as node:
+        settings = settings_of(
+            TXWATCH_SOURCES="bitcoin-core", BITCOIN_RPC_URL=node.rpc_url, BITCOIN_ZMQ_URL=node.zmq_url
+        )
+        [finding] = doctor.look_at_feed(settings)
+        assert finding.level is Level.good
+        assert finding.text.endswith("(regtest), 120 blocks, 0 transactions in its mempool")
+        elsewhere = settings_of(
+            TXWATCH_SOURCES="bitcoin-core", BITCOIN_RPC_URL=node.rpc_url, BITCOIN_ZMQ_URL="tcp://127.0.0.1:1"
+        )
+        [finding] = doctor.look_at_feed(elsewhere)
+        assert f"the node publishes rawtx at {node.zmq_url}: set BITCOIN_ZMQ_URL to it" in finding.text
 
 
 @pytest.mark.parametrize("address", ["ws://127.0.0.1:99999/", "ws://127.0.0.1:port/", "ws://[::1/", "ws://a..b/"])

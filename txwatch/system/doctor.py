@@ -1,10 +1,11 @@
 """Find what is missing on this machine, and say it in plain words, without any secret."""
 
+import asyncio
 import os
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import partial
@@ -23,6 +24,8 @@ from txwatch.detection.registry import table_migrations
 from txwatch.errors import UserError
 from txwatch.places import ObjectStoreError
 from txwatch.settings import Settings
+from txwatch.sources.chosen import ChosenSources
+from txwatch.sources.source import SourceAwayError
 from txwatch.store.cluster import running_url, server_program
 from txwatch.store.database import connect, database_now
 from txwatch.store.lease import read_lease
@@ -222,25 +225,62 @@ SECONDS = 10.0
 
 
 def look_at_feed(settings: Settings) -> Iterator[Finding]:
-    """Whether the feed and its REST API can be reached, as the ingest worker reaches them."""
-    from websockets.exceptions import InvalidURI, WebSocketException
-    from websockets.sync.client import connect as connect_feed
-
-    where = place_of(settings.stream_url)
-    try:
-        with connect_feed(settings.stream_url, open_timeout=SECONDS, close_timeout=SECONDS):
-            yield good("feed", f"{where} answers")
-    except (InvalidURI, ValueError, OverflowError):
-        yield wrong("feed", "TXWATCH_STREAM_URL is no ws:// or wss:// address that can be reached", "correct it")
-    except (OSError, WebSocketException) as error:
-        remedy = "is there a network, and does a firewall let WebSockets through? txwatch demo needs neither"
-        yield wrong("feed", f"{where} cannot be reached: {first_line(error)}", remedy)
+    """Whether each source, and what gives blocks, can be reached as the ingest worker reaches them."""
+    chosen = ChosenSources.of(settings)
+    for name in chosen.names:
+        if name == "blockchain.info":
+            yield _stream(settings.stream_url)
+        else:
+            yield _source(replace(chosen, names=(name,)), name)
+    if chosen.node_url is not None:
+        return  # a node gives blocks too
     where = place_of(settings.rest_url)
     try:
         httpx.get(settings.rest_url, timeout=SECONDS)
         yield good("blocks", f"{where} answers")
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, OverflowError) as error:
         yield note("blocks", f"{where} cannot be reached: {first_line(error)}", "without it no outage is recovered")
+
+
+def _stream(url: str) -> Finding:
+    from websockets.exceptions import InvalidURI, WebSocketException
+    from websockets.sync.client import connect as connect_feed
+
+    where = place_of(url)
+    try:
+        with connect_feed(url, open_timeout=SECONDS, close_timeout=SECONDS):
+            return good("feed", f"{where} answers")
+    except (InvalidURI, ValueError, OverflowError):
+        return wrong("feed", "TXWATCH_STREAM_URL is no ws:// or wss:// address that can be reached", "correct it")
+    except (OSError, WebSocketException) as error:
+        remedy = "is there a network, and does a firewall let WebSockets through? txwatch demo needs neither"
+        return wrong("feed", f"{where} cannot be reached: {first_line(error)}", remedy)
+
+
+def _source(alone: ChosenSources, name: str) -> Finding:
+    from websockets.exceptions import InvalidURI
+
+    async def said() -> str:
+        texts = []
+        for source in alone.open(utc_now):
+            try:
+                async with asyncio.timeout(SECONDS):
+                    # A node is also connected to: that it publishes what is needed shows only then.
+                    await source.open()
+                    texts.append((await source.health()).text)
+            finally:
+                await source.close()
+        return "; ".join(texts)
+
+    remedy = "docs/sources.md says what it needs"
+    try:
+        return good(name, asyncio.run(said()))
+    except (UserError, SourceAwayError) as error:
+        return wrong(name, first_line(error), remedy)
+    except TimeoutError:
+        return wrong(name, f"no answer in {SECONDS:.0f} s", remedy)
+    except (InvalidURI, ValueError):
+        return wrong(name, "MEMPOOL_SPACE_URL is no http:// or https:// address", "correct it")
 
 
 def look_at_telegram(settings: Settings) -> Iterator[Finding]:
