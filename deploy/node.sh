@@ -26,12 +26,12 @@ libraries=(libc6 libstdc++6 libgcc-s1 libevent-core-2.1-7t64 libevent-extra-2.1-
   libcom-err2 libkeyutils1 libbsd0 libmd0 libssl3t64 libxml2 libzstd1 zlib1g)
 cd "$work/debs"
 own_apt download bitcoin-knots/sid "${libraries[@]/%//trixie}"
-mkdir -p "$folder/root"
-for package in *.deb; do dpkg -x "$package" "$folder/root"; done
-loader=$(find "$folder/root/usr" -name 'ld-linux-*.so.*' | head -n 1)
-libraries_at=$(dirname "$(find "$folder/root/usr/lib" -name 'libzmq.so.5' | head -n 1)")
+mkdir -p "$folder/files"
+for package in *.deb; do dpkg -x "$package" "$folder/files"; done
+loader=$(find "$folder/files/usr" -name 'ld-linux-*.so.*' | head -n 1)
+libraries_at=$(dirname "$(find "$folder/files/usr/lib" -name 'libzmq.so.5' | head -n 1)")
 for program in bitcoind bitcoin-cli; do
-  printf '#!/bin/sh\nexec "%s" --library-path "%s" "%s" "$@"\n' "$loader" "$libraries_at" "$folder/root/usr/bin/$program" \
+  printf '#!/bin/sh\nexec "%s" --library-path "%s" "%s" "$@"\n' "$loader" "$libraries_at" "$folder/files/usr/bin/$program" \
     >"$folder/$program"
   chmod +x "$folder/$program"
 done
