@@ -6,12 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.builders import mempool_changes, mempool_input, mempool_output, mempool_transaction, utx
-from tests.wire.fuzz import MempoolSpaceFuzzer, fit_for_mempool_space
-from tests.wire.test_fuzz import json_values
 from txwatch.wire.mempool_space import (
     decode_block,
     decode_changes,
@@ -147,30 +143,3 @@ def test_the_answers_of_the_rest_api_are_read() -> None:
 def test_what_is_no_answer_is_refused(decoder: Any, body: bytes) -> None:
     with pytest.raises(MalformedMessageError):
         decoder(body)
-
-
-def test_the_first_inputs_of_the_fuzzer() -> None:
-    fuzzer = MempoolSpaceFuzzer(seed=1)
-    for _ in range(20_000):
-        fuzzer.one()
-    assert min(fuzzer.outcomes[kind] for kind in ("valid, came back exactly", "understood", "refused")) > 100
-
-
-@settings(max_examples=300)
-@given(st.binary(max_size=400))
-def test_any_bytes_are_understood_or_refused(body: bytes) -> None:
-    fit_for_mempool_space(body)
-
-
-@settings(max_examples=500)
-@given(st.dictionaries(st.sampled_from(sorted(mempool_transaction())), json_values, min_size=1, max_size=3))
-def test_any_value_in_any_field_is_understood_or_refused(changes: dict[str, Any]) -> None:
-    fit_for_mempool_space(json.dumps(mempool_transaction(**changes)).encode())
-
-
-@settings(max_examples=300)
-@given(json_values)
-def test_any_json_is_understood_or_refused(value: object) -> None:
-    fit_for_mempool_space(json.dumps(value).encode())
-    fit_for_mempool_space(json.dumps({"mempool-transactions": value, "block": value}).encode())
-    fit_for_mempool_space(json.dumps({"sequence": 1, "replaced": [value], "removed": [value]}).encode())
