@@ -9,8 +9,9 @@ import dagster as dg
 from resources.database import DatabaseResource
 from resources.model_registry import ModelRegistryResource
 from resources.telegram import TelegramResource
-from txwatch.ingest.node_blocks import NodeBlocks, node_blocks
-from txwatch.ingest.rest import INTERVAL_SECONDS, BlockSource, block_source
+from txwatch.ingest.node_blocks import node_blocks
+from txwatch.ingest.recovery import Blocks
+from txwatch.ingest.rest import INTERVAL_SECONDS, block_source
 from txwatch.ingest.spool import MAX_BYTES
 from txwatch.live.lane import LiveLane
 from txwatch.sources.chosen import ChosenSources, parts
@@ -59,7 +60,7 @@ class IngestionResource(dg.ConfigurableResource):
             self.mempool_space_url,
         )
 
-    def blocks(self) -> AbstractContextManager[BlockSource | NodeBlocks]:
+    def blocks(self) -> AbstractContextManager[Blocks]:
         """Blocks from the first node that is followed, else over REST, at most one request in each interval."""
         if (url := self.chosen.node_url) is not None:
             return node_blocks(url)

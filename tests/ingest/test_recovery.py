@@ -32,7 +32,7 @@ from txwatch.store.database import Connection, connect
 from txwatch.store.gaps import FeedGap, Gap, record_gaps, unrecovered_gaps
 from txwatch.store.lease import take_lease
 from txwatch.store.transactions import land_blocks
-from txwatch.wire.blocks import ListedBlock, WholeBlock, decode_block
+from txwatch.wire.blocks import ListedBlock, MinedBlock, decode_block, mined
 from txwatch.wire.messages import WireBlock
 from txwatch.wire.transaction import Transaction
 
@@ -213,7 +213,7 @@ def test_of_a_chain_split_the_branch_that_ends_is_stale(fresh: str) -> None:
 
         def announce(name: str, height: int, parent: str, *txids: int) -> None:
             land_blocks(connection, [WireBlock(name * 64, height, int(T0.timestamp()))], T0 + height * SECOND)
-            land_block(connection, decode_block(raw_block(name, height, parent, *txids)), [], [], lambda: T0)
+            land_block(connection, mined(decode_block(raw_block(name, height, parent, *txids))), [], [], lambda: T0)
             mark_stale_branches(connection)
 
         def stale() -> set[str]:
@@ -568,7 +568,7 @@ def test_a_branch_is_followed_as_far_as_its_heights_fall_by_one(fresh: str, fall
     world = World()
     with connect(fresh) as connection:
         for height in range(top - 400, top, 100):
-            known = WholeBlock(f"{height:08}" + "a" * 56, "c" * 64, height, int(T0.timestamp()), 0, [])
+            known = MinedBlock(f"{height:08}" + "a" * 56, "c" * 64, height, int(T0.timestamp()), 0, [], {})
             land_block(connection, known, [], [], world.clock)
         land_blocks(connection, [WireBlock("0" * 8 + "b" * 56, top, int(T0.timestamp()))], T0)
         done = read_chain(connection, served_by(answer, world), world.clock)

@@ -11,7 +11,7 @@ from txwatch.sources.bitcoin_node import BitcoinNode, Header, MinedInput, spent_
 from txwatch.sources.bitcoin_rpc import BitcoinRpc, RpcError
 from txwatch.sources.source import SourceAwayError
 from txwatch.wire.addresses import Network
-from txwatch.wire.blocks import DecodedBlock, ListedBlock
+from txwatch.wire.blocks import ListedBlock, MinedBlock
 from txwatch.wire.raw import Coin, decode_raw, from_raw
 
 _OP_RETURN = b"\x6a"
@@ -61,7 +61,7 @@ class NodeBlocks:
                 return
             self._listed += [ListedBlock(header.hash, header.height, header.time) for header in headers]
 
-    def block(self, block_hash: str) -> DecodedBlock | None:
+    def block(self, block_hash: str) -> MinedBlock | None:
         """A whole block, None if the node has none of this hash, or has it no more.
 
         Its transactions are as they were before it. Raises RestError, or MalformedMessageError.
@@ -80,13 +80,12 @@ class NodeBlocks:
             from_raw(raw, _coins(tx, block.height), seen_at, block.height - 1, self._network, "block")
             for raw, tx in zip(decoded, block.tx[1:], strict=True)
         ]
-        return DecodedBlock(
+        return MinedBlock(
             hash=block.hash,
             prev_block=block.previous or "0" * 64,
             height=block.height,
             time=block.time,
             n_tx=block.tx_count,
-            tx=[],
             transactions=transactions,
             data_bytes={
                 raw.txid: sum(len(output.script) for output in raw.outputs if output.script.startswith(_OP_RETURN))

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
+from typing import Protocol
 
 import structlog
 from msgspec import structs
 
 from txwatch.clock import WINDOW, Clock, window_range, window_start
-from txwatch.ingest.node_blocks import NodeBlocks
-from txwatch.ingest.rest import BlockSource, GapBlocks, RestError, blocks_needed, days_listed, missing_link
+from txwatch.ingest.rest import GapBlocks, RestError, blocks_needed, days_listed, missing_link
 from txwatch.ingest.sealing import late_windows
 from txwatch.store import blocks as store
 from txwatch.store.blocks import BlockSummary, KnownTransaction, Link
@@ -30,9 +30,9 @@ from txwatch.store.lease import lock_lease, note_late_windows
 from txwatch.store.locks import Lock, if_free
 from txwatch.store.sightings import MinedTransaction, record_completeness
 from txwatch.store.transactions import QuarantinedMessage, land_what_is_sound, quarantine
-from txwatch.wire.blocks import DecodedBlock, ListedBlock, WholeBlock, decode_block_transaction, is_coinbase
+from txwatch.wire.blocks import ListedBlock, MinedBlock
 from txwatch.wire.messages import MalformedMessageError
-from txwatch.wire.transaction import Transaction, from_wire
+from txwatch.wire.transaction import Transaction
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +40,18 @@ GIVEN_UP_AFTER = timedelta(hours=6)
 """Time after a block's announcement or the end of its gap: a service may have it on some machines only until then."""
 GAPS_FOR = timedelta(minutes=10)
 """Time for the blocks of gaps in one reading: those of a long gap take days, and what is announced must not wait."""
+
+
+class Blocks(Protocol):
+    """Where blocks come from: a REST API, or a node."""
+
+    def blocks_of(self, day: date) -> list[ListedBlock]:
+        """The blocks of a day, UTC. Raises RestError or MalformedMessageError."""
+        ...
+
+    def block(self, block_hash: str) -> MinedBlock | None:
+        """A whole block, None if there is none. Raises RestError or MalformedMessageError."""
+        ...
 
 
 @dataclass
@@ -59,7 +71,7 @@ class Recovery:
 
 def read_chain(
     connection: Connection,
-    source: BlockSource | NodeBlocks,
+    source: Blocks,
     clock: Clock,
     *,
     start: datetime | None = None,
@@ -77,7 +89,7 @@ def read_chain(
 class _Reading:
     """One reading of the chain."""
 
-    def __init__(self, connection: Connection, source: BlockSource | NodeBlocks, clock: Clock) -> None:
+    def __init__(self, connection: Connection, source: Blocks, clock: Clock) -> None:
         self._connection = connection
         self._source = source
         self._clock = clock
@@ -233,63 +245,33 @@ class _Reading:
 
 
 def land_block(
-    connection: Connection, block: WholeBlock, gaps: Sequence[Gap], all_gaps: Sequence[Gap], clock: Clock
+    connection: Connection, block: MinedBlock, gaps: Sequence[Gap], all_gaps: Sequence[Gap], clock: Clock
 ) -> tuple[BlockSummary, int]:
-    """Record what a block holds, and land its missing transactions into the gaps that need it. Returns their number.
-
-    Raises MalformedMessageError for a block that holds a transaction twice.
-    """
+    """Record what a block holds, and land its missing transactions into the gaps that need it. Returns their number."""
     now = clock()
-    transactions, malformed, data_bytes = block_transactions(block, now)
+    transactions = block.transactions
     with connection.transaction():
         known = store.known_transactions(connection, [tx.txid for tx in transactions])
         announced = store.announced_at(connection, block.hash) or min(_moment(block.time), now)
         mined, seen_before = count_mined(transactions, known, store.followed_since(connection), announced)
         summary = BlockSummary(block.height, block.hash, _moment(block.time), False, mined, seen_before)
         landed = _land_missing(connection, [tx for tx in transactions if tx.txid not in known], gaps, all_gaps, now)
-        quarantine(connection, malformed)
+        reasons = [(f"in block {block.hash}: {reason}", body) for reason, body in block.malformed]
+        quarantine(connection, [QuarantinedMessage(now, reason, body) for reason, body in reasons])
         note_searched(connection, [gap.id for gap in gaps], block.hash)
         store.record_contents(connection, block, [tx.txid for tx in transactions], summary, now)
-        record_completeness(connection, block.hash, first_seen(transactions, known, data_bytes), announced)
+        record_completeness(connection, block.hash, first_seen(block, known), announced)
     log.info("block_read", height=block.height, completeness=summary.completeness, landed=landed)
     return summary, landed
 
 
-def first_seen(
-    transactions: Sequence[Transaction], known: dict[str, KnownTransaction], data_bytes: dict[str, int]
-) -> list[MinedTransaction]:
+def first_seen(block: MinedBlock, known: dict[str, KnownTransaction]) -> list[MinedTransaction]:
     """A block's transactions with the first moment at which any source saw them, without those loaded in bulk."""
     return [
-        MinedTransaction(tx.txid, stored.seen_at if stored else tx.seen_at, tx.fee_rate, data_bytes[tx.txid])
-        for tx in transactions
+        MinedTransaction(tx.txid, stored.seen_at if stored else tx.seen_at, tx.fee_rate, block.data_bytes[tx.txid])
+        for tx in block.transactions
         if (stored := known.get(tx.txid)) is None or stored.source != "bulk"
     ]
-
-
-def block_transactions(
-    block: WholeBlock, now: datetime
-) -> tuple[list[Transaction], list[QuarantinedMessage], dict[str, int]]:
-    """A block's transactions without its coinbase, the malformed ones, and by txid the bytes of OP_RETURN scripts.
-
-    `seen_at` is when the service first saw a transaction, or else the block's time. Raises MalformedMessageError if one
-    is there twice: another may be missing.
-    """
-    if isinstance(block, DecodedBlock):
-        return block.transactions, [], block.data_bytes
-    transactions, malformed, data_bytes = [], [], {}
-    for index, body in enumerate(block.tx):
-        try:
-            wire = decode_block_transaction(body)
-            if index == 0 and is_coinbase(wire):
-                continue
-            seen_at = _moment(block.time if wire.time is None else wire.time)
-            transactions.append(from_wire(wire, seen_at, "block"))
-            data_bytes[wire.hash] = sum(len(out.script) // 2 for out in wire.out if out.script.startswith("6a"))
-        except MalformedMessageError as error:
-            malformed.append(QuarantinedMessage(now, f"in block {block.hash}: {error}", bytes(body)))
-    if len({tx.txid for tx in transactions}) < len(transactions):
-        raise MalformedMessageError("no block: a transaction is in it twice")
-    return transactions, malformed, data_bytes
 
 
 def count_mined(

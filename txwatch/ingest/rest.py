@@ -14,7 +14,7 @@ import structlog
 
 from txwatch.store.blocks import Link
 from txwatch.store.gaps import Gap
-from txwatch.wire.blocks import ListedBlock, WholeBlock, decode_block, decode_listing, is_refusal
+from txwatch.wire.blocks import ListedBlock, MinedBlock, decode_block, decode_listing, is_refusal, mined
 from txwatch.wire.messages import MalformedMessageError
 
 log = structlog.get_logger(__name__)
@@ -61,7 +61,7 @@ class BlockSource:
         body = self._get(f"/blocks/{int(noon.timestamp()) * 1000}?format=json")
         return [] if body is None else decode_listing(body)
 
-    def block(self, block_hash: str) -> WholeBlock | None:
+    def block(self, block_hash: str) -> MinedBlock | None:
         """A whole block, or None if the service has no such block. Raises RestError or MalformedMessageError."""
         body = self._get(f"/rawblock/{block_hash}")
         if body is None:
@@ -69,7 +69,7 @@ class BlockSource:
         block = decode_block(body)
         if block.hash != block_hash:
             raise MalformedMessageError(f"asked for, and got block {block.hash}")
-        return block
+        return mined(block)
 
     def _get(self, path: str) -> bytes | None:
         failure = ""
@@ -129,11 +129,12 @@ def block_source(rest_url: str, interval_seconds: float = INTERVAL_SECONDS) -> I
 
 MEDIAN_OF = 11
 MAJORITY = 6
-LONGEST_GAP = 4_032
 """Blocks. Miners' clocks differ by hours: only the majority of eleven blocks in a row tells the time, as their median
 does (BIP 113). A gap also needs six blocks after its end: by then what was broadcast in it is mined, if its fee was
 high enough.
 """
+LONGEST_GAP = 4_032
+"""Blocks, of four weeks, by which a gap that names its last block is followed down the chain."""
 LISTED_BEFORE = timedelta(hours=6)
 """Time before a gap whose listings are read; six blocks take an hour on average, and have taken three."""
 

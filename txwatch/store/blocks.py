@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from txwatch.store.database import Connection, read_rows, scalar, statement
-from txwatch.wire.blocks import ListedBlock, WholeBlock
+from txwatch.wire.blocks import ListedBlock, MinedBlock
 
 ASKED_FOR = timedelta(days=1)
 """Time after its announcement in which a block is asked for."""
@@ -110,7 +110,7 @@ def followed_since(connection: Connection) -> datetime | None:
 
 
 def record_contents(
-    connection: Connection, block: WholeBlock, txids: Sequence[str], summary: BlockSummary, now: datetime
+    connection: Connection, block: MinedBlock, txids: Sequence[str], summary: BlockSummary, now: datetime
 ) -> None:
     """Record which transactions a block confirms, and how complete the store was when it came."""
     connection.execute(

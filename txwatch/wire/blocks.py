@@ -1,5 +1,6 @@
 """Blocks as the REST API of blockchain.info gives them: the listing of a day, and whole blocks."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
@@ -7,7 +8,7 @@ import structlog
 from msgspec import Meta, Struct
 
 from txwatch.wire.messages import Count, Hash, MalformedMessageError, WireTransaction
-from txwatch.wire.transaction import Transaction
+from txwatch.wire.transaction import Transaction, from_wire
 
 log = structlog.get_logger(__name__)
 
@@ -34,14 +35,20 @@ class WholeBlock(Struct):
     tx: list[msgspec.Raw]
 
 
-class DecodedBlock(WholeBlock, kw_only=True):
-    """A block of a source that tells the coins that are spent: `transactions` are all but its coinbase, `tx` is empty.
+class MinedBlock(Struct):
+    """A block with its transactions but for the coinbase.
 
-    `data_bytes` are by txid those of OP_RETURN scripts.
+    `data_bytes` are by txid those of OP_RETURN scripts; `malformed` are the reasons and the bodies of the others.
     """
 
+    hash: str
+    prev_block: str
+    height: int
+    time: int
+    n_tx: int
     transactions: list[Transaction]
     data_bytes: dict[str, int]
+    malformed: list[tuple[str, bytes]] = []
 
 
 class _Listing(Struct):
@@ -108,6 +115,28 @@ def decode_block_transaction(body: msgspec.Raw) -> WireTransaction:
         return _transaction.decode(body)
     except _DECODING_ERRORS as error:
         raise MalformedMessageError(str(error)) from None
+
+
+def mined(block: WholeBlock) -> MinedBlock:
+    """The block with its transactions decoded, each seen when the service first saw it, or else at the block's time.
+
+    Raises MalformedMessageError if one is there twice: another may be missing.
+    """
+    decoded = MinedBlock(block.hash, block.prev_block, block.height, block.time, block.n_tx, [], {})
+    for index, body in enumerate(block.tx):
+        try:
+            wire = decode_block_transaction(body)
+            if index == 0 and is_coinbase(wire):
+                continue
+            seen_at = datetime.fromtimestamp(block.time if wire.time is None else wire.time, UTC)
+            decoded.transactions.append(from_wire(wire, seen_at, "block"))
+            data = (out.script for out in wire.out if out.script.startswith("6a"))
+            decoded.data_bytes[wire.hash] = sum(len(script) // 2 for script in data)
+        except MalformedMessageError as error:
+            decoded.malformed.append((str(error), bytes(body)))
+    if len(decoded.data_bytes) < len(decoded.transactions):
+        raise MalformedMessageError("no block: a transaction is in it twice")
+    return decoded
 
 
 def is_coinbase(tx: WireTransaction) -> bool:
