@@ -1,5 +1,6 @@
 """`blocks`: what was mined, and the share of it that the feed had sent before. Feed gaps are recovered from blocks."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from txwatch.alerts.life import insert_chain_updates
 from txwatch.clock import utc_now
 from txwatch.ingest.recovery import Recovery, read_chain
 from txwatch.store.database import database_now
+from txwatch.store.sightings import BlockCompleteness, read_completeness
 
 COMPLETE = dg.AssetCheckSpec(
     "seen_before_mined",
@@ -40,6 +42,7 @@ def blocks(
         recovery = read_chain(connection, source, partial(database_now, connection))
         with connection.transaction():
             news = insert_chain_updates(connection, utc_now())
+        by_source = read_completeness(connection, [block.hash for block in recovery.blocks])
     if recovery.busy:
         context.log.info("Another run is reading the chain.")
     for failure in recovery.failures:
@@ -48,7 +51,7 @@ def blocks(
     seen_before = sum(block.seen_before for block in recovery.blocks)
     complete = mined == 0 or seen_before / mined >= MIN_COMPLETENESS
     return dg.MaterializeResult(
-        metadata=_figures(recovery) | {"news_of_alerts": news},
+        metadata=_figures(recovery) | _by_source(by_source) | {"news_of_alerts": news},
         check_results=[check_result(COMPLETE, complete, {"mined": mined, "seen_before": seen_before})],
     )
 
@@ -72,6 +75,20 @@ def _figures(recovery: Recovery) -> dict[str, Any]:
         "height": blocks[-1].height,
     }
     return figures if blocks[-1].completeness is None else figures | {"completeness": blocks[-1].completeness}
+
+
+def _by_source(found: Sequence[BlockCompleteness]) -> dict[str, Any]:
+    """The completeness of the blocks that were read by source, each block and in all."""
+    figures: dict[str, Any] = {}
+    for source in sorted({one.source for one in found}):
+        own = [one for one in found if one.source == source]
+        if mined := sum(one.mined for one in own):
+            figures[f"completeness_{source}"] = sum(one.seen_before for one in own) / mined
+    if found:
+        columns = ["height", "source", "mined", "seen before", "left out by its policy"]
+        rows = [(one.height, one.source, one.mined, one.seen_before, one.by_policy) for one in found]
+        figures["by_source"] = markdown_table(columns, rows)
+    return figures
 
 
 recovery_job = dg.define_asset_job(

@@ -24,6 +24,7 @@ from txwatch.lab.simulator.chain import Chain
 from txwatch.lab.simulator.feed import RestApi
 from txwatch.store.database import connect
 from txwatch.store.gaps import FeedGap
+from txwatch.store.sightings import FollowedSource, note_sources
 from txwatch.wire.messages import BlockAnnouncement, UnconfirmedTransaction, decode
 from txwatch.wire.transaction import from_wire
 
@@ -80,6 +81,8 @@ def test_blocks_are_read_gaps_are_closed_and_windows_can_be_recovered_by_hand(
     with connect(installation.database_url) as connection:
         commit(connection, batch, epoch=None, now=START + 91 * MINUTE)
         connection.execute("UPDATE blocks SET seen_at = block_time")
+        followed = (START - 60 * MINUTE, datetime.now(UTC), datetime.now(UTC))
+        note_sources(connection, [FollowedSource("blockchain.info", *followed, True, "connected", 1.0, 83)])
 
     with served(RestApi(chain, lambda: datetime.now(UTC))) as url:
         database = DatabaseResource(url=installation.database_url)
@@ -113,6 +116,8 @@ def test_blocks_are_read_gaps_are_closed_and_windows_can_be_recovered_by_hand(
     [chain_read] = read.asset_materializations_for_node("blocks")
     assert chain_read.metadata["completeness"].value == 1.0
     assert chain_read.metadata["gaps_waiting"].value == 0
+    assert chain_read.metadata["completeness_blockchain.info"].value == 0
+    assert "| blockchain.info |" in str(chain_read.metadata["by_source"].value)
     with connect(installation.database_url) as connection:
         rows = connection.execute("SELECT source, count(*) FROM transactions GROUP BY 1 ORDER BY 1").fetchall()
         confirmed = connection.execute("SELECT count(*) FROM confirmations").fetchone()

@@ -85,6 +85,27 @@ class MinedTransaction(msgspec.Struct, frozen=True):
     data_bytes: int
 
 
+class BlockCompleteness(msgspec.Struct, frozen=True):
+    """What a source had told of a block's transactions that were first seen since it is followed."""
+
+    height: int
+    source: str
+    mined: int
+    seen_before: int
+    by_policy: int
+    """Not told, for its fee is too low or its data too large for the source."""
+
+
+def read_completeness(connection: Connection, hashes: Sequence[str]) -> list[BlockCompleteness]:
+    """The completeness of these blocks by source, the lowest first."""
+    query = (
+        "SELECT height, source, block_completeness.mined_count AS mined,"
+        " block_completeness.seen_before_count AS seen_before, below_relay_fee + above_data_carrier AS by_policy"
+        " FROM block_completeness JOIN blocks ON hash = block_hash WHERE block_hash = ANY(%s) ORDER BY height, source"
+    )
+    return read_rows(connection, BlockCompleteness, query, [list(hashes)])
+
+
 def record_completeness(
     connection: Connection, block_hash: str, mined: Sequence[MinedTransaction], announced: datetime
 ) -> None:
