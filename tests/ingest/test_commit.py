@@ -10,9 +10,11 @@ from tests.builders import transaction
 from tests.ingest.following import query
 from txwatch.ingest.batch import Batch
 from txwatch.ingest.lander import commit
+from txwatch.sources.blockchain_info import NAME
 from txwatch.store.database import Connection, connect
 from txwatch.store.gaps import NO_WORKER, FeedGap, record_gaps
 from txwatch.store.lease import take_lease
+from txwatch.store.sightings import FollowedSource
 from txwatch.store.transactions import QuarantinedMessage, land_transactions
 from txwatch.wire.transaction import Transaction
 
@@ -125,8 +127,13 @@ def test_a_worker_that_was_taken_for_dead_takes_back_what_it_heard(
         take_lease(connection, "new", T0, None)
         start, end = (T0 + n * SECOND for n in gap)
         record_gaps(connection, [FeedGap(start, end, NO_WORKER, "epoch 2"), FeedGap(T0 + SECOND, T0 + 2 * SECOND, "x")])
-        late = Batch(T0, T0 + 10 * SECOND, [transaction(seen_at=T0)], received=1)
+        heard = FollowedSource(NAME, T0, T0, T0, True, "connected", 1.0, 83)
+        away = FollowedSource("mempool.space", T0, T0, T0, False, "answers", 1.0, 83)
+        record_gaps(connection, [FeedGap(start, end, NO_WORKER, "epoch 2", away.source)])
+        late = Batch(T0, T0 + 10 * SECOND, [transaction(seen_at=T0)], received=1, sources=[heard, away])
         assert commit(connection, late, epoch=old, now=T0).superseded
-        rows = connection.execute("SELECT started_at, ended_at FROM feed_gaps WHERE cause = %s", [NO_WORKER]).fetchall()
+        narrowed = "SELECT started_at, ended_at FROM feed_gaps WHERE cause = %s AND source = %s"
+        rows = connection.execute(narrowed, [NO_WORKER, NAME]).fetchall()
+        assert connection.execute(narrowed, [NO_WORKER, away.source]).fetchall() == [(start, end)]
     assert [((a - T0) // SECOND, (b - T0) // SECOND) for a, b in rows] == left
     assert query(fresh, "SELECT count(*) FROM feed_gaps WHERE cause = 'x'") == [(1,)]

@@ -233,6 +233,7 @@ async def test_a_gap_goes_on_after_a_worker_that_took_the_lease_and_landed_nothi
             (heard_until,) = connection.execute("SELECT committed_through FROM ingest_lease").fetchone() or (None,)
         for name in ("killed", "killed again"):
             died = worker_on(database_url, server.stream_url, name, tmp_path / "spool")
+            died._listening[0].connected = True  # it was subscribed, and heard nothing
             with connect(database_url) as connection:
                 died._on_connected(connection)
         await take_one_turn(4)

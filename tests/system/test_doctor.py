@@ -187,7 +187,7 @@ def test_a_node_says_how_it_is(settings_of: Any, tmp_path: Path) -> None:
         )
         [finding] = doctor.look_at_feed(settings)
         assert finding.level is Level.good
-        assert finding.text.endswith("(regtest), 120 blocks, 0 transactions in its mempool")
+        assert finding.text.endswith("(regtest)")
         elsewhere = settings_of(
             TXWATCH_SOURCES="bitcoin-core", BITCOIN_RPC_URL=node.rpc_url, BITCOIN_ZMQ_URL="tcp://127.0.0.1:1"
         )

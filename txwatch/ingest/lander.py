@@ -139,7 +139,8 @@ def _commit(
         superseded = lease is not None and epoch != lease.epoch
         if superseded:
             # The new holder heard nothing before it subscribed; this batch may.
-            narrow_gaps_between_workers(connection, batch.seen_from, batch.seen_through)
+            heard = [one.source for one in batch.sources if one.connected]
+            narrow_gaps_between_workers(connection, heard, batch.seen_from, batch.seen_through)
         elif epoch is not None:
             renew_lease(connection, epoch, now, batch.seen_through)
     return CommitResult(len(new), superseded)
@@ -249,14 +250,14 @@ class Lander:
             if self._losing is None:
                 log.error("spool_full", cause=str(error), lost_from=batch.seen_from.isoformat())
                 self._losing = FeedGap(batch.seen_from, None, f"spool full: {error}", source=ALL_SOURCES)
-            self._unrecorded = [gap for gap in batch.gaps if gap.started_at != self._losing.started_at]
+            self._unrecorded = [gap for gap in batch.gaps if gap.key != self._losing.key]
             return [tx.txid for tx in batch.transactions]
         self._clear_losses()
         return []
 
     def _with_losses(self, batch: Batch) -> Batch:
         """The batch, with gaps for the batches before it that could not be kept."""
-        known = {gap.started_at for gap in batch.gaps}
+        known = {gap.key for gap in batch.gaps}
         losses = list(self._unrecorded)
         if self._losing is not None:
             losses.append(
@@ -264,7 +265,7 @@ class Lander:
                     self._losing.started_at, batch.seen_from, self._losing.cause, "there was room again", ALL_SOURCES
                 )
             )
-        batch.gaps[:0] = [gap for gap in losses if gap.started_at not in known]
+        batch.gaps[:0] = [gap for gap in losses if gap.key not in known]
         return batch
 
     def _clear_losses(self) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import chain, repeat
 from pathlib import Path
 
 import psycopg
@@ -29,6 +30,7 @@ from txwatch.sources.source import (
     Delays,
     Disconnected,
     Health,
+    MempoolSource,
     Missed,
     Resynced,
     Source,
@@ -37,7 +39,7 @@ from txwatch.sources.source import (
     reconnect_delays,
 )
 from txwatch.store.database import Connection, connect, database_now
-from txwatch.store.gaps import NO_WORKER, FeedGap, absent_until, close_open_gaps, open_gap, record_gaps
+from txwatch.store.gaps import NO_WORKER, FeedGap, absent_until, close_open_gaps, open_gaps, record_gaps
 from txwatch.store.lease import HEARTBEAT, Lease, read_lease, take_lease
 from txwatch.store.sightings import FollowedSource, followed_sources
 from txwatch.store.transactions import stored_txids
@@ -72,20 +74,26 @@ class Shift:
 
 @dataclass
 class _Listening:
-    """One source within a worker. `gap` lasts until it is heard again, or until what was missed was told."""
+    """One source within a worker. `gaps` last until it is heard again, or until what was missed was told."""
 
     source: Source
+    started_at: datetime
     hearing_since: datetime | None = None
     connected: bool = False
-    gap: FeedGap | None = None
+    gaps: list[FeedGap] = field(default_factory=list)
     health: Health = field(default_factory=lambda: Health("connected"))
     resyncing: asyncio.Task[None] | None = None
+
+    @property
+    def was_reached(self) -> bool:
+        """Whether it was ever connected to; what came after is in its gaps."""
+        return self.connected or self.hearing_since is not None
 
     def followed(self, now: datetime) -> FollowedSource:
         """As it is noted in the database."""
         return FollowedSource(
             self.source.name,
-            self.hearing_since or now,
+            self.hearing_since or self.started_at,
             now if self.connected else self.source.heard_until,
             now,
             self.connected,
@@ -122,7 +130,7 @@ class IngestWorker:
         self._full = asyncio.Event()
         self._swapped = asyncio.Event()
         self._hearing = asyncio.Event()
-        self._listening = [_Listening(source) for source in self.sources]
+        self._listening = [_Listening(source, now) for source in self.sources]
         self._epoch = 0
         self._lander = Lander(
             self.database_url,
@@ -157,17 +165,21 @@ class IngestWorker:
                 if isinstance(event, Connected):
                     one.connected = True
                     self._loop.call_later(ANSWER_SECONDS, self._hearing.set)
-                    if one.source.resyncs:
+                    if isinstance(one.source, MempoolSource):
                         self._hear(one, event.at)
-                        self._resync(one)
+                        self._resync(one, one.source)
                 elif isinstance(event, Disconnected):
                     one.connected = False
+                    # What is told from now on is missed, also if the mempool is being read.
+                    if one.resyncing is not None:
+                        one.resyncing.cancel()
                     self._open_gap(one, event.heard_until, event.cause)
                 elif isinstance(event, Missed):
                     self._open_gap(one, event.heard_until, event.cause)
-                    self._resync(one)
+                    if isinstance(one.source, MempoolSource):
+                        self._resync(one, one.source)
                 else:
-                    if not one.source.resyncs:
+                    if not isinstance(one.source, MempoolSource):
                         self._hear(one, one.source.heard_until)
                     self._batch.add(event, one.source.name, self._recent)
                     await self._make_room()
@@ -179,38 +191,40 @@ class IngestWorker:
                 await self._relieve()
 
     def _hear(self, one: _Listening, at: datetime) -> None:
-        if one.gap is not None and not one.source.resyncs:
-            self._end_gap(one, at, "heard again after reconnecting")
+        if not isinstance(one.source, MempoolSource):
+            self._end_gaps(one, at, "heard again after reconnecting")
         if one.hearing_since is None:
             one.hearing_since = at
             self._hearing.set()
 
     def _open_gap(self, one: _Listening, heard_until: datetime, cause: str) -> None:
         """Begin a gap, unless one lasts already."""
-        if one.gap is None:
-            one.gap = FeedGap(heard_until, None, cause, source=one.source.name)
-            self._batch.gaps.append(one.gap)
+        if not one.gaps:
+            one.gaps.append(FeedGap(heard_until, None, cause, source=one.source.name))
+            self._batch.gaps += one.gaps
 
-    def _end_gap(self, one: _Listening, at: datetime, ending: str, recovered: int = 0, tip: str | None = None) -> None:
-        if one.gap is not None:
-            ended = replace(one.gap, ended_at=at, ending=ending, recovered=recovered, tip=tip)
-            self._batch.gaps.append(ended)
-            one.gap = None
+    def _end_gaps(self, one: _Listening, at: datetime, ending: str, recovered: int = 0, tip: str | None = None) -> None:
+        """End what lasts. What came back is counted once, for the first."""
+        for gap, count in zip(one.gaps, chain([recovered], repeat(0)), strict=False):
+            ended_at = max(gap.started_at, at)
+            self._batch.gaps.append(replace(gap, ended_at=ended_at, ending=ending, recovered=count, tip=tip))
+        one.gaps.clear()
 
-    def _resync(self, one: _Listening) -> None:
-        """Ask the source for what was missed in its gap, if there is one; anew if that is under way."""
+    def _resync(self, one: _Listening, source: MempoolSource) -> None:
+        """Ask the source for what was missed in its gaps, if there are any; anew if that is under way."""
         if one.resyncing is not None:
             one.resyncing.cancel()
-        one.resyncing = asyncio.create_task(self._land_missed(one))
+        one.resyncing = asyncio.create_task(self._land_missed(one, source))
 
-    async def _land_missed(self, one: _Listening) -> None:
+    async def _land_missed(self, one: _Listening, source: MempoolSource) -> None:
         for delay in self.delays():
             try:
-                one.health = await one.source.health()
-                if one.gap is None:
+                one.health = await source.health()
+                if not one.gaps:
                     return
                 landed = 0
-                async with aclosing(one.source.resync(one.gap.started_at, self._known)) as missed:
+                since = min(gap.started_at for gap in one.gaps)
+                async with aclosing(source.resync(since, self._known)) as missed:
                     async for event in missed:
                         if isinstance(event, Resynced):
                             ending = f"its mempool was read: {landed:,} transactions had been missed"
@@ -218,7 +232,7 @@ class IngestWorker:
                                 ending += f", and at most {event.left:,} more are left to blocks"
                             # What is left may be mined later than that block.
                             tip = None if event.left else event.tip
-                            self._end_gap(one, event.at, ending, landed, tip)
+                            self._end_gaps(one, event.at, ending, landed, tip)
                             log.info(
                                 "source_resynced", source=one.source.name, landed=landed, left_to_blocks=event.left
                             )
@@ -275,7 +289,7 @@ class IngestWorker:
     def _swap(self) -> Batch:
         batch = self._batch
         batch.seen_through = self.clock()
-        batch.sources = [one.followed(batch.seen_through) for one in self._listening if one.hearing_since]
+        batch.sources = [one.followed(batch.seen_through) for one in self._listening]
         self._batch = Batch(batch.seen_through, batch.seen_through)
         self._full.clear()
         self._swapped.set()
@@ -286,11 +300,12 @@ class IngestWorker:
             self._epoch = self._take_lease(connection)
         return self._epoch
 
-    def _owe(self, one: _Listening, gap: FeedGap) -> None:
-        """Ask a source for what was missed in a gap of earlier workers."""
-        one.gap = replace(gap, started_at=min(gap.started_at, one.gap.started_at)) if one.gap else gap
-        if one.connected:
-            self._resync(one)
+    def _owe(self, one: _Listening, gaps: Sequence[FeedGap]) -> None:
+        """Take over gaps that last, which are recorded; ask the source for what was missed in them, if it can be."""
+        own = {gap.started_at for gap in one.gaps}
+        one.gaps[:0] = [gap for gap in gaps if gap.started_at not in own]
+        if one.connected and isinstance(one.source, MempoolSource):
+            self._resync(one, one.source)
 
     def _take_lease(self, connection: Connection) -> int:
         now = database_now(connection)
@@ -306,20 +321,18 @@ class IngestWorker:
                 if heard_until is not None and known is not None:
                     # The worker before may have followed other sources.
                     followed = before is not None and before.watermark is not None and known >= before.watermark
-                    from_ = heard_until if followed or open_gap(connection, one.source.name) else known
+                    from_ = heard_until if followed or open_gaps(connection, one.source.name) else known
                     self._take_over(connection, one, from_, f"epoch {epoch} heard the feed")
+                elif not one.was_reached:
+                    self._leave_open(connection, one, one.started_at, "it could not be reached")
         log.info("lease_taken", epoch=epoch, holder=self.holder)
         return epoch
 
     def _take_over(self, connection: Connection, one: _Listening, heard_until: datetime, ending: str) -> None:
         """Record what no worker heard of a source: until now, or until its mempool was read."""
         name, hearing_since = one.source.name, one.hearing_since or self.clock()
-        lasting = open_gap(connection, name)
-        if one.source.resyncs:
-            # A worker that took the lease and landed nothing has left its gap open.
-            gap = lasting or FeedGap(heard_until, None, NO_WORKER, source=name)
-            record_gaps(connection, [gap])
-            self._loop.call_soon_threadsafe(self._owe, one, gap)
+        if isinstance(one.source, MempoolSource) or not one.was_reached:
+            self._leave_open(connection, one, heard_until, NO_WORKER)
             return
         close_open_gaps(connection, name, hearing_since, ending)
         # A worker that took the lease and landed nothing has recorded the gap until itself.
@@ -327,6 +340,12 @@ class IngestWorker:
         if heard_until < hearing_since:
             # If the holder before is alive, it will narrow this gap.
             record_gaps(connection, [FeedGap(heard_until, hearing_since, NO_WORKER, ending, source=name)])
+
+    def _leave_open(self, connection: Connection, one: _Listening, since: datetime, cause: str) -> None:
+        """Record a gap that lasts, unless a worker that took the lease and landed nothing has left one."""
+        gaps = open_gaps(connection, one.source.name) or [FeedGap(since, None, cause, source=one.source.name)]
+        record_gaps(connection, gaps)
+        self._loop.call_soon_threadsafe(self._owe, one, gaps)
 
 
 def _heard_until(before: Lease | None, spooled: datetime | None) -> datetime | None:

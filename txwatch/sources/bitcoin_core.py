@@ -25,11 +25,11 @@ from txwatch.sources.source import (
     Ignored,
     Known,
     Malformed,
+    MempoolSource,
     Missed,
     Removed,
     Resynced,
     Seen,
-    Source,
     SourceAwayError,
     Told,
 )
@@ -77,10 +77,8 @@ class _Untold(NamedTuple):
     found: "asyncio.Task[Found]"
 
 
-class BitcoinCore(Source):
+class BitcoinCore(MempoolSource):
     """The node behind `rpc`, which publishes at `zmq_url`."""
-
-    resyncs = True
 
     def __init__(
         self, name: str, clock: Clock, rpc: BitcoinRpc, zmq_url: str, *, silence_seconds: float = SILENCE_SECONDS

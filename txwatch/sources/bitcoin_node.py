@@ -124,11 +124,9 @@ class _Network(msgspec.Struct):
 
 class _Chain(msgspec.Struct):
     chain: str
-    blocks: int
 
 
 class _MempoolInfo(msgspec.Struct):
-    size: int
     maxdatacarriersize: int | None = None
     datacarriersize: int | None = None
 
@@ -156,10 +154,7 @@ class BitcoinNode:
         chain = self.rpc.call(_Chain, "getblockchaininfo")
         mempool = self.rpc.call(_MempoolInfo, "getmempoolinfo")
         notifications = self.rpc.call(list[Notification], "getzmqnotifications")
-        text = (
-            f"{program(network.subversion)} ({chain.chain}), {chain.blocks:,} blocks,"
-            f" {mempool.size:,} transactions in its mempool"
-        )
+        text = f"{program(network.subversion)} ({chain.chain})"
         # BTC for 1,000 vB. The mempool's own least rate rises while it is full, and falls again: it is no policy.
         least = network.relayfee * SAT_PER_BTC / 1_000
         carried = mempool.maxdatacarriersize or mempool.datacarriersize

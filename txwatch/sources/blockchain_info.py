@@ -37,8 +37,6 @@ class Received(msgspec.Struct, frozen=True, gc=False):
 class BlockchainInfo(Source):
     """The feed at `url`. Raises InvalidURI if that is no WebSocket URL."""
 
-    resyncs = False
-
     def __init__(self, url: str, clock: Clock, *, name: str = NAME, silence_seconds: float = SILENCE_SECONDS) -> None:
         super().__init__(name, clock)
         parse_uri(url)

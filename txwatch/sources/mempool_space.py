@@ -23,11 +23,11 @@ from txwatch.sources.source import (
     Ignored,
     Known,
     Malformed,
+    MempoolSource,
     Missed,
     Removed,
     Resynced,
     Seen,
-    Source,
     SourceAwayError,
     Told,
 )
@@ -68,10 +68,6 @@ class _Backend(msgspec.Struct):
     version: str
 
 
-class _Mempool(msgspec.Struct):
-    count: int
-
-
 class _Snapshot(NamedTuple):
     """What the mempool held at a moment, as keys of txids: a set of numbers takes half as much as one of texts."""
 
@@ -84,10 +80,8 @@ def _key(txid: str) -> int:
     return int(txid[-16:], 16)
 
 
-class MempoolSpace(Source):
+class MempoolSpace(MempoolSource):
     """The server at `url`, http(s); `rate` bounds its requests a second, by host if it is None. Raises InvalidURI."""
-
-    resyncs = True
 
     def __init__(
         self,
@@ -210,10 +204,10 @@ class MempoolSpace(Source):
             text = f"version {msgspec.json.decode(await self._rest.get('/api/v1/backend-info'), type=_Backend).version}"
         except (SourceAwayError, msgspec.DecodeError):
             try:
-                mempool = msgspec.json.decode(await self._rest.get("/api/mempool"), type=_Mempool)
-            except msgspec.DecodeError as error:
-                raise SourceAwayError(f"/api/mempool: {error}") from error
-            text = f"{mempool.count:,} transactions in its mempool"
+                await self._rest.tip()
+            except MalformedMessageError as error:
+                raise SourceAwayError(f"its tip: {error}") from error
+            text = "answers"
         with suppress(SourceAwayError, msgspec.DecodeError):
             body = await self._rest.get("/api/v1/fees/recommended")
             if (least := msgspec.json.decode(body, type=_Recommended).minimum) > 0:

@@ -1,7 +1,7 @@
 """A source of unconfirmed transactions: what it tells, and how it is followed through its outages.
 
-A source is opened, tells events until its connection ends, and is opened again. One that has a mempool to ask tells by
-`resync` what was missed meanwhile; what another has missed comes back with blocks only. Whatever a source tells again
+A source is opened, tells events until its connection ends, and is opened again. A MempoolSource tells by `resync` what
+was missed meanwhile; what another has missed comes back with blocks only. Whatever a source tells again
 changes nothing: transactions are landed once by txid.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequ
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -114,7 +114,8 @@ Event = Told | Connected | Disconnected | Missed | Resynced
 
 @dataclass(frozen=True)
 class Health:
-    """What a source says of itself. `min_fee_rate`, in sat/vB, and `data_carrier_bytes` bound what it relays."""
+    """What a source says of itself, without what changes. It relays from `min_fee_rate`, in sat/vB, on, and at most
+    `data_carrier_bytes` of OP_RETURN."""
 
     text: str
     min_fee_rate: float = 1.0
@@ -123,9 +124,6 @@ class Health:
 
 class Source(ABC):
     """A source. `name` tells it from others: `bitcoin-core-2` is a second node. `clock` stamps what it tells."""
-
-    resyncs: ClassVar[bool]
-    """Whether it has a mempool that can be asked for what was missed."""
 
     def __init__(self, name: str, clock: Clock) -> None:
         self.name = name
@@ -149,9 +147,13 @@ class Source(ABC):
     async def health(self) -> Health:
         """What it says of itself; needs no open connection. Raises SourceAwayError."""
 
+
+class MempoolSource(Source):
+    """A source whose mempool can be asked for what was missed."""
+
+    @abstractmethod
     def resync(self, since: datetime, known: Known) -> AsyncGenerator[Told | Resynced]:
         """What entered its mempool since a moment and is not `known`, then Resynced. Raises SourceAwayError."""
-        raise NotImplementedError
 
 
 T = TypeVar("T")

@@ -30,6 +30,11 @@ class FeedGap:
     recovered: int = 0
     tip: str | None = None
 
+    @property
+    def key(self) -> tuple[str, datetime]:
+        """By which a gap is told from others: its source, and when it began."""
+        return self.source, self.started_at
+
 
 def record_gaps(connection: Connection, gaps: Sequence[FeedGap]) -> None:
     """Insert gaps, or the end of an open one with the same start."""
@@ -47,13 +52,13 @@ def close_open_gaps(connection: Connection, source: str, ended_at: datetime, end
     )
 
 
-def open_gap(connection: Connection, source: str) -> FeedGap | None:
-    """The oldest gap of a source that lasts, None without one."""
+def open_gaps(connection: Connection, source: str) -> list[FeedGap]:
+    """The gaps of a source that last, the oldest first."""
     query = (
         "SELECT started_at, ended_at, cause, ending, source FROM feed_gaps"
-        " WHERE state = 'open' AND source = %s ORDER BY started_at LIMIT 1"
+        " WHERE state = 'open' AND source = %s ORDER BY started_at"
     )
-    return next(iter(read_rows(connection, FeedGap, query, [source])), None)
+    return read_rows(connection, FeedGap, query, [source])
 
 
 def absent_until(connection: Connection, source: str, since: datetime) -> datetime | None:
@@ -63,17 +68,19 @@ def absent_until(connection: Connection, source: str, since: datetime) -> dateti
     return until
 
 
-def narrow_gaps_between_workers(connection: Connection, heard_from: datetime, heard_until: datetime) -> None:
-    """Cut a stretch that a superseded worker did hear off the gaps that its successor has recorded."""
-    stretch = {"cause": NO_WORKER, "from": heard_from, "until": heard_until}
+def narrow_gaps_between_workers(
+    connection: Connection, sources: Sequence[str], heard_from: datetime, heard_until: datetime
+) -> None:
+    """Cut a stretch in which a superseded worker heard these sources off the gaps that its successor has recorded."""
+    stretch = {"cause": NO_WORKER, "sources": list(sources), "from": heard_from, "until": heard_until}
     connection.execute(
-        "DELETE FROM feed_gaps WHERE cause = %(cause)s AND state = 'ended'"
+        "DELETE FROM feed_gaps WHERE cause = %(cause)s AND source = ANY(%(sources)s) AND state = 'ended'"
         " AND started_at >= %(from)s AND ended_at <= %(until)s",
         stretch,
     )
     connection.execute(
-        "UPDATE feed_gaps SET started_at = %(until)s WHERE cause = %(cause)s AND state = 'ended'"
-        " AND started_at >= %(from)s AND started_at < %(until)s",
+        "UPDATE feed_gaps SET started_at = %(until)s WHERE cause = %(cause)s AND source = ANY(%(sources)s)"
+        " AND state = 'ended' AND started_at >= %(from)s AND started_at < %(until)s",
         stretch,
     )
 

@@ -1,0 +1,141 @@
+"""A worker and its sources: one that is away holds up no other, and what it does not tell is a gap until it is told."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from tests.builders import transaction
+from tests.ingest.following import Following, fast, landed, query, until
+from txwatch.clock import MonotoneClock
+from txwatch.ingest.worker import IngestWorker
+from txwatch.sources.source import (
+    Health,
+    Known,
+    MempoolSource,
+    Missed,
+    Resynced,
+    Seen,
+    SourceAwayError,
+    Told,
+)
+from txwatch.store.database import connect
+from txwatch.store.gaps import FeedGap, record_gaps
+from txwatch.store.lease import renew_lease, take_lease
+from txwatch.store.sightings import FollowedSource, note_sources
+
+pytestmark = pytest.mark.anyio
+
+
+class Scripted(MempoolSource):
+    """Tells what the test puts into its queue, None to disconnect; its mempool is read once `may_read` is set."""
+
+    def __init__(self, name: str, clock: MonotoneClock) -> None:
+        super().__init__(name, clock)
+        self.told: asyncio.Queue[Told | Missed | None] = asyncio.Queue()
+        self.is_away = False
+        self.may_read = asyncio.Event()
+        self.asked_since: list[datetime] = []
+        self.mempool: list[str] = []
+
+    def tell(self, number: int) -> None:
+        self.told.put_nowait(Seen(transaction(txid=f"{number:064x}", seen_at=self.clock())))
+
+    async def open(self) -> None:
+        if self.is_away:
+            raise SourceAwayError("away")
+
+    async def close(self) -> None:
+        pass
+
+    async def health(self) -> Health:
+        return Health("scripted")
+
+    async def events(self) -> AsyncGenerator[Told | Missed]:
+        while (told := await self.told.get()) is not None:
+            self.heard_until = self.clock()
+            yield told
+        raise SourceAwayError("closed")
+
+    async def resync(self, since: datetime, known: Known) -> AsyncGenerator[Told | Resynced]:
+        self.asked_since.append(since)
+        await self.may_read.wait()
+        stored = await known(self.mempool)
+        for txid in self.mempool:
+            if txid not in stored:
+                yield Seen(transaction(txid=txid, seen_at=self.clock()))
+        yield Resynced(self.clock(), "f" * 64)
+
+
+@asynccontextmanager
+async def working(database_url: str, spool: Path, *sources: Scripted) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    worker = IngestWorker(database_url, sources, "test", spool, MonotoneClock(), delays=fast)
+    running = Following(worker, stop, asyncio.create_task(worker.run(stop)))
+    try:
+        yield
+    finally:
+        await running.stop()
+
+
+def gaps(database_url: str) -> list[tuple[object, ...]]:
+    return query(database_url, "SELECT source, state, recovered FROM feed_gaps ORDER BY started_at")
+
+
+async def test_a_source_that_is_away_at_the_start_has_a_gap_until_its_mempool_was_read(
+    fresh: str, tmp_path: Path
+) -> None:
+    clock = MonotoneClock()
+    here, away = Scripted("here", clock), Scripted("away", clock)
+    away.is_away, away.mempool = True, [f"{n:064x}" for n in (1, 2)]
+    async with working(fresh, tmp_path, here, away):
+        here.tell(1)
+        await until(lambda: gaps(fresh) == [("away", "open", 0)])
+        noted = "SELECT source, connected FROM feed_sources ORDER BY source"
+        await until(lambda: query(fresh, noted) == [("away", False), ("here", True)])
+        away.is_away = False
+        away.may_read.set()
+        await until(lambda: gaps(fresh) == [("away", "ended", 1)])
+    assert len(landed(fresh)) == 2
+    assert query(fresh, "SELECT source, count(*) FROM sightings GROUP BY 1 ORDER BY 1") == [("away", 1), ("here", 1)]
+
+
+async def test_an_outage_while_the_mempool_is_read_belongs_to_the_gap(fresh: str, tmp_path: Path) -> None:
+    source = Scripted("node", MonotoneClock())
+    async with working(fresh, tmp_path, source):
+        source.tell(1)
+        await until(lambda: len(landed(fresh)) == 1)
+        source.told.put_nowait(None)
+        await until(lambda: len(source.asked_since) == 1)
+        source.is_away = True
+        source.told.put_nowait(None)
+        await until(lambda: query(fresh, "SELECT connected FROM feed_sources") == [(False,)])
+        source.may_read.set()  # the reading that was under way is not the one that counts
+        source.mempool = [f"{n:064x}" for n in (1, 2)]
+        assert gaps(fresh) == [("node", "open", 0)]
+        source.is_away = False
+        await until(lambda: gaps(fresh) == [("node", "ended", 1)])
+    assert source.asked_since == [source.asked_since[0]] * 2
+    assert len(landed(fresh)) == 2
+
+
+async def test_all_gaps_that_earlier_workers_left_open_end_with_one_reading(fresh: str, tmp_path: Path) -> None:
+    source = Scripted("node", MonotoneClock())
+    source.may_read.set()
+    source.mempool = ["1" * 64]
+    with connect(fresh) as connection, connection.transaction():
+        times = [source.clock() for _ in range(4)]
+        epoch = take_lease(connection, "before", times[0], None)
+        renew_lease(connection, epoch, times[2], times[2])
+        note_sources(connection, [_followed(times[0], times[2])])
+        record_gaps(connection, [FeedGap(at, None, "killed", source="node") for at in times[:2]])
+    async with working(fresh, tmp_path, source):
+        await until(lambda: gaps(fresh) == [("node", "ended", 1), ("node", "ended", 0)])
+    assert source.asked_since[-1] == times[0]
+
+
+def _followed(since: datetime, until: datetime) -> FollowedSource:
+    return FollowedSource("node", since, until, until, False, "scripted", 1.0, 83)
