@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
+from pydantic import Field
 
 from resources.database import DatabaseResource
 from resources.model_registry import ModelRegistryResource
@@ -28,7 +29,7 @@ class IngestionResource(dg.ConfigurableResource):
     rest_url: str
     spool: str
     whale_btc: float
-    bitcoin_rpc_url: str = ""
+    bitcoin_rpc_url: str = Field("", repr=False, description="RPC of one or several nodes, separated by commas.")
     bitcoin_zmq_url: str = ""
     mempool_space_url: str = ""
     spool_bytes: int = MAX_BYTES

@@ -20,8 +20,10 @@ PASSWORD = "opensesame"
 URL = f"postgresql://watcher:{PASSWORD}@db.example/txwatch"
 AWS_ID, AWS_KEY = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 REDIS_PASSWORD, MLFLOW_PASSWORD = "redis/secret", "tracked-secret"
+NODE_PASSWORDS = ("nodes-own", "second/one")
 ELSEWHERE = {
     "REDIS_URL": "redis://:redis%2Fsecret@cache:6379/0",
+    "BITCOIN_RPC_URL": f"http://watch:{NODE_PASSWORDS[0]}@one:8332,http://watch:second%2Fone@two:8332",
     "MLFLOW_TRACKING_URI": f"https://ml:{MLFLOW_PASSWORD}@mlflow.example",
 }
 
@@ -76,6 +78,7 @@ def test_libraries_write_the_same_format(lines: Any) -> None:
         {"event": "x", "error": ValueError(f"no route to {URL}")},
         {"event": f"online store {ELSEWHERE['REDIS_URL']} is away"},
         {"event": f"cache:6379,password={REDIS_PASSWORD}", "redis": REDIS_PASSWORD},
+        {"event": f"nodes {ELSEWHERE['BITCOIN_RPC_URL']}", "words": f"not {' nor '.join(NODE_PASSWORDS)}"},
         {"event": f"MLflow at {ELSEWHERE['MLFLOW_TRACKING_URI']} is away", "words": f"not {MLFLOW_PASSWORD}"},
         {"event": f"signed by {AWS_ID} with {AWS_KEY}"},
     ],
@@ -83,7 +86,7 @@ def test_libraries_write_the_same_format(lines: Any) -> None:
 def test_no_secret_is_written(lines: Any, said: dict[str, Any]) -> None:
     structlog.get_logger("txwatch.x").info(**said)
     text = json.dumps(lines())
-    for secret in (PASSWORD, TOKEN, KEY, REDIS_PASSWORD, MLFLOW_PASSWORD, AWS_ID, AWS_KEY):
+    for secret in (PASSWORD, TOKEN, KEY, REDIS_PASSWORD, MLFLOW_PASSWORD, *NODE_PASSWORDS, AWS_ID, AWS_KEY):
         assert secret not in text
     assert REDACTED in text
 

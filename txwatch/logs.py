@@ -21,7 +21,7 @@ REDACTED = "[redacted]"
 MAX_CHARACTERS = 20_000
 """Characters of one value in a line. A longer one is cut: a client of the API decides how long a path is."""
 _SECRET_NAME = re.compile(
-    r"token|password|passwd|secret|api_?key|access_?key|authorization|cookie|database_url|redis_url|broker_url|tracking_uri|dsn",
+    r"token|password|passwd|secret|api_?key|access_?key|authorization|cookie|database_url|redis_url|broker_url|rpc_url|tracking_uri|dsn",
     re.IGNORECASE,
 )
 _SECRET_VARIABLES = (
@@ -105,7 +105,9 @@ def secrets_of(settings: Settings) -> list[str]:
     """The values that must never be logged, and the passwords within URLs, as written and decoded."""
     values = [value.get_secret_value() for _, value in settings if isinstance(value, SecretStr)]
     values += [value for name in _SECRET_VARIABLES if (value := os.environ.get(name))]
-    passwords = [password for url in (*values, settings.mlflow_tracking_uri or "") for password in _passwords(url)]
+    # A setting may hold several URLs.
+    urls = [url for value in (*values, settings.mlflow_tracking_uri or "") for url in (value, *value.split(","))]
+    passwords = [password for url in urls for password in _passwords(url)]
     return [*values, *passwords]
 
 

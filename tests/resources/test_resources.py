@@ -75,6 +75,7 @@ def ingestion() -> IngestionResource:
         sources=["blockchain.info"],
         stream_url="ws://127.0.0.1:1/inv",
         rest_url="http://127.0.0.1:1",
+        bitcoin_rpc_url="http://watch:sesame@127.0.0.1:1",
         spool="spool",
         whale_btc=500,
         shift_minutes=30,

@@ -22,7 +22,14 @@ from txwatch.errors import UserError
 GRACE_SECONDS = 50
 """The time that processes have to flush and end; the container's grace period is a little longer."""
 PASSWORD = "DATABASE_PASSWORD"  # noqa: S105 - the name of a variable
-SECRETS = ("DATABASE_URL", PASSWORD, "TELEGRAM_BOT_TOKEN", "TXWATCH_API_KEY", "AWS_SECRET_ACCESS_KEY")
+SECRETS = (
+    "DATABASE_URL",
+    PASSWORD,
+    "BITCOIN_RPC_URL",
+    "TELEGRAM_BOT_TOKEN",
+    "TXWATCH_API_KEY",
+    "AWS_SECRET_ACCESS_KEY",
+)
 """The variables whose value may be in a file."""
 
 
