@@ -10,7 +10,9 @@ import pytest
 
 from tests.builders import transaction
 from tests.ingest.following import Following, fast, landed, query, until
+from tests.waiting import PATIENCE_SECONDS
 from txwatch.clock import MonotoneClock
+from txwatch.ingest import worker as ingest_worker
 from txwatch.ingest.worker import IngestWorker
 from txwatch.sources.source import (
     Health,
@@ -86,8 +88,9 @@ def gaps(database_url: str) -> list[tuple[object, ...]]:
 
 
 async def test_a_source_that_is_away_at_the_start_has_a_gap_until_its_mempool_was_read(
-    fresh: str, tmp_path: Path
+    fresh: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(ingest_worker, "ANSWER_SECONDS", 0.1)
     clock = MonotoneClock()
     here, away = Scripted("here", clock), Scripted("away", clock)
     away.is_away, away.mempool = True, [f"{n:064x}" for n in (1, 2)]
@@ -101,6 +104,23 @@ async def test_a_source_that_is_away_at_the_start_has_a_gap_until_its_mempool_wa
         await until(lambda: gaps(fresh) == [("away", "ended", 1)])
     assert len(landed(fresh)) == 2
     assert query(fresh, "SELECT source, count(*) FROM sightings GROUP BY 1 ORDER BY 1") == [("away", 1), ("here", 1)]
+
+
+async def test_a_source_that_comes_a_moment_after_another_has_no_gap(
+    fresh: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest_worker, "ANSWER_SECONDS", PATIENCE_SECONDS)
+    clock = MonotoneClock()
+    here, later = Scripted("here", clock), Scripted("later", clock)
+    later.is_away = True
+    async with working(fresh, tmp_path, here, later):
+        here.tell(1)
+        await until(lambda: len(landed(fresh)) == 1)
+        later.is_away = False
+        later.tell(2)
+        await until(lambda: len(landed(fresh)) == 2)
+    assert gaps(fresh) == []
+    assert later.asked_since == []
 
 
 async def test_an_outage_while_the_mempool_is_read_belongs_to_the_gap(fresh: str, tmp_path: Path) -> None:

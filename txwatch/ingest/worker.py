@@ -58,7 +58,7 @@ PATIENCE_SECONDS = 2.0
 OVERTIME = 7 / 6
 """Multiple of a shift's length, if no other worker takes over: a stuck queue of runs must not make a gap."""
 ANSWER_SECONDS = 5.0
-"""Seconds after which a silent feed is taken to have heard the subscriptions."""
+"""Seconds after which a silent feed is taken to have heard the subscriptions, and one that is away to be away."""
 RESYNC_SECONDS = 5.0
 """Most seconds between two attempts to read a mempool."""
 
@@ -143,6 +143,7 @@ class IngestWorker:
     async def run(self, stop: asyncio.Event) -> Shift:
         """Work until `stop` is set, the shift is over, or another worker has taken the lease."""
         self._loop = asyncio.get_running_loop()
+        self._loop.call_later(ANSWER_SECONDS, self._open_gaps_of_unreached)
         listeners = [asyncio.create_task(self._listen(one)) for one in self._listening]
         for listener in listeners:
             listener.add_done_callback(lambda _: stop.set())
@@ -183,6 +184,11 @@ class IngestWorker:
                         self._hear(one, one.source.heard_until)
                     self._batch.add(event, one.source.name, self._recent)
                     await self._make_room()
+
+    def _open_gaps_of_unreached(self) -> None:
+        for one in self._listening:
+            if not one.was_reached:
+                self._open_gap(one, one.started_at, "it could not be reached")
 
     async def _make_room(self) -> None:
         if len(self._batch.transactions) >= BATCH_COUNT or self._batch.bytes >= BATCH_BYTES:
@@ -323,8 +329,6 @@ class IngestWorker:
                     followed = before is not None and before.watermark is not None and known >= before.watermark
                     from_ = heard_until if followed or open_gaps(connection, one.source.name) else known
                     self._take_over(connection, one, from_, f"epoch {epoch} heard the feed")
-                elif not one.was_reached:
-                    self._leave_open(connection, one, one.started_at, "it could not be reached")
         log.info("lease_taken", epoch=epoch, holder=self.holder)
         return epoch
 
@@ -332,7 +336,7 @@ class IngestWorker:
         """Record what no worker heard of a source: until now, or until its mempool was read."""
         name, hearing_since = one.source.name, one.hearing_since or self.clock()
         if isinstance(one.source, MempoolSource) or not one.was_reached:
-            self._leave_open(connection, one, heard_until, NO_WORKER)
+            self._leave_open(connection, one, heard_until)
             return
         close_open_gaps(connection, name, hearing_since, ending)
         # A worker that took the lease and landed nothing has recorded the gap until itself.
@@ -341,9 +345,9 @@ class IngestWorker:
             # If the holder before is alive, it will narrow this gap.
             record_gaps(connection, [FeedGap(heard_until, hearing_since, NO_WORKER, ending, source=name)])
 
-    def _leave_open(self, connection: Connection, one: _Listening, since: datetime, cause: str) -> None:
+    def _leave_open(self, connection: Connection, one: _Listening, since: datetime) -> None:
         """Record a gap that lasts, unless a worker that took the lease and landed nothing has left one."""
-        gaps = open_gaps(connection, one.source.name) or [FeedGap(since, None, cause, source=one.source.name)]
+        gaps = open_gaps(connection, one.source.name) or [FeedGap(since, None, NO_WORKER, source=one.source.name)]
         record_gaps(connection, gaps)
         self._loop.call_soon_threadsafe(self._owe, one, gaps)
 
