@@ -47,11 +47,11 @@ WITH_CHILD = (
 
 @contextmanager
 def supervisor(
-    commands: dict[str, str], folder: Path, watch_for: Path | None = None
+    commands: dict[str, str], folder: Path, watch_for: Path | None = None, script: str = SUPERVISOR
 ) -> Iterator[subprocess.Popen[str]]:
     """A supervisor as a process, told to end at the end of the block: a test that fails must not wait for sleepers."""
     with subprocess.Popen(
-        [sys.executable, "-c", SUPERVISOR, json.dumps(commands), str(folder), str(watch_for or "")],
+        [sys.executable, "-c", script, json.dumps(commands), str(folder), str(watch_for or "")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -96,6 +96,26 @@ def test_a_signal_ends_all_with_its_status(tmp_path: Path, number: signal.Signal
         process.send_signal(number)
         assert ended(process, tmp_path) == status
     assert (tmp_path / "one.log").read_text() == "here\n"
+
+
+SIGNALLED_AT_ONCE = """
+import os, signal
+from honcho.manager import Manager
+
+start = Manager._start
+
+def start_and_be_signalled(self):
+    start(self)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+Manager._start = start_and_be_signalled
+"""
+
+
+def test_a_signal_before_any_process_has_reported_ends_all(tmp_path: Path) -> None:
+    commands = {name: sleeper(tmp_path / name) for name in ("one", "other")}
+    with supervisor(commands, tmp_path, script=SIGNALLED_AT_ONCE + SUPERVISOR) as process:
+        assert ended(process, tmp_path) == 143
 
 
 def test_the_end_of_the_watching_ends_all_with_status_0(tmp_path: Path) -> None:

@@ -94,6 +94,25 @@ def beside(command: list[str], environment: Mapping[str, str], log: Path) -> Ite
             process.wait()
 
 
+class _Manager(Manager):  # type: ignore[misc] # honcho ships no types
+    """Honcho's, which would fail and wait for ever on a signal before it has heard of every process that it started."""
+
+    _asked = False
+
+    def terminate(self) -> None:
+        """End all processes, once all have begun."""
+        if super()._all_started():
+            super().terminate()
+        else:
+            self._asked = True
+
+    def _all_started(self) -> bool:
+        started = bool(super()._all_started())
+        if started and self._asked:
+            super().terminate()
+        return started
+
+
 def supervise(
     commands: Mapping[str, list[str]],
     environment: Mapping[str, str],
@@ -108,7 +127,7 @@ def supervise(
     logs.mkdir(parents=True, exist_ok=True)
     bound_logs(logs)
     own_log = (logs / "supervisor.log").open("a")
-    manager = Manager(printer=Printer(output=own_log, colour=False))
+    manager = _Manager(printer=Printer(output=own_log, colour=False))
     for name, command in commands.items():
         # Not through honcho's pipe, which a run that outlives the process would hold open.
         log = shlex.quote(str(logs / f"{name}.log"))
