@@ -357,7 +357,7 @@ SELECT
     message_id,
     sent_at,
     coalesce(array_agg(text ORDER BY created_at, update_key) FILTER (WHERE holds), '{}'),
-    max(created_at)
+    count(*)
 FROM (
     SELECT
         chat_id, message_id, sent_at, text, alert_updates.created_at, update_key,
@@ -409,7 +409,8 @@ LIMIT 1
 
 
 -- name: select_outdated
--- Updates of the last day; older ones are left out of messages. Of a message under a former id of the chat and one under
+-- Updates of the last day; older ones are left out of messages. They are counted, for one may be committed, or bear a
+-- time, before another that the message shows. Of a message under a former id of the chat and one under
 -- the present id the latter counts.
 WITH updates AS (
     SELECT alert_key, max(created_at) AS updated_at
@@ -423,7 +424,7 @@ JOIN alert_deliveries AS sent USING (alert_key)
 WHERE
     chat_id = ANY(%(ids)s)
     AND state = 'sent'
-    AND updated_at > coalesce(shown_through, '-infinity')
+    AND (SELECT count(*) FROM alert_updates WHERE alert_updates.alert_key = sent.alert_key) > shown_updates
     AND (
         chat_id = %(chat_id)s
         OR NOT EXISTS (SELECT FROM alert_deliveries WHERE alert_key = sent.alert_key AND chat_id = %(chat_id)s)
