@@ -73,9 +73,8 @@ ORDER BY prev_txid, vout, one.txid, other.txid
 
 
 -- name: health
--- The newest live transaction and the lag of the last minute; of the last hour the dead deliveries and their last reason.
+-- The lag of the last minute's live transactions; of the last hour the dead deliveries and their last reason.
 SELECT
-    (SELECT max(seen_at) FROM transactions WHERE source = 'feed' AND seen_at > %(now)s - interval '1 day'),
     (
         SELECT percentile_cont(0.99) WITHIN GROUP (ORDER BY extract(epoch FROM landed_at - seen_at)::float8)
         FROM transactions
@@ -477,3 +476,15 @@ FROM transaction_scores
 WHERE txid >= %(from)s AND txid < %(to)s
 ORDER BY txid, scored_at
 LIMIT 3
+
+
+-- name: select_wrong
+-- The checks whose names begin with a word and that found something wrong when they were made last.
+SELECT name
+FROM (
+    SELECT DISTINCT ON (name) name, state
+    FROM health_checks
+    WHERE starts_with(name, %(prefix)s)
+    ORDER BY name, checked_at DESC, id DESC
+) AS last
+WHERE state = 'wrong'
