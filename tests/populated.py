@@ -75,7 +75,7 @@ def _populate(database_url: str, home: Path, rate: float) -> Populated:
 
 def _observe_feed(connection: Connection, start: datetime, now: datetime) -> None:
     epoch = take_lease(connection, "test worker", start, None)
-    renew_lease(connection, epoch, now, now)
+    renew_lease(connection, epoch, now, now, heard=True)
     count_messages(connection, received=10_000, duplicates=12, ignored=3)
     note_sources(
         connection,

@@ -3,17 +3,20 @@
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
 import pytest
 import uvicorn
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from txwatch.guard import MAX_HEADER_BYTES, MAX_TARGET_BYTES, Guard
+from tests.waiting import PATIENCE_SECONDS
+from txwatch import guard
+from txwatch.guard import MAX_HEADER_BYTES, MAX_TARGET_BYTES, PART_BYTES, BoundedH11, Guard
 
 OWN_NAME = "watch.example"
 OWN_NAME_AND_PORT = "proxy.example:8443"
@@ -259,6 +262,108 @@ def test_an_answer_may_take_longer_than_a_head(monkeypatch: pytest.MonkeyPatch) 
 
     with listening(Guard(slow, health="/health")) as port:
         assert ask(port).text == "welcome"
+
+
+async def take(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer after the whole body."""
+    if scope["type"] == "http":
+        while (message := await receive()).get("more_body"):
+            assert message["type"] == "http.request"
+    await Counting()(scope, receive, send)
+
+
+POST = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
+
+
+def trickle(raw: socket.socket, part: bytes) -> bytes:
+    """Send a part again and again until the server ends the connection. Gives its answer."""
+    answer, until = b"", time.monotonic() + PATIENCE_SECONDS
+    raw.settimeout(0.02)
+    while True:
+        assert time.monotonic() < until, "the connection is still open"
+        try:
+            raw.sendall(part)
+            if not (came := raw.recv(10_000)):
+                return answer
+            answer += came
+        except TimeoutError:
+            pass
+        except OSError:
+            return answer
+
+
+@pytest.mark.parametrize("head", [b"Content-Length: 100000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"])
+@pytest.mark.parametrize("app", [take, Counting()], ids=["that waits for it", "that has answered"])
+def test_a_body_that_trickles_does_not_hold_its_connection(
+    monkeypatch: pytest.MonkeyPatch, app: ASGIApp, head: bytes
+) -> None:
+    monkeypatch.setattr(guard, "PART_SECONDS", 0.5)
+    part = b"1\r\nx\r\n" if b"chunked" in head else b"x"
+    with (
+        listening(Guard(app, health="/health")) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=20) as raw,
+    ):
+        raw.sendall(POST + head)
+        trickle(raw, part)
+
+
+def test_a_body_does_not_go_on_for_ever_after_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "PART_SECONDS", 0.5)
+    chunk = b"%x\r\n%s\r\n" % (PART_BYTES, PART_BYTES * b"x")
+    with (
+        listening(Guard(Counting(), health="/health")) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=20) as raw,
+    ):
+        raw.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n")
+        assert trickle(raw, chunk).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_body_may_wait_for_a_slow_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "PART_SECONDS", 0.01)
+    looked = 0
+    look = BoundedH11._end_if_late
+
+    def counted(protocol: BoundedH11) -> None:
+        nonlocal looked
+        looked += protocol.flow.read_paused
+        if looked >= 2:
+            monkeypatch.setattr(guard, "PART_SECONDS", 60)
+        look(protocol)
+
+    monkeypatch.setattr(BoundedH11, "_end_if_late", counted)
+
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        while scope["type"] == "http" and looked < 2:
+            await asyncio.sleep(0.01)
+        await take(scope, receive, send)
+
+    with listening(Guard(late, health="/health")) as port:
+        body = 4_000_000 * b"x"
+        answer = httpx.post(f"http://127.0.0.1:{port}/", content=body, timeout=60)
+        assert answer.text == "welcome"
+
+
+@pytest.mark.parametrize("parts", [1, 1_000_000])
+def test_an_answer_that_nobody_takes_does_not_hold_its_connection(monkeypatch: pytest.MonkeyPatch, parts: int) -> None:
+    monkeypatch.setattr(guard, "PART_SECONDS", 0.3)
+    ended = threading.Event()
+
+    async def talkative(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await Counting()(scope, receive, send)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(parts):
+            await send({"type": "http.response.body", "body": (20_000_000 // parts + 1) * b"x", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        ended.set()
+
+    with (
+        listening(Guard(talkative, health="/health")) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=20) as raw,
+    ):
+        raw.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert ended.wait(20)
 
 
 def test_a_head_as_long_as_it_may_be_is_answered_in_whatever_pieces_it_comes(port: int) -> None:

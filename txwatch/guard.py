@@ -35,6 +35,8 @@ MAX_HEAD_BYTES = 64 * 1024
 """Bytes of a request's line and headers that are kept while they have no end: more than the two above together."""
 HEAD_SECONDS = 30.0
 """Seconds until a request's line and headers have come. Each connection that waits takes one of the few open files."""
+PART_BYTES, PART_SECONDS = 16 * 1024, 30.0
+"""Bytes of a body, or of an answer, that pass within so many seconds: half a kilobyte a second."""
 
 _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
@@ -42,12 +44,16 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 class BoundedH11(H11Protocol):
-    """HTTP by h11, which ends the connection above MAX_HEAD_BYTES or after HEAD_SECONDS without a whole head.
+    """HTTP by h11, which ends the connection of a client for which it would wait without an end.
 
-    Its own bound, 16 KiB, is less than we allow, and uvicorn waits for ever.
+    A head may have MAX_HEAD_BYTES and HEAD_SECONDS; h11's own bound, 16 KiB, is less than we allow. Of a body that is
+    sent, and of an answer that is taken, a part must pass in PART_SECONDS. uvicorn itself waits for ever.
     """
 
     _end: TimerHandle | None = None
+    _awaited: object = None
+    _came = 0
+    _taken: TimerHandle | None = None
 
     def __init__(self, config: Config, *arguments: Any, **named: Any) -> None:
         config.h11_max_incomplete_event_size = MAX_HEAD_BYTES
@@ -55,26 +61,65 @@ class BoundedH11(H11Protocol):
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._expect_head()
+        # Whatever was not taken pauses writing, so that it is waited for by the rule, also by a connection that closes.
+        transport.set_write_buffer_limits(0)
+        self._expect(0)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._expect_head()
+        self._expect(len(data))
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._forget_end()
+        self._forget_taken()
 
-    def _expect_head(self) -> None:
-        if self.conn.their_state is not h11.IDLE:
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._take()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._forget_taken()
+
+    def _expect(self, came: int) -> None:
+        """Wait for the end of a head, or for the next part of a body; after its answer for no further part."""
+        awaited = self.conn.their_state
+        if awaited not in {h11.IDLE, h11.SEND_BODY}:
             self._forget_end()
-        elif self._end is None:
-            self._end = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+            return
+        if awaited is h11.SEND_BODY and self.conn.our_state is not h11.DONE:
+            self._came += came
+        if self._end is None or awaited is not self._awaited or self._came >= PART_BYTES:
+            self._forget_end()
+            self._awaited, self._came = awaited, 0
+            seconds = HEAD_SECONDS if awaited is h11.IDLE else PART_SECONDS
+            self._end = self.loop.call_later(seconds, self._end_if_late)
+
+    def _end_if_late(self) -> None:
+        self._end = None
+        if self.flow.read_paused:  # it is the application that is late
+            self._expect(0)
+        else:
+            self.transport.close()
+
+    def _take(self) -> None:
+        self._taken = self.loop.call_later(PART_SECONDS, self._end_if_left, self.transport.get_write_buffer_size())
+
+    def _end_if_left(self, before: int) -> None:
+        if before - self.transport.get_write_buffer_size() < PART_BYTES:
+            self.transport.abort()
+        else:
+            self._take()
 
     def _forget_end(self) -> None:
         if self._end is not None:
             self._end.cancel()
             self._end = None
+
+    def _forget_taken(self) -> None:
+        if self._taken is not None:
+            self._taken.cancel()
 
 
 # For every server of this process, also those of libraries: httptools, which uvicorn prefers, has no bound.

@@ -57,7 +57,7 @@ class Chats:
     def untouched(self, *keys: str) -> bool:
         """Whether these are as they were raised, and all of the other chat are."""
         rows = [self.delivery(key) for key in keys] + [self.delivery(key, OTHER) for key in "abc"]
-        fresh = {"state": "pending", "attempts": 0}
+        fresh = {"state": "pending", "attempts": 0, "shown_updates": 0}
         return all(row == dict.fromkeys(row) | fresh for row in rows)
 
     def requests(self) -> list[tuple[Any, ...]]:
@@ -96,9 +96,9 @@ def chats(database_url: str) -> Iterator[Chats]:
         yield Chats(connection)
 
 
-def sent_message(through: datetime, chat_id: str = CHAT) -> SentMessage:
+def sent_message(shown: int, chat_id: str = CHAT) -> SentMessage:
     """What the message about a, which is number 7 in its chat, is to show."""
-    return SentMessage("a", chat_id, 7, T0, ["news"], through)
+    return SentMessage("a", chat_id, 7, T0, ["news"], shown)
 
 
 def alert(key: str, seconds: int = 0) -> Alert:
@@ -158,7 +158,7 @@ def test_what_became_of_a_request_is_the_next_state(
         "message_id": message_id,
         "reason": reason,
         "listed_in": None,
-        "shown_through": None,
+        "shown_updates": 0,
     }
     assert chats.requests() == [(CHAT, made.purpose, T0, T0 + SECOND)]
     assert chats.untouched("b", "c")
@@ -226,21 +226,20 @@ def test_an_uncertain_one_is_named_until_a_digest_may_have_arrived(
 def test_an_edit_is_repeated_until_it_is_done_or_refused(chats: Chats) -> None:
     record(chats.connection, CHAT, chats.claimed(), Sent(7), T0)
 
-    def edited(outcome: Outcome, through: datetime, now: datetime) -> tuple[datetime | None, str | None]:
+    def edited(outcome: Outcome, shown: int, now: datetime) -> tuple[int, str | None]:
         made = chats.claimed(EditAlert("a"), now)
         assert made.purpose == "edit"
-        record_edit(chats.connection, CHAT, made, sent_message(through), outcome, now + SECOND)
+        record_edit(chats.connection, CHAT, made, sent_message(shown), outcome, now + SECOND)
         assert chats.requests()[-1] == (CHAT, "edit", now, now + SECOND)
         row = chats.delivery("a")
         assert (row["state"], row["message_id"], row["attempts"]) == ("sent", 7, 1)
-        return row["shown_through"], row["reason"]
+        return row["shown_updates"], row["reason"]
 
-    through = [T0 + n * HOUR for n in range(3)]
-    assert edited(NotSent("away"), through[1], T0 + 1 * MINUTE) == (None, None)
+    assert edited(NotSent("away"), 1, T0 + 1 * MINUTE) == (0, None)
     assert chats.chat() == (1, T0 + MINUTE + 2 * SECOND, None)
-    assert edited(Unknown("cut off"), through[1], T0 + 2 * MINUTE) == (None, None)
-    assert edited(Refused("too old"), through[1], T0 + 3 * MINUTE) == (through[1], "too old")
-    assert edited(Sent(7), through[2], T0 + 4 * MINUTE) == (through[2], None)
+    assert edited(Unknown("cut off"), 1, T0 + 2 * MINUTE) == (0, None)
+    assert edited(Refused("too old"), 1, T0 + 3 * MINUTE) == (1, "too old")
+    assert edited(Sent(7), 2, T0 + 4 * MINUTE) == (2, None)
     assert chats.untouched("b", "c")
 
 
@@ -284,7 +283,7 @@ def test_a_chat_that_takes_no_messages_is_tried_with_growing_pauses_until_it_tak
     record(chats.connection, CHAT, chats.claimed(SendAlert("a"), now), Sent(7), now)
     assert refusal() == (None, None, None)
     record(chats.connection, CHAT, chats.claimed(SendAlert("b"), now), ChatRefused("again"), now)
-    record_edit(chats.connection, CHAT, chats.claimed(EditAlert("a"), now), sent_message(now), Sent(7), now)
+    record_edit(chats.connection, CHAT, chats.claimed(EditAlert("a"), now), sent_message(1), Sent(7), now)
     assert refusal() == (now, "again", None), "a chat may allow an edit that takes no messages"
 
 

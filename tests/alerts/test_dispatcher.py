@@ -340,6 +340,19 @@ def test_news_are_written_into_the_message_that_was_sent(delivery: Delivery) -> 
     assert "also more" in delivery.local.received[0].text
 
 
+@pytest.mark.parametrize("earlier", [SECOND, HOUR], ids=["another transaction committed first", "the clock was ahead"])
+def test_news_are_shown_whatever_time_they_bear(delivery: Delivery, earlier: timedelta) -> None:
+    delivery.raise_alerts(alert(1))
+    delivery.drain()
+    key = f"{1:064x}"
+    for text, at in (("replaced", T0 + HOUR), ("confirmed", T0 + HOUR - earlier)):
+        delivery.tell(key, text, at)
+        delivery.waited.now += MINUTE
+        assert delivery.drain() == Counter(sent=1), text
+        assert text in delivery.local.received[-1].text
+    assert delivery.drain() == Counter()
+
+
 def test_news_of_an_alert_that_stayed_in_the_former_chat_come_as_a_message_of_the_present_one(
     delivery: Delivery,
 ) -> None:

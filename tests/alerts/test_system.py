@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.builders import transaction
+from txwatch.alerts.alert import record_move
+from txwatch.alerts.deliveries import take_over
 from txwatch.alerts.health import (
     FEED_SILENT,
     LANDING_LAG,
@@ -22,6 +24,7 @@ from txwatch.alerts.health import (
     failed_run,
     read_health,
     read_raised,
+    record_health,
     succeeded_job,
     system_alerts,
     unscored_windows,
@@ -30,15 +33,16 @@ from txwatch.alerts.health import (
 from txwatch.alerts.store import insert_alerts
 from txwatch.clock import utc_now, window_key
 from txwatch.detection.kinds import Severity
+from txwatch.queries.status import latest_health
 from txwatch.store.database import Connection, connect
-from txwatch.store.lease import Lease, take_lease
+from txwatch.store.lease import Lease, renew_lease, take_lease
 from txwatch.store.transactions import land_transactions
 
 T0 = datetime(2024, 3, 14, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
-LEASE = Lease(3, "run 1234", T0 - 60 * MINUTE, T0, T0 + 60 * MINUTE, None, T0, 0, 0, 0)
-WELL = Health(LEASE, T0 - SECOND, 0.2 * SECOND, 0, None, 0.5)
+LEASE = Lease(3, "run 1234", T0 - 60 * MINUTE, T0, T0 + 60 * MINUTE, None, T0, T0 - SECOND, 0, 0, 0)
+WELL = Health(LEASE, 0.2 * SECOND, 0, None, 0.5)
 
 
 def tell(connection: Connection, conditions_: Sequence[Condition], now: datetime) -> list[str]:
@@ -103,8 +107,13 @@ def test_all_is_well() -> None:
     [
         (WELL, T0 + WORKER_ABSENT + SECOND, "lease_stale", "run 1234 was last heard at 12:00:00"),
         (replace(WELL, lease=replace(LEASE, released_at=T0 - 2 * WORKER_ABSENT)), T0, "lease_stale", "Nobody follows"),
-        (replace(WELL, last_seen_at=T0 - FEED_SILENT - SECOND), T0, "feed_silent", "nothing for 91 s"),
-        (replace(WELL, last_seen_at=None), T0, "feed_silent", "since 11:00:00"),
+        (
+            replace(WELL, lease=replace(LEASE, heard_at=T0 - FEED_SILENT - SECOND)),
+            T0,
+            "feed_silent",
+            "nothing for 91 s",
+        ),
+        (replace(WELL, lease=replace(LEASE, heard_at=None)), T0, "feed_silent", "since 11:00:00"),
         (replace(WELL, landing_lag=LANDING_LAG + SECOND), T0, "landing_lag", "over 6 s"),
         (
             replace(WELL, dead_letters=2, dead_reason="blocked"),
@@ -122,12 +131,66 @@ def test_what_is_wrong_is_said(health: Health, now: datetime, name: str, words: 
 
 
 def test_without_a_worker_the_feed_is_not_called_silent_and_a_handover_is_no_absence() -> None:
-    handed_over = replace(WELL, lease=replace(LEASE, released_at=T0 - 20 * SECOND), last_seen_at=T0 - 60 * MINUTE)
+    handed_over = replace(WELL, lease=replace(LEASE, released_at=T0 - 20 * SECOND, heard_at=T0 - 60 * MINUTE))
     assert wrong(handed_over) == {}
     assert wrong(replace(WELL, lease=None)) == {}
-    just_taken = replace(WELL, lease=replace(LEASE, acquired_at=T0 - SECOND), last_seen_at=T0 - 60 * MINUTE)
+    just_taken = replace(WELL, lease=replace(LEASE, acquired_at=T0 - SECOND, heard_at=T0 - 60 * MINUTE))
     assert wrong(just_taken) == {}
     assert {c.name: c.state for c in conditions(just_taken, T0)}["feed_silent"] is State.unknown
+
+
+def test_a_feed_that_is_silent_is_told_also_after_a_clock_was_set_back(database_url: str, tmp_path: Path) -> None:
+    def found(connection: Connection, now: datetime) -> State:
+        return {c.name: c.state for c in conditions(read_health(connection, tmp_path, now), now)}["feed_silent"]
+
+    back = T0 - 60 * MINUTE
+    with connect(database_url) as connection, connection.transaction(force_rollback=True):
+        epoch = take_lease(connection, "run 1", T0, None)
+        renew_lease(connection, epoch, T0, T0, heard=True)
+        assert found(connection, T0) is State.well
+        for seconds in range(0, 120, 10):
+            now = back + seconds * SECOND
+            renew_lease(connection, epoch, now, T0)
+            silent = now - back > FEED_SILENT
+            assert found(connection, now) is (State.wrong if silent else State.well), seconds
+        # Its worker gives each transaction the time of the last one and a microsecond.
+        land_transactions(connection, [transaction(seen_at=T0 + timedelta(microseconds=1))])
+        renew_lease(connection, epoch, now, T0, heard=True)
+        assert found(connection, now) is State.well
+
+
+def test_checks_of_while_the_clock_was_ahead_are_not_the_last_ones(database_url: str) -> None:
+    bad, well = Condition("disk_full", State.wrong, "full"), Condition("disk_full", State.well, "has room")
+    with connect(database_url) as connection, connection.transaction(force_rollback=True):
+        record_health(connection, [bad], T0 + 60 * MINUTE)
+        for minute in range(3):
+            assert record_health(connection, [well], T0 + minute * MINUTE) == (minute == 0)
+        assert [(check.name, check.state) for check in latest_health(connection)] == [("disk_full", "well")]
+
+
+def test_what_a_chat_refused_that_gets_no_alerts_any_more_is_over(database_url: str, tmp_path: Path) -> None:
+    def checked(connection: Connection, now: datetime, *chats: str) -> list[str]:
+        found = conditions(read_health(connection, tmp_path, now, chats), now)
+        record_health(connection, found, now)
+        insert_alerts(connection, system_alerts(found, read_raised(connection), now), [])
+        return [f"{c.name} {c.state.value}: {c.text}" for c in found if c.name.startswith("chat_refuses:")]
+
+    with connect(database_url) as connection, connection.transaction(force_rollback=True):
+        for chat_id in ("-5", "-6"):
+            take_over(connection, chat_id, T0)
+            connection.execute("UPDATE telegram_chats SET refused_since = %s, refusal = 'no rights'", [T0])
+        assert ["wrong" in line for line in checked(connection, T0, "-5", "-6")] == [True, True]
+        record_move(connection, "-5", "-1005")
+        assert checked(connection, T0 + MINUTE, "-5") == [
+            "chat_refuses:-1005 well: Chat -1005 takes messages again",
+            "chat_refuses:-5 well: Chat -5 is -1005 now",
+            "chat_refuses:-6 well: Chat -6 gets no alerts any more",
+        ]
+        assert checked(connection, T0 + 2 * MINUTE, "-5") == [
+            "chat_refuses:-1005 well: Chat -1005 takes messages again"
+        ]
+        assert not any(raised.standing for raised in read_raised(connection).values())
+        assert {check.state for check in latest_health(connection) if "chat" in check.name} == {"well"}
 
 
 def test_lag_is_not_told_before_a_worker_has_run_for_a_minute() -> None:
@@ -163,12 +226,11 @@ def test_windows_are_given_time_to_be_scored() -> None:
 
 def test_health_is_read_from_the_database(database_url: str, tmp_path: Path) -> None:
     with connect(database_url) as connection, connection.transaction(force_rollback=True):
-        assert read_health(connection, tmp_path, T0).last_seen_at is None
+        assert read_health(connection, tmp_path, T0).lease is None
         take_lease(connection, "run 1", T0, None)
         land_transactions(connection, [transaction(seen_at=T0 - SECOND)])
         health = read_health(connection, tmp_path / "missing", T0)
     assert health.lease is not None
-    assert health.last_seen_at == T0 - SECOND
     assert health.landing_lag is not None
     assert 0 < health.disk_free_share <= 1
     assert (health.dead_letters, health.dead_reason) == (0, None)

@@ -31,6 +31,7 @@ def lease(**changes: object) -> Lease:
         "expires_at": T0 + timedelta(hours=1),
         "released_at": None,
         "committed_through": T0 - SECOND,
+        "heard_at": T0 - SECOND,
         "received": 0,
         "duplicates": 0,
         "ignored": 0,

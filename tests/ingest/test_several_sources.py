@@ -159,3 +159,45 @@ async def test_all_gaps_that_earlier_workers_left_open_end_with_one_reading(fres
 
 def _followed(since: datetime, until: datetime) -> FollowedSource:
     return FollowedSource("node", since, until, until, False, "scripted", 1.0, 83)
+
+
+class Faulty(Scripted):
+    """Says of itself what no column takes, and fails in ways that nobody thought of."""
+
+    def __init__(self, name: str, clock: MonotoneClock) -> None:
+        super().__init__(name, clock)
+        self.faults = [RecursionError("too deep"), OverflowError("too large")]
+
+    async def health(self) -> Health:
+        return Health("a\0b\ud800" + "x" * 10_000)
+
+    async def events(self) -> AsyncGenerator[Told | Missed]:
+        async for event in super().events():
+            if isinstance(event, Missed):
+                raise ValueError("an answer\0of no form\ud800")
+            yield event
+
+    async def resync(self, since: datetime, known: Known) -> AsyncGenerator[Told | Resynced]:
+        if self.faults:
+            raise self.faults.pop()
+        async for event in super().resync(since, known):
+            yield event
+
+
+async def test_a_fault_of_one_source_ends_no_other_and_its_gap_ends(fresh: str, tmp_path: Path) -> None:
+    clock = MonotoneClock()
+    here, faulty = Scripted("here", clock), Faulty("faulty", clock)
+    faulty.may_read.set()
+    async with working(fresh, tmp_path, here, faulty):
+        here.tell(1)
+        await until(lambda: len(landed(fresh)) == 1)
+        faulty.told.put_nowait(Missed(clock(), "x"))
+        await until(lambda: gaps(fresh) == [("faulty", "ended", 0)])
+        here.tell(2)
+        faulty.tell(3)
+        await until(lambda: len(landed(fresh)) == 3)
+    assert faulty.faults == []
+    assert query(fresh, "SELECT cause FROM feed_gaps") == [("ValueError: an answer\ufffdof no form?",)]
+    ((text,),) = query(fresh, "SELECT text FROM feed_sources WHERE source = 'faulty'")
+    assert text.startswith("a\ufffdb?xxx")
+    assert len(text) == 200

@@ -312,6 +312,11 @@ async def test_its_health_says_its_version_and_its_least_fee_rate() -> None:
         server.answers["/api/v1/backend-info"] = {"version": "3.2.0", "hostname": "x"}
         server.answers["/api/v1/fees/recommended"] = {"fastestFee": 3, "minimumFee": 0.5}
         assert await source.health() == Health("version 3.2.0", 0.5)
+        for nonsense in (b'{"version":"\xff"}', b'{"version":"1","a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"):
+            server.answers["/api/v1/backend-info"] = nonsense
+            assert await source.health() == Health("answers", 0.5)
+        server.answers["/api/v1/fees/recommended"] = b'{"minimumFee":1,"a":' + b"[" * 100_000
+        assert (await source.health()).min_fee_rate == 1.0
         server.answers["/api/v1/fees/recommended"] = {"minimumFee": -1}
         assert (await source.health()).min_fee_rate == 1.0
     with pytest.raises(SourceAwayError):

@@ -25,7 +25,7 @@ from txwatch.alerts.sender import TelegramSender
 from txwatch.alerts.store import Verdict, record_feedback
 from txwatch.alerts.transport import Polling, Transport, quiet_libraries
 from txwatch.clock import utc_now
-from txwatch.store.database import Connection, connect
+from txwatch.store.database import Connection, connect, storable
 from txwatch.waiting import wait_for_first
 
 
@@ -247,7 +247,7 @@ class AlertBot:
             return False
 
     def _words(self, error: Exception) -> str:
-        return f"{type(error).__name__}: {error}".replace(self._token, "***").strip()[:300]
+        return storable(f"{type(error).__name__}: {error}".replace(self._token, "***").strip()[:300])
 
 
 async def _refusal(bot: Bot, message: Message) -> str | None:

@@ -7,7 +7,7 @@
 - `uncertain`: a request was made and nobody knows whether it arrived. It is never made again; the next digest names
   the alert. Only the process that made the request can still turn it into `sent`.
 - `sent`, `digested`, `dead`: final. A dead one can never be sent and has a reason; the next digest names its alert too.
-  The message of a sent one may be edited, even twice, for that changes nothing: `shown_through` says what it shows.
+  The message of a sent one may be edited, even twice, for that changes nothing: `shown_updates` counts what it shows.
 
 The lock is a session's advisory lock, so it ends with its process or its connection.
 """
@@ -309,9 +309,9 @@ def record_edit(
             place = outcome.reason, sent.chat_id, sent.message_id
         if place is not None:
             connection.execute(
-                "UPDATE alert_deliveries SET shown_through = %s, reason = %s, chat_id = %s, message_id = %s"
+                "UPDATE alert_deliveries SET shown_updates = %s, reason = %s, chat_id = %s, message_id = %s"
                 " WHERE chat_id = %s AND alert_key = %s",
-                [sent.through, *place, sent.chat_id, sent.alert_key],
+                [sent.shown, *place, sent.chat_id, sent.alert_key],
             )
 
 
@@ -357,11 +357,13 @@ def give_up(connection: Connection, chat_id: str, keys: Sequence[str], reason: s
     )
 
 
-def give_up_updates(connection: Connection, chat_id: str, key: str, reason: str, now: datetime) -> None:
+def give_up_updates(connection: Connection, chat_id: str, key: str, reason: str) -> None:
     """Under the lock: the updates of this alert cannot be written into its message, and are left out."""
     connection.execute(
-        "UPDATE alert_deliveries SET shown_through = %s, reason = %s WHERE chat_id = ANY(%s) AND alert_key = %s",
-        [now, reason, [chat_id, *former_ids(connection, chat_id)], key],
+        "UPDATE alert_deliveries SET reason = %(reason)s,"
+        " shown_updates = (SELECT count(*) FROM alert_updates WHERE alert_key = %(key)s)"
+        " WHERE chat_id = ANY(%(ids)s) AND alert_key = %(key)s",
+        {"reason": reason, "key": key, "ids": [chat_id, *former_ids(connection, chat_id)]},
     )
 
 

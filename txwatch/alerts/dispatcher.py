@@ -233,7 +233,7 @@ def _give_up(connection: Connection, chat_id: str, step: Request, reason: str, n
             keys = [key for key in keys if not _has_a_line(connection, key, now)]
             deliveries.give_up(connection, chat_id, keys, reason)
         case EditAlert(key):
-            deliveries.give_up_updates(connection, chat_id, key, reason, now)
+            deliveries.give_up_updates(connection, chat_id, key, reason)
 
 
 def _has_a_line(connection: Connection, key: str, now: datetime) -> bool:

@@ -103,6 +103,7 @@ BOT_FORGOTTEN = timedelta(minutes=15)
 DISK_FREE_SHARE = 0.05
 MAX_CAUSE = 500
 RUN_FAILED = "run_failed"
+CHAT_REFUSES = "chat_refuses:"
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,6 @@ class Health:
     """What was found. Times UTC, None for never or unknown."""
 
     lease: Lease | None
-    last_seen_at: datetime | None
-    """When the newest live transaction was seen."""
     landing_lag: timedelta | None
     """99 % of the last minute's live transactions were durable within this."""
     dead_letters: int
@@ -120,13 +119,16 @@ class Health:
     disk_free_share: float
     chats: Mapping[str, tuple[datetime, str] | None] = field(default_factory=dict)
     """The chats that get the alerts, each with since when it takes no messages and why, or None."""
+    left: Mapping[str, str] = field(default_factory=dict)
+    """Ids that refused messages when they were checked last and get no alerts any more, each with the chat's present
+    one."""
     bot: BotStatus | None = None
     """None if no bot ever ran."""
 
 
 def read_health(connection: Connection, home: Path, now: datetime, chats: Sequence[str] = ()) -> Health:
     """Check the database, the disk that holds the state, and the messages to these chats."""
-    [(last_seen_at, lag_seconds, dead, reason)] = connection.execute(statement("alerts", "health"), {"now": now})
+    [(lag_seconds, dead, reason)] = connection.execute(statement("alerts", "health"), {"now": now})
     chats = list(dict.fromkeys(present_id(connection, chat_id) for chat_id in chats))
     refusing = connection.execute(
         "SELECT chat_id, refused_since, refusal FROM telegram_chats"
@@ -134,15 +136,17 @@ def read_health(connection: Connection, home: Path, now: datetime, chats: Sequen
         [chats],
     )
     refusals = {chat_id: (since, str(why)) for chat_id, since, why in refusing}
+    wrong = connection.execute(statement("alerts", "select_wrong"), {"prefix": CHAT_REFUSES})
+    former = [name.removeprefix(CHAT_REFUSES) for (name,) in wrong]
     disk = shutil.disk_usage(home if home.exists() else Path.cwd())
     return Health(
         lease=read_lease(connection),
-        last_seen_at=last_seen_at,
         landing_lag=None if lag_seconds is None else timedelta(seconds=lag_seconds),
         dead_letters=dead,
         dead_reason=reason,
         disk_free_share=disk.free / disk.total,
         chats={chat_id: refusals.get(chat_id) for chat_id in chats},
+        left={chat_id: present_id(connection, chat_id) for chat_id in former if chat_id not in chats},
         bot=read_bot_status(connection),
     )
 
@@ -157,6 +161,7 @@ def conditions(health: Health, now: datetime) -> list[Condition]:
         _disk(health),
         _bot(health.bot, now),
         *(_chat(chat_id, refusal) for chat_id, refusal in health.chats.items()),
+        *(_left(chat_id, present) for chat_id, present in health.left.items()),
     ]
 
 
@@ -226,12 +231,13 @@ def _feed(health: Health, now: datetime) -> Condition:
     if health.lease is None or health.lease.is_stale(now):
         # That no worker listens is an alert of its own.
         return Condition("feed_silent", State.unknown)
-    since = max(filter(None, (health.last_seen_at, health.lease.acquired_at)))
+    heard_at = health.lease.heard_at
+    since = max(filter(None, (heard_at, health.lease.acquired_at)))
     if now - since > FEED_SILENT:
         silent = (now - since).total_seconds()
         text = f"The feed is silent: nothing for {silent:.0f} s, since {since:%H:%M:%S} UTC"
         return Condition("feed_silent", State.wrong, text, since)
-    if health.last_seen_at is None or health.last_seen_at < now - FEED_SILENT:
+    if heard_at is None or heard_at < now - FEED_SILENT:
         return Condition("feed_silent", State.unknown)
     return Condition("feed_silent", State.well, "The feed is heard again")
 
@@ -265,12 +271,17 @@ def _bot(status: BotStatus | None, now: datetime) -> Condition:
 
 
 def _chat(chat_id: str, refusal: tuple[datetime, str] | None) -> Condition:
-    name = f"chat_refuses:{chat_id}"
+    name = f"{CHAT_REFUSES}{chat_id}"
     if refusal is None:
         return Condition(name, State.well, f"Chat {chat_id} takes messages again")
     since, why = refusal
     text = f"Chat {chat_id} takes no messages since {since:%d %b %H:%M} UTC: {why[:MAX_CAUSE]}. Its alerts wait"
     return Condition(name, State.wrong, text, since)
+
+
+def _left(chat_id: str, present: str) -> Condition:
+    became = "gets no alerts any more" if present == chat_id else f"is {present} now"
+    return Condition(f"{CHAT_REFUSES}{chat_id}", State.well, f"Chat {chat_id} {became}")
 
 
 def _disk(health: Health) -> Condition:
@@ -286,9 +297,10 @@ KEEP_FOR = timedelta(days=30)
 def record_health(connection: Connection, found: Sequence[Condition], now: datetime) -> int:
     """Keep each result that differs from the last one of its check, or if that is old. Returns how many.
 
-    Safe to repeat: the same moment again keeps nothing. Results older than KEEP_FOR are deleted.
+    Safe to repeat: the same moment again keeps nothing. Results older than KEEP_FOR are deleted, and those of the
+    future, from before the clock was set back: they would be taken for the last ones.
     """
-    connection.execute("DELETE FROM health_checks WHERE checked_at < %s", [now - KEEP_FOR])
+    connection.execute("DELETE FROM health_checks WHERE checked_at < %s OR checked_at > %s", [now - KEEP_FOR, now])
     return connection.execute(
         "INSERT INTO health_checks (checked_at, name, state, text)"
         " SELECT %(now)s, found.name, found.state, found.text"

@@ -73,9 +73,8 @@ ORDER BY prev_txid, vout, one.txid, other.txid
 
 
 -- name: health
--- The newest live transaction and the lag of the last minute; of the last hour the dead deliveries and their last reason.
+-- The lag of the last minute's live transactions; of the last hour the dead deliveries and their last reason.
 SELECT
-    (SELECT max(seen_at) FROM transactions WHERE source = 'feed' AND seen_at > %(now)s - interval '1 day'),
     (
         SELECT percentile_cont(0.99) WITHIN GROUP (ORDER BY extract(epoch FROM landed_at - seen_at)::float8)
         FROM transactions
@@ -357,7 +356,7 @@ SELECT
     message_id,
     sent_at,
     coalesce(array_agg(text ORDER BY created_at, update_key) FILTER (WHERE holds), '{}'),
-    max(created_at)
+    count(*)
 FROM (
     SELECT
         chat_id, message_id, sent_at, text, alert_updates.created_at, update_key,
@@ -409,7 +408,8 @@ LIMIT 1
 
 
 -- name: select_outdated
--- Updates of the last day; older ones are left out of messages. Of a message under a former id of the chat and one under
+-- Updates of the last day; older ones are left out of messages. They are counted, for one may be committed, or bear a
+-- time, before another that the message shows. Of a message under a former id of the chat and one under
 -- the present id the latter counts.
 WITH updates AS (
     SELECT alert_key, max(created_at) AS updated_at
@@ -423,7 +423,7 @@ JOIN alert_deliveries AS sent USING (alert_key)
 WHERE
     chat_id = ANY(%(ids)s)
     AND state = 'sent'
-    AND updated_at > coalesce(shown_through, '-infinity')
+    AND (SELECT count(*) FROM alert_updates WHERE alert_updates.alert_key = sent.alert_key) > shown_updates
     AND (
         chat_id = %(chat_id)s
         OR NOT EXISTS (SELECT FROM alert_deliveries WHERE alert_key = sent.alert_key AND chat_id = %(chat_id)s)
@@ -476,3 +476,15 @@ FROM transaction_scores
 WHERE txid >= %(from)s AND txid < %(to)s
 ORDER BY txid, scored_at
 LIMIT 3
+
+
+-- name: select_wrong
+-- The checks whose names begin with a word and that found something wrong when they were made last.
+SELECT name
+FROM (
+    SELECT DISTINCT ON (name) name, state
+    FROM health_checks
+    WHERE starts_with(name, %(prefix)s)
+    ORDER BY name, checked_at DESC, id DESC
+) AS last
+WHERE state = 'wrong'

@@ -20,6 +20,7 @@ from telegram.error import (
 
 from txwatch.alerts.deliveries import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
 from txwatch.alerts.transport import CONNECT_SECONDS, Transport, quiet_libraries
+from txwatch.store.database import storable
 
 ANSWER_SECONDS = 15.0
 UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
@@ -157,9 +158,7 @@ class TelegramSender:
         return Unknown(words)
 
     def _words(self, error: Exception) -> str:
-        words = f"{type(error).__name__}: {error}".replace(self._token, "***")[:300]
-        # The database takes neither half a character nor U+0000.
-        return words.encode(errors="replace").decode().replace("\0", "\ufffd")
+        return storable(f"{type(error).__name__}: {error}".replace(self._token, "***")[:300])
 
 
 def _keyboard(buttons: Buttons) -> InlineKeyboardMarkup | None:

@@ -133,7 +133,8 @@ class SentMessage:
     message_id: int
     sent_at: datetime
     updates: list[str]
-    through: datetime
+    shown: int
+    """How many updates these are, with those that do not hold any more."""
 
 
 def later_kinds(alert: Alert) -> list[AlertUpdate]:

@@ -18,9 +18,13 @@ from telegram import Update
 from telegram.error import TimedOut
 from telegram.request import HTTPXRequest
 
+from txwatch.answers import async_bounds
+
 MAX_PAUSE_SECONDS = 24 * 60 * 60
 """Telegram asks for no longer pause in practice. A nonsensical one must not silence a chat for good."""
 MAX_DESCRIPTION = 300
+MAX_BYTES = 32 << 20
+"""Bytes of an answer; a hundred updates with all that a message may hold take some megabytes."""
 CONNECT_SECONDS = 5.0
 
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[][{}]', re.DOTALL)
@@ -36,7 +40,10 @@ class _Batch(msgspec.Struct):
 
 
 class Transport(HTTPXRequest):
-    """The library's, but each refusal is in Telegram's form. Of any other only the status is left."""
+    """The library's, within MAX_BYTES, and each refusal is in Telegram's form. Of any other only the status is left."""
+
+    def __init__(self, **timeouts: Any) -> None:
+        super().__init__(httpx_kwargs={"event_hooks": async_bounds(MAX_BYTES)}, **timeouts)
 
     async def do_request(self, *args: Any, **kwargs: Any) -> tuple[int, bytes]:
         try:

@@ -142,7 +142,7 @@ def _commit(
             heard = [one.source for one in batch.sources if one.connected]
             narrow_gaps_between_workers(connection, heard, batch.seen_from, batch.seen_through)
         elif epoch is not None:
-            renew_lease(connection, epoch, now, batch.seen_through)
+            renew_lease(connection, epoch, now, batch.seen_through, heard=bool(batch.transactions))
     return CommitResult(len(new), superseded)
 
 

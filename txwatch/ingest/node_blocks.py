@@ -11,11 +11,14 @@ from txwatch.sources.bitcoin_node import BitcoinNode, Header, MinedInput, spent_
 from txwatch.sources.bitcoin_rpc import BitcoinRpc, RpcError
 from txwatch.sources.source import SourceAwayError
 from txwatch.wire.addresses import Network
-from txwatch.wire.blocks import ListedBlock, MinedBlock
+from txwatch.wire.blocks import ListedBlock, MinedBlock, require_distinct
+from txwatch.wire.messages import MalformedMessageError
 from txwatch.wire.raw import Coin, decode_raw, from_raw
 
 _OP_RETURN = b"\x6a"
 _HEADERS_AT_ONCE = 200
+_NOT_THERE = {-5, -1}
+"""A node's codes for a block that it does not know, and for one that it has pruned or not got yet."""
 _CLOCKS_DIFFER = timedelta(hours=2)
 """Time by which miners' clocks may be ahead: blocks of a day stand among those of the hours around it."""
 
@@ -70,28 +73,31 @@ class NodeBlocks:
             if self._network is None:
                 self._network = self._node.describe().network
             block = self._node.rpc.call(_Block, "getblock", block_hash, 3)
-        except RpcError:
-            return None
+        except RpcError as error:
+            if error.code in _NOT_THERE:
+                return None
+            raise RestError(str(error)) from error
         except SourceAwayError as error:
             raise RestError(str(error)) from error
-        decoded = [decode_raw(bytes.fromhex(tx.hex)) for tx in block.tx[1:]]
+        if block.hash != block_hash:
+            raise MalformedMessageError(f"asked for, and got block {block.hash}")
+        if block.tx_count != len(block.tx):
+            raise MalformedMessageError(f"no block: nTx says {block.tx_count}, transactions are {len(block.tx)}")
+        mined = MinedBlock(block.hash, block.previous or "0" * 64, block.height, block.time, block.tx_count, [], {})
         seen_at = datetime.fromtimestamp(block.time, UTC)
-        transactions = [
-            from_raw(raw, _coins(tx, block.height), seen_at, block.height - 1, self._network, "block")
-            for raw, tx in zip(decoded, block.tx[1:], strict=True)
-        ]
-        return MinedBlock(
-            hash=block.hash,
-            prev_block=block.previous or "0" * 64,
-            height=block.height,
-            time=block.time,
-            n_tx=block.tx_count,
-            transactions=transactions,
-            data_bytes={
-                raw.txid: sum(len(output.script) for output in raw.outputs if output.script.startswith(_OP_RETURN))
-                for raw in decoded
-            },
-        )
+        for tx in block.tx[1:]:
+            try:
+                raw = decode_raw(bytes.fromhex(tx.hex))
+                coins = _coins(tx, block.height)
+                mined.transactions.append(from_raw(raw, coins, seen_at, block.height - 1, self._network, "block"))
+            except ValueError as error:
+                mined.malformed.append((str(error), tx.hex.encode(errors="replace")))
+                continue
+            mined.data_bytes[raw.txid] = sum(
+                len(output.script) for output in raw.outputs if output.script.startswith(_OP_RETURN)
+            )
+        require_distinct(mined)
+        return mined
 
 
 def _coins(tx: _Transaction, height: int) -> list[Coin | None]:

@@ -12,6 +12,7 @@ from http import HTTPStatus
 import httpx
 import structlog
 
+from txwatch.answers import bounds
 from txwatch.store.blocks import Link
 from txwatch.store.gaps import Gap
 from txwatch.wire.blocks import ListedBlock, MinedBlock, decode_block, decode_listing, is_refusal, mined
@@ -23,7 +24,7 @@ INTERVAL_SECONDS = 10.0
 """Seconds between requests; the public service answers more frequent ones with 429."""
 TIMEOUT_SECONDS = 60.0
 ANSWER_SECONDS = 300.0
-"""Seconds for a whole answer; one that trickles would hold up all others."""
+"""Seconds for an answer after its head; one that trickles would hold up all others."""
 MAX_BYTES = 256 << 20
 """Bytes of an answer; a block is some megabytes, and some dozens if it is full of small transactions."""
 ATTEMPTS = 4
@@ -48,6 +49,7 @@ class BlockSource:
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        client.event_hooks = bounds(MAX_BYTES, ANSWER_SECONDS, monotonic)
         self._client = client
         self._interval = interval_seconds
         self._sleep = sleep
@@ -77,16 +79,16 @@ class BlockSource:
             self._wait_for_turn()
             wait = self._interval * 2**attempt
             try:
-                response, body = self._answer(path)
+                response = self._client.get(path)
             # The last two by redirects.
             except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OverflowError) as error:
                 failure = f"{type(error).__name__}: {error}"
             else:
                 # A 404 in another form is a proxy's, and says nothing about the block.
                 found = response.status_code == HTTPStatus.OK
-                if found or (response.status_code == HTTPStatus.NOT_FOUND and is_refusal(body)):
+                if found or (response.status_code == HTTPStatus.NOT_FOUND and is_refusal(response.content)):
                     self._refuses = False
-                    return body if found else None
+                    return response.content if found else None
                 failure = f"status {response.status_code}"
                 if response.status_code != HTTPStatus.TOO_MANY_REQUESTS and response.status_code < 500:
                     break
@@ -96,16 +98,6 @@ class BlockSource:
             self._next_at = self._monotonic() + min(wait * jitter, MAX_WAIT_SECONDS)
         self._refuses = True
         raise RestError(f"{self._client.base_url}{path}: {failure}")
-
-    def _answer(self, path: str) -> tuple[httpx.Response, bytes]:
-        until = self._monotonic() + ANSWER_SECONDS
-        body = bytearray()
-        with self._client.stream("GET", path) as response:
-            for part in response.iter_bytes():
-                body += part
-                if len(body) > MAX_BYTES or self._monotonic() > until:
-                    raise httpx.ReadError(f"no end after {len(body)} bytes")
-        return response, bytes(body)
 
     def _wait_for_turn(self) -> None:
         if (wait := self._next_at - self._monotonic()) > 0:

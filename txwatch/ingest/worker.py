@@ -38,7 +38,7 @@ from txwatch.sources.source import (
     follow,
     reconnect_delays,
 )
-from txwatch.store.database import Connection, connect, database_now
+from txwatch.store.database import Connection, connect, database_now, storable
 from txwatch.store.gaps import NO_WORKER, FeedGap, absent_until, close_open_gaps, open_gaps, record_gaps
 from txwatch.store.lease import HEARTBEAT, Lease, read_lease, take_lease
 from txwatch.store.sightings import FollowedSource, followed_sources
@@ -59,6 +59,8 @@ OVERTIME = 7 / 6
 """Multiple of a shift's length, if no other worker takes over: a stuck queue of runs must not make a gap."""
 ANSWER_SECONDS = 5.0
 """Seconds after which a silent feed is taken to have heard the subscriptions, and one that is away to be away."""
+MAX_TEXT = 200
+"""Characters of what a source says of itself."""
 RESYNC_SECONDS = 5.0
 """Most seconds between two attempts to read a mempool."""
 
@@ -97,7 +99,7 @@ class _Listening:
             now if self.connected else self.source.heard_until,
             now,
             self.connected,
-            self.health.text,
+            storable(self.health.text[:MAX_TEXT]),
             self.health.min_fee_rate,
             self.health.data_carrier_bytes,
         )
@@ -206,7 +208,8 @@ class IngestWorker:
     def _open_gap(self, one: _Listening, heard_until: datetime, cause: str) -> None:
         """Begin a gap, unless one lasts already."""
         if not one.gaps:
-            one.gaps.append(FeedGap(heard_until, None, cause, source=one.source.name))
+            # In the words of whoever answers there, which neither the spool nor the database may refuse.
+            one.gaps.append(FeedGap(heard_until, None, storable(cause), source=one.source.name))
             self._batch.gaps += one.gaps
 
     def _end_gaps(self, one: _Listening, at: datetime, ending: str, recovered: int = 0, tip: str | None = None) -> None:
@@ -247,6 +250,9 @@ class IngestWorker:
                         await self._make_room()
             except (SourceAwayError, psycopg.Error) as error:
                 log.warning("source_not_resynced", source=one.source.name, cause=str(error).strip())
+            except Exception:
+                # The gap would last for ever otherwise.
+                log.exception("source_not_resynced", source=one.source.name)
             await asyncio.sleep(min(delay, RESYNC_SECONDS))
 
     async def _known(self, txids: Sequence[str]) -> set[str]:

@@ -104,7 +104,7 @@ class BitcoinCore(MempoolSource):
     async def _ask(self, question: Callable[..., T], *given: object) -> T:
         try:
             return await asyncio.to_thread(question, *given)
-        except MalformedMessageError as error:
+        except (ValueError, ArithmeticError) as error:
             raise SourceAwayError(f"the node's answer cannot be read: {error}") from error
 
     async def open(self) -> None:

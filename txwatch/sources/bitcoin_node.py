@@ -5,14 +5,15 @@ All of it is synchronous, and batched: no question is put once a coin.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 from txwatch.sources.bitcoin_rpc import BitcoinRpc, chunks
 from txwatch.sources.source import Health, SourceAwayError
 from txwatch.wire.addresses import MAIN, NETWORKS, Network
-from txwatch.wire.messages import SAT_PER_BTC, WireBlock
+from txwatch.wire.messages import MAX_SUPPLY_SAT, SAT_PER_BTC, Count, Hash, WireBlock
 from txwatch.wire.raw import Coin, Outpoint, decode_raw
 from txwatch.wire.transaction import UNCONFIRMED
 
@@ -26,6 +27,10 @@ _DATA_OF_ANY_SIZE = 300_000
 """The first version that relays OP_RETURN scripts of 100 kB."""
 _HEIGHTS_KEPT = 4_096
 
+Height = Annotated[int, Meta(ge=0, lt=2**31)]
+"""A number as a column of the database takes it."""
+Btc = Annotated[float, Meta(ge=0, le=MAX_SUPPLY_SAT / SAT_PER_BTC)]
+
 
 class Notification(msgspec.Struct):
     """What the node publishes by ZMQ: a `type` such as pubrawtx, and at which address."""
@@ -37,12 +42,12 @@ class Notification(msgspec.Struct):
 class Header(msgspec.Struct):
     """A block's header. `confirmations` is -1 for a block that left the chain; `time` is in Unix seconds."""
 
-    hash: str
+    hash: Hash
     confirmations: int
-    height: int
-    time: int
-    tx_count: int = msgspec.field(name="nTx")
-    previous: str | None = msgspec.field(name="previousblockhash", default=None)
+    height: Height
+    time: Count
+    tx_count: Height = msgspec.field(name="nTx")
+    previous: Hash | None = msgspec.field(name="previousblockhash", default=None)
 
     @property
     def announcement(self) -> WireBlock:
@@ -53,14 +58,14 @@ class Header(msgspec.Struct):
 class BlockTxids(Header):
     """A block with the txids that it holds."""
 
-    tx: list[str] = msgspec.field(default_factory=list)
+    tx: list[Hash] = msgspec.field(default_factory=list)
 
 
 class Mempool(msgspec.Struct):
     """The txids that the mempool holds. `sequence` is the number of the next change that the node will tell."""
 
-    txids: list[str]
-    sequence: int = msgspec.field(name="mempool_sequence")
+    txids: list[Hash]
+    sequence: Annotated[int, Meta(ge=0, lt=2**53)] = msgspec.field(name="mempool_sequence")
 
 
 class Description(NamedTuple):
@@ -88,9 +93,9 @@ class Script(msgspec.Struct):
 class UnspentOutput(msgspec.Struct):
     """A coin of the chain, and the block that is its tip. `value` is in BTC."""
 
-    bestblock: str
+    bestblock: Hash
     confirmations: int
-    value: float
+    value: Btc
     script: Script = msgspec.field(name="scriptPubKey")
     coinbase: bool
 
@@ -98,9 +103,9 @@ class UnspentOutput(msgspec.Struct):
 class Prevout(msgspec.Struct):
     """A coin that a mined transaction has spent. `value` is in BTC."""
 
-    value: float
+    value: Btc
     script: Script = msgspec.field(name="scriptPubKey")
-    height: int
+    height: Height
     generated: bool
 
 
@@ -127,18 +132,18 @@ class _Chain(msgspec.Struct):
 
 
 class _MempoolInfo(msgspec.Struct):
-    maxdatacarriersize: int | None = None
-    datacarriersize: int | None = None
+    maxdatacarriersize: Height | None = None
+    datacarriersize: Height | None = None
 
 
 class _Entry(msgspec.Struct):
-    time: int
+    time: Count
 
 
 class _Spender(msgspec.Struct):
     txid: str
     vout: int
-    spendingtxid: str | None = None
+    spendingtxid: Hash | None = None
 
 
 class BitcoinNode:

@@ -11,12 +11,15 @@ from urllib.parse import unquote, urlsplit
 import httpx
 import msgspec
 
+from txwatch.answers import EndlessAnswerError, bounds
 from txwatch.errors import UserError
 from txwatch.sources.source import SourceAwayError
 
 TIMEOUT_SECONDS = 60.0
 """Seconds; a node that connects a block answers after it."""
 CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 300.0
+"""Seconds for an answer after its head; one that trickles would hold up all that is asked."""
 BATCH = 500
 """Calls in one request: the answers of `gettxout` are some 200 kB."""
 MAX_BYTES = 512 << 20
@@ -77,7 +80,13 @@ class BitcoinRpc:
     def _client(self) -> httpx.Client:
         if self._opened is None:
             timeout = httpx.Timeout(TIMEOUT_SECONDS, connect=CONNECT_SECONDS)
-            self._opened = httpx.Client(auth=self._auth, timeout=timeout, transport=self._transport, trust_env=False)
+            self._opened = httpx.Client(
+                auth=self._auth,
+                timeout=timeout,
+                transport=self._transport,
+                trust_env=False,
+                event_hooks=bounds(MAX_BYTES, ANSWER_SECONDS),
+            )
         return self._opened
 
     def close(self) -> None:
@@ -115,14 +124,12 @@ class BitcoinRpc:
         return answers
 
     def _post(self, method: str, request: object) -> bytes:
-        body = bytearray()
-        headers = {"Content-Type": "application/json"}
         try:
-            with self._client().stream("POST", self._url, content=_encode(request), headers=headers) as response:
-                for part in response.iter_bytes():
-                    body += part
-                    if len(body) > MAX_BYTES:
-                        raise NodeAwayError(f"the node's answer to {method} has more than {MAX_BYTES >> 20} MB")
+            response = self._client().post(
+                self._url, content=_encode(request), headers={"Content-Type": "application/json"}
+            )
+        except EndlessAnswerError as error:
+            raise NodeAwayError(f"the node's answer to {method} has {error}") from None
         except httpx.ConnectError:
             raise NodeAwayError(f"no node answers at {self.where}: is it running, with server=1?") from None
         except httpx.TimeoutException:
@@ -138,9 +145,9 @@ class BitcoinRpc:
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             raise NodeAwayError(f"the node at {self.where} has too many calls to answer: raise its rpcworkqueue")
         # Errors of single calls come with other states too, but as JSON.
-        if status != HTTPStatus.OK and not body.startswith((b"{", b"[")):
+        if status != HTTPStatus.OK and not response.content.startswith((b"{", b"[")):
             raise NodeAwayError(f"what answers at {self.where} is no Bitcoin node: status {status}")
-        return bytes(body)
+        return response.content
 
 
 _encode = msgspec.json.Encoder().encode

@@ -33,6 +33,7 @@ from txwatch.sources.source import (
 )
 from txwatch.sources.websocket import SILENCE_SECONDS, WatchedSocket
 from txwatch.wire.mempool_space import (
+    DECODING_ERRORS,
     PING,
     SUBSCRIBE_BLOCKS,
     SUBSCRIBE_MEMPOOL,
@@ -202,13 +203,13 @@ class MempoolSpace(MempoolSource):
     async def health(self) -> Health:
         try:
             text = f"version {msgspec.json.decode(await self._rest.get('/api/v1/backend-info'), type=_Backend).version}"
-        except (SourceAwayError, msgspec.DecodeError):
+        except (SourceAwayError, *DECODING_ERRORS):
             try:
                 await self._rest.tip()
             except MalformedMessageError as error:
                 raise SourceAwayError(f"its tip: {error}") from error
             text = "answers"
-        with suppress(SourceAwayError, msgspec.DecodeError):
+        with suppress(SourceAwayError, *DECODING_ERRORS):
             body = await self._rest.get("/api/v1/fees/recommended")
             if (least := msgspec.json.decode(body, type=_Recommended).minimum) > 0:
                 return Health(text, least)

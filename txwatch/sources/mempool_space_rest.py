@@ -10,6 +10,7 @@ from http import HTTPStatus
 
 import httpx
 
+from txwatch.answers import async_bounds
 from txwatch.clock import Clock
 from txwatch.sources.source import SourceAwayError
 from txwatch.wire.mempool_space import BlockAnswer, decode_block, decode_hash, decode_txids
@@ -19,6 +20,8 @@ CONCURRENT = 8
 """Requests at once."""
 ATTEMPTS = 4
 TIMEOUT_SECONDS = 20.0
+ANSWER_SECONDS = 120.0
+"""Seconds for a whole answer, with redirects; one that trickles would hold up all others."""
 MAX_WAIT_SECONDS = 60.0
 MAX_ANSWER_BYTES = 64 << 20
 """Bytes; the txids of a mempool of 900,000 transactions."""
@@ -93,7 +96,12 @@ class MempoolSpaceRest:
             return await self._get(client, path) or b""
 
     def _client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=self._url, timeout=TIMEOUT_SECONDS, follow_redirects=True)
+        return httpx.AsyncClient(
+            base_url=self._url,
+            timeout=TIMEOUT_SECONDS,
+            follow_redirects=True,
+            event_hooks=async_bounds(MAX_ANSWER_BYTES),
+        )
 
     async def _get(self, client: httpx.AsyncClient, path: str, *, may_lack: bool = False) -> bytes | None:
         """The answer; None for 404 if it `may_lack`. Raises RefusedError, or SourceAwayError if there is no answer."""
@@ -105,14 +113,15 @@ class MempoolSpaceRest:
                 began = loop.time()
                 wait = 0.5 * 2**attempt * random.uniform(1.0, 1.2)  # noqa: S311 - jitter, no secret
                 try:
-                    response, body = await _answer(client, path)
+                    async with asyncio.timeout(ANSWER_SECONDS):
+                        response = await client.get(path)
                 # The last two by redirects.
-                except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OverflowError) as error:
+                except (httpx.HTTPError, TimeoutError, httpx.InvalidURL, UnicodeError, OverflowError) as error:
                     failure = SourceAwayError(f"{self._url}{path}: {type(error).__name__}: {error}")
                 else:
                     if response.status_code == HTTPStatus.OK:
                         self._interval = max(self._least_interval, 0.95 * self._interval)
-                        return body
+                        return response.content
                     if response.status_code == HTTPStatus.NOT_FOUND and may_lack:
                         return None
                     failure = RefusedError(f"{self._url}{path}: status {response.status_code}")
@@ -138,16 +147,6 @@ class MempoolSpaceRest:
         if began >= self._slowed_at:
             self._slowed_at = now
             self._interval = min(2 * max(self._interval, 0.05), MAX_WAIT_SECONDS)
-
-
-async def _answer(client: httpx.AsyncClient, path: str) -> tuple[httpx.Response, bytes]:
-    body = bytearray()
-    async with client.stream("GET", path) as response:
-        async for part in response.aiter_bytes():
-            body += part
-            if len(body) > MAX_ANSWER_BYTES:
-                raise httpx.ReadError(f"no end after {len(body)} bytes")
-    return response, bytes(body)
 
 
 def retry_after(response: httpx.Response, now: datetime) -> float:

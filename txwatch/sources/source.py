@@ -178,6 +178,10 @@ async def follow(
             cause = "the source ended"
         except SourceAwayError as error:
             cause = str(error)
+        except Exception as error:
+            # What nobody thought of in one source's answers must not end the others.
+            log.exception("source_failed", source=source.name)
+            cause = f"{type(error).__name__}: {error}"
         finally:
             await source.close()
         log.warning("feed_disconnected" if opened_at else "feed_not_reached", source=source.name, cause=cause)

@@ -176,6 +176,11 @@ def read_rows(connection: Connection, row: type[_T], query: LiteralString, value
         return cursor.execute(query, values).fetchall()
 
 
+def storable(text: str) -> str:
+    """The text as a column takes it: without U+0000, and without half a character."""
+    return text.encode(errors="replace").decode().replace("\0", "\ufffd")
+
+
 def table_exists(connection: Connection, name: str) -> bool:
     """Whether there is a table of this name, with or without a schema."""
     return bool(scalar(connection, "SELECT to_regclass(%s) IS NOT NULL", [name]))

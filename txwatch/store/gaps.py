@@ -38,9 +38,7 @@ class FeedGap:
 
 def record_gaps(connection: Connection, gaps: Sequence[FeedGap]) -> None:
     """Insert gaps, or the end of an open one with the same start."""
-    # A server's closing words can hold U+0000, which no text column takes.
-    rows = [asdict(gap) | {"cause": gap.cause.replace("\0", "\ufffd")} for gap in gaps]
-    connection.cursor().executemany(statement("store", "record_gap"), rows)
+    connection.cursor().executemany(statement("store", "record_gap"), [asdict(gap) for gap in gaps])
 
 
 def close_open_gaps(connection: Connection, source: str, ended_at: datetime, ending: str) -> None:

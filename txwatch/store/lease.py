@@ -24,7 +24,10 @@ class LeaseLostError(Exception):
 
 @dataclass(frozen=True)
 class Lease:
-    """The lease row; times UTC. Everything seen before `committed_through`, by the worker's clock, is committed."""
+    """The lease row; times UTC. Everything seen before `committed_through`, by the worker's clock, is committed.
+
+    `heard_at` is when a transaction that a source told was landed last.
+    """
 
     epoch: int
     holder: str
@@ -33,6 +36,7 @@ class Lease:
     expires_at: datetime | None
     released_at: datetime | None
     committed_through: datetime | None
+    heard_at: datetime | None
     received: int
     duplicates: int
     ignored: int
@@ -51,7 +55,7 @@ class Lease:
 
 
 _SELECT: LiteralString = (
-    "SELECT epoch, holder, acquired_at, heartbeat_at, expires_at, released_at, committed_through,"
+    "SELECT epoch, holder, acquired_at, heartbeat_at, expires_at, released_at, committed_through, heard_at,"
     " received, duplicates, ignored FROM ingest_lease"
 )
 
@@ -81,12 +85,17 @@ def take_lease(connection: Connection, holder: str, now: datetime, expires_at: d
     return int(epoch)
 
 
-def renew_lease(connection: Connection, epoch: int, now: datetime, committed_through: datetime) -> None:
-    """Write heartbeat and watermark. Raises LeaseLostError."""
+def renew_lease(
+    connection: Connection, epoch: int, now: datetime, committed_through: datetime, *, heard: bool = False
+) -> None:
+    """Write heartbeat and watermark, and whether a transaction was `heard` now. Raises LeaseLostError."""
     renewed = connection.execute(
         "UPDATE ingest_lease SET heartbeat_at = %(now)s,"
-        " committed_through = greatest(committed_through, %(committed_through)s) WHERE epoch = %(epoch)s",
-        {"epoch": epoch, "now": now, "committed_through": committed_through},
+        " committed_through = greatest(committed_through, %(committed_through)s),"
+        # What lies in the future is from before the clock was set back, and counts from then on.
+        " heard_at = CASE WHEN %(heard)s THEN %(now)s ELSE least(heard_at, %(now)s) END,"
+        " acquired_at = least(acquired_at, %(now)s) WHERE epoch = %(epoch)s",
+        {"epoch": epoch, "now": now, "committed_through": committed_through, "heard": heard},
     )
     if renewed.rowcount == 0:
         raise LeaseLostError(f"epoch {epoch} was superseded")

@@ -146,7 +146,7 @@ alert_deliveries = sa.Table(
     sa.Column("message_id", BIGINT, comment="of that message, within the chat"),
     sa.Column("reason", sa.Text, comment="why it is not sent, in words"),
     sa.Column("listed_in", BIGINT, comment="request of the digest that names it as uncertain"),
-    sa.Column("shown_through", _time, comment="of the newest update that the message shows"),
+    sa.Column("shown_updates", sa.Integer, nullable=False, server_default="0", comment="that the message shows"),
     sa.CheckConstraint(
         "state IN ('pending', 'sending', 'sent', 'digested', 'uncertain', 'dead')", name="state_is_known"
     ),

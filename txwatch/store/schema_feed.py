@@ -171,6 +171,7 @@ ingest_lease = sa.Table(
     sa.Column("expires_at", _time, comment="when the holder's shift ends; NULL in the foreground"),
     sa.Column("released_at", _time),
     sa.Column("committed_through", _time, comment="all that was seen before this moment is committed"),
+    sa.Column("heard_at", _time, comment="when a new transaction was landed last"),
     sa.Column("received", BIGINT, nullable=False, server_default="0", comment="messages over all epochs"),
     sa.Column("duplicates", BIGINT, nullable=False, server_default="0"),
     sa.Column("ignored", BIGINT, nullable=False, server_default="0", comment="operations not used here"),

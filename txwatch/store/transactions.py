@@ -14,7 +14,7 @@ import psycopg
 from msgspec import structs
 from psycopg import sql
 
-from txwatch.store.database import Connection, statement
+from txwatch.store.database import Connection, statement, storable
 from txwatch.wire.messages import WireBlock
 from txwatch.wire.transaction import CreatedOutput, SpentOutput, Transaction
 
@@ -187,7 +187,7 @@ def quarantine(connection: Connection, messages: Sequence[QuarantinedMessage]) -
     rows = [
         {
             "received_at": m.received_at,
-            "reason": m.reason[:MAX_REASON].replace("\0", "\ufffd"),  # a text column holds no U+0000
+            "reason": storable(m.reason[:MAX_REASON]),
             "size": max(m.size, len(m.body)),
             "body": m.body[:MAX_QUARANTINED_BYTES],
         }

@@ -120,7 +120,7 @@ def decode_block_transaction(body: msgspec.Raw) -> WireTransaction:
 def mined(block: WholeBlock) -> MinedBlock:
     """The block with its transactions decoded, each seen when the service first saw it, or else at the block's time.
 
-    Raises MalformedMessageError if one is there twice: another may be missing.
+    Raises MalformedMessageError as `require_distinct` does.
     """
     decoded = MinedBlock(block.hash, block.prev_block, block.height, block.time, block.n_tx, [], {})
     for index, body in enumerate(block.tx):
@@ -134,9 +134,14 @@ def mined(block: WholeBlock) -> MinedBlock:
             decoded.data_bytes[wire.hash] = sum(len(script) // 2 for script in data)
         except MalformedMessageError as error:
             decoded.malformed.append((str(error), bytes(body)))
-    if len(decoded.data_bytes) < len(decoded.transactions):
-        raise MalformedMessageError("no block: a transaction is in it twice")
+    require_distinct(decoded)
     return decoded
+
+
+def require_distinct(block: MinedBlock) -> None:
+    """Raise MalformedMessageError if a transaction is in a block twice: another may be missing."""
+    if len(block.data_bytes) < len(block.transactions):
+        raise MalformedMessageError("no block: a transaction is in it twice")
 
 
 def is_coinbase(tx: WireTransaction) -> bool:

@@ -30,7 +30,7 @@ PING = '{"action":"ping"}'
 SUBSCRIBE_MEMPOOL = '{"track-mempool":true}'
 SUBSCRIBE_BLOCKS = '{"action":"want","data":["blocks"]}'
 
-_DECODING_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
+DECODING_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 _TXID = re.compile("[0-9a-f]{64}")
 
 
@@ -150,7 +150,7 @@ T = TypeVar("T")
 def _decoded(decoder: "msgspec.json.Decoder[T]", body: bytes | Raw, what: str) -> T:
     try:
         return decoder.decode(body)
-    except _DECODING_ERRORS as error:
+    except DECODING_ERRORS as error:
         raise MalformedMessageError(f"no {what}: {error}") from None
 
 

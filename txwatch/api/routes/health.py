@@ -105,15 +105,17 @@ def overview(database: Database) -> Overview:
 def checks(overview: Overview, disk_free: float) -> list[Check]:
     """What is well and what is not, from what was read."""
     levels, lag, lease = overview.levels, overview.lag_seconds, overview.lease
-    followed, committed, seen = "no worker ever ran", "nothing was committed yet", "nothing was seen yet"
+    followed, committed, seen = "no worker ever ran", "nothing was committed yet", "nothing was heard yet"
+    heard = False
     if lease is not None:
         followed = f"{lease.holder}, epoch {lease.epoch}, last heard {_ago(overview.at, lease.heartbeat_at)}"
+    if lease is not None and lease.heard_at is not None:
+        # Both by the database's clock.
+        heard = lease.heartbeat_at - lease.heard_at <= FEED_SILENT
+        seen = f"newest transaction {_ago(overview.at, lease.heard_at)}"
     if lag is not None:
         committed = f"committed through {lag:.1f} s ago"
-    if levels.newest_seen_at is not None:
-        seen = f"newest transaction {_ago(overview.at, levels.newest_seen_at)}"
     version, pending = levels.model_version, levels.oldest_pending_at
-    heard = levels.newest_seen_at is not None and overview.at - levels.newest_seen_at <= FEED_SILENT
     waiting = (
         f"{levels.deliveries_pending} wait, {levels.deliveries_uncertain} uncertain, {levels.deliveries_dead} dead"
     )
