@@ -59,6 +59,7 @@ class IngestionResource(dg.ConfigurableResource):
             parts(self.bitcoin_rpc_url),
             parts(self.bitcoin_zmq_url),
             self.mempool_space_url,
+            self.rest_url,
         )
 
     def blocks(self) -> AbstractContextManager[Blocks]:

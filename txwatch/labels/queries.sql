@@ -104,11 +104,12 @@ LIMIT %(limit)s
 
 -- name: record_whales
 -- Write whales, each once.
-INSERT INTO whale_moves (txid, seen_at, moved_sat, flow, senders, receivers, sources)
-SELECT txid, seen_at, moved_sat, flow, senders, receivers, sources
+INSERT INTO whale_moves (txid, seen_at, moved_sat, flow, senders, receivers, sources, usd_price)
+SELECT txid, seen_at, moved_sat, flow, senders, receivers, sources, price.usd
 FROM jsonb_to_recordset(%(moves)s) AS given (
     txid text, seen_at timestamptz, moved_sat bigint, flow text, senders text[], receivers text[], sources text[]
 )
+LEFT JOIN LATERAL usd_price_at(seen_at) AS price ON true
 ORDER BY txid
 ON CONFLICT (txid) DO UPDATE SET (flow, senders, receivers, sources) = (
     excluded.flow, excluded.senders, excluded.receivers, excluded.sources

@@ -26,6 +26,7 @@ from txwatch.detection.score_windows import insert_scores
 from txwatch.detection.threshold import read_recent_scores
 from txwatch.features.live import LiveContext
 from txwatch.ingest.batch import Batch
+from txwatch.ingest.prices import PriceKeeper
 from txwatch.ingest.worker import IngestWorker, Shift
 from txwatch.settings import Settings
 from txwatch.sources.chosen import ChosenSources
@@ -163,6 +164,7 @@ class LiveLane:
             chats.ids,
             self._delivery.wake if self._delivery else lambda: None,
         )
+        self._prices = PriceKeeper(database_url, sources.price_services)
         clock = MonotoneClock()
         self.worker = IngestWorker(
             database_url,
@@ -179,12 +181,14 @@ class LiveLane:
     async def run(self, stop: asyncio.Event) -> Shift:
         """Work until `stop` is set, the shift is over, or another worker has taken the lease."""
         self.champion.start()
+        self._prices.start()
         if self._delivery is not None:
             self._delivery.start()
         try:
             return await self.worker.run(stop)
         finally:
             self.champion.stop()
+            self._prices.stop()
             if self._delivery is not None:
                 await asyncio.to_thread(self._delivery.stop, STOP_SECONDS)
 
