@@ -153,6 +153,7 @@ class LiveLane:
         registry: Registry,
         whale_btc: float,
         chats: Chats,
+        whale_usd: float | None = None,
         duration: timedelta | None = None,
         relieved: bool = False,
     ) -> None:
@@ -160,7 +161,7 @@ class LiveLane:
         self._delivery = Delivery(lambda: chats.dispatcher(database_url)) if chats.ids else None
         scoring = LiveScoring(
             lambda: self.champion.model,
-            CurrentDetectors(whale_btc),
+            CurrentDetectors(whale_btc, whale_usd),
             chats.ids,
             self._delivery.wake if self._delivery else lambda: None,
         )
@@ -214,6 +215,7 @@ def live_lane(settings: Settings, holder: str, *, relieved: bool = False) -> Liv
         spool_bytes=settings.spool_mb << 20,
         registry=ModelRegistry.of(settings.home, database_url, settings.mlflow_tracking_uri),
         whale_btc=settings.whale_btc,
+        whale_usd=settings.whale_usd,
         chats=Chats.of(settings),
         relieved=relieved,
     )

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from threading import Lock
 from typing import Annotated, Any
@@ -87,9 +88,16 @@ class Scorer:
     """Takes transactions from many requests and scores those that wait together, one batch after the other."""
 
     def __init__(
-        self, pool: ConnectionPool[Connection], models: Models, *, whale_btc: float, clock: Clock = utc_now
+        self,
+        pool: ConnectionPool[Connection],
+        models: Models,
+        *,
+        whale_btc: float,
+        whale_usd: float | None = None,
+        clock: Clock = utc_now,
     ) -> None:
-        self._pool, self._models, self._clock, self._whale_btc = pool, models, clock, whale_btc
+        self._pool, self._models, self._clock = pool, models, clock
+        self._detectors = partial(CurrentDetectors, whale_btc, whale_usd)
         self._waiting: deque[tuple[Sequence[Transaction], asyncio.Future[Scored]]] = deque()
         self._count_waiting = 0
         self._working: asyncio.Task[None] | None = None
@@ -134,7 +142,7 @@ class Scorer:
             network = read_network_context(connection, context_window(window_start(now)))
             context = Context(network, read_address_context(connection, network, input_addresses(transactions)))
             recent = read_recent_scores(connection, model.version, network.as_of)
-            detectors = CurrentDetectors(self._whale_btc)(connection)
+            detectors = self._detectors()(connection)
             scores = score_together(transactions, context, model, detectors, recent)
         return Scored(scores, model.version, network.version)
 
@@ -150,7 +158,7 @@ class Scorer:
             features = np.array([[own[name] for name in FEATURE_NAMES]], np.float64)
             batch, context = TransactionBatch.of([transaction]), Context(network)
             window = WindowFeatures(window_start(transaction.seen_at), [transaction], batch, features, context)
-            return waterfall(window, model, CurrentDetectors(self._whale_btc)(connection), recent)
+            return waterfall(window, model, self._detectors()(connection), recent)
 
 
 router = APIRouter(prefix="/v1/score", tags=["scoring"])

@@ -35,8 +35,11 @@ def _whales(chosen: str) -> None:
     since = utc_now() - timedelta(hours=HOURS[chosen])
     moves = ask(list_whales, since=since, limit=200).items
     if not moves:
-        least = settings().whale_btc
-        st.html(look.empty(f"No movement of {least:,.0f} BTC or more in the last {chosen} (TXWATCH_WHALE_BTC)."))
+        btc, usd = settings().whale_btc, settings().whale_usd
+        least = f"{btc:,.0f} BTC" if usd is None else f"{btc:,.0f} BTC, or {usd:,.0f} USD,"
+        st.html(
+            look.empty(f"No movement of {least} or more in the last {chosen} (TXWATCH_WHALE_BTC, TXWATCH_WHALE_USD).")
+        )
         return
     largest = max(moves, key=lambda move: move.moved_sat)
     look.draw_tiles(
