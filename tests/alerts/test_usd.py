@@ -12,7 +12,7 @@ from txwatch.alerts.messages import DigestLine, alert_message, digest_message
 from txwatch.alerts.store import insert_alerts, raise_window_alerts, read_alerts
 from txwatch.clock import WINDOW, window_start
 from txwatch.detection.kinds import Severity
-from txwatch.detection.reasons import Reason, money, priced, worth
+from txwatch.detection.reasons import Reason, money, priced
 from txwatch.detection.rules import CurrentDetectors
 from txwatch.detection.score_windows import score_windows
 from txwatch.features.network import publish_network_baseline
@@ -25,7 +25,7 @@ from txwatch.live.lane import LiveScoring
 from txwatch.store.database import Connection, connect
 from txwatch.store.prices import SETTLED, StoredPrices, insert_price
 from txwatch.store.transactions import land_transactions
-from txwatch.wire.prices import Price
+from txwatch.wire.prices import Price, worth
 from txwatch.wire.transaction import CreatedOutput, SpentOutput, Transaction
 
 MINUTE = timedelta(minutes=1)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from txwatch.wire.messages import SAT_PER_BTC
+from txwatch.wire.prices import worth
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +28,14 @@ def btc(satoshi: float) -> str:
     return f"{satoshi / SAT_PER_BTC:,.2f} BTC"
 
 
-def worth(satoshi: float | None, usd_price: float | None) -> float | None:
-    """An amount in USD and cents, by the price of a bitcoin; None if one of them is not known."""
-    return None if satoshi is None or usd_price is None else round(satoshi / SAT_PER_BTC * usd_price, 2)
-
-
 def money(satoshi: float, usd_price: float | None) -> str:
     """An amount for people, such as `2,458.00 BTC · 233 M USD`; without a price in BTC alone."""
     usd = worth(satoshi, usd_price)
-    return btc(satoshi) if usd is None else f"{btc(satoshi)} · {_usd(usd)}"
+    return btc(satoshi) if usd is None else f"{btc(satoshi)} · {dollars(usd)}"
 
 
-def _usd(amount: float) -> str:
-    """Millions and more with three digits, less to the dollar, and to the cent below ten."""
+def dollars(amount: float) -> str:
+    """USD for people: millions and more with three digits, less to the dollar, and to the cent below ten."""
     for unit, name in ((1e12, "T "), (1e9, "B "), (1e6, "M ")):
         if abs(amount) >= unit:
             return f"{amount / unit:,.{max(0, 2 - int(math.log10(abs(amount) / unit)))}f} {name}USD"

@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from txwatch.wire.messages import MalformedMessageError
+from txwatch.wire.messages import SAT_PER_BTC, MalformedMessageError
 
 LEAST_USD, MOST_USD = 100.0, 100_000_000.0
 """USD for a bitcoin. What is told outside of this is a mistake, and would make dust a whale, or a whale dust."""
@@ -21,6 +21,11 @@ class Price(Struct, frozen=True):
     usd: float
     told_at: datetime
     source: str
+
+
+def worth(satoshi: float | None, usd_price: float | None) -> float | None:
+    """An amount in USD and cents, by the price of a bitcoin; None if one of them is not known."""
+    return None if satoshi is None or usd_price is None else round(satoshi / SAT_PER_BTC * usd_price, 2)
 
 
 class _Quote(Struct):
