@@ -14,7 +14,7 @@ from resources.database import DatabaseResource
 from resources.ingestion import IngestionResource
 from txwatch.clock import window_key, window_range
 from txwatch.ingest.recovery import read_chain
-from txwatch.ingest.rest_client import RestError
+from txwatch.ingest.rest import RestError
 from txwatch.ingest.sealing import WindowSummary, summarize_windows
 from txwatch.store.database import database_now
 from txwatch.store.gaps import unrecovered_gaps

@@ -12,8 +12,7 @@ from resources.model_registry import ModelRegistryResource
 from resources.telegram import TelegramResource
 from txwatch.ingest.node_blocks import node_blocks
 from txwatch.ingest.recovery import Blocks
-from txwatch.ingest.rest import block_source
-from txwatch.ingest.rest_client import INTERVAL_SECONDS
+from txwatch.ingest.rest import INTERVAL_SECONDS, block_source
 from txwatch.ingest.spool import MAX_BYTES
 from txwatch.live.lane import LiveLane
 from txwatch.sources.chosen import ChosenSources, parts

@@ -76,7 +76,7 @@ def a_move(txid: str, btc: float, target: str = "another") -> Transaction:
 
 
 def an_alert(*reasons: Reason, kind: str = "whale", usd_price: float | None = PRICE) -> Alert:
-    return Alert("a" * 64, [kind], Severity.high, list(reasons), False, T0, T0, "7", usd_price)
+    return Alert("a" * 64, [kind], Severity.high, list(reasons), False, T0, T0, "7", usd_price=usd_price)
 
 
 WHALE = Reason("whale", "600.00 BTC likely moved", "moved_sat", 6e10)

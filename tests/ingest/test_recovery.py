@@ -21,8 +21,7 @@ from txwatch.clock import WINDOW, window_range, window_start
 from txwatch.ingest.batch import Batch, RecentTxids
 from txwatch.ingest.lander import commit
 from txwatch.ingest.recovery import GIVEN_UP_AFTER, count_mined, land_block, read_chain
-from txwatch.ingest.rest import BlockSource, block_source, blocks_needed
-from txwatch.ingest.rest_client import ATTEMPTS, RestError
+from txwatch.ingest.rest import ATTEMPTS, BlockSource, RestError, block_source, blocks_needed
 from txwatch.lab.simulator.chain import Chain
 from txwatch.lab.simulator.feed import RestApi
 from txwatch.lab.simulator.traffic import Simulator

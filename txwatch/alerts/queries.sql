@@ -99,7 +99,7 @@ WITH raised AS (
         alert_key text, kinds text[], severity text, reasons jsonb, late boolean, seen_at timestamptz,
         model_version text, created_at timestamptz
     )
-    LEFT JOIN LATERAL usd_price_at(seen_at) AS price ON alert_key NOT LIKE 'system:%%'
+    LEFT JOIN LATERAL usd_price_at(seen_at) AS price ON strpos(alert_key, ':') = 0
     ORDER BY alert_key
     ON CONFLICT (alert_key) DO NOTHING
     RETURNING alert_key, severity

@@ -92,7 +92,20 @@ def read_alerts(connection: Connection, keys: Sequence[str]) -> list[Alert]:
         " ORDER BY place",
         [list(keys)],
     )
-    return [Alert(row[0], row[1], Severity[row[2]], _reasons.decode(row[3]), *row[4:]) for row in rows]
+    return [
+        Alert(
+            key,
+            kinds,
+            Severity[severity],
+            _reasons.decode(reasons),
+            late,
+            seen_at,
+            created_at,
+            version,
+            usd_price=price,
+        )
+        for key, kinds, severity, reasons, late, seen_at, created_at, version, price in rows
+    ]
 
 
 def count_alerts(connection: Connection, start: datetime, end: datetime) -> dict[datetime, AlertCounts]:

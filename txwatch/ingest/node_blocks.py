@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import msgspec
 
-from txwatch.ingest.rest_client import RestError
+from txwatch.ingest.rest import RestError
 from txwatch.sources.bitcoin_node import BitcoinNode, Header, MinedInput, spent_coin
 from txwatch.sources.bitcoin_rpc import BitcoinRpc, RpcError
 from txwatch.sources.source import SourceAwayError

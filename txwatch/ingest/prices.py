@@ -13,7 +13,7 @@ import psycopg
 import structlog
 
 from txwatch.clock import Clock, utc_now
-from txwatch.ingest.rest_client import RestClient, RestError
+from txwatch.ingest.rest import RestClient, RestError
 from txwatch.sources.chosen import PriceService
 from txwatch.store.database import Connection, connect
 from txwatch.store.locks import Lock, if_free

@@ -20,8 +20,7 @@ import structlog
 from msgspec import structs
 
 from txwatch.clock import WINDOW, Clock, window_range, window_start
-from txwatch.ingest.rest import GapBlocks, blocks_needed, days_listed, missing_link
-from txwatch.ingest.rest_client import RestError
+from txwatch.ingest.rest import GapBlocks, RestError, blocks_needed, days_listed, missing_link
 from txwatch.ingest.sealing import late_windows
 from txwatch.store import blocks as store
 from txwatch.store.blocks import BlockSummary, KnownTransaction, Link

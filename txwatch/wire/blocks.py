@@ -55,6 +55,11 @@ class _Listing(Struct):
     blocks: list[msgspec.Raw]
 
 
+class _Refusal(Struct):
+    error: str
+
+
+_refusal = msgspec.json.Decoder(_Refusal)
 _listing = msgspec.json.Decoder(list[msgspec.Raw] | _Listing)
 _listed = msgspec.json.Decoder(ListedBlock)
 _block = msgspec.json.Decoder(WholeBlock)
@@ -82,6 +87,15 @@ def decode_listing(body: bytes) -> list[ListedBlock]:
     if malformed:
         log.warning("listed_blocks_left_out", count=len(malformed), cause=malformed[0])
     return blocks
+
+
+def is_refusal(body: bytes) -> bool:
+    """Whether this is the service's own answer that it has no such block; a proxy's answer has another form."""
+    try:
+        _refusal.decode(body)
+    except _DECODING_ERRORS:
+        return False
+    return True
 
 
 def decode_block(body: bytes) -> WholeBlock:
