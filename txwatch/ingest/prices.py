@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import httpx
-import psycopg
 import structlog
 
 from txwatch.clock import Clock, utc_now
@@ -63,8 +62,9 @@ class PriceKeeper:
         try:
             with connect(self._database_url, application="txwatch prices") as connection:
                 return self._refresh(connection)
-        except psycopg.Error as error:
-            self._failed([f"database: {error}".strip()])
+        except Exception as error:
+            # The database is away, or a service did what nobody thought of: the next look may go well.
+            self._failed([f"{type(error).__name__}: {error}".strip()])
             return AFTER_FAILURE
 
     def _refresh(self, connection: Connection) -> timedelta:
