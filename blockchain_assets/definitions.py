@@ -71,6 +71,7 @@ def default_resources(settings: Settings) -> dict[str, Any]:
             spool=str(settings.spool),
             spool_bytes=settings.spool_mb << 20,
             whale_btc=settings.whale_btc,
+            whale_usd=settings.whale_usd,
         ),
         "feature_store": FeatureStoreResource(
             database_url=dg.EnvVar("DATABASE_URL"),
@@ -104,7 +105,9 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
             network_baseline_asset(windows),
             address_activity_asset(windows),
             shared_backfills(transaction_features_asset(windows), settings.backfill_windows),
-            shared_backfills(transaction_scores_asset(windows, settings.whale_btc), settings.backfill_windows),
+            shared_backfills(
+                transaction_scores_asset(windows, settings.whale_btc, settings.whale_usd), settings.backfill_windows
+            ),
             alerts_asset(windows),
             anomaly_model_asset(settings.alerts_per_hour, settings.whale_btc),
             champion_model_asset(settings.whale_btc),

@@ -26,7 +26,9 @@ LANES_AGREE = dg.AssetCheckSpec(
 )
 
 
-def transaction_scores_asset(windows: dg.TimeWindowPartitionsDefinition, whale_btc: float) -> dg.AssetsDefinition:
+def transaction_scores_asset(
+    windows: dg.TimeWindowPartitionsDefinition, whale_btc: float, whale_usd: float | None = None
+) -> dg.AssetsDefinition:
     @window_asset(
         windows,
         group="detection",
@@ -51,12 +53,14 @@ def transaction_scores_asset(windows: dg.TimeWindowPartitionsDefinition, whale_b
         windows_of_run = window_range(*window_span(context))
         shadow = registry.shadow(model)
         with database.connect() as connection:
-            scored = score_windows(connection, windows_of_run, model, whale_btc=whale_btc)
+            scored = score_windows(connection, windows_of_run, model, whale_btc=whale_btc, whale_usd=whale_usd)
             publish_recent_scores(connection, model.version, model.card.alerts_per_hour, utc_now())
             for window in scored:
                 context.add_asset_metadata(_figures(window, model), partition_key=window_key(window.window_start))
             if shadow is not None:
-                shadowed = score_windows(connection, windows_of_run, shadow, whale_btc=whale_btc, lane="shadow")
+                shadowed = score_windows(
+                    connection, windows_of_run, shadow, whale_btc=whale_btc, whale_usd=whale_usd, lane="shadow"
+                )
                 publish_recent_scores(connection, shadow.version, shadow.card.alerts_per_hour, utc_now())
                 for window in shadowed:
                     figures = {"shadow_version": shadow.version, "shadow_anomalies": len(window.anomalies)}

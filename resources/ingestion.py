@@ -29,6 +29,7 @@ class IngestionResource(dg.ConfigurableResource):
     rest_url: str
     spool: str
     whale_btc: float
+    whale_usd: float | None = None
     bitcoin_rpc_url: str = Field("", repr=False, description="RPC of one or several nodes, separated by commas.")
     bitcoin_zmq_url: str = ""
     mempool_space_url: str = ""
@@ -46,6 +47,7 @@ class IngestionResource(dg.ConfigurableResource):
             spool_bytes=self.spool_bytes,
             registry=self.model_registry.open(),
             whale_btc=self.whale_btc,
+            whale_usd=self.whale_usd,
             chats=self.telegram.where,
             duration=timedelta(minutes=self.shift_minutes),
         )
@@ -59,6 +61,7 @@ class IngestionResource(dg.ConfigurableResource):
             parts(self.bitcoin_rpc_url),
             parts(self.bitcoin_zmq_url),
             self.mempool_space_url,
+            self.rest_url,
         )
 
     def blocks(self) -> AbstractContextManager[Blocks]:

@@ -21,14 +21,18 @@ from txwatch.lab.simulator.traffic import Simulator
 from txwatch.store.database import Connection, connect
 from txwatch.store.gaps import FeedGap, record_gaps
 from txwatch.store.lease import count_messages, renew_lease, take_lease
+from txwatch.store.prices import insert_price
 from txwatch.store.sightings import FollowedSource, note_sources
 from txwatch.store.transactions import QuarantinedMessage, quarantine
 from txwatch.system.history import land_history
+from txwatch.wire.prices import Price
 
 HOURS = timedelta(minutes=100)
 CHAT = "-1001234567890"
 WHALE_BTC = 20.0
 """Low, so that a short history has some."""
+USD_PRICE = 68_000.0
+"""Of a bitcoin, from the fortieth minute on."""
 TREES = 100
 """A tenth of the product's: how well they separate is no matter here, and each tree takes time to store and to load."""
 
@@ -61,6 +65,9 @@ def _populate(database_url: str, home: Path, rate: float) -> Populated:
         _observe_feed(connection, start, now)
         windows = window_range(start, window_start(now))
         materialize(connection, start, window_start(now))
+        for minutes in range(40, HOURS // timedelta(minutes=1) + 5, 5):
+            told_at = start + timedelta(minutes=minutes)
+            insert_price(connection, Price(USD_PRICE, told_at, "blockchain.info"), told_at)
         champion, challenger = _train_two(connection, home, database_url, start, now)
         registry = ModelRegistry.of(home, database_url, None)
         for version, lane in ((champion, "window"), (challenger, "shadow")):

@@ -62,9 +62,17 @@ class Settings(BaseSettings):
     mempool_space_url: str = _env(
         "MEMPOOL_SPACE_URL", "mempool.space, or a server of one's own like it.", "https://mempool.space"
     )
-    rest_url: str = _env("TXWATCH_REST_URL", "REST API that gives blocks.", "https://blockchain.info")
+    rest_url: str = _env(
+        "TXWATCH_REST_URL", "REST API that gives blocks, and the price of a bitcoin.", "https://blockchain.info"
+    )
     whale_btc: float = _env(
         "TXWATCH_WHALE_BTC", "Least likely moved value of a whale, in BTC.", 500, gt=0, allow_inf_nan=False
+    )
+    whale_usd: float | None = _env(
+        "TXWATCH_WHALE_USD",
+        "Least likely moved value of a whale in USD: what passes either limit is one. Unset: BTC alone.",
+        gt=0,
+        allow_inf_nan=False,
     )
     alerts_per_hour: float = _env(
         "TXWATCH_ALERTS_PER_HOUR", "Budget of alerts an hour that the forest may spend.", 12, gt=0

@@ -5,11 +5,12 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from tests.populated import Populated
+from tests.populated import USD_PRICE, Populated
 from txwatch.clock import utc_now
 from txwatch.lab.simulator.traffic import Simulator
 from txwatch.labels.store import unwatch, watch
@@ -49,6 +50,49 @@ def test_a_list_has_items_and_pages_through_all_of_them_once(client: httpx.Clien
             break
     assert paged == whole["items"][: len(paged)]
     assert cursor is not None or len(paged) == len(whole["items"])
+
+
+def worth_of(item: dict[str, Any], sat: str, usd: str) -> bool:
+    """Whether the amount in USD is that in satoshi by the price, or both are unknown."""
+    if item["usd_price"] is None or item[sat] is None:
+        return item[usd] is None
+    return item["usd_price"] == USD_PRICE and item[usd] == pytest.approx(item[sat] / 1e8 * USD_PRICE, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("path", "amounts"),
+    [
+        ("/v1/transactions", [("value_sat", "value_usd")]),
+        ("/v1/anomalies", [("value_sat", "value_usd")]),
+        ("/v1/whales", [("value_sat", "value_usd"), ("moved_sat", "moved_usd")]),
+        ("/v1/whales/history", [("moved_sat", "moved_usd")]),
+        ("/v1/alerts", [("value_sat", "value_usd")]),
+    ],
+)
+def test_amounts_are_told_in_usd_by_the_price_that_was_known_then(
+    client: httpx.Client, populated: Populated, path: str, amounts: list[tuple[str, str]]
+) -> None:
+    with connect(populated.database_url) as connection:
+        first = connection.execute("SELECT min(noted_at) FROM usd_prices").fetchone()
+    assert first is not None
+    since, around = first[0], {"limit": 500}
+    known = client.get(path, params=around | {"since": since.isoformat()}).json()["items"]
+    unknown = client.get(path, params=around | {"until": since.isoformat()}).json()["items"]
+    assert known
+    assert unknown
+    assert {item["usd_price"] for item in known} == {USD_PRICE}
+    assert {item["usd_price"] for item in unknown} == {None}
+    assert all(worth_of(item, sat, usd) for item in known + unknown for sat, usd in amounts)
+    if path == "/v1/alerts":
+        assert all(since <= datetime.fromisoformat(item["usd_price_at"]) for item in known)
+        assert {item["usd_price_at"] for item in unknown} == {None}
+
+
+def test_one_transaction_and_one_alert_tell_usd_as_their_lists_do(client: httpx.Client) -> None:
+    alert = newest(client, "/v1/alerts")
+    found = client.get(f"/v1/transactions/{alert['alert_key']}").raise_for_status().json()
+    assert found["usd_price"] == alert["usd_price"] == found["alert"]["alert"]["usd_price"] == USD_PRICE
+    assert found["value_usd"] == alert["value_usd"] == found["alert"]["alert"]["value_usd"]
 
 
 def test_a_transaction_is_explained(client: httpx.Client, populated: Populated) -> None:
@@ -129,6 +173,8 @@ def test_posted_transactions_are_scored_alone_as_in_a_batch(keyed: httpx.Client)
     assert [result["txid"] for result in batch["results"]] == [x["hash"] for x in posted]
     for x, result in list(zip(posted, batch["results"], strict=True))[:5]:
         assert keyed.post("/v1/score", json=x).raise_for_status().json()["result"] == result
+        assert worth_of(result, "value_sat", "value_usd")
+        assert result["usd_price"] == USD_PRICE
 
 
 def test_one_malformed_transaction_does_not_fail_the_batch(keyed: httpx.Client) -> None:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import httpx
 import psycopg
@@ -21,7 +21,9 @@ from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import Reason
 from txwatch.queries.paging import Position
 from txwatch.store.database import connect
+from txwatch.store.prices import insert_price
 from txwatch.store.transactions import land_transactions
+from txwatch.wire.prices import Price
 
 
 def alert(n: int) -> Alert:
@@ -63,9 +65,28 @@ def test_an_alert_and_the_traffic_are_streamed_as_they_are_committed(address: st
             if {"alert", "traffic"} <= found.keys():
                 break
     told = json.loads(found["alert"]["data"])
+    assert {"value_sat", "value_usd", "usd_price", "usd_price_at"} <= told.keys()
     assert told["alert_key"] == f"{1:064x}"
     assert told["reasons"][0]["text"].endswith("event: forged")
     assert json.loads(found["traffic"]["data"])["transactions_per_second"] == 0.5
+
+
+def test_an_alert_tells_what_it_was_worth(address: str, database_url: str) -> None:
+    now = utc_now()
+    worth_something = replace(alert(7), created_at=now, seen_at=now)
+    with (
+        connect(database_url) as connection,
+        httpx.stream("GET", f"{address}/v1/stream", timeout=PATIENCE_SECONDS) as response,
+    ):
+        insert_price(connection, Price(68_000, now - timedelta(minutes=4), "mempool.space"), now)
+        with connection.transaction():
+            land_transactions(connection, [transaction(txid=f"{7:064x}", value_sat=60_000_000_000, seen_at=now)])
+            insert_alerts(connection, [worth_something], [])
+        told = next(json.loads(event["data"]) for event in events(response) if event["event"] == "alert")
+        connection.execute("TRUNCATE usd_prices")
+    assert told["alert_key"] == f"{7:064x}"
+    assert (told["value_sat"], told["value_usd"], told["usd_price"]) == (60_000_000_000, 40_800_000, 68_000)
+    assert datetime.fromisoformat(told["usd_price_at"]) == now - timedelta(minutes=4)
 
 
 def test_a_client_that_was_away_goes_on_after_its_last_alert(address: str, database_url: str) -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -54,12 +55,14 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pyt
     st.cache_resource.clear()
 
 
-def run(view: str) -> object:
+def run(view: str, **query: str) -> object:
     from streamlit.testing.v1 import AppTest
 
     app = AppTest.from_string(
         f"from txwatch.dashboard.views import {view}\n{view}.page()", default_timeout=PATIENCE_SECONDS
     )
+    for name, value in query.items():
+        app.query_params[name] = value
     return app.run()
 
 
@@ -70,6 +73,20 @@ def test_a_page_shows_itself(environment: pytest.MonkeyPatch, populated: Populat
     assert not app.exception, app.exception  # type: ignore[attr-defined]
     assert not app.error  # type: ignore[attr-defined]
     assert app.title[0].value in PAGES.values()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("view", ["now", "anomalies", "whales", "transaction"])
+def test_amounts_are_shown_in_usd_too(environment: pytest.MonkeyPatch, populated: Populated, view: str) -> None:
+    environment.setenv("DATABASE_URL", populated.database_url)
+    with connect(populated.database_url) as connection:
+        row = connection.execute(
+            "SELECT alert_key FROM alerts WHERE usd_price > 0 AND 'whale' = ANY (kinds)"
+        ).fetchone()
+    assert row is not None
+    app = run(view, txid=row[0])
+    assert not app.exception, app.exception  # type: ignore[attr-defined]
+    shown = " ".join(e.proto.body for e in app.get("html"))  # type: ignore[attr-defined]
+    assert re.search(r"BTC · [\d,.]+ (M )?USD", shown)
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -134,6 +151,13 @@ def test_stale_data_is_called_stale(environment: pytest.MonkeyPatch, database_ur
 )
 def test_amounts_are_written_for_people(satoshi: float | None, text: str) -> None:
     assert look.amount(satoshi) == text
+    assert look.amount(satoshi, 68_000.0).startswith(text)
+
+
+def test_amounts_are_written_in_usd_too_where_there_is_a_price() -> None:
+    assert look.amount(234_102_247_681, 68_000.0) == "2,341.02 BTC · 159 M USD"
+    assert look.amount(99_999, 68_000.0) == "99,999 sat · 68 USD"
+    assert look.amount(None, 68_000.0) == "–"
 
 
 def test_hostile_text_is_no_markup() -> None:

@@ -1,6 +1,7 @@
 """What each rule finds, and what resembles it and is left alone."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import pytest
 
@@ -81,6 +82,38 @@ class TestWhale:
         own = Coin("p2wpkh", sats(5_000), "exchange")
         change = Coin("p2wpkh", sats(4_996.9), "exchange")
         assert not found(Whale(500 * SAT_PER_BTC), pay([own], [*of("p2wpkh", 3), change]))
+
+    @pytest.mark.parametrize(
+        ("btc", "usd_limit", "price", "is_whale"),
+        [
+            (20, 1_000_000, 60_000, True),
+            (20, 1_200_000, 60_000, True),  # exactly the limit
+            (19.9, 1_200_000, 60_000, False),
+            (20, 1_000_000, None, False),  # no price: BTC alone
+            (20, None, 60_000, False),
+            (600, 1_000_000_000, 60_000, True),  # either limit is enough
+            (600, 1_000_000_000, None, True),
+        ],
+    )
+    def test_passes_either_limit(
+        self, btc: float, usd_limit: float | None, price: float | None, is_whale: bool
+    ) -> None:
+        whale = Whale(500 * SAT_PER_BTC, usd_limit, lambda _: price)
+        assert bool(found(whale, pay(of("p2wpkh", btc + 1), of("p2wpkh", btc)))) is is_whale
+
+    def test_a_batch_is_judged_at_one_price(self) -> None:
+        asked = []
+
+        def price_of(moment: datetime) -> float:
+            asked.append(moment)
+            return 60_000.0
+
+        batch = TransactionBatch.of([pay(of("p2wpkh", n + 1), of("p2wpkh", n)) for n in range(1, 40)])
+        features = transaction_features(batch, Context(NetworkContext(T0, version=0)))
+        rows = [row for row, _ in Whale(500 * SAT_PER_BTC, 1_200_000, price_of).find(batch, features)]
+        assert rows == list(range(19, 39)), "from 20 BTC on"
+        assert len(asked) == 1
+        assert not list(Whale(500 * SAT_PER_BTC, 1_200_000, price_of).find(TransactionBatch.of([]), features[:0]))
 
 
 class TestDormantRoundMove:

@@ -20,7 +20,9 @@ from txwatch.labels.whales import (
     record_whales,
 )
 from txwatch.store.database import Connection, connect
+from txwatch.store.prices import insert_price
 from txwatch.store.transactions import land_transactions
+from txwatch.wire.prices import Price
 from txwatch.wire.transaction import CreatedOutput, SpentOutput
 
 BTC = 100_000_000
@@ -103,6 +105,18 @@ def test_whales_outlive_their_transactions(connection: Connection) -> None:
     label_them(connection)
     (newest, *_) = list_whale_moves(connection)
     assert (newest.txid, newest.moved_sat, newest.value_sat) == ("4", 900 * BTC, None)
+
+
+def test_whales_keep_what_they_were_worth(connection: Connection) -> None:
+    connection.execute("TRUNCATE whale_moves, usd_prices")
+    insert_price(connection, Price(68_000, T0 + 2 * MINUTE, "mempool.space"), T0 + 2 * MINUTE)
+    record_whales(connection, {"1": 600 * BTC, "2": 700 * BTC})
+    connection.execute("TRUNCATE usd_prices")
+    label_them(connection)
+    newest, oldest = list_whale_moves(connection)
+    assert (newest.usd_price, newest.moved_usd) == (68_000, 47_600_000)
+    assert (oldest.usd_price, oldest.moved_usd) == (None, None)
+    assert largest_whale_moves(connection, T0) == [newest, oldest]
 
 
 def test_amounts_that_nobody_can_own_stop_at_the_end_of_a_bigint(connection: Connection) -> None:

@@ -78,12 +78,12 @@ def landed(database_url: str) -> int:
 
 @asynccontextmanager
 async def running(
-    database_url: str, stream_url: str, spool: Path, registry: FakeRegistry, chats: Chats = NOBODY
+    database_url: str, feed: str | ChosenSources, spool: Path, registry: FakeRegistry, chats: Chats = NOBODY
 ) -> AsyncIterator[LiveLane]:
-    """A lane beside the block, stopped at its end."""
+    """A lane beside the block, stopped at its end. `feed` is blockchain.info's by its address, or some sources."""
     lane = LiveLane(
         database_url=database_url,
-        sources=ChosenSources(("blockchain.info",), stream_url),
+        sources=feed if isinstance(feed, ChosenSources) else ChosenSources(("blockchain.info",), feed),
         holder="test",
         spool=spool,
         spool_bytes=1 << 20,
@@ -113,6 +113,24 @@ async def test_what_was_loaded_is_left_out_of_later_collections() -> None:
     await eventually(gc.get_freeze_count, "the collector leaves alone what is there")
     champion.stop()
     assert champion.model is not None
+
+
+async def test_a_whale_is_told_in_usd_by_the_price_that_the_lane_asks_for(
+    database_url: str, tmp_path: Path, telegram: tuple[LocalTelegram, Chats]
+) -> None:
+    local, chats = telegram
+    with connect(database_url) as connection:
+        connection.execute("TRUNCATE usd_prices")
+    feed = CapturedFeed(tmp_path, [whale(3)])
+    async with feed.serve() as server:
+        sources = ChosenSources(("blockchain.info",), server.stream_url, rest_url=server.rest_url)
+        async with running(database_url, sources, tmp_path / "spool", FakeRegistry(), chats):
+            await eventually(lambda: rows(database_url, "SELECT 1 FROM usd_prices"), "the price is known")
+            feed.play(1)
+            await eventually(lambda: local.received, "the message has arrived")
+    [(told, stored)] = rows(database_url, "SELECT usd, usd_price FROM usd_prices, alerts")
+    assert told == stored
+    assert f"600.00 BTC · {600 * told / 1e6:,.1f} M USD between unknown parties" in local.received[0].text
 
 
 async def test_a_whale_is_landed_scored_and_told_of_at_once(

@@ -10,6 +10,7 @@ from tests.features.window_lane import materialize
 from txwatch.store.database import Connection, connect
 from txwatch.store.gaps import FeedGap, record_gaps
 from txwatch.store.life import Removal, land_spends, record_removals
+from txwatch.store.prices import insert_price
 from txwatch.store.retention import (
     ATTEMPTS,
     BY_DAY,
@@ -26,6 +27,7 @@ from txwatch.store.retention import (
 )
 from txwatch.store.sightings import Sighting, land_sightings
 from txwatch.store.transactions import QuarantinedMessage, land_transactions, quarantine
+from txwatch.wire.prices import Price
 
 NOW = datetime(2024, 3, 14, 3, 40, tzinfo=UTC)
 MIDNIGHT = datetime(2024, 3, 12, tzinfo=UTC)
@@ -56,6 +58,7 @@ def test_what_is_old_goes_and_what_is_recent_stays(database_url: str) -> None:
                 )
             quarantine(connection, [QuarantinedMessage(moment, "not JSON", b"{")])
             record_gaps(connection, [FeedGap(moment - timedelta(seconds=9), moment, "connection closed")])
+            insert_price(connection, Price(68_000, moment, "blockchain.info"), moment)
             connection.execute(
                 "INSERT INTO transaction_scores (txid, model_version, context_version, seen_at, lane, score, threshold,"
                 " is_anomaly, reasons) SELECT txid, '1', 1, seen_at, 'live', 0.5, 0.6, false, '[]' FROM transactions"

@@ -93,7 +93,10 @@ SYSTEM_PREFIX = "system:"
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One alert. `alert_key` is the txid, or `system:...`; times UTC."""
+    """One alert. `alert_key` is the txid, or `system:...`; times UTC.
+
+    `usd_price` is that of a bitcoin, known when the transaction was seen. The database adds it to what is inserted.
+    """
 
     alert_key: str
     kinds: list[str]
@@ -103,6 +106,7 @@ class Alert:
     seen_at: datetime
     created_at: datetime
     model_version: str | None = None
+    usd_price: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

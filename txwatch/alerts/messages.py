@@ -12,7 +12,7 @@ from typing import Literal
 
 from txwatch.alerts.alert import SYSTEM_PREFIX, Alert, kind_named
 from txwatch.detection.kinds import Severity
-from txwatch.detection.reasons import btc
+from txwatch.detection.reasons import money, priced
 from txwatch.features.batch import TransactionBatch
 from txwatch.features.transaction import moved_value
 from txwatch.labels.flows import FLOW_CLASSES
@@ -128,7 +128,7 @@ def alert_message(
         return to_html([_title(alert), *_reasons(alert), [Piece(f"noticed {alert.seen_at:%H:%M:%S} UTC", "i")]])
     # There is none after retention has removed it.
     amount = [] if transaction is None else [Piece(f" · {_headline(alert, transaction)}")]
-    facts = [] if transaction is None else [*_labels(alert, transaction, known), [Piece(_facts(transaction))]]
+    facts = [] if transaction is None else [*_labels(alert, transaction, known), [Piece(_facts(alert, transaction))]]
     origin = [
         Piece(f"{alert.alert_key[:8]}…{alert.alert_key[-4:]}", link=EXPLORER + alert.alert_key),
         Piece(f" · seen {alert.seen_at:%H:%M:%S} UTC, sent {duration(sent_at - alert.seen_at)} later"),
@@ -178,13 +178,14 @@ def _title(alert: Alert, *more: Piece) -> Line:
 def _headline(alert: Alert, transaction: Transaction) -> str:
     """The fee of a fee accident, otherwise what likely moved."""
     if alert.kinds[0] in {"fee_accident", "package_fee"} and transaction.fee_sat is not None:
-        return f"fee {btc(transaction.fee_sat)}"
+        return f"fee {money(transaction.fee_sat, alert.usd_price)}"
     for reason in alert.reasons:
         if reason.feature == "moved_sat" and reason.value is not None:
             # Into, out of or between exchanges is part of the title.
             known = any(kind in FLOW_CLASSES for kind in alert.kinds)
-            return btc(reason.value) if known else f"{btc(reason.value)} between unknown parties"
-    return btc(float(moved_value(TransactionBatch.of([transaction])).likely[0]))
+            moved = money(reason.value, alert.usd_price)
+            return moved if known else f"{moved} between unknown parties"
+    return money(float(moved_value(TransactionBatch.of([transaction])).likely[0]), alert.usd_price)
 
 
 def _reasons(alert: Alert) -> list[Line]:
@@ -216,21 +217,24 @@ def _label(label: Label) -> str:
     return cut(clean(f"{label.entity} ({category}{label.source})"), MAX_LINE_UNITS)
 
 
-def _facts(transaction: Transaction) -> str:
+def _facts(alert: Alert, transaction: Transaction) -> str:
     counts = f"{transaction.input_count:,} in → {transaction.output_count:,} out"
-    total = f"total {btc(transaction.value_sat)}"
+    total = f"total {money(transaction.value_sat, alert.usd_price)}"
     if transaction.fee_sat is None or transaction.fee_rate is None:
         return f"{total} · fee unknown · {counts}"
-    return f"{total} · fee {btc(transaction.fee_sat)} ({transaction.fee_rate:,.1f} sat/vB) · {counts}"
+    fee = money(transaction.fee_sat, alert.usd_price)
+    return f"{total} · fee {fee} ({transaction.fee_rate:,.1f} sat/vB) · {counts}"
 
 
 def digest_line(line: DigestLine, now: datetime) -> Line:
     """One alert in one line."""
     alert = line.alert
     kind = kind_named(alert.kinds[0])
-    what = clean(alert.reasons[0].text) if alert.reasons else kind.title.lower()
+    what = clean(priced(alert.reasons[0], alert.usd_price)) if alert.reasons else kind.title.lower()
     # A detector's reason begins with the amount that it is about.
-    amount = "" if line.value_sat is None or alert.kinds[0] != "forest" else f"{btc(line.value_sat)} · "
+    amount = (
+        "" if line.value_sat is None or alert.kinds[0] != "forest" else f"{money(line.value_sat, alert.usd_price)} · "
+    )
     at = f"{alert.seen_at:%H:%M:%S}" if now - alert.seen_at < timedelta(days=1) else f"{alert.seen_at:%d %b %H:%M}"
     return [Piece(f"{kind.symbol} {at} "), _link(alert.alert_key), Piece(cut(f" {amount}{what}", MAX_LINE_UNITS))]
 

@@ -90,12 +90,15 @@ WHERE state = 'dead' AND ended_at > %(now)s - interval '1 hour' AND alert_key NO
 -- name: insert_alerts
 -- In order of key, so that two lanes that raise the same alerts lock rows in one order and cannot deadlock.
 WITH raised AS (
-    INSERT INTO alerts (alert_key, kinds, severity, reasons, late, seen_at, model_version, created_at)
-    SELECT alert_key, kinds, severity, reasons, late, seen_at, model_version, created_at
+    INSERT INTO alerts (
+        alert_key, kinds, severity, reasons, late, seen_at, model_version, created_at, usd_price, usd_price_at
+    )
+    SELECT alert_key, kinds, severity, reasons, late, seen_at, model_version, created_at, price.usd, price.told_at
     FROM jsonb_to_recordset(%(alerts)s::jsonb) AS given (
         alert_key text, kinds text[], severity text, reasons jsonb, late boolean, seen_at timestamptz,
         model_version text, created_at timestamptz
     )
+    LEFT JOIN LATERAL usd_price_at(seen_at) AS price ON strpos(alert_key, ':') = 0
     ORDER BY alert_key
     ON CONFLICT (alert_key) DO NOTHING
     RETURNING alert_key, severity

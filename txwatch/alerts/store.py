@@ -87,11 +87,25 @@ def _scored(connection: Connection, query: str, span: dict[str, datetime]) -> li
 def read_alerts(connection: Connection, keys: Sequence[str]) -> list[Alert]:
     """The alerts with these keys, in the order of the keys."""
     rows = connection.execute(
-        "SELECT alert_key, kinds, severity, reasons::text, late, seen_at, created_at, model_version FROM alerts"
-        " JOIN unnest(%s::text[]) WITH ORDINALITY AS wanted (alert_key, place) USING (alert_key) ORDER BY place",
+        "SELECT alert_key, kinds, severity, reasons::text, late, seen_at, created_at, model_version, usd_price"
+        " FROM alerts JOIN unnest(%s::text[]) WITH ORDINALITY AS wanted (alert_key, place) USING (alert_key)"
+        " ORDER BY place",
         [list(keys)],
     )
-    return [Alert(row[0], row[1], Severity[row[2]], _reasons.decode(row[3]), *row[4:]) for row in rows]
+    return [
+        Alert(
+            key,
+            kinds,
+            Severity[severity],
+            _reasons.decode(reasons),
+            late,
+            seen_at,
+            created_at,
+            version,
+            usd_price=price,
+        )
+        for key, kinds, severity, reasons, late, seen_at, created_at, version, price in rows
+    ]
 
 
 def count_alerts(connection: Connection, start: datetime, end: datetime) -> dict[datetime, AlertCounts]:

@@ -93,7 +93,7 @@ def create_app(settings: Settings, max_body_bytes: int = MAX_BODY_BYTES) -> Fast
     app.state.settings, app.state.pool, app.state.stream = settings, pool, live
     app.state.turns = asyncio.Semaphore(MAX_REQUESTS)
     app.state.models = Models(registry)
-    app.state.scorer = Scorer(pool, app.state.models, whale_btc=settings.whale_btc)
+    app.state.scorer = Scorer(pool, app.state.models, whale_btc=settings.whale_btc, whale_usd=settings.whale_usd)
     app.state.drift_pages = DriftPages(settings.report_place)
     app.state.online_features = online
     requests = RequestMetrics()

@@ -1,5 +1,7 @@
 -- name: alerts_after
-SELECT alert_key, kinds, severity, reasons, late, seen_at, created_at, model_version
+SELECT
+    alert_key, kinds, severity, reasons, late, seen_at, created_at, model_version,
+    (SELECT value_sat FROM transactions WHERE txid = alert_key) AS value_sat, usd_price, usd_price_at
 FROM alerts
 WHERE created_at >= %(after)s AND (created_at, alert_key) > (%(after)s, %(key)s)
 ORDER BY created_at, alert_key

@@ -10,8 +10,10 @@ import streamlit as st
 from altair.typing import ChartType
 
 from txwatch.dashboard.palette import LINE, MUTED, SERIES, SEVERITY
+from txwatch.detection.reasons import dollars
 from txwatch.queries.status import Overview
 from txwatch.wire.messages import SAT_PER_BTC
+from txwatch.wire.prices import worth
 
 STALE_AFTER = 30.0
 """Seconds without a commit; a working system commits four times a second."""
@@ -74,10 +76,12 @@ def theme() -> alt.theme.ThemeConfig:
     }
 
 
-def amount(satoshi: float | None) -> str:
-    """An amount: BTC from 0.001 BTC on, satoshi below; a dash for unknown."""
+def amount(satoshi: float | None, usd_price: float | None = None) -> str:
+    """An amount: BTC from 0.001 BTC on, satoshi below, and in USD by the price of a bitcoin; a dash for unknown."""
     if satoshi is None:
         return "–"
+    if (usd := worth(satoshi, usd_price)) is not None:
+        return f"{amount(satoshi)} · {dollars(usd)}"
     if abs(satoshi) < SAT_PER_BTC / 1000:
         return f"{satoshi:,.0f} sat"
     return f"{satoshi / SAT_PER_BTC:,.2f} BTC" if abs(satoshi) >= SAT_PER_BTC else f"{satoshi / SAT_PER_BTC:.4f} BTC"

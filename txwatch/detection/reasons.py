@@ -1,9 +1,11 @@
 """Why a transaction is unusual, in words for a person."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from txwatch.wire.messages import SAT_PER_BTC
+from txwatch.wire.prices import worth
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,27 @@ def btc(satoshi: float) -> str:
     if abs(satoshi) < SAT_PER_BTC:
         return f"{satoshi / SAT_PER_BTC:.8f}".rstrip("0") + " BTC"
     return f"{satoshi / SAT_PER_BTC:,.2f} BTC"
+
+
+def money(satoshi: float, usd_price: float | None) -> str:
+    """An amount for people, such as `2,458.00 BTC · 233 M USD`; without a price in BTC alone."""
+    usd = worth(satoshi, usd_price)
+    return btc(satoshi) if usd is None else f"{btc(satoshi)} · {dollars(usd)}"
+
+
+def dollars(amount: float) -> str:
+    """USD for people: millions and more with three digits, less to the dollar, and to the cent below ten."""
+    for unit, name in ((1e12, "T "), (1e9, "B "), (1e6, "M ")):
+        if abs(amount) >= unit:
+            return f"{amount / unit:,.{max(0, 2 - int(math.log10(abs(amount) / unit)))}f} {name}USD"
+    return f"{amount:,.0f} USD" if abs(amount) >= 10 else f"{amount:.2f} USD"
+
+
+def priced(reason: Reason, usd_price: float | None) -> str:
+    """The reason's text, with what the amount was worth that it is about, if it is about one."""
+    if reason.value is None or reason.feature is None or not reason.feature.endswith("_sat"):
+        return reason.text
+    return reason.text.replace(btc(reason.value), money(reason.value, usd_price), 1)
 
 
 def times(factor: float) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from txwatch.clock import EPOCH, MICROSECOND
 from txwatch.detection.coins import DormantCoins, DormantRoundMove
 from txwatch.detection.conflicts import RedirectedReplacement, ReplacedOf, nothing_replaced, stored_replaced
 from txwatch.detection.detector import Detector, Finding, column
@@ -19,6 +20,7 @@ from txwatch.labels.flows import FLOW_CLASSES, Coin, flow_of
 from txwatch.labels.label import Known
 from txwatch.labels.store import NOTHING_KNOWN, KnownAddresses, read_version
 from txwatch.store.database import Connection
+from txwatch.store.prices import PriceOf, StoredPrices, no_price
 from txwatch.wire.messages import SAT_PER_BTC
 from txwatch.wire.transaction import SCRIPT_TYPES
 
@@ -111,14 +113,28 @@ def _ancestors(parents: Parents) -> str:
 
 @dataclass(frozen=True)
 class Whale(Detector):
-    """A large value that likely changed hands: outputs without the sender's change."""
+    """A large value that likely changed hands: outputs without the sender's change.
+
+    It reaches one of two limits, in satoshi or, where there is a price, in USD. All of a batch is judged at one price.
+    """
 
     kinds = ("whale",)
     min_moved_sat: float
+    min_moved_usd: float | None = None
+    price_of: PriceOf = no_price
+
+    def least_sat(self, batch: TransactionBatch) -> float:
+        """The lower limit in satoshi, at the price of the window of the batch."""
+        if self.min_moved_usd is None or not len(batch):
+            return self.min_moved_sat
+        price = self.price_of(EPOCH + int(batch.seen_us[0]) * MICROSECOND)
+        return (
+            self.min_moved_sat if price is None else min(self.min_moved_sat, self.min_moved_usd / price * SAT_PER_BTC)
+        )
 
     def find(self, batch: TransactionBatch, features: Floats) -> Iterator[Finding]:
         moved = column(features, "moved_sat")
-        for row in np.flatnonzero(self.likely(features)):
+        for row in np.flatnonzero(moved >= self.least_sat(batch)):
             text = f"{btc(moved[row])} likely moved"
             if batch.value_sat[row] > moved[row]:
                 text += f", of outputs of {btc(float(batch.value_sat[row]))}"
@@ -245,11 +261,13 @@ class LabelledFlow(Detector):
 
     kinds = tuple(flow for flow in FLOW_CLASSES if flow != "unknown")
     labels_of: Callable[[Iterable[str]], Mapping[str, Known]]
+    whale: Whale
     min_sat: float
     min_inputs: int
 
     def find(self, batch: TransactionBatch, features: Floats) -> Iterator[Finding]:
-        large = (batch.value_sat >= self.min_sat) | (column(features, "input_count") >= self.min_inputs)
+        large = batch.value_sat >= min(self.min_sat, self.whale.least_sat(batch))
+        large |= column(features, "input_count") >= self.min_inputs
         rows = np.flatnonzero(large).tolist()
         coins = {row: (_coins(batch, batch.inputs, row), _coins(batch, batch.outputs, row)) for row in rows}
         addresses = {address for sides in coins.values() for side in sides for address, _ in side if address}
@@ -293,15 +311,18 @@ class WatchListed(Detector):
 def default_detectors(
     *,
     whale_btc: float,
+    whale_usd: float | None = None,
+    price_of: PriceOf = no_price,
     known: KnownAddresses = NOTHING_KNOWN,
     parents_of: ParentsOf = no_parents,
     replaced_of: ReplacedOf = nothing_replaced,
 ) -> list[Detector]:
     """The detectors in the order in which their reasons are given: the most severe first.
 
-    `CurrentDetectors` takes `known` addresses, unconfirmed parents and what is replaced from the database.
+    `CurrentDetectors` takes prices, `known` addresses, unconfirmed parents and what is replaced from the database.
     """
-    whale, dormant, consolidation = Whale(whale_btc * SAT_PER_BTC), DormantRoundMove(), Consolidation()
+    whale = Whale(whale_btc * SAT_PER_BTC, whale_usd, price_of)
+    dormant, consolidation = DormantRoundMove(), Consolidation()
     return [
         FeeAccident(parents_of=parents_of),
         whale,
@@ -310,7 +331,7 @@ def default_detectors(
         WatchListed(known.watched),
         RedirectedReplacement(replaced_of=replaced_of),
         DustStorm(),
-        LabelledFlow(known.labels_of, min(whale.min_moved_sat, dormant.min_sat), consolidation.huge_inputs),
+        LabelledFlow(known.labels_of, whale, dormant.min_sat, consolidation.huge_inputs),
         consolidation,
         Coinjoin(),
         BatchPayout(),
@@ -332,6 +353,7 @@ class CurrentDetectors:
     """Gives the detectors on a connection. The watch list is read again when it or a label has changed."""
 
     whale_btc: float
+    whale_usd: float | None = None
     _built: tuple[Connection, int, list[Detector]] | None = field(default=None, init=False, repr=False)
 
     def __call__(self, connection: Connection) -> Sequence[Detector]:
@@ -341,6 +363,8 @@ class CurrentDetectors:
             known = KnownAddresses.stored(connection)
             detectors = default_detectors(
                 whale_btc=self.whale_btc,
+                whale_usd=self.whale_usd,
+                price_of=StoredPrices(connection),
                 known=known,
                 parents_of=stored_parents(connection),
                 replaced_of=stored_replaced(connection),

@@ -45,13 +45,19 @@ class ScoredWindow:
 
 
 def score_windows(
-    connection: Connection, windows: Sequence[datetime], model: Model, *, whale_btc: float, lane: str = "window"
+    connection: Connection,
+    windows: Sequence[datetime],
+    model: Model,
+    *,
+    whale_btc: float,
+    whale_usd: float | None = None,
+    lane: str = "window",
 ) -> list[ScoredWindow]:
     """Score the stored features of these windows, one database transaction each.
 
     The lane `shadow` is for a model that is not the champion: its scores raise no alerts.
     """
-    detectors = CurrentDetectors(whale_btc)(connection)
+    detectors = CurrentDetectors(whale_btc, whale_usd)(connection)
     scored = []
     for window in windows:
         stored = read_features(connection, window)

@@ -35,10 +35,10 @@ class RestError(Exception):
     """A request to the REST API failed; the message says what was asked and what came."""
 
 
-class BlockSource:
-    """Blocks over REST. `sleep` and `monotonic` are for tests.
+class RestClient:
+    """A REST API. A request is tried `attempts` times, and only once after one that failed, until it answers again.
 
-    A request is tried ATTEMPTS times, and only once after one that failed, until the service answers again.
+    Requests are an interval apart, an answer has at most so many bytes. `sleep` and `monotonic` are for tests.
     """
 
     def __init__(
@@ -46,36 +46,25 @@ class BlockSource:
         client: httpx.Client,
         *,
         interval_seconds: float = INTERVAL_SECONDS,
+        attempts: int = ATTEMPTS,
+        max_bytes: int = MAX_BYTES,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        client.event_hooks = bounds(MAX_BYTES, ANSWER_SECONDS, monotonic)
+        client.event_hooks = bounds(max_bytes, ANSWER_SECONDS, monotonic)
         self._client = client
         self._interval = interval_seconds
+        self._attempts = attempts
         self._sleep = sleep
         self._monotonic = monotonic
         self._next_at = monotonic()
         self._refuses = False
 
-    def blocks_of(self, day: date) -> list[ListedBlock]:
-        """The blocks of a day, UTC. Raises RestError or MalformedMessageError."""
-        noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
-        body = self._get(f"/blocks/{int(noon.timestamp()) * 1000}?format=json")
-        return [] if body is None else decode_listing(body)
-
-    def block(self, block_hash: str) -> MinedBlock | None:
-        """A whole block, or None if the service has no such block. Raises RestError or MalformedMessageError."""
-        body = self._get(f"/rawblock/{block_hash}")
-        if body is None:
-            return None
-        block = decode_block(body)
-        if block.hash != block_hash:
-            raise MalformedMessageError(f"asked for, and got block {block.hash}")
-        return mined(block)
-
-    def _get(self, path: str) -> bytes | None:
+    def get(self, path: str) -> bytes | None:
+        """The answer, or None if the service says that there is nothing. Raises RestError."""
         failure = ""
-        for attempt in range(1 if self._refuses else ATTEMPTS):
+        attempts = 1 if self._refuses else self._attempts
+        for attempt in range(attempts):
             self._wait_for_turn()
             wait = self._interval * 2**attempt
             try:
@@ -84,7 +73,7 @@ class BlockSource:
             except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OverflowError) as error:
                 failure = f"{type(error).__name__}: {error}"
             else:
-                # A 404 in another form is a proxy's, and says nothing about the block.
+                # A 404 in another form is a proxy's, and says nothing about what was asked for.
                 found = response.status_code == HTTPStatus.OK
                 if found or (response.status_code == HTTPStatus.NOT_FOUND and is_refusal(response.content)):
                     self._refuses = False
@@ -93,7 +82,8 @@ class BlockSource:
                 if response.status_code != HTTPStatus.TOO_MANY_REQUESTS and response.status_code < 500:
                     break
                 wait = max(wait, _retry_after(response))
-            log.info("rest_retried", path=path, cause=failure, attempt=attempt + 1)
+            if attempt + 1 < attempts:
+                log.info("rest_retried", path=path, cause=failure, attempt=attempt + 1)
             jitter = random.uniform(1.0, 1.2)  # noqa: S311 - jitter, no secret
             self._next_at = self._monotonic() + min(wait * jitter, MAX_WAIT_SECONDS)
         self._refuses = True
@@ -103,6 +93,26 @@ class BlockSource:
         if (wait := self._next_at - self._monotonic()) > 0:
             self._sleep(wait)
         self._next_at = self._monotonic() + self._interval
+
+
+class BlockSource(RestClient):
+    """Blocks over REST."""
+
+    def blocks_of(self, day: date) -> list[ListedBlock]:
+        """The blocks of a day, UTC. Raises RestError or MalformedMessageError."""
+        noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
+        body = self.get(f"/blocks/{int(noon.timestamp()) * 1000}?format=json")
+        return [] if body is None else decode_listing(body)
+
+    def block(self, block_hash: str) -> MinedBlock | None:
+        """A whole block, or None if the service has no such block. Raises RestError or MalformedMessageError."""
+        body = self.get(f"/rawblock/{block_hash}")
+        if body is None:
+            return None
+        block = decode_block(body)
+        if block.hash != block_hash:
+            raise MalformedMessageError(f"asked for, and got block {block.hash}")
+        return mined(block)
 
 
 def _retry_after(response: httpx.Response) -> float:

@@ -64,14 +64,15 @@ ORDER BY moved_sat DESC, flow
 -- name: largest_whale_moves
 -- The largest whales of a span of time.
 WITH largest AS (
-    SELECT txid, seen_at, moved_sat, flow, senders, receivers, sources
+    SELECT txid, seen_at, moved_sat, flow, senders, receivers, sources, usd_price
     FROM whale_moves
     WHERE seen_at >= %(since)s AND flow <> 'internal_move'
     ORDER BY moved_sat DESC, txid
     LIMIT %(limit)s
 )
 SELECT
-    txid, largest.seen_at, moved_sat, flow, senders, receivers, sources, value_sat, fee_sat,
+    txid, largest.seen_at, moved_sat, flow, senders, receivers, sources, value_sat, fee_sat, usd_price,
+    round((moved_sat / 1e8 * usd_price)::numeric, 2)::float8 AS moved_usd,
     (
         SELECT min(height) FROM confirmations JOIN blocks ON hash = block_hash AND NOT stale
         WHERE confirmations.txid = largest.txid
@@ -84,7 +85,8 @@ ORDER BY moved_sat DESC, txid
 -- name: list_whale_moves
 -- Whales, newest first, a page at a time.
 SELECT
-    txid, whales.seen_at, moved_sat, flow, senders, receivers, sources, value_sat, fee_sat,
+    txid, whales.seen_at, moved_sat, flow, senders, receivers, sources, value_sat, fee_sat, usd_price,
+    round((moved_sat / 1e8 * usd_price)::numeric, 2)::float8 AS moved_usd,
     (
         SELECT min(height) FROM confirmations JOIN blocks ON hash = block_hash AND NOT stale
         WHERE confirmations.txid = whales.txid
@@ -104,11 +106,12 @@ LIMIT %(limit)s
 
 -- name: record_whales
 -- Write whales, each once.
-INSERT INTO whale_moves (txid, seen_at, moved_sat, flow, senders, receivers, sources)
-SELECT txid, seen_at, moved_sat, flow, senders, receivers, sources
+INSERT INTO whale_moves (txid, seen_at, moved_sat, flow, senders, receivers, sources, usd_price)
+SELECT txid, seen_at, moved_sat, flow, senders, receivers, sources, price.usd
 FROM jsonb_to_recordset(%(moves)s) AS given (
     txid text, seen_at timestamptz, moved_sat bigint, flow text, senders text[], receivers text[], sources text[]
 )
+LEFT JOIN LATERAL usd_price_at(seen_at) AS price ON true
 ORDER BY txid
 ON CONFLICT (txid) DO UPDATE SET (flow, senders, receivers, sources) = (
     excluded.flow, excluded.senders, excluded.receivers, excluded.sources

@@ -54,7 +54,7 @@ def _move(tx: Transaction, moved_sat: int, known: Mapping[str, Known]) -> dict[s
 class RecordedWhale:
     """A large value that likely changed hands, in satoshi, and between whom by labels, of `sources`.
 
-    None is what retention has removed.
+    None is what retention has removed, and what no price was known of: `usd_price` is that of a bitcoin then.
     """
 
     txid: str
@@ -67,6 +67,8 @@ class RecordedWhale:
     value_sat: int | None
     fee_sat: int | None
     confirmed_height: int | None
+    moved_usd: float | None
+    usd_price: float | None
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from txwatch.detection.score_windows import insert_scores
 from txwatch.detection.threshold import read_recent_scores
 from txwatch.features.live import LiveContext
 from txwatch.ingest.batch import Batch
+from txwatch.ingest.prices import PriceKeeper
 from txwatch.ingest.worker import IngestWorker, Shift
 from txwatch.settings import Settings
 from txwatch.sources.chosen import ChosenSources
@@ -152,6 +153,7 @@ class LiveLane:
         registry: Registry,
         whale_btc: float,
         chats: Chats,
+        whale_usd: float | None = None,
         duration: timedelta | None = None,
         relieved: bool = False,
     ) -> None:
@@ -159,10 +161,11 @@ class LiveLane:
         self._delivery = Delivery(lambda: chats.dispatcher(database_url)) if chats.ids else None
         scoring = LiveScoring(
             lambda: self.champion.model,
-            CurrentDetectors(whale_btc),
+            CurrentDetectors(whale_btc, whale_usd),
             chats.ids,
             self._delivery.wake if self._delivery else lambda: None,
         )
+        self._prices = PriceKeeper(database_url, sources.price_services)
         clock = MonotoneClock()
         self.worker = IngestWorker(
             database_url,
@@ -179,12 +182,14 @@ class LiveLane:
     async def run(self, stop: asyncio.Event) -> Shift:
         """Work until `stop` is set, the shift is over, or another worker has taken the lease."""
         self.champion.start()
+        self._prices.start()
         if self._delivery is not None:
             self._delivery.start()
         try:
             return await self.worker.run(stop)
         finally:
             self.champion.stop()
+            self._prices.stop()
             if self._delivery is not None:
                 await asyncio.to_thread(self._delivery.stop, STOP_SECONDS)
 
@@ -210,6 +215,7 @@ def live_lane(settings: Settings, holder: str, *, relieved: bool = False) -> Liv
         spool_bytes=settings.spool_mb << 20,
         registry=ModelRegistry.of(settings.home, database_url, settings.mlflow_tracking_uri),
         whale_btc=settings.whale_btc,
+        whale_usd=settings.whale_usd,
         chats=Chats.of(settings),
         relieved=relieved,
     )

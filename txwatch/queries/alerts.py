@@ -11,6 +11,7 @@ from txwatch.detection.reasons import Reason
 from txwatch.labels.flows import FlowClass
 from txwatch.queries.paging import DEFAULT_LIMIT, Page, read_page, read_rows
 from txwatch.store.database import Connection, statement
+from txwatch.wire.prices import worth
 
 
 def stored_reasons(column: object) -> list[Reason]:
@@ -45,11 +46,17 @@ class Anomaly:
     value_sat: int
     fee_sat: int | None
     fee_rate: float | None
+    value_usd: float | None
+    usd_price: float | None
+    """Of a bitcoin, known when it was seen."""
 
 
 @dataclass(frozen=True)
 class WhaleMove:
-    """A large value that likely changed hands. Amounts in satoshi; `flow` says between whom, as far as it is known."""
+    """A large value that likely changed hands. Amounts in satoshi, and in USD by the price of a bitcoin then.
+
+    `flow` says between whom, as far as it is known.
+    """
 
     txid: str
     seen_at: datetime
@@ -62,6 +69,9 @@ class WhaleMove:
     senders: list[str]
     receivers: list[str]
     reasons: list[Reason]
+    moved_usd: float | None
+    value_usd: float | None
+    usd_price: float | None
 
 
 @dataclass(frozen=True)
@@ -116,7 +126,8 @@ def count_anomalies(connection: Connection, start: datetime, end: datetime, span
 def _anomaly(**row: Any) -> Anomaly:
     reasons = stored_reasons(row["reasons"])
     kinds = list(dict.fromkeys(reason.kind for reason in reasons)) or ["forest"]
-    found = {**row, "reasons": reasons, "kinds": kinds}
+    value_usd = worth(row["value_sat"], row["usd_price"])
+    found = {**row, "reasons": reasons, "kinds": kinds, "value_usd": value_usd}
     return Anomaly(**{name: found[name] for name in Anomaly.__dataclass_fields__})
 
 
@@ -131,13 +142,18 @@ def _whale(**row: Any) -> WhaleMove:
         "senders": list(senders)[:5],
         "receivers": [address for address in receivers if address not in senders][:5],
         "reasons": reasons,
+        "moved_usd": worth(int(moved), row["usd_price"]),
+        "value_usd": worth(row["value_sat"], row["usd_price"]),
     }
     return WhaleMove(**{name: found[name] for name in WhaleMove.__dataclass_fields__})
 
 
 @dataclass(frozen=True)
 class AlertSummary:
-    """One alert. `alert_key` is the txid, or `system:...`; `states` are those of its deliveries, one for each chat."""
+    """One alert. `alert_key` is the txid, or `system:...`; `states` are those of its deliveries, one for each chat.
+
+    `value_sat` is the total output, None after retention; `usd_price` of a bitcoin was known when it was seen.
+    """
 
     alert_key: str
     kinds: list[str]
@@ -151,6 +167,10 @@ class AlertSummary:
     sent_at: datetime | None
     useful: int
     noise: int
+    value_sat: int | None
+    value_usd: float | None
+    usd_price: float | None
+    usd_price_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -216,4 +236,5 @@ def read_alert(connection: Connection, key: str) -> AlertDetail | None:
 
 
 def _summary(reasons: object, **row: Any) -> AlertSummary:
-    return AlertSummary(reasons=stored_reasons(reasons), **row)
+    value_usd = worth(row["value_sat"], row["usd_price"])
+    return AlertSummary(reasons=stored_reasons(reasons), value_usd=value_usd, **row)

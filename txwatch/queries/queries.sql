@@ -174,7 +174,8 @@ LEFT JOIN (
 -- name: list_alerts
 SELECT
     alert_key, kinds, severity, reasons, late, seen_at, created_at, model_version,
-    coalesce(states, '{}') AS states, sent_at, coalesce(useful, 0) AS useful, coalesce(noise, 0) AS noise
+    coalesce(states, '{}') AS states, sent_at, coalesce(useful, 0) AS useful, coalesce(noise, 0) AS noise,
+    (SELECT value_sat FROM transactions WHERE txid = alert_key) AS value_sat, usd_price, usd_price_at
 FROM alerts
 LEFT JOIN LATERAL (
     SELECT array_agg(DISTINCT state ORDER BY state) AS states, min(sent_at) AS sent_at
@@ -209,7 +210,8 @@ SELECT
     value_sat, fee_sat, fee_sat::float8 / vsize AS fee_rate, input_count, output_count,
     CASE WHEN %(kind)s = 'whale' THEN inputs ELSE '[]' END AS inputs,
     CASE WHEN %(kind)s = 'whale' THEN outputs ELSE '[]' END AS outputs,
-    coalesce(flow, 'unknown') AS flow
+    coalesce(flow, 'unknown') AS flow,
+    (SELECT usd FROM usd_price_at(seen_at)) AS usd_price
 FROM transaction_scores AS found
 JOIN transactions USING (txid, seen_at)
 LEFT JOIN (SELECT txid, flow FROM whale_moves) AS moves USING (txid)
@@ -264,7 +266,8 @@ LIMIT %(limit)s
 
 -- name: list_transactions
 SELECT
-    txid, seen_at, value_sat, fee_sat, fee_sat::float8 / vsize AS fee_rate, vsize, input_count, output_count, rbf, source
+    txid, seen_at, value_sat, fee_sat, fee_sat::float8 / vsize AS fee_rate, vsize, input_count, output_count, rbf, source,
+    (SELECT usd FROM usd_price_at(seen_at)) AS usd_price
 FROM transactions
 WHERE
     (%(since)s::timestamptz IS NULL OR seen_at >= %(since)s)
@@ -454,6 +457,7 @@ SELECT
         FROM confirmations
         JOIN blocks ON hash = block_hash
         WHERE confirmations.txid = transactions.txid AND NOT stale
-    ) AS confirmed_in
+    ) AS confirmed_in,
+    (SELECT usd FROM usd_price_at(seen_at)) AS usd_price
 FROM transactions
 WHERE txid = %(txid)s

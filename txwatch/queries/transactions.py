@@ -15,6 +15,7 @@ from txwatch.queries.alerts import AlertDetail, read_alert, stored_reasons
 from txwatch.queries.paging import DEFAULT_LIMIT, Page, read_page, read_rows
 from txwatch.store.database import Connection, statement
 from txwatch.store.transactions import read_transaction
+from txwatch.wire.prices import worth
 from txwatch.wire.transaction import UNCONFIRMED
 
 RECENT_ROWS = 5_000
@@ -35,6 +36,9 @@ class TransactionSummary:
     output_count: int
     rbf: bool
     source: str
+    value_usd: float | None
+    usd_price: float | None
+    """Of a bitcoin, known when it was seen."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,10 @@ class FeatureValue:
 
 @dataclass(frozen=True)
 class TransactionDetail:
-    """Everything that is known of one transaction. Amounts in satoshi, `size` in bytes, times UTC."""
+    """Everything that is known of one transaction. Amounts in satoshi, `size` in bytes, times UTC.
+
+    `value_usd` is by `usd_price`, that of a bitcoin known when it was seen.
+    """
 
     txid: str
     seen_at: datetime
@@ -103,6 +110,8 @@ class TransactionDetail:
     landed_at: datetime
     source: str
     value_sat: int
+    value_usd: float | None
+    usd_price: float | None
     input_sat: int | None
     fee_sat: int | None
     fee_rate: float | None
@@ -137,7 +146,11 @@ def list_transactions(
     """Transactions seen in [since, until), newest first. Raises BadCursorError."""
     filters = {"since": since, "until": until, "min_value_sat": min_value_sat, "source": source}
     query = statement("queries", "list_transactions")
-    return read_page(connection, TransactionSummary, query, filters, ("seen_at", "txid"), cursor, limit)
+    return read_page(connection, _summary, query, filters, ("seen_at", "txid"), cursor, limit)
+
+
+def _summary(**row: Any) -> TransactionSummary:
+    return TransactionSummary(value_usd=worth(row["value_sat"], row["usd_price"]), **row)
 
 
 def read_transaction_detail(connection: Connection, txid: str) -> TransactionDetail | None:
@@ -148,6 +161,7 @@ def read_transaction_detail(connection: Connection, txid: str) -> TransactionDet
     ) -> TransactionDetail:
         return TransactionDetail(
             **row,
+            value_usd=worth(row["value_sat"], row["usd_price"]),
             inputs=[_spent(coin, tip_height) for coin in inputs],
             outputs=[Coin(**coin) for coin in outputs],
             features=read_feature_values(connection, txid),

@@ -1,7 +1,8 @@
 """Which sources are followed, by the settings."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from txwatch.clock import Clock
 from txwatch.errors import UserError
@@ -12,10 +13,20 @@ from txwatch.sources.bitcoin_rpc import BitcoinRpc
 from txwatch.sources.blockchain_info import BlockchainInfo
 from txwatch.sources.mempool_space import MempoolSpace
 from txwatch.sources.source import Source
+from txwatch.wire.prices import Price, decode_prices, decode_ticker
 
 
 class UnknownSourceError(UserError):
     """Settings of sources that do not fit together."""
+
+
+@dataclass(frozen=True)
+class PriceService:
+    """Where the price of a bitcoin is asked for. `decode` takes the answer and the present moment."""
+
+    url: str
+    path: str
+    decode: Callable[[bytes, datetime], Price]
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,7 @@ class ChosenSources:
     rpc_urls: tuple[str, ...] = field(default=(), repr=False)
     zmq_urls: tuple[str, ...] = ()
     mempool_space_url: str = ""
+    rest_url: str = ""
 
     @classmethod
     def of(cls, settings: Settings) -> "ChosenSources":
@@ -38,6 +50,7 @@ class ChosenSources:
             parts(rpc.get_secret_value() if rpc else ""),
             parts(settings.bitcoin_zmq_url),
             settings.mempool_space_url,
+            settings.rest_url,
         )
 
     def open(self, clock: Clock) -> Sequence[Source]:
@@ -72,6 +85,15 @@ class ChosenSources:
     def node_url(self) -> str | None:
         """The RPC of the first node that is followed, None without one."""
         return self.rpc_urls[0] if NODE in self.names and self.rpc_urls else None
+
+    @property
+    def price_services(self) -> tuple[PriceService, ...]:
+        """Who is asked for the price, in this order: whoever is followed, and nobody else. A node knows no price."""
+        services = {
+            "blockchain.info": PriceService(self.rest_url, "/ticker", decode_ticker),
+            "mempool.space": PriceService(self.mempool_space_url, "/api/v1/prices", decode_prices),
+        }
+        return tuple(services[name] for name in self.names if name in services and services[name].url)
 
 
 def parts(text: str) -> tuple[str, ...]:

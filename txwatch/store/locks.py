@@ -25,6 +25,8 @@ class Lock(IntEnum):
     """The requests to Telegram of all processes are counted together."""
     REGISTRY = 7_842_007
     """Two processes at once would both try to create MLflow's tables."""
+    PRICE = 7_842_008
+    """Two workers at once would both ask for the price."""
 
 
 def wait_for(connection: Connection, lock: Lock) -> None:

@@ -137,6 +137,7 @@ BY_ROW = {
     "address_windows": "window_start",
     "quarantined_messages": "received_at",
     "feed_gaps": "ended_at",
+    "usd_prices": "noted_at",
     "blocks": "seen_at",
 }
 """The other tables that grow, with the column of a row's age. Derived rows go first."""

@@ -130,6 +130,8 @@ alerts = sa.Table(
     sa.Column("seen_at", _time, nullable=False, index=True, comment="of the transaction, or when it was noticed"),
     sa.Column("model_version", sa.Text, comment="that scored the transaction; NULL for system alerts"),
     sa.Column("created_at", _time, nullable=False, index=True),
+    sa.Column("usd_price", sa.Float(53), comment="of a bitcoin when it was seen; NULL if unknown"),
+    sa.Column("usd_price_at", _time, comment="when that price held"),
     sa.CheckConstraint("severity IN ('low', 'medium', 'high', 'critical')", name="severity_is_known"),
 )
 
@@ -250,6 +252,7 @@ whale_moves = sa.Table(
     sa.Column("senders", ARRAY(sa.Text), nullable=False, comment="entities that paid, as far as known"),
     sa.Column("receivers", ARRAY(sa.Text), nullable=False, comment="entities that were paid"),
     sa.Column("sources", ARRAY(sa.Text), nullable=False, comment="of the labels that say so"),
+    sa.Column("usd_price", sa.Float(53), comment="of a bitcoin when it was seen; NULL if unknown"),
     sa.CheckConstraint(
         "flow IN ('exchange_in', 'exchange_out', 'internal_move', 'exchange_to_exchange', 'unknown')",
         name="flow_is_known",

@@ -186,6 +186,17 @@ history_start = sa.Table(
     sa.CheckConstraint("id = 1", name="one_row"),
 )
 
+usd_prices = sa.Table(
+    "usd_prices",
+    metadata,
+    sa.Column("noted_at", _time, primary_key=True, comment="from when on it is used"),
+    sa.Column("told_at", _time, nullable=False, comment="when it held, by its source"),
+    sa.Column("usd", sa.Float(53), nullable=False, comment="for one bitcoin"),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.CheckConstraint("usd > 0 AND usd < 'Infinity'", name="usd_is_a_price"),
+    comment="what a bitcoin was worth, at most one row in five minutes",
+)
+
 quarantined_messages = sa.Table(
     "quarantined_messages",
     metadata,

@@ -24,6 +24,7 @@ from txwatch.lab.simulator import feed as feed_module
 from txwatch.lab.simulator.chain import Chain, read_transaction
 from txwatch.lab.simulator.feed import LOOPBACK, LocalFeed, Played, Playlist
 from txwatch.sources.blockchain_info import BlockchainInfo, Received
+from txwatch.sources.chosen import ChosenSources
 from txwatch.sources.source import follow, reconnect_delays
 from txwatch.sources.websocket import MAX_MESSAGE_BYTES
 
@@ -131,6 +132,21 @@ async def test_blocks_are_announced_to_their_subscribers_and_hold_what_was_serve
     assert (announced["nTx"], announced["height"]) == (len(served), block["height"])
     assert {"hash": block["hash"], "height": block["height"]}.items() <= day[-1].items()
     assert transaction["hash"] == served[0]
+
+
+async def test_it_tells_the_price_as_both_services_do() -> None:
+    clock = SetClock()
+    async with a_feed(clock) as feed, httpx.AsyncClient(base_url=feed.rest_url) as rest:
+        names = ("blockchain.info", "mempool.space")
+        sources = ChosenSources(names, "", mempool_space_url=feed.rest_url, rest_url=feed.rest_url)
+        answers = [(one, await rest.get(f"{one.url}{one.path}")) for one in sources.price_services]
+        ticker, prices = (one.decode(answer.content, clock()) for one, answer in answers)
+        # Not by this service's own words alone: it moves, as a price does.
+        clock.forward(6 * 3_600)
+        later = sources.price_services[0].decode((await rest.get("/ticker")).content, clock())
+    assert (ticker.source, prices.source) == names
+    assert int(ticker.usd) == prices.usd
+    assert ticker.usd != later.usd
 
 
 async def test_the_same_seed_gives_the_same_stream_however_the_clock_ticks() -> None:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from threading import Lock
 from typing import Annotated, Any
@@ -34,8 +35,10 @@ from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.network import read_network_context
 from txwatch.queries.transactions import read_own_features
 from txwatch.store.database import Connection
+from txwatch.store.prices import price_at
 from txwatch.store.transactions import read_transaction
 from txwatch.wire.messages import MalformedMessageError, WireTransaction
+from txwatch.wire.prices import worth
 from txwatch.wire.transaction import Transaction, from_wire
 
 MAX_AT_ONCE = 2_000
@@ -48,11 +51,12 @@ REFRESH_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Scored:
-    """The scores of a request's transactions, in their order, by which model and in which context."""
+    """The scores of a request's transactions, in their order, by which model and in which context; the price now."""
 
     scores: Sequence[Score]
     model_version: str
     context_version: int
+    usd_price: float | None
 
 
 class Models:
@@ -87,9 +91,16 @@ class Scorer:
     """Takes transactions from many requests and scores those that wait together, one batch after the other."""
 
     def __init__(
-        self, pool: ConnectionPool[Connection], models: Models, *, whale_btc: float, clock: Clock = utc_now
+        self,
+        pool: ConnectionPool[Connection],
+        models: Models,
+        *,
+        whale_btc: float,
+        whale_usd: float | None = None,
+        clock: Clock = utc_now,
     ) -> None:
-        self._pool, self._models, self._clock, self._whale_btc = pool, models, clock, whale_btc
+        self._pool, self._models, self._clock = pool, models, clock
+        self._detectors = partial(CurrentDetectors, whale_btc, whale_usd)
         self._waiting: deque[tuple[Sequence[Transaction], asyncio.Future[Scored]]] = deque()
         self._count_waiting = 0
         self._working: asyncio.Task[None] | None = None
@@ -134,9 +145,10 @@ class Scorer:
             network = read_network_context(connection, context_window(window_start(now)))
             context = Context(network, read_address_context(connection, network, input_addresses(transactions)))
             recent = read_recent_scores(connection, model.version, network.as_of)
-            detectors = CurrentDetectors(self._whale_btc)(connection)
+            detectors = self._detectors()(connection)
             scores = score_together(transactions, context, model, detectors, recent)
-        return Scored(scores, model.version, network.version)
+            price = price_at(connection, now)
+        return Scored(scores, model.version, network.version, None if price is None else price.usd)
 
     def waterfall(self, txid: str) -> Waterfall | None:
         """How the champion comes to the score of a stored transaction, None when it was never landed."""
@@ -150,7 +162,7 @@ class Scorer:
             features = np.array([[own[name] for name in FEATURE_NAMES]], np.float64)
             batch, context = TransactionBatch.of([transaction]), Context(network)
             window = WindowFeatures(window_start(transaction.seen_at), [transaction], batch, features, context)
-            return waterfall(window, model, CurrentDetectors(self._whale_btc)(connection), recent)
+            return waterfall(window, model, self._detectors()(connection), recent)
 
 
 router = APIRouter(prefix="/v1/score", tags=["scoring"])
@@ -176,6 +188,9 @@ class TransactionScore:
     value_sat: int
     fee_sat: int | None
     fee_rate: float | None
+    value_usd: float | None
+    usd_price: float | None
+    """Of a bitcoin now."""
 
 
 @dataclass(frozen=True)
@@ -245,7 +260,7 @@ async def score(request: Request, body: Body) -> ScoreAnswer:
     """The body is the `x` of a feed message. Scored by the champion as if it was seen now; nothing is stored."""
     transaction = _decode(body)
     scored: Scored = await request.app.state.scorer.score([transaction])
-    return ScoreAnswer(scored.model_version, scored.context_version, _result(transaction, scored.scores[0]))
+    return ScoreAnswer(scored.model_version, scored.context_version, _results([transaction], scored)[0])
 
 
 @router.post(
@@ -275,7 +290,7 @@ async def score_batch(request: Request, body: Body) -> Any:
     if not good:
         raise ProblemError(422, f"every transaction was refused; the first: {refused[0].reason}")
     scored: Scored = await request.app.state.scorer.score(good)
-    return BatchAnswer(scored.model_version, scored.context_version, list(map(_result, good, scored.scores)), refused)
+    return BatchAnswer(scored.model_version, scored.context_version, _results(good, scored), refused)
 
 
 def _decode(body: bytes | msgspec.Raw) -> Transaction:
@@ -285,14 +300,19 @@ def _decode(body: bytes | msgspec.Raw) -> Transaction:
         raise ProblemError(422, f"this is no transaction of the feed: {error}") from None
 
 
-def _result(transaction: Transaction, score: Score) -> TransactionScore:
-    return TransactionScore(
-        txid=score.txid,
-        score=score.score,
-        threshold=score.threshold,
-        is_anomaly=score.is_anomaly,
-        reasons=score.reasons,
-        value_sat=transaction.value_sat,
-        fee_sat=transaction.fee_sat,
-        fee_rate=transaction.fee_rate,
-    )
+def _results(transactions: Sequence[Transaction], scored: Scored) -> list[TransactionScore]:
+    return [
+        TransactionScore(
+            txid=score.txid,
+            score=score.score,
+            threshold=score.threshold,
+            is_anomaly=score.is_anomaly,
+            reasons=score.reasons,
+            value_sat=transaction.value_sat,
+            fee_sat=transaction.fee_sat,
+            fee_rate=transaction.fee_rate,
+            value_usd=worth(transaction.value_sat, scored.usd_price),
+            usd_price=scored.usd_price,
+        )
+        for transaction, score in zip(transactions, scored.scores, strict=True)
+    ]

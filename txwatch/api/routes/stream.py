@@ -22,6 +22,7 @@ from txwatch.api.problems import ProblemError, documented
 from txwatch.clock import utc_now
 from txwatch.queries.paging import Position
 from txwatch.store.database import libpq_url, statement
+from txwatch.wire.prices import worth
 
 log = structlog.get_logger(__name__)
 
@@ -170,6 +171,8 @@ async def _alerts_after(
     cursor = connection.cursor(row_factory=dict_row)
     after = {"after": position.moment, "key": position.key, "limit": BATCH}
     rows = await (await cursor.execute(statement("api", "alerts_after"), after)).fetchall()
+    for row in rows:
+        row["value_usd"] = worth(row["value_sat"], row["usd_price"])
     ends = [Position(row["created_at"], row["alert_key"]) for row in rows]
     found = [(Event("alert", row, end.encode()), end.moment) for row, end in zip(rows, ends, strict=True)]
     return found, ends[-1] if len(ends) == BATCH else None

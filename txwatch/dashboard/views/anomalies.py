@@ -56,7 +56,8 @@ def _item(anomaly: Anomaly) -> str:
         *(look.chip(_words(kind)) for kind in anomaly.kinds),
         escape(f"{look.clock(anomaly.seen_at)} UTC"),
         look.link(anomaly.txid),
-        escape(f"{look.amount(anomaly.value_sat)}, score {anomaly.score:.3f} of {anomaly.threshold:.3f}"),
+        escape(look.amount(anomaly.value_sat, anomaly.usd_price)),
+        escape(f"score {anomaly.score:.3f} of {anomaly.threshold:.3f}"),
     ]
     return look.item(head, "; ".join(r.text for r in anomaly.reasons) or "no single feature stands out")
 

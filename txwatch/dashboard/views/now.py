@@ -12,6 +12,7 @@ from txwatch.clock import utc_now
 from txwatch.dashboard import look, palette
 from txwatch.dashboard.data import ask
 from txwatch.dashboard.look import freshness
+from txwatch.detection.reasons import priced
 from txwatch.queries.alerts import AlertSummary, list_alerts
 from txwatch.queries.feed import FeedSpan, read_feed_spans
 from txwatch.queries.status import HealthCheck, Overview, latest_health, read_overview
@@ -47,7 +48,8 @@ def alert_item(alert: AlertSummary) -> str:
         look.link(alert.alert_key),
         escape(", ".join(alert.states) or "not sent"),
     ]
-    return look.item(head, "; ".join(r.text for r in alert.reasons[:3]) or "no single feature stands out")
+    reasons = "; ".join(priced(reason, alert.usd_price) for reason in alert.reasons[:3])
+    return look.item(head, reasons or "no single feature stands out")
 
 
 def _figures(overview: Overview) -> None:

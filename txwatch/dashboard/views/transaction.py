@@ -45,8 +45,8 @@ def _explain(tx: TransactionDetail) -> None:
     newest = next((score for score in tx.scores if score.lane != "shadow"), None)
     confirmed = "" if tx.confirmed_in is None else f"; in block {tx.confirmed_in:,}"
     look.draw_tiles(
-        ("Total output", look.amount(tx.value_sat), f"{len(tx.inputs)} in, {len(tx.outputs)} out"),
-        ("Fee", look.amount(tx.fee_sat), rate),
+        ("Total output", look.amount(tx.value_sat, tx.usd_price), f"{len(tx.inputs)} in, {len(tx.outputs)} out"),
+        ("Fee", look.amount(tx.fee_sat, tx.usd_price), rate),
         ("Size", f"{look.count(tx.vsize)} vB", f"{look.count(tx.size)} bytes"),
         ("Seen", f"{look.clock(tx.seen_at)} UTC", f"{tx.seen_at:%d %b %Y}, by {tx.source}{confirmed}"),
         (

@@ -12,6 +12,7 @@ from txwatch.clock import utc_now
 from txwatch.dashboard import look, palette
 from txwatch.dashboard.data import ask, settings
 from txwatch.dashboard.look import freshness
+from txwatch.detection.reasons import priced
 from txwatch.labels.whales import RecordedWhale, entity_totals, flow_totals, largest_whale_moves
 from txwatch.queries.alerts import FLOW_WORDS, FLOWS, WhaleMove, list_whales
 from txwatch.queries.status import read_overview
@@ -35,14 +36,17 @@ def _whales(chosen: str) -> None:
     since = utc_now() - timedelta(hours=HOURS[chosen])
     moves = ask(list_whales, since=since, limit=200).items
     if not moves:
-        least = settings().whale_btc
-        st.html(look.empty(f"No movement of {least:,.0f} BTC or more in the last {chosen} (TXWATCH_WHALE_BTC)."))
+        btc, usd = settings().whale_btc, settings().whale_usd
+        least = f"{btc:,.0f} BTC" if usd is None else f"{btc:,.0f} BTC, or {usd:,.0f} USD,"
+        st.html(
+            look.empty(f"No movement of {least} or more in the last {chosen} (TXWATCH_WHALE_BTC, TXWATCH_WHALE_USD).")
+        )
         return
     largest = max(moves, key=lambda move: move.moved_sat)
     look.draw_tiles(
         ("Movements", look.count(len(moves)), f"in the last {chosen}"),
         ("Likely moved", look.amount(sum(move.moved_sat for move in moves)), "without the senders' change"),
-        ("Largest", look.amount(largest.moved_sat), f"{look.clock(largest.seen_at)} UTC"),
+        ("Largest", look.amount(largest.moved_sat, largest.usd_price), f"{look.clock(largest.seen_at)} UTC"),
         *(
             (flow.capitalize(), look.count(sum(m.flow == flow for m in moves)), "movements")
             for flow in FLOWS
@@ -87,7 +91,7 @@ def _past(whale: RecordedWhale) -> str:
         escape(confirmed),
     ]
     who = f"{', '.join(whale.senders) or 'unknown'} to {', '.join(whale.receivers) or 'unknown'}"
-    return look.item(head, f"{look.amount(whale.moved_sat)} likely moved, {who}")
+    return look.item(head, f"{look.amount(whale.moved_sat, whale.usd_price)} likely moved, {who}")
 
 
 def _moves(moves: list[WhaleMove]) -> ChartType:
@@ -115,6 +119,6 @@ def _item(move: WhaleMove) -> str:
         look.chip(move.flow, FLOW_COLOURS[FLOWS.index(move.flow)]),
         escape(f"{look.clock(move.seen_at)} UTC"),
         look.link(move.txid),
-        escape(f"{move.input_count} in, {move.output_count} out, fee {look.amount(move.fee_sat)}"),
+        escape(f"{move.input_count} in, {move.output_count} out, fee {look.amount(move.fee_sat, move.usd_price)}"),
     ]
-    return look.item(head, "; ".join(reason.text for reason in move.reasons))
+    return look.item(head, "; ".join(priced(reason, move.usd_price) for reason in move.reasons))

@@ -20,6 +20,7 @@ from txwatch.detection.threshold import SPAN, RecentScores, scores_kept
 from txwatch.features.batch import WindowFeatures
 from txwatch.lab.evaluation.replay import Labelled, replay
 from txwatch.labels.store import NOTHING_KNOWN, KnownAddresses
+from txwatch.store.prices import PriceOf, no_price
 
 
 @dataclass
@@ -94,14 +95,21 @@ class Backtest:
 
 
 def backtest(
-    traffic: Labelled, models: Sequence[Model], *, whale_btc: float, known: KnownAddresses = NOTHING_KNOWN
+    traffic: Labelled,
+    models: Sequence[Model],
+    *,
+    whale_btc: float,
+    whale_usd: float | None = None,
+    price_of: PriceOf = no_price,
+    known: KnownAddresses = NOTHING_KNOWN,
 ) -> Backtest:
     """Replay the traffic in order of time, in the context that it would have made, and score it with each model.
 
-    `known` is what is known of addresses. The first two windows have no context, as after a cold start.
+    `known` is what is known of addresses, `price_of` what is known of prices at that time. The first two windows have
+    no context, as after a cold start.
     """
     windows = list(replay(sorted(traffic.transactions, key=lambda tx: (tx.seen_at, tx.txid))))
-    detectors = default_detectors(whale_btc=whale_btc, known=known)
+    detectors = default_detectors(whale_btc=whale_btc, whale_usd=whale_usd, price_of=price_of, known=known)
 
     def alerts(model: Model) -> dict[str, Score]:
         scoring = FollowedScoring(model, detectors)

@@ -89,6 +89,7 @@ def backtest(
     from txwatch.lab.evaluation.replay import read_labelled
     from txwatch.labels.store import KnownAddresses
     from txwatch.store.database import connect
+    from txwatch.store.prices import StoredPrices
 
     settings = Settings()
     registry = ModelRegistry.of(settings.home, settings.require_database_url(), settings.mlflow_tracking_uri)
@@ -96,7 +97,14 @@ def backtest(
     loaded = [registry.named(name.strip()) for name in models.split(",")]
     with connect(settings.require_database_url(), application="txwatch backtest") as connection:
         known = KnownAddresses.stored(connection)
-        result = replayed(traffic, loaded, whale_btc=settings.whale_btc, known=known)
+        result = replayed(
+            traffic,
+            loaded,
+            whale_btc=settings.whale_btc,
+            whale_usd=settings.whale_usd,
+            price_of=StoredPrices(connection),
+            known=known,
+        )
     figures = result.as_dict()
     if as_json:
         print(json.dumps(figures))

@@ -24,6 +24,7 @@ from txwatch.errors import UserError
 from txwatch.lab.simulator.chain import Block, Chain, read_transaction
 from txwatch.lab.simulator.mempool_space import POLL_SECONDS, Change, Losses, Polls, block_answer, rest_answer
 from txwatch.lab.simulator.plants import REPLACED_SHARE
+from txwatch.lab.simulator.prices import ticker_answer
 from txwatch.lab.simulator.regimes import regime_named
 from txwatch.lab.simulator.subscribers import MAX_UNSENT_BYTES, MEMPOOL_SPACE_PATH, Protocol, Subscribers
 from txwatch.lab.simulator.traffic import Simulator
@@ -150,6 +151,8 @@ class RestApi:
             case ["rawtx", txid]:
                 served = self._chain.transaction(txid)
                 return _found("transaction", None if served is None else served.body)
+            case ["ticker"]:
+                return _json(HTTPStatus.OK, ticker_answer(now))
             case ["api", *path]:
                 return _found("page", rest_answer(self._chain, path, now))
         return _found("page", None)

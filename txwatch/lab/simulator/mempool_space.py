@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from txwatch.lab.simulator.chain import Block, Chain, Changes, Served
+from txwatch.lab.simulator.prices import prices_answer
 from txwatch.lab.simulator.spending import older_txid
 from txwatch.wire.messages import WireTransaction
 from txwatch.wire.transaction import from_wire, script_type
@@ -191,7 +192,7 @@ def rest_answer(chain: Chain, path: list[str], now: datetime) -> bytes | None:
                 {"fastestFee": 3, "halfHourFee": 2, "hourFee": 1, "economyFee": 1, "minimumFee": 1}
             )
         case ["v1", "prices"]:
-            return msgspec.json.encode({"time": int(now.timestamp()), "USD": 68_000, "EUR": 62_000})
+            return prices_answer(now)
     return None
 
 
