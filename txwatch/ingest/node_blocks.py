@@ -7,10 +7,9 @@ from datetime import UTC, date, datetime, timedelta
 import msgspec
 
 from txwatch.ingest.rest import RestError
-from txwatch.sources.bitcoin_node import BitcoinNode, Header, MinedInput, spent_coin
+from txwatch.sources.bitcoin_node import BitcoinNode, Description, Header, MinedInput, spent_coin
 from txwatch.sources.bitcoin_rpc import BitcoinRpc, RpcError
 from txwatch.sources.source import SourceAwayError
-from txwatch.wire.addresses import Network
 from txwatch.wire.blocks import ListedBlock, MinedBlock
 from txwatch.wire.raw import Coin, decode_raw, from_raw
 
@@ -36,7 +35,7 @@ class NodeBlocks:
 
     def __init__(self, node: BitcoinNode) -> None:
         self._node = node
-        self._network: Network | None = None
+        self._described: Description | None = None
         self._listed: list[ListedBlock] = []
 
     def blocks_of(self, day: date) -> list[ListedBlock]:
@@ -67,8 +66,8 @@ class NodeBlocks:
         Its transactions are as they were before it. Raises RestError, or MalformedMessageError.
         """
         try:
-            if self._network is None:
-                self._network = self._node.describe().network
+            if self._described is None:
+                self._described = self._node.describe()
             block = self._node.rpc.call(_Block, "getblock", block_hash, 3)
         except RpcError:
             return None
@@ -77,7 +76,7 @@ class NodeBlocks:
         decoded = [decode_raw(bytes.fromhex(tx.hex)) for tx in block.tx[1:]]
         seen_at = datetime.fromtimestamp(block.time, UTC)
         transactions = [
-            from_raw(raw, _coins(tx, block.height), seen_at, block.height - 1, self._network, "block")
+            from_raw(raw, _coins(tx, block.height), seen_at, block.height - 1, self._described.network, "block")
             for raw, tx in zip(decoded, block.tx[1:], strict=True)
         ]
         return MinedBlock(
@@ -91,6 +90,7 @@ class NodeBlocks:
                 raw.txid: sum(len(output.script) for output in raw.outputs if output.script.startswith(_OP_RETURN))
                 for raw in decoded
             },
+            network=self._described.health.network,
         )
 
 

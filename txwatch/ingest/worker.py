@@ -100,6 +100,7 @@ class _Listening:
             self.health.text,
             self.health.min_fee_rate,
             self.health.data_carrier_bytes,
+            self.health.network,
         )
 
 

@@ -29,7 +29,7 @@ PAID_BTC = Decimal("0.2")
 """Above what a replacement must take from somebody to be told."""
 FEE_BTC, HIGHER_BTC = Decimal("0.00002"), Decimal("0.00010")
 """Of a payment of some 150 vB: 13 and 67 sat/vB."""
-COINS, FEW_COINS = 100, 20
+COINS, FEW_COINS = 90, 30
 HELD_SECONDS = 15.0
 """For both sides of a double spend: relaying takes seconds, so that txwatch takes it for one after ten."""
 LOOK_SECONDS = 0.1
