@@ -1,16 +1,17 @@
 """Blocks from a Bitcoin node, with every coin that their transactions spend; a pruned node has the newest only."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 
 import msgspec
 
-from txwatch.ingest.rest import RestError
+from txwatch.ingest.rest import BlockSource, RestError
 from txwatch.sources.bitcoin_node import BitcoinNode, Description, Header, MinedInput, spent_coin
 from txwatch.sources.bitcoin_rpc import BitcoinRpc, RpcError
 from txwatch.sources.source import SourceAwayError
 from txwatch.wire.blocks import ListedBlock, MinedBlock
+from txwatch.wire.messages import MalformedMessageError
 from txwatch.wire.raw import Coin, decode_raw, from_raw
 
 _OP_RETURN = b"\x6a"
@@ -92,6 +93,33 @@ class NodeBlocks:
             },
             network=self._described.health.network,
         )
+
+
+class NodeElseRest:
+    """The blocks of a node; over REST those that it does not have: it may be pruned, behind, or of another network."""
+
+    def __init__(self, node: NodeBlocks, rest: BlockSource) -> None:
+        self._node, self._rest = node, rest
+
+    def blocks_of(self, day: date) -> list[ListedBlock]:
+        """The blocks of a day, UTC, that either lists. Raises RestError or MalformedMessageError if neither can."""
+        listed: list[ListedBlock] = []
+        failures: list[RestError | MalformedMessageError] = []
+        for source in (self._node, self._rest):
+            try:
+                listed += source.blocks_of(day)
+            except (RestError, MalformedMessageError) as error:
+                failures.append(error)
+        if len(failures) == 2:
+            raise failures[0]
+        return listed
+
+    def block(self, block_hash: str) -> MinedBlock | None:
+        """A whole block, None if neither has one of this hash. Raises RestError, or MalformedMessageError."""
+        with suppress(RestError):
+            if (block := self._node.block(block_hash)) is not None:
+                return block
+        return self._rest.block(block_hash)
 
 
 def _coins(tx: _Transaction, height: int) -> list[Coin | None]:

@@ -73,6 +73,11 @@ class ChosenSources:
         """The RPC of the first node that is followed, None without one."""
         return self.rpc_urls[0] if NODE in self.names and self.rpc_urls else None
 
+    @property
+    def are_nodes_alone(self) -> bool:
+        """Whether nothing but nodes is followed."""
+        return set(self.names) == {NODE}
+
 
 def parts(text: str) -> tuple[str, ...]:
     """What is between commas, each once."""
