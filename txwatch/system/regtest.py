@@ -37,7 +37,7 @@ class DemoNodes:
         folder = folder.resolve()
         first, second = (
             Installed(
-                str(program.resolve()), folder / name, secrets.token_hex(16), free_port(), free_port(), free_port()
+                str(program.absolute()), folder / name, secrets.token_hex(16), free_port(), free_port(), free_port()
             )
             for name in (FIRST, SECOND)
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from subprocess import SubprocessError, check_output
+from subprocess import DEVNULL, SubprocessError, check_output
 from typing import Any
 from urllib.parse import quote
 
@@ -36,7 +36,7 @@ class NodeProgramError(UserError):
 def version(program: str) -> str:
     """What a bitcoind says of itself. Raises NodeProgramError."""
     try:
-        said = check_output([program, "-version"], text=True, timeout=ANSWER_SECONDS)  # noqa: S603 - the user's own
+        said = check_output([program, "-version"], text=True, stderr=DEVNULL, timeout=ANSWER_SECONDS)  # noqa: S603 - the user's own
     except (OSError, ValueError, SubprocessError) as error:
         raise NodeProgramError(f"{program} cannot be run as a bitcoind: {error}") from error
     if "daemon" not in (first := said.partition("\n")[0]).lower():

@@ -30,8 +30,8 @@ PAID_BTC = Decimal("0.2")
 FEE_BTC, HIGHER_BTC = Decimal("0.00002"), Decimal("0.00010")
 """Of a payment of some 150 vB: 13 and 67 sat/vB."""
 COINS, FEW_COINS = 90, 30
-HELD_SECONDS = 15.0
-"""For both sides of a double spend: relaying takes seconds, so that txwatch takes it for one after ten."""
+HELD_SECONDS = 30.0
+"""Until a block settles a double spend: it is taken for one after ten, and another worker may take over meanwhile."""
 LOOK_SECONDS = 0.1
 RELAYED_SECONDS, JOINED_SECONDS = 30.0, 5.0
 """Nodes tell each other of transactions every few seconds, and of their blocks at once."""
