@@ -115,10 +115,10 @@ def _commit(
         record_gaps(connection, batch.gaps)
         landed = set(txids)
         new = [tx for tx in batch.transactions if tx.txid in landed]
+        land_spends(connection, [*new, *batch.spenders])
+        record_removals(connection, batch.removals)
         if live:
             land_sightings(connection, batch.sightings)
-        land_spends(connection, [*new, *batch.spenders])
-        record_removals(connection, batch.removals, batch.sightings if live else [])
         note_sources(connection, batch.sources)
         if hook is not None and new:
             _write_by_hook(hook, connection, new)

@@ -17,7 +17,10 @@ class Sighting(msgspec.Struct, frozen=True, gc=False):
 
 
 def land_sightings(connection: Connection, sightings: Sequence[Sighting]) -> None:
-    """Insert the sightings that are not there yet; the first of a source counts."""
+    """Insert the sightings that are not there yet; the first of a source counts.
+
+    What it was said to have removed before that moment is no longer removed there: it came back.
+    """
     if not sightings:
         return
     connection.execute(
@@ -30,6 +33,10 @@ def land_sightings(connection: Connection, sightings: Sequence[Sighting]) -> Non
     connection.execute(
         "INSERT INTO sightings SELECT txid, source, seen_at FROM staged_sightings ORDER BY txid, source"
         " ON CONFLICT DO NOTHING"
+    )
+    connection.execute(
+        "DELETE FROM removals USING staged_sightings AS again"
+        " WHERE removals.txid = again.txid AND removals.source = again.source AND removed_at < again.seen_at"
     )
 
 
