@@ -104,7 +104,8 @@ clean:
 	rm -rf $(VENV) $(TOOLS) .node dist .coverage* mutants .txwatch .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 demo: $(RUNTIME)
-	@$(BIN)/txwatch demo $(if $(CAPTURE),--capture=$(CAPTURE)) $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(RATE),--rate=$(RATE)) $(if $(SOURCES),--sources=$(SOURCES))
+	@$(BIN)/txwatch demo $(if $(CAPTURE),--capture=$(CAPTURE)) $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(RATE),--rate=$(RATE)) $(if $(SOURCES),--sources=$(SOURCES)) \
+		$(if $(NODE),--node=$(NODE))
 
 run: $(RUNTIME)
 	@$(BIN)/txwatch run

@@ -1,6 +1,7 @@
 """The feed, the live lane that follows it, and the REST API of blocks."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from pydantic import Field
 from resources.database import DatabaseResource
 from resources.model_registry import ModelRegistryResource
 from resources.telegram import TelegramResource
-from txwatch.ingest.node_blocks import node_blocks
+from txwatch.ingest.node_blocks import NodeElseRest, node_blocks
 from txwatch.ingest.recovery import Blocks
 from txwatch.ingest.rest import INTERVAL_SECONDS, block_source
 from txwatch.ingest.spool import MAX_BYTES
@@ -64,8 +65,17 @@ class IngestionResource(dg.ConfigurableResource):
             self.rest_url,
         )
 
-    def blocks(self) -> AbstractContextManager[Blocks]:
-        """Blocks from the first node that is followed, else over REST, at most one request in each interval."""
-        if (url := self.chosen.node_url) is not None:
-            return node_blocks(url)
-        return block_source(self.rest_url, self.rest_interval_seconds)
+    @contextmanager
+    def blocks(self) -> Iterator[Blocks]:
+        """Blocks from the first node that is followed, and over REST, at most one request in each interval.
+
+        While nodes alone are followed, no service is asked.
+        """
+        chosen = self.chosen
+        with ExitStack() as stack:
+            node = None if chosen.node_url is None else stack.enter_context(node_blocks(chosen.node_url))
+            rest = stack.enter_context(block_source(self.rest_url, self.rest_interval_seconds))
+            if node is None:
+                yield rest
+            else:
+                yield node if chosen.are_nodes_alone else NodeElseRest(node, rest)

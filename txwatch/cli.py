@@ -298,11 +298,14 @@ def demo(
     rate: Rate = None,
     regime: Regime = "2024-03",
     sources: Annotated[str, typer.Option(help="As TXWATCH_SOURCES, of the local feed.")] = "blockchain.info",
+    node: Annotated[
+        Path | None, typer.Option(help="Follow two nodes on regtest besides, run by this bitcoind, and spend there.")
+    ] = None,
 ) -> None:
     """Run the whole system from nothing on the local feed."""
     from txwatch.system.demo import DemoOptions, run_demo
 
-    raise typer.Exit(run_demo(DemoOptions(place(capture) if capture else None, seconds, rate, regime, sources)))
+    raise typer.Exit(run_demo(DemoOptions(place(capture) if capture else None, seconds, rate, regime, sources, node)))
 
 
 @app.command()

@@ -65,7 +65,7 @@ def test_a_cancelled_payment_is_told_of_and_a_bumped_fee_is_not(rows: Connection
 
 def test_what_another_one_had_replaced_is_not_replaced_again(rows: Connection) -> None:
     land(rows, PAID, BUMP, CANCEL)
-    record_removals(rows, [Removal(PAID.txid, "a node", BUMP.seen_at, BUMP.txid)], [])
+    record_removals(rows, [Removal(PAID.txid, "a node", BUMP.seen_at, BUMP.txid)])
     assert redirected(rows, CANCEL)["3"] == [
         f"takes the place of 22222222…, which paid 0.5 BTC to {SHOP}: this one does not"
     ]
@@ -75,7 +75,7 @@ def test_what_a_source_calls_replaced_needs_no_second_witness(rows: Connection) 
     land(rows, PAID, by="one")
     land(rows, CANCEL, by="another")
     assert redirected(rows, CANCEL) == {}, "each may hold its own: a double spend, and no replacement"
-    record_removals(rows, [Removal(PAID.txid, "one", CANCEL.seen_at, CANCEL.txid)], [])
+    record_removals(rows, [Removal(PAID.txid, "one", CANCEL.seen_at, CANCEL.txid)])
     assert redirected(rows, CANCEL)["3"]
 
 
@@ -122,7 +122,7 @@ def test_what_becomes_known_later_changes_nothing(rows: Connection) -> None:
     land(rows, CANCEL, by="another")
     soon = CANCEL.seen_at + timedelta(seconds=1)
     land_sightings(rows, [Sighting(CANCEL.txid, "one", soon)])
-    record_removals(rows, [Removal(PAID.txid, "one", soon, CANCEL.txid)], [])
+    record_removals(rows, [Removal(PAID.txid, "one", soon, CANCEL.txid)])
     assert redirected(rows, CANCEL) == {}
 
 
@@ -131,7 +131,7 @@ def test_of_several_that_are_told_at_one_moment_none_replaces_its_successor(rows
     last = spending("4" * 64, COIN, pays=[("bc1qlast", BTC)], seen_at=T0)
     land(rows, PAID, middle, last)
     removals = [Removal(PAID.txid, "a node", T0, middle.txid), Removal(middle.txid, "a node", T0, last.txid)]
-    record_removals(rows, removals, [])
+    record_removals(rows, removals)
     found = redirected(rows, PAID, middle, last)
     assert {txid: [reason.split("…")[0][-8:] for reason in reasons] for txid, reasons in found.items()} == {
         "9": [PAID.txid[:8]],

@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from itertools import repeat
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import psycopg
 from msgspec import structs
 
 from tests.builders import numbered_utx, pay
@@ -65,6 +67,15 @@ async def until(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS
     async with asyncio.timeout(seconds):
         while not await asyncio.to_thread(condition):
             await asyncio.sleep(0.02)
+
+
+def ban(server_url: str, database_url: str, banned: bool) -> None:
+    """Let the server refuse this database's connections, and end those that it has; or let them in again."""
+    name = urlsplit(database_url).path.removeprefix("/")
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {not banned}")  # type: ignore[arg-type]
+        if banned:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
 
 
 def has_landed(database_url: str, count: int) -> Callable[[], bool]:

@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from itertools import groupby
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -20,7 +19,7 @@ import pytest
 from tests.builders import numbered_utx, pay
 from tests.conftest import database_named
 from tests.ingest.feed_server import Broadcast, Stage, scripted_feed
-from tests.ingest.following import FAR_OFF, LONG_AGO, has_landed, landed, query, sent, until, utxs
+from tests.ingest.following import FAR_OFF, LONG_AGO, ban, has_landed, landed, query, sent, until, utxs
 from tests.waiting import PATIENCE_SECONDS
 from txwatch.store.cluster import embedded_postgres
 from txwatch.store.database import connect
@@ -166,26 +165,17 @@ async def test_of_two_workers_that_start_together_one_stays(fresh: str, tmp_path
     assert query(fresh, "SELECT count(*) FROM feed_gaps") == [(0,)]
 
 
-async def ban(server_url: str, database_url: str, banned: bool) -> None:
-    """Let the server refuse this database's connections, and end those that it has; or let them in again."""
-    name = urlsplit(database_url).path.removeprefix("/")
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {not banned}")  # type: ignore[arg-type]
-        if banned:
-            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
-
-
 async def test_an_orphaned_spool_is_adopted(fresh: str, server_url: str, tmp_path: Path) -> None:
     home = tmp_path / "home"
     broadcast = Broadcast(numbered, RATE)
     async with scripted_feed(broadcast) as feed:
         async with broadcast.on_air(), worker(fresh, feed.url, home) as first:
             await until(has_landed(fresh, 100))
-            await ban(server_url, fresh, True)
+            ban(server_url, fresh, True)
             await until(lambda: len(list(home.rglob("*.batch"))) >= 4)
             first.kill()
             await first.wait()
-        await ban(server_url, fresh, False)
+        ban(server_url, fresh, False)
         async with broadcast.on_air(), worker(fresh, feed.url, home):
             await until(lambda: not list(home.rglob("*.batch")))
             await until(has_landed(fresh, 300))
@@ -204,10 +194,10 @@ async def test_a_full_spool_is_said_and_is_a_gap(fresh: str, server_url: str, tm
         worker(fresh, feed.url, home, TXWATCH_SPOOL_MB="1"),
     ):
         await until(has_landed(fresh, 100))
-        await ban(server_url, fresh, True)
+        ban(server_url, fresh, True)
         await until(lambda: "spool_full" in (home / "worker.log").read_text())
         full_at = datetime.now().astimezone()
-        await ban(server_url, fresh, False)
+        ban(server_url, fresh, False)
         await until(
             lambda: query(fresh, "SELECT max(seen_at) FROM transactions")[0][0] > full_at + timedelta(seconds=1)
         )

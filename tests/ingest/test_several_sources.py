@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders import transaction
-from tests.ingest.following import Following, fast, landed, query, until
+from tests.ingest.following import Following, ban, fast, landed, query, until
 from tests.waiting import PATIENCE_SECONDS
 from txwatch.clock import MonotoneClock
 from txwatch.ingest import worker as ingest_worker
@@ -21,6 +21,7 @@ from txwatch.sources.source import (
     Missed,
     Resynced,
     Seen,
+    Source,
     SourceAwayError,
     Told,
 )
@@ -32,16 +33,13 @@ from txwatch.store.sightings import FollowedSource, note_sources
 pytestmark = pytest.mark.anyio
 
 
-class Scripted(MempoolSource):
-    """Tells what the test puts into its queue, None to disconnect; its mempool is read once `may_read` is set."""
+class Plain(Source):
+    """Tells what the test puts into its queue, None to disconnect."""
 
     def __init__(self, name: str, clock: MonotoneClock) -> None:
         super().__init__(name, clock)
         self.told: asyncio.Queue[Told | Missed | None] = asyncio.Queue()
         self.is_away = False
-        self.may_read = asyncio.Event()
-        self.asked_since: list[datetime] = []
-        self.mempool: list[str] = []
 
     def tell(self, number: int) -> None:
         self.told.put_nowait(Seen(transaction(txid=f"{number:064x}", seen_at=self.clock())))
@@ -62,6 +60,16 @@ class Scripted(MempoolSource):
             yield told
         raise SourceAwayError("closed")
 
+
+class Scripted(Plain, MempoolSource):
+    """The same with a mempool, which is read once `may_read` is set."""
+
+    def __init__(self, name: str, clock: MonotoneClock) -> None:
+        super().__init__(name, clock)
+        self.may_read = asyncio.Event()
+        self.asked_since: list[datetime] = []
+        self.mempool: list[str] = []
+
     async def resync(self, since: datetime, known: Known) -> AsyncGenerator[Told | Resynced]:
         self.asked_since.append(since)
         await self.may_read.wait()
@@ -73,7 +81,7 @@ class Scripted(MempoolSource):
 
 
 @asynccontextmanager
-async def working(database_url: str, spool: Path, *sources: Scripted) -> AsyncIterator[None]:
+async def working(database_url: str, spool: Path, *sources: Plain) -> AsyncIterator[None]:
     stop = asyncio.Event()
     worker = IngestWorker(database_url, sources, "test", spool, MonotoneClock(), delays=fast)
     running = Following(worker, stop, asyncio.create_task(worker.run(stop)))
@@ -155,6 +163,30 @@ async def test_all_gaps_that_earlier_workers_left_open_end_with_one_reading(fres
     async with working(fresh, tmp_path, source):
         await until(lambda: gaps(fresh) == [("node", "ended", 1), ("node", "ended", 0)])
     assert source.asked_since[-1] == times[0]
+
+
+@pytest.mark.parametrize("kind", [Plain, Scripted])
+async def test_what_a_worker_spooled_before_it_had_the_lease_hides_no_gap(
+    fresh: str, server_url: str, tmp_path: Path, kind: type[Plain]
+) -> None:
+    """A database that is away as a worker begins makes it write its first batches to disk."""
+    source = kind("node", MonotoneClock())
+    if isinstance(source, Scripted):
+        source.may_read.set()
+    with connect(fresh) as connection, connection.transaction():
+        heard_until = source.clock()
+        epoch = take_lease(connection, "before", heard_until, None)
+        renew_lease(connection, epoch, heard_until, heard_until)
+        note_sources(connection, [_followed(heard_until, heard_until)])
+    ban(server_url, fresh, True)
+    async with working(fresh, tmp_path, source):
+        source.tell(1)
+        await until(lambda: len(list(tmp_path.rglob("*.batch"))) == 1)
+        ban(server_url, fresh, False)
+        await until(lambda: len(landed(fresh)) == 1)
+        await until(lambda: gaps(fresh) == [("node", "ended", 0)])
+    [(started_at, ended_at, first)] = query(fresh, "SELECT started_at, ended_at, seen_at FROM feed_gaps, transactions")
+    assert (started_at, ended_at >= first) == (heard_until, True)
 
 
 def _followed(since: datetime, until: datetime) -> FollowedSource:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.builders import transaction
 from txwatch.ingest.batch import Batch
-from txwatch.ingest.spool import Spool, SpoolFullError, UnreadableBatchError, spooled_through
+from txwatch.ingest.spool import Spool, SpoolFullError, UnreadableBatchError
 from txwatch.store.gaps import FeedGap
 from txwatch.store.transactions import QuarantinedMessage
 from txwatch.wire.messages import WireBlock
@@ -48,11 +48,26 @@ def test_batches_come_back_whole_and_in_the_order_of_what_they_cover(tmp_path: P
     spool = Spool(tmp_path)
     for n in (3, 1, 2):
         spool.append(batch(n))
-    assert spooled_through(tmp_path) == T0 + 4 * SECOND
+    assert Spool(tmp_path).heard_through(T0 + SECOND) == T0 + 4 * SECOND
     assert drained(spool) == [batch(1), batch(2), batch(3)]
     assert spool.is_empty
     spool.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_others_heard_counts_as_far_as_it_goes_on_without_a_hole(tmp_path: Path) -> None:
+    one, other, own = Spool(tmp_path), Spool(tmp_path), Spool(tmp_path)
+    one.append(batch(1))
+    one.append(batch(3))  # it was silent between them
+    other.append(batch(6))
+    own.append(batch(7))
+    assert own.heard_through(T0) == T0, "nobody heard the first second"
+    assert own.heard_through(T0 + SECOND) == T0 + 4 * SECOND
+    assert own.heard_through(T0 + 5 * SECOND) == T0 + 5 * SECOND
+    assert own.heard_through(T0 + 6 * SECOND) == T0 + 7 * SECOND
+    assert Spool(tmp_path).heard_through(T0 + 6 * SECOND) == T0 + 8 * SECOND
+    one.append(batch(5))
+    assert own.heard_through(T0 + 2 * SECOND) == T0 + 7 * SECOND
 
 
 def fill(spool: Spool) -> None:
@@ -93,7 +108,7 @@ def test_only_the_spool_of_a_worker_that_has_ended_is_adopted(tmp_path: Path) ->
     heir = Spool(tmp_path)
     heir.append(batch(3))
     assert heir.adopt_orphans() == 0, "its owner is alive"
-    assert spooled_through(tmp_path) == T0 + 4 * SECOND
+    assert heir.heard_through(T0 + SECOND) == T0 + 3 * SECOND, "what it heard itself says nothing of what was before"
     owner.send_signal(signal.SIGKILL)
     owner.communicate()
     assert heir.adopt_orphans() == 2
@@ -132,8 +147,7 @@ def test_a_folder_that_cannot_be_read_holds_up_no_other(tmp_path: Path, monkeypa
         writer = Spool(tmp_path)
         writer.append(batch(n))
         writer.close()
-    closed, open_folder = sorted(tmp_path.iterdir())
-    known = spooled_through(open_folder.parent)
+    closed = min(tmp_path.iterdir())
     listed = Path.iterdir
 
     def iterdir(folder: Path) -> Iterator[Path]:
@@ -144,8 +158,7 @@ def test_a_folder_that_cannot_be_read_holds_up_no_other(tmp_path: Path, monkeypa
     monkeypatch.setattr(Path, "iterdir", iterdir)
     heir = Spool(tmp_path)
     assert heir.adopt_orphans() == 1
-    assert spooled_through(tmp_path) is not None
-    assert known is not None
+    assert heir.heard_through(T0 + 3 * SECOND) >= T0 + 3 * SECOND
     assert len(drained(heir)) == 1
     heir.close()
 

@@ -77,6 +77,22 @@ def test_what_a_source_left_out_is_explained_by_its_policy(database_url: str) ->
     assert (feed.completeness_1d, feed.explained_1d) == (1 / 5, 0)
 
 
+def test_a_source_of_another_network_misses_nothing(database_url: str) -> None:
+    with connect(database_url) as connection, connection.transaction(force_rollback=True):
+        follow_both(connection)
+        since, told = T0 - HOUR, T0 - 60 * SECOND
+        note_sources(connection, [FollowedSource("bitcoin-core-2", since, T0, T0, True, "", 1.0, 83, "regtest")])
+        land_sightings(connection, [Sighting("a", "bitcoin-core-2", told), Sighting("b", NODE, told)])
+        record_completeness(connection, "of regtest", [MinedTransaction("a", told, 5.0, 0)], T0, "regtest")
+        record_completeness(connection, "of the main network", [MinedTransaction("b", told, 5.0, 0)], T0)
+        rows = "SELECT block_hash, source, seen_before_count, mined_count FROM block_completeness ORDER BY 1, 2"
+        assert connection.execute(rows).fetchall() == [
+            ("of regtest", "bitcoin-core-2", 1, 1),
+            ("of the main network", NODE, 1, 1),
+            ("of the main network", FEED, 0, 1),
+        ]
+
+
 def test_a_source_that_is_followed_no_more_is_not_judged(database_url: str) -> None:
     with connect(database_url) as connection, connection.transaction(force_rollback=True):
         follow_both(connection)

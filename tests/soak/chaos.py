@@ -5,6 +5,7 @@ import random
 import signal
 import threading
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 
@@ -14,6 +15,7 @@ import structlog
 
 from tests.soak.faults import Fault
 from tests.soak.home import Home
+from tests.soak.wire import Wire
 from txwatch.clock import utc_now
 from txwatch.lab.simulator.telegram import Fault as Answer
 from txwatch.store.database import connect
@@ -57,20 +59,20 @@ class Chaos:
 
     def _carry_out(self, fault: Fault, over: threading.Event) -> bool:
         """Do it. Returns whether there was something to do it to."""
-        wire, postgres, telegram = self._home.wire, self._home.postgres, self._home.telegram_server
+        wires, postgres, telegram = self._wires(), self._home.postgres, self._home.telegram_server
         match fault.name:
             case "feed_reset":
-                wire.cut()
+                each(wires, Wire.cut)
             case "feed_closed":
-                wire.close()
+                each(wires, Wire.close)
             case "feed_half_open":
-                wire.hold()
+                each(wires, Wire.hold)
                 over.wait(HALF_OPEN_SECONDS)
-                wire.release()
+                each(wires, Wire.release)
             case "feed_refused":
-                wire.refuse()
+                each(wires, Wire.refuse)
                 over.wait(fault.seconds)
-                wire.accept()
+                each(wires, Wire.accept)
             case "database_restarted":
                 postgres.stop()
                 over.wait(fault.seconds)
@@ -96,6 +98,11 @@ class Chaos:
                 answer, times = ANSWERS[name]
                 self._home.telegram.faults.extend([answer] * times)
         return True
+
+    def _wires(self) -> list[Wire]:
+        """Those that fail together: of one source, or of all."""
+        wires = list(self._home.wires.values())
+        return self._random.choice([wires, *([wire] for wire in wires)])
 
     def worker_pid(self) -> int | None:
         """The process that follows the feed, None while nobody does."""
@@ -131,6 +138,11 @@ class Chaos:
         except psutil.NoSuchProcess:
             return []
         return [child for child in children if "resource_tracker" not in " ".join(_command(child))]
+
+
+def each(wires: list[Wire], work: Callable[[Wire], None]) -> None:
+    for wire in wires:
+        work(wire)
 
 
 def _command(process: psutil.Process) -> list[str]:

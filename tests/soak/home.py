@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -71,7 +72,15 @@ class Postgres:
 class Home:
     """The installation. Enter it to run it; `started_again` counts processes that were started again, by name."""
 
-    def __init__(self, folder: Path, *, rate: float, seed: int, block_seconds: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        rate: float,
+        seed: int,
+        block_seconds: float,
+        sources: Sequence[str],
+    ) -> None:
         self.path = folder / "home"
         self.record = folder / "sent.jsonl"
         self.logs = folder / "logs"
@@ -84,7 +93,9 @@ class Home:
         self.telegram_server = TelegramServer(self.telegram)
         self.started_again: Counter[str] = Counter()
         self._feed_port = free_port()
-        self.wire = Wire(self._feed_port)
+        self.sources = sources
+        self.wires = {source: Wire(self._feed_port) for source in sources}
+        """Between the feed and each source, by its name."""
         self._feed_options = [f"--rate={rate}", f"--seed={seed}", f"--block-seconds={block_seconds}"]
         self.environment: dict[str, str] = {}
         """Of every process."""
@@ -102,7 +113,8 @@ class Home:
             with psycopg.connect(self.postgres.url, autocommit=True) as connection:
                 connection.execute("CREATE DATABASE product")
             stack.enter_context(self.telegram_server)
-            stack.enter_context(self.wire)
+            for wire in self.wires.values():
+                stack.enter_context(wire)
             stack.enter_context(self._processes)
             self._prepare()
             stack.callback(self.end)
@@ -194,12 +206,15 @@ class Home:
         code_port = free_port()
         end = window_start(utc_now())
         start = end - HISTORY
+        ports = {source: wire.port for source, wire in self.wires.items()}
         self.environment = quiet_environment() | system_environment(
             self.path,
             self.database_url,
             TXWATCH_CODE_PORT=str(code_port),
-            TXWATCH_STREAM_URL=f"ws://127.0.0.1:{self.wire.port}/inv",
-            TXWATCH_REST_URL=f"http://127.0.0.1:{self.wire.port}",
+            TXWATCH_SOURCES=",".join(self.sources),
+            TXWATCH_STREAM_URL=f"ws://127.0.0.1:{ports['blockchain.info']}/inv",
+            TXWATCH_REST_URL=f"http://127.0.0.1:{ports['blockchain.info']}",
+            MEMPOOL_SPACE_URL=f"http://127.0.0.1:{ports.get('mempool.space', 0)}",
             TXWATCH_REST_INTERVAL_SECONDS="0.2",
             TXWATCH_HISTORY_START=start.isoformat(),
             TELEGRAM_API_URL=self.telegram_server.url,

@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.soak.accounting import Ledger, account, unmarked
 from tests.soak.home import Home
 from tests.soak.messages import Message, Post, account_for_post
-from tests.soak.reading import read_alert_kinds, read_deliveries, read_gaps, read_quarantined, read_rows
+from tests.soak.reading import read_alert_kinds, read_deliveries, read_gaps, read_quarantined, read_rows, read_sighted
 from tests.soak.recorded_feed import MinedBlock, SentMessage, TrafficOver, read_record
 from txwatch.store.database import Connection, connect
 
@@ -60,7 +60,8 @@ def take_stock(home: Home) -> tuple[Ledger, Post]:
         kinds = read_alert_kinds(connection)
         # Once the traffic is over the feed is silent, and its silences are gaps in which nothing is sent.
         gaps = [gap for gap in read_gaps(connection) if gap.started_at < last_sent]
-        ledger = account(lines, read_rows(connection), gaps, read_quarantined(connection), kinds)
+        sighted = {source: set[str]() for source in home.sources} | read_sighted(connection)
+        ledger = account(lines, read_rows(connection), gaps, read_quarantined(connection), kinds, sighted)
         deliveries = read_deliveries(connection)
     messages = [Message(said.message_id, said.text, said.links) for said in home.first_said]
     return ledger, account_for_post(list(kinds), deliveries, messages)

@@ -27,8 +27,16 @@ def read_rows(connection: Connection) -> dict[str, Row]:
 
 def read_gaps(connection: Connection) -> list[GapRow]:
     """The ledger of gaps."""
-    rows = connection.execute("SELECT started_at, ended_at, cause, state FROM feed_gaps ORDER BY started_at")
+    rows = connection.execute("SELECT started_at, ended_at, cause, state, source FROM feed_gaps ORDER BY started_at")
     return [GapRow(*row) for row in rows]
+
+
+def read_sighted(connection: Connection) -> dict[str, set[str]]:
+    """The txids that each source told, by its name."""
+    sighted: dict[str, set[str]] = {}
+    for source, txid in connection.execute("SELECT source, txid FROM sightings"):
+        sighted.setdefault(source, set()).add(txid)
+    return sighted
 
 
 def read_quarantined(connection: Connection) -> list[str]:

@@ -18,9 +18,11 @@ import msgspec
 from msgspec import structs
 
 from txwatch.clock import utc_now
-from txwatch.lab.simulator.chain import Block, Chain, read_transaction
+from txwatch.lab.simulator.chain import Block, Chain, Served, read_transaction
 from txwatch.lab.simulator.feed import LocalFeed, Played, Playlist
+from txwatch.lab.simulator.mempool_space import transaction_answer
 from txwatch.store.transactions import copy_row
+from txwatch.wire.mempool_space import decode_transaction
 from txwatch.wire.transaction import Transaction
 
 REPEATED, MALFORMED = 1 / 200, 1 / 500
@@ -34,10 +36,11 @@ class SentMessage(msgspec.Struct, frozen=True, tag="sent"):
 
     at: datetime
     txid: str | None
-    row: int
-    """A fingerprint of the row that the transaction must become."""
+    rows: tuple[int, ...] = ()
+    """Fingerprints of the rows that the transaction may become, as each protocol tells it."""
     labels: tuple[str, ...] = ()
     body: str = ""
+    replaces: str | None = None
 
 
 class MinedBlock(msgspec.Struct, frozen=True, tag="mined"):
@@ -63,6 +66,13 @@ def fingerprint(tx: Transaction) -> int:
     """Of everything that a row holds but when and how it came. 64 bits."""
     text = copy_row(structs.replace(tx, seen_at=_LONG_AGO, source="feed"))
     return int.from_bytes(sha256(text.encode()).digest()[:8])
+
+
+def as_mempool_space_tells(tx: Transaction, played: Played) -> Transaction:
+    """The same transaction by the other protocol, which also tells the coins' makers."""
+    body = bytes(msgspec.json.decode(played.message, type=dict[str, msgspec.Raw])["x"])
+    served = Served(0.0, 0, tx.txid, tx.weight, body, played.at, tuple(played.makers), played.replaces)
+    return decode_transaction(transaction_answer(served), played.at)
 
 
 class Record:
@@ -94,7 +104,8 @@ class RecordedPlaylist(Playlist):
             transaction = read_transaction(played.message, played.at)
             if transaction is None:
                 raise ValueError("the simulator made a message that is no transaction")
-            line = SentMessage(utc_now(), transaction.txid, fingerprint(transaction), played.labels)
+            rows = fingerprint(transaction), fingerprint(as_mempool_space_tells(transaction, played))
+            line = SentMessage(utc_now(), transaction.txid, rows, played.labels, replaces=played.replaces)
             self._record.write(line)
             yield played
             if self._random.random() < REPEATED:
@@ -106,7 +117,7 @@ class RecordedPlaylist(Playlist):
     def _malformed_message(self, at: datetime) -> Played:
         self._malformed += 1
         body = f'{{"op":"utx","x":{{"hash":"no txid","number":{self._malformed},"padding":"{"x" * 300}"}}}}'
-        self._record.write(SentMessage(utc_now(), None, 0, body=body))
+        self._record.write(SentMessage(utc_now(), None, body=body))
         return Played(at, body.encode(), ())
 
 

@@ -47,6 +47,7 @@ class Report:
             f"landed: {ledger.from_feed:,} from the feed, {ledger.from_blocks:,} recovered from blocks; never mined and"
             f" missed in a gap: {len(ledger.never_mined)}; lost: {lost}; never sent: {len(ledger.not_sent)};"
             f" changed: {len(ledger.changed)}",
+            f"told: {_counts(ledger.sighted)}; told and not noted: {len(ledger.unsighted)}",
             f"quarantined: {ledger.quarantined:,}; malformed and missed in a gap: {len(ledger.unheard_malformed)};"
             f" lost: {len(ledger.lost_malformed)}",
             f"gaps: {_counts(ledger.gaps_by_state)} ({_counts(ledger.gaps_by_cause)})",

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from tests.builders import T0
-from tests.soak.accounting import GapRow, Row, account
+from tests.soak.accounting import FEED, POLLED, GapRow, Row, account
 from tests.soak.faults import ALL, KILLS, LEFT_ALONE, schedule
 from tests.soak.memory import Life, growth
 from tests.soak.messages import Delivery, Message, account_for_post
@@ -13,7 +13,7 @@ from tests.soak.recorded_feed import Line, MinedBlock, SentMessage
 from txwatch.alerts.messages import EXPLORER
 
 SECOND = timedelta(seconds=1)
-GAP = GapRow(T0 + 10 * SECOND, T0 + 20 * SECOND, "connection closed: 1006", "recovered")
+GAP = GapRow(T0 + 10 * SECOND, T0 + 20 * SECOND, "connection closed: 1006", "recovered", FEED)
 
 
 def txid(n: int) -> str:
@@ -21,20 +21,28 @@ def txid(n: int) -> str:
 
 
 def sent(n: int, *labels: str) -> SentMessage:
-    return SentMessage(T0 + n * SECOND, txid(n), n, labels)
+    return SentMessage(T0 + n * SECOND, txid(n), (n,), labels)
 
 
 def rows(*numbers: int, source: str = "feed") -> dict[str, Row]:
     return {txid(n): Row(source, n) for n in numbers}
 
 
-def mined(*numbers: int) -> MinedBlock:
-    return MinedBlock(T0, 1, tuple(map(txid, numbers)))
+def sighted(*numbers: int) -> dict[str, set[str]]:
+    return {FEED: set(map(txid, numbers))}
+
+
+def mined(*numbers: int, at: int = 100) -> MinedBlock:
+    return MinedBlock(T0 + at * SECOND, 1, tuple(map(txid, numbers)))
+
+
+def replacing(n: int, replaced: int) -> SentMessage:
+    return SentMessage(T0 + n * SECOND, txid(n), (n,), replaces=txid(replaced))
 
 
 def test_all_is_accounted_for() -> None:
     lines: list[Line] = [sent(1), sent(1), sent(15), sent(16), mined(1, 15)]
-    ledger = account(lines, rows(1) | rows(15, source="block"), [GAP], [], {})
+    ledger = account(lines, rows(1) | rows(15, source="block"), [GAP], [], {}, sighted(1))
     assert ledger.faults == {}
     assert (ledger.sent, ledger.transactions, ledger.repeated) == (4, 3, 1)
     assert (ledger.from_feed, ledger.from_blocks, ledger.never_mined) == (1, 1, [txid(16)])
@@ -53,12 +61,47 @@ def test_all_is_accounted_for() -> None:
     ],
 )
 def test_whatever_is_wrong_with_a_row_is_found(lines: list[Line], landed: dict[str, Row], fault: str) -> None:
-    assert list(account(lines, landed, [GAP], [], {}).faults) == [fault]
+    told = {FEED: set(landed)}
+    assert list(account(lines, landed, [GAP], [], {}, told).faults)[:1] == [fault]
+
+
+AWAY = GapRow(T0 + 15 * SECOND, T0 + 30 * SECOND, "connection closed: 1006", "recovered", POLLED)
+
+
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        ([sent(12)], "lost"),  # the other was there
+        ([sent(14)], "lost"),  # it has waited for a poll in the gap: its mempool was read at the end of that
+        ([sent(22)], "lost"),  # the feed was there
+        ([sent(12), mined(12, at=13)], "not_recovered"),  # in a block before the next poll
+        ([sent(17), mined(17, at=25)], "not_recovered"),
+        ([sent(17), replacing(19, 17)], ""),  # gone before it was there again
+        ([replacing(12, 3)], ""),  # the miners may have kept what it replaces
+    ],
+)
+def test_what_one_source_misses_the_other_must_have_told(lines: list[Line], fault: str) -> None:
+    landed = rows(19) if fault == "" and len(lines) == 2 else {}
+    told = {FEED: set(landed), POLLED: set(landed)}
+    found = account(lines, landed, [GAP, AWAY], [], {}, told).faults
+    found.pop("unsighted", None)
+    assert list(found) == ([fault] if fault else [])
+
+
+def test_what_a_source_told_is_noted_as_seen_there() -> None:
+    lines: list[Line] = [sent(n) for n in (1, 2, 12, 17, 40)]
+    landed = rows(1, 2, 12, 17, 40)
+    told = {FEED: {txid(1), txid(2)}, POLLED: {txid(1), txid(12)}}
+    ledger = account(lines, landed, [GAP, AWAY], [], {}, told)
+    assert sorted(ledger.unsighted) == [txid(2), txid(40), txid(40)]
+    assert ledger.sighted == {FEED: 2, POLLED: 2}
+    told[FEED].add(txid(9))
+    assert account(lines, landed, [GAP, AWAY], [], {}, told).not_sent == [txid(9)]
 
 
 def test_malformed_messages_are_quarantined_once_unless_they_were_sent_in_a_gap() -> None:
-    lines: list[Line] = [SentMessage(T0 + n * SECOND, None, 0, body=f"body {n}") for n in (1, 2, 15)]
-    ledger = account(lines, {}, [GAP], ["body 1", "body 1", "body 9"], {})
+    lines: list[Line] = [SentMessage(T0 + n * SECOND, None, body=f"body {n}") for n in (1, 2, 15)]
+    ledger = account(lines, {}, [GAP], ["body 1", "body 1", "body 9"], {}, sighted())
     assert ledger.faults == {"lost_malformed": ["body 2"], "wrongly_quarantined": ["body 1", "body 9"]}
     assert ledger.unheard_malformed == ["body 15"]
 

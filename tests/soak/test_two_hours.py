@@ -1,7 +1,8 @@
 """Hours of traffic with everything going wrong that can, and in the end everything is accounted for.
 
 `TXWATCH_SOAK_MINUTES` says how long (120), `TXWATCH_SOAK_SEED` which faults (1), `TXWATCH_SOAK_REPORT` where the
-report goes. Before that the system trains its first model, and after it a calm follows in which it catches up.
+report goes, `TXWATCH_SOAK_SOURCES` what is followed: blockchain.info, or blockchain.info,mempool.space. Before that the
+system trains its first model, and after it a calm follows in which it catches up.
 """
 
 import os
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.soak
 
 RATE = 20.0
 MINUTES = float(os.environ.get("TXWATCH_SOAK_MINUTES", "120"))
+SOURCES = os.environ.get("TXWATCH_SOAK_SOURCES", "blockchain.info").split(",")
 SEED = int(os.environ.get("TXWATCH_SOAK_SEED", "1"))
 BLOCK_SECONDS = min(40.0, 4 * MINUTES)
 """On average. At 20 transactions a second this is a block that is far from full, as recovery needs it to be exact."""
@@ -124,7 +126,7 @@ def test_hours_of_traffic_and_faults_are_accounted_for(tmp_path: Path, capsys: p
     seconds, memory = 60 * MINUTES, Memory()
     # Started in the background, a shell has it ignored, which all processes inherit; Dagster ties SIGTERM to it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with Home(tmp_path, rate=RATE, seed=SEED, block_seconds=BLOCK_SECONDS) as home:
+    with Home(tmp_path, rate=RATE, seed=SEED, block_seconds=BLOCK_SECONDS, sources=SOURCES) as home:
         chaos = Chaos(home, SEED)
         wait_until(lambda: is_scoring(home), "the live lane scores", READY_SECONDS, 1.0)
         with sampled(home, chaos, memory):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.ingest.following import query, until
-from tests.sources.node import Node, RefusedError, needs_node, running_node
+from tests.sources.node import Node, needs_node, running_node
 from tests.sources.watching import (
     assert_ages,
     assert_as_told,
@@ -19,6 +19,7 @@ from tests.sources.watching import (
     stored,
     watching,
 )
+from txwatch.lab.regtest.node import RefusedError
 from txwatch.wire.transaction import UNCONFIRMED
 
 pytestmark = [pytest.mark.anyio, needs_node]

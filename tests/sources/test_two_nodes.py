@@ -36,13 +36,12 @@ def joined(folder: Path) -> Iterator[tuple[Node, Node]]:
 
 
 def join(first: Node, second: Node) -> None:
-    first.call("addnode", f"127.0.0.1:{second.port}", "onetry")
-    wait_until(lambda: second.call("getbestblockhash") == first.call("getbestblockhash"), "they have one chain")
+    first.join(second)
+    wait_until(lambda: second.tip() == first.tip(), "they have one chain")
 
 
 def part(first: Node, second: Node) -> None:
-    for peer in first.call("getpeerinfo"):
-        first.call("disconnectnode", "", peer["id"])
+    first.part()
     wait_until(lambda: not second.call("getpeerinfo"), "they are apart")
 
 

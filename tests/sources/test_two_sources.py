@@ -13,6 +13,8 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.ingest.following import Following, fast, query, until
 from txwatch.clock import utc_now
+from txwatch.ingest.recovery import read_chain
+from txwatch.ingest.rest import block_source
 from txwatch.ingest.worker import IngestWorker
 from txwatch.lab.simulator.chain import Chain
 from txwatch.lab.simulator.feed import LocalFeed, Playlist
@@ -20,6 +22,7 @@ from txwatch.lab.simulator.subscribers import MEMPOOL_SPACE_PATH, Protocol
 from txwatch.sources.blockchain_info import BlockchainInfo
 from txwatch.sources.mempool_space import MempoolSpace
 from txwatch.sources.websocket import MAX_MESSAGE_BYTES
+from txwatch.store.database import connect as connect_database
 
 pytestmark = pytest.mark.anyio
 
@@ -101,6 +104,11 @@ async def test_two_sources_lose_nothing_that_either_saw(fresh: str, tmp_path: Pa
             everything = {txid for txid, served in chain.mempool.items() if served.at < at - timedelta(seconds=1)}
             await until(lambda: info.told <= sighted(fresh, "blockchain.info"))
             await until(lambda: space.told <= sighted(fresh, "mempool.space"))
+            # Also what no poll has told yet: a source is not complete for being asked after the block.
+            chain.next_block_at = clock()
+            await until(lambda: query(fresh, "SELECT count(*) FROM blocks") == [(1,)])
+            [(block_hash,)] = query(fresh, "SELECT hash FROM blocks")
+            await asyncio.to_thread(read_blocks, fresh, feed.rest_url)
             for task in listening:
                 task.cancel()
             await following.stop()
@@ -120,8 +128,28 @@ async def test_two_sources_lose_nothing_that_either_saw(fresh: str, tmp_path: Pa
     assert recovered >= len(missed)
     assert "after change" in cause
     assert query(fresh, "SELECT count(*) FROM feed_gaps WHERE source = 'blockchain.info'") == [(0,)]
+    assert_completeness(fresh, chain, block_hash, {"blockchain.info": by_info, "mempool.space": by_space})
     spent = query(fresh, "SELECT count(DISTINCT (prev_txid, vout)) FROM spends")
     assert spent[0][0] > 0
+
+
+def read_blocks(database_url: str, rest_url: str) -> None:
+    with connect_database(database_url) as connection, block_source(rest_url, 0) as source:
+        assert not read_chain(connection, source, utc_now).failures
+
+
+def assert_completeness(database_url: str, chain: Chain, block_hash: str, told: dict[str, set[str]]) -> None:
+    """What was measured of the block is what each source told of it, and both together miss nothing of that."""
+    block = chain.block(block_hash)
+    assert block is not None
+    mined = set(block.txids)
+    measured = "SELECT source, mined_count, seen_before_count FROM block_completeness ORDER BY 1"
+    expected = [(source, len(mined), len(mined & by_source)) for source, by_source in told.items()]
+    assert query(database_url, measured) == expected
+    assert all(0.9 < before / of < 1 for _, of, before in expected), "some of it is lost, and most is not"
+    together = len(mined & set().union(*told.values()))
+    assert together > max(before for _, _, before in expected)
+    assert query(database_url, "SELECT mined_count, seen_before_count FROM blocks") == [(len(mined), together)]
 
 
 def hole_in(sequences: list[int]) -> Callable[[], bool]:

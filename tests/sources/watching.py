@@ -10,6 +10,7 @@ from typing import Any
 from tests.ingest.following import FAR_OFF, LONG_AGO, Following, fast, query, until
 from tests.sources.node import Node
 from txwatch.clock import MonotoneClock
+from txwatch.ingest.lander import LandingHook
 from txwatch.ingest.worker import IngestWorker
 from txwatch.sources.bitcoin_core import BitcoinCore
 from txwatch.sources.bitcoin_rpc import BitcoinRpc
@@ -20,7 +21,7 @@ from txwatch.wire.transaction import UNCONFIRMED, Transaction
 
 @asynccontextmanager
 async def watching(
-    database_url: str, spool: Path, *nodes: Node, silence_seconds: float = 2
+    database_url: str, spool: Path, *nodes: Node, silence_seconds: float = 2, hook: LandingHook | None = None
 ) -> AsyncIterator[Following]:
     """A worker beside the block, once it hears all nodes and has the lease."""
     clock = MonotoneClock()
@@ -30,7 +31,7 @@ async def watching(
         for node, name in zip(nodes, names, strict=True)
     ]
     before = epoch(database_url)
-    worker = IngestWorker(database_url, sources, "test", spool, clock, delays=fast)
+    worker = IngestWorker(database_url, sources, "test", spool, clock, delays=fast, hook=hook)
     stop = asyncio.Event()
     running = Following(worker, stop, asyncio.create_task(worker.run(stop)))
     try:

@@ -81,7 +81,7 @@ def test_what_is_old_goes_and_what_is_recent_stays(database_url: str) -> None:
                 ]
                 land_spends(connection, spenders)
                 land_sightings(connection, [Sighting(tx.txid, "a node", moment) for tx in spenders])
-                record_removals(connection, [Removal(spenders[0].txid, "a node", moment, spenders[1].txid)], [])
+                record_removals(connection, [Removal(spenders[0].txid, "a node", moment, spenders[1].txid)])
         connection.execute("INSERT INTO recent_scores SELECT '1', unnest(%s::timestamptz[]), 7, '{}'", [[OLD, RECENT]])
         materialize(connection, MIDNIGHT - timedelta(minutes=5), MIDNIGHT + timedelta(minutes=5))
         connection.execute("ANALYZE transaction_features, address_activity")

@@ -115,10 +115,10 @@ def _commit(
         record_gaps(connection, batch.gaps)
         landed = set(txids)
         new = [tx for tx in batch.transactions if tx.txid in landed]
+        land_spends(connection, [*new, *batch.spenders])
+        record_removals(connection, batch.removals)
         if live:
             land_sightings(connection, batch.sightings)
-        land_spends(connection, [*new, *batch.spenders])
-        record_removals(connection, batch.removals, batch.sightings if live else [])
         note_sources(connection, batch.sources)
         if hook is not None and new:
             _write_by_hook(hook, connection, new)
@@ -220,6 +220,7 @@ class Lander:
         self._connecting: asyncio.Task[Connection] | None = None
         self._adopt_at = 0.0
         self._losing: FeedGap | None = None  # open while the spool is full
+        self._silent_from: datetime | None = None
         self._unrecorded: list[FeedGap] = []
         self._closed = False
 
@@ -237,12 +238,17 @@ class Lander:
         ):
             return await self.spool(batch)
         self._clear_losses()
+        self._silent_from = None
         return []
 
     async def spool(self, batch: Batch) -> list[str]:
         """Write a batch to disk. Returns the txids that could not be kept."""
         batch = self._with_losses(batch)
+        if self._silent_from is not None:
+            batch.seen_from, self._silent_from = self._silent_from, None
         if batch.is_empty:
+            # The next one covers it as well: on disk there must be no hole while this worker hears all.
+            self._silent_from = batch.seen_from
             return []
         try:
             await asyncio.to_thread(self._spool.append, batch)

@@ -1,16 +1,15 @@
 """Blocks from a Bitcoin node, with every coin that their transactions spend; a pruned node has the newest only."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 
 import msgspec
 
-from txwatch.ingest.rest import RestError
-from txwatch.sources.bitcoin_node import BitcoinNode, Header, MinedInput, spent_coin
+from txwatch.ingest.rest import BlockSource, RestError
+from txwatch.sources.bitcoin_node import BitcoinNode, Description, Header, MinedInput, spent_coin
 from txwatch.sources.bitcoin_rpc import BitcoinRpc, RpcError
 from txwatch.sources.source import SourceAwayError
-from txwatch.wire.addresses import Network
 from txwatch.wire.blocks import ListedBlock, MinedBlock, require_distinct
 from txwatch.wire.messages import MalformedMessageError
 from txwatch.wire.raw import Coin, decode_raw, from_raw
@@ -39,7 +38,7 @@ class NodeBlocks:
 
     def __init__(self, node: BitcoinNode) -> None:
         self._node = node
-        self._network: Network | None = None
+        self._described: Description | None = None
         self._listed: list[ListedBlock] = []
 
     def blocks_of(self, day: date) -> list[ListedBlock]:
@@ -70,8 +69,8 @@ class NodeBlocks:
         Its transactions are as they were before it. Raises RestError, or MalformedMessageError.
         """
         try:
-            if self._network is None:
-                self._network = self._node.describe().network
+            if self._described is None:
+                self._described = self._node.describe()
             block = self._node.rpc.call(_Block, "getblock", block_hash, 3)
         except RpcError as error:
             if error.code in _NOT_THERE:
@@ -83,13 +82,23 @@ class NodeBlocks:
             raise MalformedMessageError(f"asked for, and got block {block.hash}")
         if block.tx_count != len(block.tx):
             raise MalformedMessageError(f"no block: nTx says {block.tx_count}, transactions are {len(block.tx)}")
-        mined = MinedBlock(block.hash, block.previous or "0" * 64, block.height, block.time, block.tx_count, [], {})
+        described = self._described
+        mined = MinedBlock(
+            hash=block.hash,
+            prev_block=block.previous or "0" * 64,
+            height=block.height,
+            time=block.time,
+            n_tx=block.tx_count,
+            transactions=[],
+            data_bytes={},
+            network=described.health.network,
+        )
         seen_at = datetime.fromtimestamp(block.time, UTC)
         for tx in block.tx[1:]:
             try:
                 raw = decode_raw(bytes.fromhex(tx.hex))
                 coins = _coins(tx, block.height)
-                mined.transactions.append(from_raw(raw, coins, seen_at, block.height - 1, self._network, "block"))
+                mined.transactions.append(from_raw(raw, coins, seen_at, block.height - 1, described.network, "block"))
             except ValueError as error:
                 mined.malformed.append((str(error), tx.hex.encode(errors="replace")))
                 continue
@@ -98,6 +107,33 @@ class NodeBlocks:
             )
         require_distinct(mined)
         return mined
+
+
+class NodeElseRest:
+    """The blocks of a node; over REST those that it does not have: it may be pruned, behind, or of another network."""
+
+    def __init__(self, node: NodeBlocks, rest: BlockSource) -> None:
+        self._node, self._rest = node, rest
+
+    def blocks_of(self, day: date) -> list[ListedBlock]:
+        """The blocks of a day, UTC, that either lists. Raises RestError or MalformedMessageError if neither can."""
+        listed: list[ListedBlock] = []
+        failures: list[RestError | MalformedMessageError] = []
+        for source in (self._node, self._rest):
+            try:
+                listed += source.blocks_of(day)
+            except (RestError, MalformedMessageError) as error:
+                failures.append(error)
+        if len(failures) == 2:
+            raise failures[0]
+        return listed
+
+    def block(self, block_hash: str) -> MinedBlock | None:
+        """A whole block, None if neither has one of this hash. Raises RestError, or MalformedMessageError."""
+        with suppress(RestError):
+            if (block := self._node.block(block_hash)) is not None:
+                return block
+        return self._rest.block(block_hash)
 
 
 def _coins(tx: _Transaction, height: int) -> list[Coin | None]:

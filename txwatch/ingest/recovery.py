@@ -260,7 +260,7 @@ def land_block(
         quarantine(connection, [QuarantinedMessage(now, reason, body) for reason, body in reasons])
         note_searched(connection, [gap.id for gap in gaps], block.hash)
         store.record_contents(connection, block, [tx.txid for tx in transactions], summary, now)
-        record_completeness(connection, block.hash, first_seen(block, known), announced)
+        record_completeness(connection, block.hash, first_seen(block, known), announced, block.network)
     log.info("block_read", height=block.height, completeness=summary.completeness, landed=landed)
     return summary, landed
 

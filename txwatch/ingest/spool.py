@@ -117,6 +117,18 @@ class Spool:
                 adopted += len(waiting)
         return adopted
 
+    def heard_through(self, moment: datetime) -> datetime:
+        """How far the batches of other workers go on from a moment, until which all is landed, without a hole.
+
+        A worker hears all from its first batch to its last. Its own batches say nothing of what came before it.
+        """
+        folders = [folder for folder in _folders(self._root) if folder != self._own]
+        covered = [[_stretch(path) for path in _batches(folder)] for folder in folders]
+        for stretches in sorted(filter(None, covered), key=min):
+            if min(stretches)[0] <= moment:
+                moment = max(moment, *(through for _, through in stretches))
+        return moment
+
     def close(self) -> None:
         """Release the folders, for the next worker to adopt; empty ones are removed."""
         for folder, descriptor in self._locks.items():
@@ -152,11 +164,6 @@ class Spool:
             return False
         self._locks[folder] = descriptor
         return True
-
-
-def spooled_through(root: Path) -> datetime | None:
-    """The latest moment that any worker's spool covers."""
-    return max((_stretch(path)[1] for folder in _folders(root) for path in _batches(folder)), default=None)
 
 
 def _folders(root: Path) -> list[Path]:

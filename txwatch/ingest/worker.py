@@ -24,7 +24,7 @@ import structlog
 from txwatch.clock import Clock
 from txwatch.ingest.batch import Batch, RecentTxids
 from txwatch.ingest.lander import Lander, LandingHook
-from txwatch.ingest.spool import MAX_BYTES, Spool, spooled_through
+from txwatch.ingest.spool import MAX_BYTES, Spool
 from txwatch.sources.source import (
     Connected,
     Delays,
@@ -102,6 +102,7 @@ class _Listening:
             storable(self.health.text[:MAX_TEXT]),
             self.health.min_fee_rate,
             self.health.data_carrier_bytes,
+            self.health.network,
         )
 
 
@@ -134,9 +135,10 @@ class IngestWorker:
         self._hearing = asyncio.Event()
         self._listening = [_Listening(source, now) for source in self.sources]
         self._epoch = 0
+        self._spool = Spool(self.spool, self.spool_bytes)
         self._lander = Lander(
             self.database_url,
-            Spool(self.spool, self.spool_bytes),
+            self._spool,
             on_connected=self._on_connected,
             delays=self.delays,
             hook=self.hook,
@@ -326,7 +328,7 @@ class IngestWorker:
         with connection.transaction():
             before = read_lease(connection)
             epoch = take_lease(connection, self.holder, now, expires_at)
-            heard_until = _heard_until(before, spooled_through(self.spool))
+            heard_until = _heard_until(before, self._spool)
             heard_at = {known.source: known.heard_at for known in followed_sources(connection)}
             for one in self._listening:
                 known = heard_at.get(one.source.name)
@@ -358,8 +360,9 @@ class IngestWorker:
         self._loop.call_soon_threadsafe(self._owe, one, gaps)
 
 
-def _heard_until(before: Lease | None, spooled: datetime | None) -> datetime | None:
+def _heard_until(before: Lease | None, spool: Spool) -> datetime | None:
     """The moment until which earlier workers are known to have heard the feed; None if there were none."""
-    if before is None or before.watermark is None:
+    if before is None or before.committed_through is None or before.watermark is None:
         return None
-    return max(before.watermark, spooled or before.watermark)
+    spooled = spool.heard_through(before.committed_through)
+    return spooled if spooled > before.committed_through else before.watermark

@@ -164,7 +164,8 @@ class BitcoinNode:
         least = network.relayfee * SAT_PER_BTC / 1_000
         carried = mempool.maxdatacarriersize or mempool.datacarriersize
         carried = carried or (100_000 if network.version >= _DATA_OF_ANY_SIZE else 83)
-        return Description(Health(text, round(least, 3), carried), NETWORKS.get(chain.chain, MAIN), notifications)
+        health = Health(text, round(least, 3), carried, chain.chain)
+        return Description(health, NETWORKS.get(chain.chain, MAIN), notifications)
 
     def tip(self) -> Header:
         """The header of the highest block of the chain."""

@@ -95,6 +95,11 @@ class ChosenSources:
         }
         return tuple(services[name] for name in self.names if name in services and services[name].url)
 
+    @property
+    def are_nodes_alone(self) -> bool:
+        """Whether nothing but nodes is followed."""
+        return set(self.names) == {NODE}
+
 
 def parts(text: str) -> tuple[str, ...]:
     """What is between commas, each once."""

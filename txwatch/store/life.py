@@ -6,7 +6,6 @@ from datetime import datetime
 import msgspec
 
 from txwatch.store.database import Connection, statement
-from txwatch.store.sightings import Sighting
 from txwatch.wire.transaction import Transaction
 
 
@@ -24,12 +23,10 @@ def land_spends(connection: Connection, transactions: Sequence[Transaction]) -> 
 
     A coin that another transaction spends too is noted as contested.
     """
-    rows = [
-        f"{coin.txid}\t{coin.n}\t{tx.txid}\t{tx.seen_at}\n"
-        for tx in transactions
-        for coin in tx.inputs
-        if coin.txid is not None
-    ]
+    rows = []
+    for tx in transactions:
+        end = f"\t{tx.txid}\t{tx.seen_at}\n"
+        rows += [f"{coin.txid}\t{coin.n}{end}" for coin in tx.inputs if coin.txid is not None]
     if not rows:
         return
     connection.execute(
@@ -41,24 +38,10 @@ def land_spends(connection: Connection, transactions: Sequence[Transaction]) -> 
     connection.execute(statement("store", "note_contested"))
 
 
-def record_removals(connection: Connection, removals: Sequence[Removal], sightings: Sequence[Sighting]) -> None:
-    """Record removals that are not known yet, but for those after which the source saw the transaction again.
-
-    Landing the same ones again changes nothing.
-    """
+def record_removals(connection: Connection, removals: Sequence[Removal]) -> None:
+    """Record removals that are not known yet. Landing the same ones again changes nothing."""
     connection.cursor().executemany(
         "INSERT INTO removals (txid, source, removed_at, replaced_by)"
         " VALUES (%(txid)s, %(source)s, %(at)s, %(replaced_by)s) ON CONFLICT DO NOTHING",
         [msgspec.structs.asdict(one) for one in removals],
     )
-    if sightings:
-        connection.execute(
-            "DELETE FROM removals USING unnest(%(txids)s::text[], %(sources)s::text[], %(seen_at)s::timestamptz[])"
-            " AS again (txid, source, seen_at)"
-            " WHERE removals.txid = again.txid AND removals.source = again.source AND removed_at < again.seen_at",
-            {
-                "txids": [one.txid for one in sightings],
-                "sources": [one.source for one in sightings],
-                "seen_at": [one.seen_at for one in sightings],
-            },
-        )

@@ -94,6 +94,7 @@ FROM (
         AS mined (txid, seen_at, fee_rate, data_bytes)
     JOIN feed_sources
         ON mined.seen_at > followed_since AND %(announced)s <= noted_at + interval '10 minutes'
+            AND network = %(network)s
     LEFT JOIN sightings ON sightings.txid = mined.txid AND sightings.source = feed_sources.source
 ) AS judged
 GROUP BY source

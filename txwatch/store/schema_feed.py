@@ -88,6 +88,7 @@ feed_sources = sa.Table(
     sa.Column("text", sa.Text, nullable=False, comment="what it says of itself"),
     sa.Column("min_fee_rate", sa.Float(53), nullable=False, comment="sat/vB, below which it relays nothing"),
     sa.Column("data_carrier_bytes", BIGINT, nullable=False, comment="of OP_RETURN, above which it relays nothing"),
+    sa.Column("network", sa.Text, nullable=False, server_default="main", comment="by Bitcoin Core's name"),
 )
 
 block_completeness = sa.Table(

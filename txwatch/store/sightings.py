@@ -17,7 +17,10 @@ class Sighting(msgspec.Struct, frozen=True, gc=False):
 
 
 def land_sightings(connection: Connection, sightings: Sequence[Sighting]) -> None:
-    """Insert the sightings that are not there yet; the first of a source counts."""
+    """Insert the sightings that are not there yet; the first of a source counts.
+
+    What it was said to have removed before that moment is no longer removed there: it came back.
+    """
     if not sightings:
         return
     connection.execute(
@@ -31,12 +34,16 @@ def land_sightings(connection: Connection, sightings: Sequence[Sighting]) -> Non
         "INSERT INTO sightings SELECT txid, source, seen_at FROM staged_sightings ORDER BY txid, source"
         " ON CONFLICT DO NOTHING"
     )
+    connection.execute(
+        "DELETE FROM removals USING staged_sightings AS again"
+        " WHERE removals.txid = again.txid AND removals.source = again.source AND removed_at < again.seen_at"
+    )
 
 
 class FollowedSource(msgspec.Struct, frozen=True):
     """A source that was followed from `followed_since` until `noted_at`; all that it told until `heard_at` is landed.
 
-    `min_fee_rate`, in sat/vB, and `data_carrier_bytes` bound what it relays.
+    `min_fee_rate`, in sat/vB, and `data_carrier_bytes` bound what it relays. `network` is main but for tests.
     """
 
     source: str
@@ -47,12 +54,13 @@ class FollowedSource(msgspec.Struct, frozen=True):
     text: str
     min_fee_rate: float
     data_carrier_bytes: int
+    network: str = "main"
 
 
 def followed_sources(connection: Connection) -> list[FollowedSource]:
     """Every source that was ever followed, by name."""
     query = (
-        "SELECT source, followed_since, heard_at, noted_at, connected, text, min_fee_rate, data_carrier_bytes"
+        "SELECT source, followed_since, heard_at, noted_at, connected, text, min_fee_rate, data_carrier_bytes, network"
         " FROM feed_sources ORDER BY source"
     )
     return read_rows(connection, FollowedSource, query)
@@ -62,13 +70,13 @@ def note_sources(connection: Connection, sources: Sequence[FollowedSource]) -> N
     """Note how the sources are; the first moment at which one was followed stays."""
     connection.cursor().executemany(
         "INSERT INTO feed_sources AS known"
-        " (source, followed_since, heard_at, noted_at, connected, text, min_fee_rate, data_carrier_bytes)"
+        " (source, followed_since, heard_at, noted_at, connected, text, min_fee_rate, data_carrier_bytes, network)"
         " VALUES (%(source)s, %(followed_since)s, %(heard_at)s, %(noted_at)s, %(connected)s, %(text)s,"
-        " %(min_fee_rate)s, %(data_carrier_bytes)s) ON CONFLICT (source) DO UPDATE SET"
+        " %(min_fee_rate)s, %(data_carrier_bytes)s, %(network)s) ON CONFLICT (source) DO UPDATE SET"
         " heard_at = greatest(known.heard_at, excluded.heard_at),"
         " noted_at = greatest(known.noted_at, excluded.noted_at), connected = excluded.connected,"
         " text = excluded.text, min_fee_rate = excluded.min_fee_rate,"
-        " data_carrier_bytes = excluded.data_carrier_bytes",
+        " data_carrier_bytes = excluded.data_carrier_bytes, network = excluded.network",
         [msgspec.structs.asdict(one) for one in sources],
     )
 
@@ -107,14 +115,21 @@ def read_completeness(connection: Connection, hashes: Sequence[str]) -> list[Blo
 
 
 def record_completeness(
-    connection: Connection, block_hash: str, mined: Sequence[MinedTransaction], announced: datetime
+    connection: Connection,
+    block_hash: str,
+    mined: Sequence[MinedTransaction],
+    announced: datetime,
+    network: str = "main",
 ) -> None:
-    """Record for each source how many of a block's transactions it had told before, and which its policy leaves out."""
+    """Record for each source of the block's network how many of its transactions it had told before the block.
+
+    And which of the others its policy leaves out.
+    """
     columns = {
         "txids": [one.txid for one in mined],
         "seen_at": [one.seen_at for one in mined],
         "fee_rates": [one.fee_rate for one in mined],
         "data_bytes": [one.data_bytes for one in mined],
     }
-    given = {"block_hash": block_hash, "announced": announced, **columns}
+    given = {"block_hash": block_hash, "announced": announced, "network": network, **columns}
     connection.execute(statement("store", "record_completeness"), given)

@@ -12,10 +12,13 @@ from pathlib import Path
 from txwatch.clock import utc_now, window_start
 from txwatch.places import Place
 from txwatch.settings import Settings
+from txwatch.sources.bitcoin_core import NAME as NODE
+from txwatch.store.database import connect
 from txwatch.system.environment import DEMO_PORTS, FEED_PORT, PORTS, TELEGRAM_PORT, require_free
 from txwatch.system.history import SimulatedHistory
 from txwatch.system.launch import database, launch
 from txwatch.system.processes import feed_process, txwatch_command
+from txwatch.system.regtest import DemoNodes
 from txwatch.system.watch import Watch, console
 
 HISTORY = timedelta(hours=1)
@@ -29,6 +32,7 @@ class DemoOptions:
     """`seconds` counts from the first live message; None: until a signal. `rate` is in transactions a second.
 
     `sources` are names as in TXWATCH_SOURCES; the local feed speaks the protocols of blockchain.info and mempool.space.
+    `node` is a bitcoind, of which two are followed besides.
     """
 
     capture: Place | None = None
@@ -36,6 +40,7 @@ class DemoOptions:
     rate: float | None = None
     regime: str = "2024-03"
     sources: str = "blockchain.info"
+    node: Path | None = None
 
 
 def run_demo(options: DemoOptions) -> int:
@@ -43,14 +48,21 @@ def run_demo(options: DemoOptions) -> int:
     settings = Settings()
     require_free(PORTS | DEMO_PORTS)
     capture = options.capture
+    seed = int(utc_now().timestamp())
     feed_options = {
         "capture": capture.resolve() if isinstance(capture, Path) else capture,
         "rate": options.rate,
         "regime": options.regime,
-        "seed": int(utc_now().timestamp()),
+        "seed": seed,
         "truth": (settings.home / "truth.jsonl").resolve(),
     }
     extra = {"feed": feed_process(FEED_PORT, feed_options)}
+    sources, nodes, node_settings = options.sources, None, {}
+    if options.node is not None:
+        nodes = DemoNodes.under(settings.home / "regtest", options.node)
+        nodes.prepare(settings.home.resolve() / "logs")
+        extra |= nodes.commands(seed)
+        sources, node_settings = f"{sources},{NODE}", nodes.settings
     local_telegram, telegram_settings = None, {}
     if settings.telegram_bot_token is None:
         local_telegram = f"http://127.0.0.1:{TELEGRAM_PORT}"
@@ -68,16 +80,21 @@ def run_demo(options: DemoOptions) -> int:
             watch=watch,
             TXWATCH_STREAM_URL=f"ws://127.0.0.1:{FEED_PORT}/inv",
             TXWATCH_REST_URL=f"http://127.0.0.1:{FEED_PORT}",
-            TXWATCH_SOURCES=options.sources,
+            TXWATCH_SOURCES=sources,
             MEMPOOL_SPACE_URL=f"http://127.0.0.1:{FEED_PORT}",
             TXWATCH_HISTORY_START=start.isoformat(),
             **telegram_settings,
+            **node_settings,
         )
         if options.seconds is None or status != 0:
             return status
         result = watch.result()
+        idle = watch.idle_stages(result)
+        if nodes is not None:
+            with connect(url) as connection:
+                result["node"] = nodes.accounts(connection)
+            idle += [f"node {kind}" for kind, account in result["node"].items() if not account["told"]]
     print(json.dumps(result), flush=True)
-    idle = watch.idle_stages(result)
     if idle:
         long_enough = "a live window is over after five minutes at most, and scored within two more (SECONDS=480)"
         console.print(f"Nothing came of {', '.join(idle)}: {long_enough}.", soft_wrap=True)

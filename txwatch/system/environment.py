@@ -1,9 +1,11 @@
 """The environment, the folders and the ports of all processes of the system."""
 
 import os
+import random
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import cycle
 from pathlib import Path
 
 import yaml
@@ -34,6 +36,13 @@ DEMO_PORTS = {"the local feed": FEED_PORT, "the local Telegram": TELEGRAM_PORT}
 """The demo needs these as well."""
 
 
+# Below those that Linux gives to outgoing connections, of which one could take a port between its choice and its use.
+_CHOSEN_FROM = range(20_000, 32_000)
+# Each process begins elsewhere, so that of two that choose at the same time neither chooses the other's.
+_first = random.SystemRandom().randrange(len(_CHOSEN_FROM))
+_chosen: Iterator[int] = cycle([*_CHOSEN_FROM[_first:], *_CHOSEN_FROM[:_first]])
+
+
 class PortInUseError(UserError):
     """A port that the system needs is taken."""
 
@@ -47,6 +56,11 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def free_port() -> int:
+    """A port of loopback that nobody uses, and that this process has not chosen before."""
+    return next(port for port in _chosen if is_free(port))
 
 
 def require_free(ports: Mapping[str, int]) -> None:

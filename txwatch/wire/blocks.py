@@ -39,6 +39,7 @@ class MinedBlock(Struct):
     """A block with its transactions but for the coinbase.
 
     `data_bytes` are by txid those of OP_RETURN scripts; `malformed` are the reasons and the bodies of the others.
+    `network` is by Bitcoin Core's name.
     """
 
     hash: str
@@ -49,6 +50,7 @@ class MinedBlock(Struct):
     transactions: list[Transaction]
     data_bytes: dict[str, int]
     malformed: list[tuple[str, bytes]] = []
+    network: str = "main"
 
 
 class _Listing(Struct):

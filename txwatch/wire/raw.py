@@ -82,15 +82,18 @@ class _Reader:
         self.skipped = 0
 
     def take(self, size: int, what: str) -> bytes:
-        end = self.place + size
+        place, end = self.place, self.place + size
         if end > len(self.body):
             raise MalformedMessageError(f"cut within {what}, at byte {len(self.body)}")
-        part = self.body[self.place : end]
         self.place = end
-        return part
+        return self.body[place:end]
 
     def number(self, size: int, what: str) -> int:
-        return int.from_bytes(self.take(size, what), "little")
+        place, end = self.place, self.place + size
+        if end > len(self.body):
+            raise MalformedMessageError(f"cut within {what}, at byte {len(self.body)}")
+        self.place = end
+        return int.from_bytes(self.body[place:end], "little")
 
     def compact_size(self, what: str) -> int:
         """A number of Bitcoin's variable length. A longer form than it needs is refused, as nodes do."""
@@ -105,7 +108,11 @@ class _Reader:
 
     def count(self, what: str, smallest: int) -> int:
         """How many of something come next, each of at least `smallest` bytes."""
-        count = self.compact_size(f"the number of {what}")
+        place, body = self.place, self.body
+        if place < len(body) and body[place] < 0xFD:
+            self.place, count = place + 1, body[place]
+        else:
+            count = self.compact_size(f"the number of {what}")
         if count * smallest > len(self.body) - self.place:
             raise MalformedMessageError(f"{count} {what} do not fit into the {len(self.body) - self.place} bytes left")
         return count
