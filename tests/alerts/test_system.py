@@ -8,22 +8,18 @@ from pathlib import Path
 import pytest
 
 from tests.builders import transaction
+from txwatch.alerts.conditions import REPEAT_AFTER, Condition, State, condition_alerts, read_raised
 from txwatch.alerts.health import (
     FEED_SILENT,
     LANDING_LAG,
-    REPEAT_AFTER,
     WORKER_ABSENT,
-    Condition,
     Health,
-    State,
     conditions,
     drift_condition,
     failed_jobs,
     failed_run,
     read_health,
-    read_raised,
     succeeded_job,
-    system_alerts,
     unscored_windows,
     windows_condition,
 )
@@ -42,7 +38,7 @@ WELL = Health(LEASE, T0 - SECOND, 0.2 * SECOND, 0, None, 0.5)
 
 
 def tell(connection: Connection, conditions_: Sequence[Condition], now: datetime) -> list[str]:
-    return insert_alerts(connection, system_alerts(conditions_, read_raised(connection), now), ["1"])
+    return insert_alerts(connection, condition_alerts(conditions_, read_raised(connection), now), ["1"])
 
 
 def wrong(health: Health, now: datetime = T0) -> dict[str, str]:
