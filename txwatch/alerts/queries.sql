@@ -234,6 +234,12 @@ HAVING every(removed_at IS NOT NULL) AND every(replaced_by IS NULL)
 ON CONFLICT DO NOTHING
 
 
+-- name: insert_followed
+INSERT INTO followed_coins (alert_key, txid, vout, hop, addr, type, value_sat, seen_at)
+VALUES (%(alert_key)s, %(txid)s, %(vout)s, %(hop)s, %(addr)s, %(type)s, %(value_sat)s, %(seen_at)s)
+ON CONFLICT DO NOTHING
+
+
 -- name: insert_replacements
 -- A coin that was made or spent twice is one of several that look alike, which say nothing of each other.
 WITH conflicts AS MATERIALIZED (
@@ -422,6 +428,7 @@ FROM (
             WHEN 'replaced' THEN NOT own.confirmed AND about.confirmed
             WHEN 'replaced_by' THEN NOT own.confirmed
             WHEN 'dropped' THEN NOT own.confirmed AND said.of = own.dropped_by AND NOT own.confirmed_instead
+            WHEN 'hop' THEN about.confirmed OR NOT EXISTS (SELECT FROM removals WHERE txid = said.of)
             WHEN 'stale' THEN about.stale
             WHEN 'again' THEN NOT about.stale
             ELSE true
@@ -463,6 +470,18 @@ FROM (
 GROUP BY chat_id, message_id, sent_at
 ORDER BY chat_id = %(chat)s DESC, chat_id
 LIMIT 1
+
+
+-- name: select_followed
+-- Coins that are followed and may be spent by transactions that name these makers, or these addresses.
+SELECT alert_key, txid, vout, hop, addr, type, value_sat, seen_at
+FROM followed_coins
+WHERE txid = ANY(%(txids)s) AND seen_at > %(since)s
+UNION
+SELECT alert_key, txid, vout, hop, addr, type, value_sat, seen_at
+FROM followed_coins
+WHERE addr = ANY(%(addresses)s) AND seen_at > %(since)s
+ORDER BY alert_key, hop, txid
 
 
 -- name: select_outdated

@@ -40,3 +40,10 @@ SELECT
         FROM transactions
         WHERE source = 'feed' AND seen_at > now() - interval '1 minute'
     )
+
+
+-- name: told_hops
+-- Of these transactions, those that some alert tells as a hop of its coins.
+SELECT count(*) FROM unnest(%(txids)s::text[]) AS txid WHERE EXISTS (
+    SELECT FROM alert_updates WHERE update_key = 'hop:' || txid
+)
