@@ -205,6 +205,18 @@ def test_what_comes_at_once_after_an_outage_is_no_burst(world: World) -> None:
     assert world.look() == []
 
 
+def test_a_source_that_was_followed_long_ago_says_nothing_of_what_another_one_did_not_hear(world: World) -> None:
+    world.connection.execute("UPDATE feed_sources SET source = 'node', noted_at = %s", [world.now - 30 * MINUTE])
+    world.connection.execute(
+        "INSERT INTO feed_sources SELECT 'new', %s, heard_at, %s, true, '', 1, 83 FROM feed_sources",
+        [world.now - MINUTE, world.now],
+    )
+    world.connection.execute("DELETE FROM transactions WHERE seen_at < %s", [world.now - MINUTE])
+    found = read_network(world.connection, {}, world.now)
+    assert found is not None
+    assert (found.arrivals, found.block) == (NOTHING, None)
+
+
 def test_nothing_is_said_while_nobody_follows_the_feed_or_it_is_not_known_what_is_usual(world: World) -> None:
     world.live(11, every=0.8)
     world.connection.execute("DELETE FROM network_baseline")

@@ -72,7 +72,7 @@ def follow_coins(connection: Connection, new: Sequence[Transaction], alerted: It
                 reached.append(coin.after(spender, rest))
                 followed.append(reached[-1])
     connection.cursor().executemany(statement("alerts", "insert_followed"), [asdict(coin) for coin in followed])
-    return insert_updates(connection, told.values())
+    return insert_updates(connection, told.values()) if told else 0
 
 
 @dataclass(frozen=True)

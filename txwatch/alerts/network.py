@@ -23,6 +23,8 @@ SPAN = timedelta(minutes=10)
 """In which arrivals, fee rates and patterns are counted."""
 SETTLED_AFTER = timedelta(minutes=5)
 """Of being heard again, before a span counts."""
+NOTED_WITHIN = timedelta(minutes=1)
+"""How recently a source that is followed was noted."""
 USUAL_WINDOWS = 12
 """Windows that the day before must hold at least: an hour."""
 USUAL_AGE = timedelta(hours=1)
@@ -242,6 +244,8 @@ def _newest_block(connection: Connection, at: datetime) -> tuple[int, datetime] 
 
 
 def _heard(connection: Connection, since: datetime, at: datetime, but_for: str = "") -> bool:
-    """Whether some source was followed and heard all the time; gaps of one state do not count."""
-    followed = scalar(connection, "SELECT min(followed_since) <= %s FROM feed_sources", [since])
-    return bool(followed) and bool(scalar(connection, "SELECT isempty(unheard(%s, %s, %s))", [since, at, but_for]))
+    """Whether a source was followed all the time, and some was heard; gaps of one state do not count."""
+    followed = "SELECT EXISTS (SELECT FROM feed_sources WHERE followed_since <= %s AND noted_at >= %s)"
+    return bool(scalar(connection, followed, [since, at - NOTED_WITHIN])) and bool(
+        scalar(connection, "SELECT isempty(unheard(%s, %s, %s))", [since, at, but_for])
+    )
