@@ -8,7 +8,8 @@ import msgspec
 
 from blockchain_assets import keys
 from sensors.events import running_sensor
-from txwatch.alerts.health import Condition, drift_condition
+from txwatch.alerts.conditions import Condition
+from txwatch.alerts.health import drift_condition
 from txwatch.clock import utc_now
 from txwatch.detection.drift import retraining_needed
 

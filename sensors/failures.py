@@ -5,7 +5,8 @@ import structlog
 
 from resources.database import DatabaseResource
 from resources.telegram import TelegramResource
-from txwatch.alerts.health import failed_run, read_raised, system_alerts
+from txwatch.alerts.conditions import condition_alerts, read_raised
+from txwatch.alerts.health import failed_run
 from txwatch.alerts.store import insert_alerts
 from txwatch.clock import utc_now
 
@@ -31,5 +32,5 @@ def run_failure_sensor(
         return
     log.error("run_failed", run_id=run.run_id, job=run.job_name, cause=cause)
     with database.connect() as connection, connection.transaction():
-        failed = system_alerts([failed_run(run.job_name, run.run_id, cause, now)], read_raised(connection), now)
+        failed = condition_alerts([failed_run(run.job_name, run.run_id, cause, now)], read_raised(connection), now)
         insert_alerts(connection, failed, telegram.chats)

@@ -1,4 +1,4 @@
-"""Raises alerts about the system itself, and says when each is over."""
+"""Raises alerts about the system itself and about the network, and says when each is over."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +11,9 @@ from resources.telegram import TelegramResource
 from sensors.drift import drift_of_champion
 from sensors.events import materialized_windows, running_sensor
 from txwatch.alerts import health
-from txwatch.alerts.store import insert_alerts
+from txwatch.alerts.conditions import Condition, condition_alerts, condition_ends, read_raised
+from txwatch.alerts.network import network_conditions, read_network
+from txwatch.alerts.store import insert_alerts, insert_updates
 from txwatch.clock import Clock
 from txwatch.store.database import database_now
 
@@ -23,15 +25,15 @@ def health_sensor(home: Path, clock: Clock | None = None) -> dg.SensorDefinition
         name="health_sensor",
         minimum_interval_seconds=30,
         description="Alerts when the feed is silent or nobody follows it, when landing lags, windows stay without"
-        " scores, drift persists, a chat refuses messages or the disk is nearly full; and when each is over. Requests"
-        " no runs.",
+        " scores, drift persists, a chat refuses messages or the disk is nearly full; when transactions come in a burst"
+        " or a flood of one pattern, fee rates jump, or no block comes; and when each is over. Requests no runs.",
     )
     def sensor(
         context: dg.SensorEvaluationContext, database: DatabaseResource, telegram: TelegramResource
     ) -> dg.SkipReason:
         with database.connect() as connection:
             now = clock() if clock else database_now(connection)
-            raised = health.read_raised(connection)
+            raised = read_raised(connection)
             found = [
                 *health.conditions(health.read_health(connection, home, now, telegram.chats), now),
                 *_windows(context.instance, now),
@@ -42,15 +44,21 @@ def health_sensor(home: Path, clock: Clock | None = None) -> dg.SensorDefinition
                     if _succeeded_since(context.instance, job, alert.since)
                 ),
             ]
+            network = read_network(connection, raised, now)
+            lasting = [*found, *(network_conditions(network, raised) if network else ())]
+            ends = condition_ends(lasting, raised, now)
             with connection.transaction():
                 health.record_health(connection, found, now)
-                new = insert_alerts(connection, health.system_alerts(found, raised, now), telegram.chats)
-        return dg.SkipReason(f"Raised {', '.join(new)}." if new else "Nothing changed.")
+                new = insert_alerts(connection, condition_alerts(lasting, raised, now), telegram.chats)
+                insert_updates(connection, ends)
+        told = [f"Raised {', '.join(new)}."] if new else []
+        told += [f"{end.alert_key} is over." for end in ends]
+        return dg.SkipReason(" ".join(told) or "Nothing changed.")
 
     return sensor
 
 
-def _windows(instance: dg.DagsterInstance, now: datetime) -> list[health.Condition]:
+def _windows(instance: dg.DagsterInstance, now: datetime) -> list[Condition]:
     promoted = instance.get_latest_materialization_event(keys.CHAMPION_MODEL)
     # No window can be scored before there is a champion. With the first one, all windows that waited need some time.
     if promoted is None or now - datetime.fromtimestamp(promoted.timestamp, UTC) < health.WINDOW_UNSCORED:

@@ -12,9 +12,10 @@ import pytest
 from tests.builders import T0, transaction
 from tests.waiting import PATIENCE_SECONDS, eventually
 from txwatch.alerts.alert import Alert
+from txwatch.alerts.conditions import Condition, State, condition_alerts
 from txwatch.alerts.deliveries import NotSent, Outcome, Sent, chat_lock
 from txwatch.alerts.dispatcher import ANSWER_PATIENCE, RECONNECT_SECONDS, Dispatcher
-from txwatch.alerts.health import Condition, State, conditions, read_health, system_alerts
+from txwatch.alerts.health import conditions, read_health
 from txwatch.alerts.planning import Limits
 from txwatch.alerts.sender import Buttons, TelegramSender
 from txwatch.alerts.store import BUTTONS, AlertUpdate, insert_alerts, insert_updates, record_feedback
@@ -207,7 +208,7 @@ def test_a_chat_that_refuses_for_a_while_loses_nothing_and_another_one_is_told(
     assert found[f"chat_refuses:{OTHER}"].state is State.well
     wrong = found[f"chat_refuses:{CHAT}"]
     assert (wrong.state, wrong.since) == (State.wrong, T0)
-    told = system_alerts([wrong], {}, delivery.waited.now)
+    told = condition_alerts([wrong], {}, delivery.waited.now)
     delivery.raise_alerts(*told, chats=(CHAT, OTHER))
     assert delivery.drain(SECOND, OTHER) == Counter(sent=1)
     assert f"Chat {CHAT} takes no messages since 14 Mar 12:00 UTC: " in delivery.local.received[0].text

@@ -9,24 +9,20 @@ import pytest
 
 from tests.builders import transaction
 from txwatch.alerts.alert import record_move
+from txwatch.alerts.conditions import REPEAT_AFTER, Condition, State, condition_alerts, read_raised
 from txwatch.alerts.deliveries import take_over
 from txwatch.alerts.health import (
     FEED_SILENT,
     LANDING_LAG,
-    REPEAT_AFTER,
     WORKER_ABSENT,
-    Condition,
     Health,
-    State,
     conditions,
     drift_condition,
     failed_jobs,
     failed_run,
     read_health,
-    read_raised,
     record_health,
     succeeded_job,
-    system_alerts,
     unscored_windows,
     windows_condition,
 )
@@ -46,7 +42,7 @@ WELL = Health(LEASE, 0.2 * SECOND, 0, None, 0.5)
 
 
 def tell(connection: Connection, conditions_: Sequence[Condition], now: datetime) -> list[str]:
-    return insert_alerts(connection, system_alerts(conditions_, read_raised(connection), now), ["1"])
+    return insert_alerts(connection, condition_alerts(conditions_, read_raised(connection), now), ["1"])
 
 
 def wrong(health: Health, now: datetime = T0) -> dict[str, str]:
@@ -172,7 +168,7 @@ def test_what_a_chat_refused_that_gets_no_alerts_any_more_is_over(database_url: 
     def checked(connection: Connection, now: datetime, *chats: str) -> list[str]:
         found = conditions(read_health(connection, tmp_path, now, chats), now)
         record_health(connection, found, now)
-        insert_alerts(connection, system_alerts(found, read_raised(connection), now), [])
+        insert_alerts(connection, condition_alerts(found, read_raised(connection), now), [])
         return [f"{c.name} {c.state.value}: {c.text}" for c in found if c.name.startswith("chat_refuses:")]
 
     with connect(database_url) as connection, connection.transaction(force_rollback=True):

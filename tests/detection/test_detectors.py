@@ -7,14 +7,13 @@ import pytest
 
 from tests.builders import T0
 from tests.modelling import traffic, windows
+from txwatch.detection.cases import Coin, sats, written_down
 from txwatch.detection.coins import DormantRoundMove
 from txwatch.detection.detector import Detector
 from txwatch.detection.kinds import KINDS
-from txwatch.detection.known_cases import Coin, sats, written_down
 from txwatch.detection.reasons import Reason
 from txwatch.detection.rules import (
     BatchPayout,
-    Coinjoin,
     Consolidation,
     DustStorm,
     FeeAccident,
@@ -150,25 +149,6 @@ class TestDustStorm:
         own = [Coin("p2tr", 546, "trader")] * 100
         assert not found(DustStorm(), pay([Coin("p2tr", 1_000_000, "trader")], own))
         assert not found(DustStorm(), pay(of("p2tr", 0.01), own))
-
-
-class TestCoinjoin:
-    @pytest.mark.parametrize("owners", [5, 8, 60])
-    def test_finds_equal_outputs_to_as_many_owners(self, owners: int) -> None:
-        [reason] = found(Coinjoin(), pay(of("p2wpkh", *[0.0501] * owners), of("p2wpkh", *[0.05] * owners)))
-        assert reason.text == f"0.05 BTC to each of {owners} addresses, from {owners} addresses: likely a coinjoin"
-
-    @pytest.mark.parametrize(
-        ("spent", "paid"),
-        [
-            ([Coin("p2wpkh", sats(0.1), "one")] * 8, of("p2wpkh", *[0.05] * 8)),  # one owner's coins
-            (of("p2wpkh", *[0.1] * 8), [Coin("p2wpkh", sats(0.05), "one")] * 8),  # to one address
-            (of("p2tr", *[0.0001] * 8), [Coin("p2tr", 546)] * 8),  # inscriptions
-            (of("p2wpkh", 1.0), of("p2wpkh", *[0.05] * 8)),  # a payout of equal amounts
-        ],
-    )
-    def test_leaves_these_alone(self, spent: list[Coin], paid: list[Coin]) -> None:
-        assert not found(Coinjoin(), pay(spent, paid))
 
 
 def test_a_consolidation_of_thousands_is_a_kind_of_its_own() -> None:

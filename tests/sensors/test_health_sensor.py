@@ -14,7 +14,10 @@ from tests.conftest import Installation
 from txwatch.alerts.health import WINDOW_UNSCORED
 from txwatch.clock import WINDOW, utc_now, window_key, window_start
 from txwatch.store.database import connect
-from txwatch.store.lease import take_lease
+from txwatch.store.lease import renew_lease, take_lease
+from txwatch.store.sightings import FollowedSource, note_sources
+from txwatch.store.transactions import land_blocks
+from txwatch.wire.messages import WireBlock
 
 TELEGRAM = TelegramResource(token="1:a", chats=["1"])
 
@@ -109,3 +112,26 @@ def test_the_health_of_the_feed_and_of_windows_is_told(
     assert "system:windows_failed:" in look(installation, dagster_instance, later)
     dagster_instance.report_runless_asset_event(dg.AssetMaterialization("transaction_scores", partition=key))
     assert re.search(r"system:windows_failed:\w+:recovered", look(installation, dagster_instance, later))
+
+
+def test_the_network_is_told_and_the_end_is_written_into_the_alert(
+    installation: Installation, dagster_instance: dg.DagsterInstance
+) -> None:
+    now = utc_now()
+    with connect(installation.database_url) as connection:
+        epoch = take_lease(connection, "run 3", now, None)
+        look(installation, dagster_instance)
+        renew_lease(connection, epoch, now, now)
+        early, late = now - timedelta(minutes=90), now - timedelta(minutes=70)
+        note_sources(connection, [FollowedSource("blockchain.info", early, now, now, True, "connected", 1.0, 83)])
+        land_blocks(connection, [WireBlock(hash="ab" * 32, height=840_000, time=1, n_tx=1)], late)
+    told = look(installation, dagster_instance)
+    assert re.search(r"Raised (.*, )?network:no_block:\w+", told)
+    with connect(installation.database_url) as connection:
+        renew_lease(connection, epoch, utc_now(), utc_now())
+        land_blocks(connection, [WireBlock(hash="cd" * 32, height=840_001, time=2, n_tx=1)], utc_now())
+        renew_lease(connection, epoch, utc_now(), utc_now())
+    assert re.search(r"network:no_block:\w+ is over\.", look(installation, dagster_instance))
+    with connect(installation.database_url) as connection:
+        [(text,)] = connection.execute("SELECT text FROM alert_updates WHERE alert_key LIKE 'network:%'").fetchall()
+    assert text.startswith("✅ over after 70 min: block 840,001 came")

@@ -88,12 +88,17 @@ def adopt_deliveries(connection: Connection, chat_id: str, former_chat_ids: Sequ
 
 LATE_AFTER = timedelta(minutes=15)
 """An alert about something older goes into a digest. The window lane takes over five minutes."""
-SYSTEM_PREFIX = "system:"
+SYSTEM_PREFIX, NETWORK_PREFIX = "system:", "network:"
+
+
+def is_of_transaction(alert_key: str) -> bool:
+    """Whether an alert is about a transaction, and its key a txid: not about the system or the network."""
+    return ":" not in alert_key
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One alert. `alert_key` is the txid, or `system:...`; times UTC.
+    """One alert. `alert_key` is the txid, or `system:...` or `network:...`; times UTC.
 
     `usd_price` is that of a bitcoin, known when the transaction was seen. The database adds it to what is inserted.
     """

@@ -121,7 +121,7 @@ def _top(asked: Command) -> list[Line]:
     connection, now = asked.connection, asked.now
     rows = connection.execute(
         "SELECT alert_key, value_sat FROM alerts LEFT JOIN transactions ON txid = alert_key"
-        " WHERE alerts.created_at > %s AND alert_key NOT LIKE 'system:%%'"
+        " WHERE alerts.created_at > %s AND alert_key NOT LIKE '%%:%%'"
         " ORDER BY array_position(%s, severity) DESC, value_sat DESC NULLS LAST, alert_key LIMIT %s",
         [now - DAY, [severity.name for severity in Severity], TOP],
     ).fetchall()

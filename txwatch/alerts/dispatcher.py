@@ -15,7 +15,7 @@ import psycopg
 import structlog
 
 from txwatch.alerts import deliveries
-from txwatch.alerts.alert import SYSTEM_PREFIX, groups_with_pending, present_id, record_move
+from txwatch.alerts.alert import groups_with_pending, is_of_transaction, present_id, record_move
 from txwatch.alerts.deliveries import Claim, NotSent, Outcome, Sent, chat_lock
 from txwatch.alerts.messages import DigestLine, alert_message, digest_message, is_silent
 from txwatch.alerts.planning import EditAlert, Idle, Limits, Request, SendAlert, SendDigest, Step, Wait, next_step
@@ -220,7 +220,7 @@ def _message(
     transaction = read_transaction(connection, alert.alert_key)
     known = {} if transaction is None else read_known(connection, transaction.addresses)
     html = alert_message(alert, transaction, sent.sent_at if sent else now, sent.updates if sent else (), known)
-    buttons = () if alert.alert_key.startswith(SYSTEM_PREFIX) else BUTTONS
+    buttons = BUTTONS if is_of_transaction(alert.alert_key) else ()
     return _Message(html, sent is not None or is_silent([alert]), buttons, sent)
 
 

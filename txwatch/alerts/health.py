@@ -1,92 +1,17 @@
-"""Watch the system: check it, record each check, and raise a system alert when one fails."""
+"""Watch the system: check it, and record each check. What fails is a condition (`conditions.py`), which is told."""
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from enum import Enum
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from txwatch.alerts.alert import SYSTEM_PREFIX, Alert, present_id
+from txwatch.alerts.alert import present_id
 from txwatch.alerts.bot import BotStatus, read_bot_status
-from txwatch.alerts.messages import duration
+from txwatch.alerts.conditions import Condition, LastAlert, State
 from txwatch.clock import WINDOW, parse_window_key, window_key
-from txwatch.detection.kinds import KINDS
-from txwatch.detection.reasons import Reason
 from txwatch.store.database import Connection, statement
 from txwatch.store.lease import Lease, read_lease
-
-REPEAT_AFTER = timedelta(minutes=15)
-_SINCE_FORMAT = "%Y%m%dT%H%M%S"
-_RECOVERED = ":recovered"
-
-
-class State(Enum):
-    """How a condition was found. Unknown changes nothing: it could not be checked."""
-
-    well = "well"
-    wrong = "wrong"
-    unknown = "unknown"
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One thing that can go wrong. `name` is part of the alert's key; `text` says what is wrong, or that it ended."""
-
-    name: str
-    state: State
-    text: str = ""
-    since: datetime | None = None
-
-
-@dataclass(frozen=True)
-class LastAlert:
-    """The last alert of a condition, `standing` until its recovery is alerted."""
-
-    alert_key: str
-    since: datetime
-    raised_at: datetime
-    standing: bool
-
-
-def system_alerts(conditions: Iterable[Condition], raised: Mapping[str, LastAlert], now: datetime) -> list[Alert]:
-    """The alerts of these conditions. `raised` holds the last alert of each by name."""
-    alerts = []
-    for condition in conditions:
-        last = raised.get(condition.name)
-        again = last is None or not timedelta(0) <= now - last.raised_at < REPEAT_AFTER
-        if condition.state is State.wrong and again and not (last and last.standing):
-            since = condition.since or now
-            key = f"{SYSTEM_PREFIX}{condition.name}:{since.astimezone(UTC).strftime(_SINCE_FORMAT)}"
-            alerts.append(_alert(key, "system", condition.text, now))
-        if condition.state is State.well and last and last.standing:
-            text = f"{condition.text or f'{condition.name} is over'}, after {duration(now - last.since)}"
-            alerts.append(_alert(last.alert_key + _RECOVERED, "recovered", text, now))
-    return alerts
-
-
-def read_raised(connection: Connection) -> dict[str, LastAlert]:
-    """The last alert of each condition that ever raised one, by the condition's name."""
-    rows = connection.execute(
-        "SELECT alert_key, created_at, EXISTS (SELECT 1 FROM alerts AS later WHERE later.alert_key = a.alert_key || %s)"
-        " FROM alerts AS a WHERE alert_key LIKE 'system:%%' AND alert_key NOT LIKE '%%:recovered'"
-        # Those of the future first: they were raised while the clock was ahead, and any other is newer.
-        " ORDER BY created_at <= now(), created_at",
-        [_RECOVERED],
-    )
-    raised = {}
-    for key, created_at, recovered in rows:
-        name, since = key.removeprefix(SYSTEM_PREFIX).rsplit(":", 1)
-        began = datetime.strptime(since, _SINCE_FORMAT).replace(tzinfo=UTC)
-        raised[name] = LastAlert(key, began, created_at, standing=not recovered)
-    return raised
-
-
-def _alert(key: str, kind: str, text: str, now: datetime) -> Alert:
-    # Seen when it was noticed: a condition that began long before is no late alert.
-    severity = KINDS[kind].severity
-    return Alert(key, [kind], severity, [Reason(kind, text)], late=False, seen_at=now, created_at=now)
-
 
 WORKER_ABSENT = timedelta(seconds=90)
 """Longer than a handover: a new run is asked for after 15 s, and needs some seconds to start."""

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Literal
 
-from txwatch.alerts.alert import SYSTEM_PREFIX, Alert, kind_named
+from txwatch.alerts.alert import Alert, is_of_transaction, kind_named
 from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import money, priced
 from txwatch.features.batch import TransactionBatch
@@ -124,8 +124,10 @@ def alert_message(
     known: Mapping[str, Known] = MappingProxyType({}),
 ) -> str:
     """The message about one alert, in Telegram's HTML. `known` are the labels of the transaction's addresses."""
-    if alert.alert_key.startswith(SYSTEM_PREFIX):
-        return to_html([_title(alert), *_reasons(alert), [Piece(f"noticed {alert.seen_at:%H:%M:%S} UTC", "i")]])
+    later = [[Piece(clean(update), "b")] for update in updates]
+    if not is_of_transaction(alert.alert_key):
+        noticed = [Piece(f"noticed {alert.seen_at:%H:%M:%S} UTC", "i")]
+        return to_html([_title(alert), *later, *_reasons(alert), noticed])
     # There is none after retention has removed it.
     amount = [] if transaction is None else [Piece(f" · {_headline(alert, transaction)}")]
     facts = [] if transaction is None else [*_labels(alert, transaction, known), [Piece(_facts(alert, transaction))]]
@@ -134,7 +136,6 @@ def alert_message(
         Piece(f" · seen {alert.seen_at:%H:%M:%S} UTC, sent {duration(sent_at - alert.seen_at)} later"),
         Piece(" · rules only" if alert.model_version is None else f" · model {alert.model_version}"),
     ]
-    later = [[Piece(clean(update), "b")] for update in updates]
     return to_html([_title(alert, *amount), *later, *_reasons(alert), *facts, origin])
 
 
@@ -240,9 +241,7 @@ def digest_line(line: DigestLine, now: datetime) -> Line:
 
 
 def _link(key: str) -> Piece:
-    if key.startswith(SYSTEM_PREFIX):
-        return Piece(clean(key))
-    return Piece(f"{key[:8]}…", link=EXPLORER + key)
+    return Piece(f"{key[:8]}…", link=EXPLORER + key) if is_of_transaction(key) else Piece(clean(key))
 
 
 def _span(lines: Sequence[DigestLine]) -> str:

@@ -1,3 +1,9 @@
+-- name: arrivals
+SELECT count(*)::float8, percentile_cont(0.5) WITHIN GROUP (ORDER BY fee_sat::float8 / vsize)
+FROM transactions
+WHERE source = 'feed' AND seen_at > %(since)s AND seen_at <= %(at)s
+
+
 -- name: count_alerts
 SELECT
     date_bin('5 minutes', seen_at, 'epoch') AS window_start,
@@ -14,6 +20,25 @@ WHERE seen_at >= %(start)s AND seen_at < %(end)s
 GROUP BY window_start
 
 
+-- name: count_pattern
+-- The transactions of one pattern until now, and in the hour before they became many.
+SELECT
+    (
+        SELECT count(*)::float8
+        FROM transactions
+        WHERE source = 'feed' AND seen_at > %(since)s AND seen_at <= %(at)s
+            AND input_count = %(inputs)s AND output_count = %(outputs)s
+            AND outputs -> 0 ->> 'type' = %(type)s AND (outputs -> 0 ->> 'value')::bigint = %(value)s
+    ),
+    (
+        SELECT count(*)::float8
+        FROM transactions
+        WHERE source = 'feed' AND seen_at > %(hour_before)s AND seen_at <= %(began)s
+            AND input_count = %(inputs)s AND output_count = %(outputs)s
+            AND outputs -> 0 ->> 'type' = %(type)s AND (outputs -> 0 ->> 'value')::bigint = %(value)s
+    )
+
+
 -- name: delivery_levels
 SELECT
     count(*) FILTER (WHERE state = 'sent'),
@@ -22,7 +47,7 @@ SELECT
     count(*) FILTER (WHERE state = 'uncertain'),
     count(*) FILTER (WHERE state = 'dead'),
     percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM sent_at - seen_at)::float8 * 1000)
-        FILTER (WHERE state = 'sent' AND NOT late AND alert_key NOT LIKE 'system:%%')
+        FILTER (WHERE state = 'sent' AND NOT late AND alert_key NOT LIKE '%%:%%')
 FROM alert_deliveries
 JOIN alerts USING (alert_key)
 WHERE created_at >= %(since)s
@@ -70,6 +95,24 @@ WHERE one.txid < other.txid
     )
 GROUP BY prev_txid, vout, one.txid, other.txid
 ORDER BY prev_txid, vout, one.txid, other.txid
+
+
+-- name: frequent_patterns
+-- Patterns that `least` transactions have. Outputs are looked at only where that many have the same counts.
+WITH alike AS MATERIALIZED (
+    SELECT input_count, output_count
+    FROM transactions
+    WHERE source = 'feed' AND seen_at > %(since)s AND seen_at <= %(at)s
+    GROUP BY input_count, output_count
+    HAVING count(*) >= %(least)s
+)
+SELECT input_count, output_count, outputs -> 0 ->> 'type' AS type, (outputs -> 0 ->> 'value')::bigint AS value
+FROM transactions
+JOIN alike USING (input_count, output_count)
+WHERE source = 'feed' AND seen_at > %(since)s AND seen_at <= %(at)s
+GROUP BY input_count, output_count, type, value
+HAVING count(*) >= %(least)s
+ORDER BY count(*) DESC, input_count, output_count, type, value
 
 
 -- name: health
@@ -193,6 +236,12 @@ HAVING every(removed_at IS NOT NULL) AND every(replaced_by IS NULL)
 ON CONFLICT DO NOTHING
 
 
+-- name: insert_followed
+INSERT INTO followed_coins (alert_key, txid, vout, hop, addr, type, value_sat, seen_at)
+VALUES (%(alert_key)s, %(txid)s, %(vout)s, %(hop)s, %(addr)s, %(type)s, %(value_sat)s, %(seen_at)s)
+ON CONFLICT DO NOTHING
+
+
 -- name: insert_replacements
 -- A coin that was made or spent twice is one of several that look alike, which say nothing of each other.
 WITH conflicts AS MATERIALIZED (
@@ -256,6 +305,20 @@ CROSS JOIN unnest(kinds) AS kind
 WHERE created_at >= %(since)s
 GROUP BY kind, model_version
 ORDER BY count(*) DESC, kind, model_version
+
+
+-- name: raised_conditions
+-- Those of the future first: they were raised while the clock was ahead, and any other is newer.
+SELECT
+    alert_key, created_at,
+    EXISTS (SELECT FROM alerts AS later WHERE later.alert_key = told.alert_key || %(recovered)s)
+    OR EXISTS (
+        SELECT FROM alert_updates WHERE alert_updates.alert_key = told.alert_key AND update_key = %(over)s
+    )
+FROM alerts AS told
+WHERE
+    (alert_key LIKE 'system:%%' OR alert_key LIKE 'network:%%') AND right(alert_key, length(%(recovered)s)) <> %(recovered)s
+ORDER BY created_at <= now(), created_at
 
 
 -- name: select_anomalies
@@ -367,6 +430,7 @@ FROM (
             WHEN 'replaced' THEN NOT own.confirmed AND about.confirmed
             WHEN 'replaced_by' THEN NOT own.confirmed
             WHEN 'dropped' THEN NOT own.confirmed AND said.of = own.dropped_by AND NOT own.confirmed_instead
+            WHEN 'hop' THEN about.confirmed OR NOT EXISTS (SELECT FROM removals WHERE txid = said.of)
             WHEN 'stale' THEN about.stale
             WHEN 'again' THEN NOT about.stale
             ELSE true
@@ -408,6 +472,18 @@ FROM (
 GROUP BY chat_id, message_id, sent_at
 ORDER BY chat_id = %(chat)s DESC, chat_id
 LIMIT 1
+
+
+-- name: select_followed
+-- Coins that are followed and may be spent by transactions that name these makers, or these addresses.
+SELECT alert_key, txid, vout, hop, addr, type, value_sat, seen_at
+FROM followed_coins
+WHERE txid = ANY(%(txids)s) AND seen_at > %(since)s
+UNION
+SELECT alert_key, txid, vout, hop, addr, type, value_sat, seen_at
+FROM followed_coins
+WHERE addr = ANY(%(addresses)s) AND seen_at > %(since)s
+ORDER BY alert_key, hop, txid
 
 
 -- name: select_outdated

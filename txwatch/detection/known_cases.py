@@ -6,57 +6,14 @@ follow from the script types. Fees of look-alikes follow from what others pay: s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
-from hashlib import sha256
-from typing import Any
 
+from txwatch.detection.cases import Case, Coin, case, sats
 from txwatch.detection.detector import Detector
 from txwatch.detection.kinds import raising
+from txwatch.detection.known_coinjoins import known_coinjoins
 from txwatch.detection.model import Model
 from txwatch.detection.score import score
-from txwatch.features.context import Context, NetworkContext
-from txwatch.wire.messages import SAT_PER_BTC
-from txwatch.wire.transaction import CreatedOutput, SpentOutput, Transaction
-
-_OVERHEAD_VBYTES = 11
-_INPUT_VBYTES = {"p2pk": 114, "p2pkh": 148, "p2sh": 91, "p2wpkh": 68, "p2wsh": 105, "p2tr": 58}
-_OUTPUT_VBYTES = {"p2pk": 44, "p2pkh": 34, "p2sh": 32, "p2wpkh": 31, "p2wsh": 43, "p2tr": 43, "op_return": 40}
-_SEEN_AT = datetime(2024, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class Coin:
-    """An amount in satoshi under a script type. Coins of one `owner` have one address; without, each has its own.
-
-    A coin that is spent may tell at which height it was made, and whether it was mined then.
-    """
-
-    type: str
-    sat: int
-    owner: str | None = None
-    height: int | None = None
-    mined: bool | None = None
-
-
-@dataclass(frozen=True)
-class Case:
-    """One transaction, when others paid `fee_rate` (sat/vB), and what must be said of it.
-
-    `expected` is the kind of its first alerting reason, None if it must not alert; `tag` is a kind that must be among
-    its reasons.
-    """
-
-    name: str
-    transaction: Transaction
-    fee_rate: float
-    expected: str | None = None
-    tag: str | None = None
-
-    @property
-    def context(self) -> Context:
-        """The network as it was, as far as a rule asks. Nothing is known of addresses."""
-        return Context(NetworkContext(_SEEN_AT, version=0, median_fee_rate_1h=self.fee_rate))
 
 
 @dataclass(frozen=True)
@@ -78,74 +35,14 @@ class Verdict:
 def judge_cases(cases: Sequence[Case], model: Model, detectors: Sequence[Detector]) -> list[Verdict]:
     """Put each case through the one scoring path."""
     verdicts = []
-    for case in cases:
-        [scored] = score([case.transaction], case.context, model, detectors)
+    for one in cases:
+        [scored] = score([one.transaction], one.context, model, detectors)
         kinds = tuple(dict.fromkeys(reason.kind for reason in scored.reasons))
         first = next((kind for kind in kinds if raising([kind])), None)
         if first is None and scored.is_anomaly:
             first = "forest"  # unusual, and no single feature stands out
-        verdicts.append(Verdict(case, first, kinds, scored.score, scored.threshold))
+        verdicts.append(Verdict(one, first, kinds, scored.score, scored.threshold))
     return verdicts
-
-
-def written_down(
-    name: str,
-    spent: Sequence[Coin],
-    paid: Sequence[Coin],
-    *,
-    extra_vbytes: int = 0,
-    rbf: bool = False,
-    tip_height: int | None = None,
-) -> Transaction:
-    """A transaction of these coins; the fee is what is left, the size is that of its script types, signed by key."""
-
-    def address(side: str, n: int, coin: Coin) -> str | None:
-        return None if coin.type == "op_return" else f"{name}/{coin.owner or f'{side}/{n}'}"
-
-    value, total = sum(coin.sat for coin in paid), sum(coin.sat for coin in spent)
-    vsize = _OVERHEAD_VBYTES + extra_vbytes
-    vsize += sum(_INPUT_VBYTES[coin.type] for coin in spent) + sum(_OUTPUT_VBYTES[coin.type] for coin in paid)
-    return Transaction(
-        txid=sha256(name.encode()).hexdigest(),
-        seen_at=_SEEN_AT,
-        feed_time=None,
-        value_sat=value,
-        input_sat=total,
-        fee_sat=total - value,
-        vsize=vsize,
-        weight=4 * vsize,
-        size=vsize,
-        input_count=len(spent),
-        output_count=len(paid),
-        rbf=rbf,
-        version=2,
-        lock_time=0,
-        inputs=[
-            SpentOutput(address("from", n, coin), coin.sat, coin.type, 0, height=coin.height, coinbase=coin.mined)
-            for n, coin in enumerate(spent)
-        ],
-        outputs=[CreatedOutput(address("to", n, coin), coin.sat, coin.type, n) for n, coin in enumerate(paid)],
-        source="bulk",
-        tip_height=tip_height,
-    )
-
-
-def sats(btc: float) -> int:
-    """Satoshi."""
-    return round(btc * SAT_PER_BTC)
-
-
-def _case(
-    name: str,
-    spent: Sequence[Coin],
-    paid: Sequence[Coin],
-    fee_rate: float,
-    *,
-    expected: str | None = None,
-    tag: str | None = None,
-    **of_transaction: Any,
-) -> Case:
-    return Case(name, written_down(name, spent, paid, **of_transaction), fee_rate, expected, tag)
 
 
 @cache
@@ -165,11 +62,11 @@ def incidents() -> tuple[Case, ...]:
     )
     return (
         *(
-            _case(name, [Coin(of, sats(spent))], [Coin(of, sats(x)) for x in paid], rate, expected="fee_accident")
+            case(name, [Coin(of, sats(spent))], [Coin(of, sats(x)) for x in paid], rate, expected="fee_accident")
             for name, of, spent, paid, rate in fees
         ),
         # A service merged 20,000 coins in one message of 3.9 MB. Its fee of 0.68 BTC is what the space costs.
-        _case(
+        case(
             "a transaction of 20,000 inputs",
             [Coin("p2wpkh", 30_000)] * 20_000,
             [Coin("p2wpkh", 30_000 * 20_000 - sats(0.68))],
@@ -178,7 +75,7 @@ def incidents() -> tuple[Case, ...]:
         ),
         *(
             # 4 July 2025: eight times exactly 10,000 BTC from addresses that had been silent for 14 years.
-            _case(
+            case(
                 f"10,000 BTC out of 2011, move {n} of 8",
                 [Coin("p2pkh", sats(10_000)), Coin("p2pkh", 40_000 * n)],
                 [Coin("p2wpkh", sats(10_000)), Coin("p2wpkh", 40_000 * n - 3_000)],
@@ -189,7 +86,7 @@ def incidents() -> tuple[Case, ...]:
             for n in range(1, 9)
         ),
         # The same as a node tells it: coins of April 2011, at the height of that day.
-        _case(
+        case(
             "10,000 BTC out of 2011, by age",
             [Coin("p2pkh", sats(10_000), height=117_800, mined=False)],
             [Coin("p2wpkh", sats(10_000) - 3_000)],
@@ -199,7 +96,7 @@ def incidents() -> tuple[Case, ...]:
             tip_height=903_920,
         ),
         # September 2024: rewards of the first weeks moved, 50 BTC each.
-        _case(
+        case(
             "50 BTC mined in January 2009",
             [Coin("p2pk", sats(50), height=2_500, mined=True)],
             [Coin("p2pkh", sats(50) - 2_000)],
@@ -217,14 +114,14 @@ def look_alikes(fee_rate: float) -> list[Case]:
     """Transactions that must not alert in a network that pays this median fee rate, sat/vB."""
     return [
         # Outputs of 5,000 BTC, but all except 3 return to the address that they came from.
-        _case(
+        case(
             "an exchange pays 3 BTC out of 5,000",
             [Coin("p2wpkh", sats(5_000), "exchange")],
             [Coin("p2wpkh", sats(3)), Coin("p2wpkh", sats(4_997) - round(140 * fee_rate), "exchange")],
             fee_rate,
         ),
         # One address pays 60 others different amounts.
-        _case(
+        case(
             "a payout to 60 customers",
             [Coin("p2wpkh", sum(_PAYOUTS) + sats(4) + round(2_010 * fee_rate), "exchange")],
             [
@@ -235,7 +132,7 @@ def look_alikes(fee_rate: float) -> list[Case]:
             tag="batch_payout",
         ),
         # A merchant merges the coins of a week while space is cheap.
-        _case(
+        case(
             "200 coins merged",
             [Coin("p2wpkh", 150_000 + 997 * n) for n in range(200)],
             [Coin("p2wpkh", sum(150_000 + 997 * n for n in range(200)) - round(13_700 * fee_rate))],
@@ -243,7 +140,7 @@ def look_alikes(fee_rate: float) -> list[Case]:
             tag="consolidation",
         ),
         # 500 coins cost more than 0.01 BTC at 40 sat/vB. That is no accident.
-        _case(
+        case(
             "a large merger that pays for its space",
             [Coin("p2wpkh", sats(0.05))] * 500,
             [Coin("p2wpkh", sats(25) - round(34_042 * max(fee_rate, 40)))],
@@ -251,7 +148,7 @@ def look_alikes(fee_rate: float) -> list[Case]:
             tag="consolidation",
         ),
         # A taproot coin with data in its witness pays one output of 546 sat, and more than that in fee.
-        _case(
+        case(
             "an inscription whose fee is above half of its input",
             [Coin("p2tr", 546 + round(153 * fee_rate))],
             [Coin("p2tr", 546)],
@@ -260,41 +157,23 @@ def look_alikes(fee_rate: float) -> list[Case]:
             rbf=True,
         ),
         # Five times what others pay, for a small transaction.
-        _case(
+        case(
             "a payment in a hurry",
             [Coin("p2wpkh", 2_000_000)],
             [Coin("p2wpkh", 750_021), Coin("p2wpkh", 1_249_979 - round(141 * 5 * fee_rate))],
             fee_rate,
             rbf=True,
         ),
-        # Five owners mix one amount. A tag, and an alert only for who asks for it.
-        _case(
-            "a coinjoin of five",
-            [Coin("p2wpkh", 5_000_000 + (round(85 * fee_rate) if n < 2 else 0) * 2) for n in range(5)],
-            [Coin("p2wpkh", 5_000_000)] * 5,
-            fee_rate,
-            tag="coinjoin",
-        ),
-        # Sixty owners mix one amount, and forty of them have change.
-        _case(
-            "a coinjoin of sixty with change",
-            [
-                *(Coin("p2wpkh", 10_000_000 + 123_457 * (n + 1) + round(100 * fee_rate)) for n in range(40)),
-                *(Coin("p2wpkh", 10_000_000 + round(100 * fee_rate)) for n in range(20)),
-            ],
-            [*(Coin("p2wpkh", 10_000_000) for n in range(60)), *(Coin("p2wpkh", 123_457 * (n + 1)) for n in range(40))],
-            fee_rate,
-            tag="coinjoin",
-        ),
+        *known_coinjoins(fee_rate),
         # One coin to one new address, below what counts as a whale.
-        _case(
+        case(
             "a sweep of 300 BTC",
             [Coin("p2wpkh", sats(300.123))],
             [Coin("p2wpkh", sats(300.123) - round(110 * fee_rate))],
             fee_rate,
         ),
         # A round amount out of old-style coins, which were made two years before: no sleeper.
-        _case(
+        case(
             "200 BTC of two years ago",
             [Coin("p2pkh", sats(200.1), height=735_000, mined=False)],
             [Coin("p2wpkh", sats(200)), Coin("p2pkh", sats(0.1) - round(200 * fee_rate))],
@@ -302,7 +181,7 @@ def look_alikes(fee_rate: float) -> list[Case]:
             tip_height=840_000,
         ),
         # Coins of 2013, less than one reward of that time.
-        _case(
+        case(
             "10 BTC of 2013",
             [Coin("p2pkh", sats(10), height=250_000, mined=False)],
             [Coin("p2pkh", sats(10) - round(200 * fee_rate))],
@@ -310,7 +189,7 @@ def look_alikes(fee_rate: float) -> list[Case]:
             tip_height=840_000,
         ),
         # Dust, but to its own address: preparation of an inscription sale, no storm.
-        _case(
+        case(
             "a wallet cuts itself ten carriers of 600 sat",
             [Coin("p2tr", 1_000_000, "trader")],
             [

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from txwatch.clock import EPOCH, MICROSECOND
+from txwatch.detection.coinjoins import DUST_SAT, Coinjoin, Stonewall, WhirlpoolTx0, shared_amount
 from txwatch.detection.coins import DormantCoins, DormantRoundMove
 from txwatch.detection.conflicts import RedirectedReplacement, ReplacedOf, nothing_replaced, stored_replaced
 from txwatch.detection.detector import Detector, Finding, column
 from txwatch.detection.parents import Parents, ParentsOf, no_parents, stored_parents
 from txwatch.detection.reasons import Reason, btc, times
 from txwatch.features.batch import NO_ADDRESS, Coins, Flags, Floats, TransactionBatch
-from txwatch.features.transaction import count_where, distinct_by, member_of_same
+from txwatch.features.transaction import count_where, member_of_same
 from txwatch.labels.flows import FLOW_CLASSES, Coin, flow_of
 from txwatch.labels.label import Known
 from txwatch.labels.store import NOTHING_KNOWN, KnownAddresses, read_version
@@ -23,9 +24,6 @@ from txwatch.store.database import Connection
 from txwatch.store.prices import PriceOf, StoredPrices, no_price
 from txwatch.wire.messages import SAT_PER_BTC
 from txwatch.wire.transaction import SCRIPT_TYPES
-
-DUST_SAT = 1_000
-"""No more than this is paid to be spent: markers, inscriptions and spam. Above it, an output is a payment."""
 
 _OP_RETURN = SCRIPT_TYPES.index("op_return")
 
@@ -144,23 +142,6 @@ class Whale(Detector):
         return column(features, "moved_sat") >= self.min_moved_sat
 
 
-def shared_amount(coins: Coins, wanted: Flags, n: int) -> tuple[Floats, Floats]:
-    """The amount that most different addresses receive, among the wanted coins of each of n transactions.
-
-    In satoshi, and how many addresses receive it. 0 and 0 for none.
-    """
-    amount, addresses = np.zeros(n), np.zeros(n)
-    keep = wanted & (coins.address >= 0)
-    columns = (coins.tx[keep], coins.value[keep].astype(np.int64), coins.address[keep])
-    triples = np.unique(np.column_stack(columns), axis=0)
-    if len(triples):
-        pairs, counts = np.unique(triples[:, :2], axis=0, return_counts=True)
-        order = np.argsort(counts, kind="stable")  # the last write of a row wins: the largest count
-        amount[pairs[order, 0]] = pairs[order, 1]
-        addresses[pairs[order, 0]] = counts[order]
-    return amount, addresses
-
-
 @dataclass(frozen=True)
 class DustStorm(Detector):
     """The same dust to many addresses that are not the sender's. Storms are many such transactions in minutes.
@@ -182,36 +163,6 @@ class DustStorm(Detector):
 
     def likely(self, features: Floats) -> Flags:
         return column(features, "dust_outputs") >= self.min_addresses
-
-
-@dataclass(frozen=True)
-class Coinjoin(Detector):
-    """The same amount to several addresses, and at least as many addresses spent from: one of each for every owner.
-
-    The test of Goldfeder et al., "When the cookie meets the blockchain" (2018), as BlockSci has it, with dust left out
-    (inscriptions repeat it) and addresses counted instead of outputs (a wallet that cuts its own coins pays itself).
-    """
-
-    kinds = ("coinjoin",)
-    min_owners: int = 5
-
-    def find(self, batch: TransactionBatch, features: Floats) -> Iterator[Finding]:  # noqa: ARG002 - one interface
-        n, inputs, outputs = len(batch), batch.inputs, batch.outputs
-        amount, addresses = shared_amount(outputs, (outputs.value > DUST_SAT) & (outputs.type != _OP_RETURN), n)
-        known = inputs.address >= 0
-        spent_from = distinct_by(inputs.tx[known], inputs.address[known], n)
-        for row in np.flatnonzero((addresses >= self.min_owners) & (spent_from >= addresses)):
-            text = (
-                f"{btc(amount[row])} to each of {addresses[row]:,.0f} addresses,"
-                f" from {spent_from[row]:,.0f} addresses: likely a coinjoin"
-            )
-            yield int(row), Reason("coinjoin", text, "equal_output_count", float(addresses[row]))
-
-    def likely(self, features: Floats) -> Flags:
-        equal, inputs = column(features, "equal_output_count"), column(features, "input_count")
-        payees = column(features, "distinct_output_addresses")
-        likely: Flags = (equal >= self.min_owners) & (inputs >= equal) & (payees >= equal)
-        return likely
 
 
 @dataclass(frozen=True)
@@ -334,6 +285,8 @@ def default_detectors(
         LabelledFlow(known.labels_of, whale, dormant.min_sat, consolidation.huge_inputs),
         consolidation,
         Coinjoin(),
+        WhirlpoolTx0(),
+        Stonewall(),
         BatchPayout(),
         Package(parents_of=parents_of),
     ]

@@ -13,6 +13,7 @@ import structlog
 
 from txwatch.alerts.alert import Alert, ScoredTransaction, raise_alerts
 from txwatch.alerts.dispatcher import Chats, Dispatcher
+from txwatch.alerts.hops import follow_coins
 from txwatch.alerts.life import DoubleSpends, insert_confirmation_updates, insert_removal_updates
 from txwatch.alerts.store import insert_alerts
 from txwatch.clock import Clock, MonotoneClock, utc_now
@@ -67,7 +68,8 @@ class LiveScoring:
                 insert_scores(connection, scores, model.version, context.network.version, lane="live")
             scored = (ScoredTransaction(one, tx.source, version) for one, tx in zip(scores, batch, strict=True))
             alerts += raise_alerts(scored, self.clock())
-        if alerts and insert_alerts(connection, alerts, self.chats):
+        raised = insert_alerts(connection, alerts, self.chats) if alerts else []
+        if follow_coins(connection, new, raised, self.clock()) or raised:
             self._has_raised = True
 
     def follow_up(self, connection: Connection, batch: Batch) -> None:

@@ -150,7 +150,7 @@ def _whale(**row: Any) -> WhaleMove:
 
 @dataclass(frozen=True)
 class AlertSummary:
-    """One alert. `alert_key` is the txid, or `system:...`; `states` are those of its deliveries, one for each chat.
+    """One alert. `alert_key` is the txid, `system:...` or `network:...`; `states` are its deliveries', by chat.
 
     `value_sat` is the total output, None after retention; `usd_price` of a bitcoin was known when it was seen.
     """

@@ -136,6 +136,7 @@ BY_ROW = {
     "network_baseline": "window_start",
     "address_windows": "window_start",
     "quarantined_messages": "received_at",
+    "followed_coins": "seen_at",
     "feed_gaps": "ended_at",
     "usd_prices": "noted_at",
     "blocks": "seen_at",

@@ -165,6 +165,20 @@ alert_updates = sa.Table(
     sa.Column("created_at", _time, nullable=False, index=True),
 )
 
+followed_coins = sa.Table(
+    "followed_coins",
+    metadata,
+    sa.Column("alert_key", sa.Text, sa.ForeignKey("alerts.alert_key", ondelete="CASCADE"), primary_key=True),
+    sa.Column("txid", sa.Text, primary_key=True, index=True),
+    sa.Column("vout", BIGINT, primary_key=True),
+    sa.Column("hop", sa.SmallInteger, nullable=False, comment="0 for the alerted transaction's own coin"),
+    sa.Column("addr", sa.Text, index=True),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("value_sat", BIGINT, nullable=False),
+    sa.Column("seen_at", _time, nullable=False, index=True, comment="of the alerted transaction"),
+    comment="coins that what was alerted went to, until they are spent again",
+)
+
 feedback = sa.Table(
     "feedback",
     metadata,

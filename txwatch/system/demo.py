@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import msgspec
+
 from txwatch.clock import utc_now, window_start
+from txwatch.lab.simulator.plants import PEEL_CHAIN, label
 from txwatch.places import Place
 from txwatch.settings import Settings
 from txwatch.sources.bitcoin_core import NAME as NODE
-from txwatch.store.database import connect
+from txwatch.store.database import Connection, connect, scalar, statement
 from txwatch.system.environment import DEMO_PORTS, FEED_PORT, PORTS, TELEGRAM_PORT, require_free
 from txwatch.system.history import SimulatedHistory
 from txwatch.system.launch import database, launch
@@ -45,16 +48,16 @@ class DemoOptions:
 
 def run_demo(options: DemoOptions) -> int:
     """Run the demo, and with `seconds` print its result as one line of JSON. Returns the exit status."""
-    settings = Settings()
+    settings, began = Settings(), utc_now()
     require_free(PORTS | DEMO_PORTS)
-    capture = options.capture
+    capture, truth = options.capture, (settings.home / "truth.jsonl").resolve()
     seed = int(utc_now().timestamp())
     feed_options = {
         "capture": capture.resolve() if isinstance(capture, Path) else capture,
         "rate": options.rate,
         "regime": options.regime,
         "seed": seed,
-        "truth": (settings.home / "truth.jsonl").resolve(),
+        "truth": truth,
     }
     extra = {"feed": feed_process(FEED_PORT, feed_options)}
     sources, nodes, node_settings = options.sources, None, {}
@@ -88,17 +91,32 @@ def run_demo(options: DemoOptions) -> int:
         )
         if options.seconds is None or status != 0:
             return status
-        result = watch.result()
-        idle = watch.idle_stages(result)
-        if nodes is not None:
-            with connect(url) as connection:
+        with connect(url, application="txwatch demo") as connection:
+            result = watch.result() | {"peel_hops": peel_hops(connection, truth, began)}
+            idle = watch.idle_stages(result)
+            if nodes is not None:
                 result["node"] = nodes.accounts(connection)
-            idle += [f"node {kind}" for kind, account in result["node"].items() if not account["told"]]
+                idle += [f"node {kind}" for kind, account in result["node"].items() if not account["told"]]
     print(json.dumps(result), flush=True)
     if idle:
         long_enough = "a live window is over after five minutes at most, and scored within two more (SECONDS=480)"
         console.print(f"Nothing came of {', '.join(idle)}: {long_enough}.", soft_wrap=True)
     return 1 if idle else 0
+
+
+class Planted(msgspec.Struct):
+    """A line of the local feed's truth: a labelled transaction, and when it was sent (UTC)."""
+
+    txid: str
+    labels: list[str]
+    at: datetime
+
+
+def peel_hops(connection: Connection, truth: Path, since: datetime) -> dict[str, int]:
+    """How many hops of peel chains were planted since a moment, and how many of them an alert tells."""
+    lines = msgspec.json.Decoder(Planted).decode_lines(truth.read_bytes())
+    planted = [line.txid for line in lines if label(PEEL_CHAIN) in line.labels and line.at >= since]
+    return {"planted": len(planted), "told": scalar(connection, statement("system", "told_hops"), {"txids": planted})}
 
 
 def history_start(settings: Settings) -> datetime:

@@ -3,7 +3,7 @@
 SELECT min(coalesce(sent_at, CASE WHEN chat_id IS NULL THEN created_at END))
 FROM alerts
 LEFT JOIN alert_deliveries USING (alert_key)
-WHERE created_at >= %(since)s AND NOT late AND alert_key NOT LIKE 'system:%%'
+WHERE created_at >= %(since)s AND NOT late AND alert_key NOT LIKE '%%:%%'
 
 
 -- name: found
@@ -40,3 +40,10 @@ SELECT
         FROM transactions
         WHERE source = 'feed' AND seen_at > now() - interval '1 minute'
     )
+
+
+-- name: told_hops
+-- Of these transactions, those that some alert tells as a hop of its coins.
+SELECT count(*) FROM unnest(%(txids)s::text[]) AS txid WHERE EXISTS (
+    SELECT FROM alert_updates WHERE update_key = 'hop:' || txid
+)

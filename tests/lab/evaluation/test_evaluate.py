@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.modelling import features, model, traffic
-from txwatch.detection.known_cases import Coin, written_down
+from txwatch.detection.cases import Coin, written_down
 from txwatch.features.batch import TransactionBatch
 from txwatch.features.transaction import transaction_features
 from txwatch.lab.evaluation.evaluate import (

@@ -12,6 +12,7 @@ import pytest
 from tests.builders import T0, labelled, numbered_utx, utx
 from txwatch.captures import CaptureError
 from txwatch.lab.simulator.feed import FIRST_WHALE_WITHIN_SECONDS, Played, Playlist, restamped
+from txwatch.lab.simulator.plants import PEELED_SHARE
 from txwatch.lab.simulator.traffic import Simulator
 
 SECOND = timedelta(seconds=1)
@@ -67,7 +68,12 @@ def test_simulated_traffic_follows_a_capture_at_the_default_rate(capture: Path) 
     played.begin(T0)
     after = list(played.until(T0 + 120 * SECOND))[4:]
     expected = list(
-        Simulator(seed=1, start=T0 + 2 * SECOND, first_whale_within=FIRST_WHALE_WITHIN_SECONDS).until(T0 + 120 * SECOND)
+        Simulator(
+            seed=1,
+            start=T0 + 2 * SECOND,
+            peeled_share=PEELED_SHARE,
+            first_whale_within=FIRST_WHALE_WITHIN_SECONDS,
+        ).until(T0 + 120 * SECOND)
     )
     assert [(p.at, p.message, p.labels) for p in after] == [(tx.at, tx.message, tx.labels) for tx in expected]
     assert any(p.labels for p in after)

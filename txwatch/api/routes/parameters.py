@@ -12,7 +12,7 @@ from txwatch.queries.paging import DEFAULT_LIMIT, MAX_LIMIT
 from txwatch.store.database import Connection
 
 TXID = "^[0-9a-f]{64}$"
-ALERT_KEY = r"^([0-9a-f]{64}|system:[!-~]{1,200})$"
+ALERT_KEY = r"^([0-9a-f]{64}|(system|network):[!-~]{1,200})$"
 EXAMPLE_TXID = "891af643" + "0" * 56
 
 
@@ -39,7 +39,9 @@ async def _connection(request: Request) -> AsyncIterator[Connection]:
 
 Database = Annotated[Connection, Depends(_connection)]
 Txid = Annotated[str, Path(pattern=TXID, description="Transaction id, 64 hex digits.", examples=[EXAMPLE_TXID])]
-AlertKey = Annotated[str, Path(pattern=ALERT_KEY, description="The txid, or `system:...`.", examples=[EXAMPLE_TXID])]
+AlertKey = Annotated[
+    str, Path(pattern=ALERT_KEY, description="The txid, or `system:...` or `network:...`.", examples=[EXAMPLE_TXID])
+]
 Version = Annotated[str, Path(pattern="^[1-9][0-9]{0,8}$", description="Model version.", examples=["3"])]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Rows of a page.")]
 Cursor = Annotated[

@@ -23,7 +23,7 @@ from txwatch.clock import Clock, utc_now
 from txwatch.errors import UserError
 from txwatch.lab.simulator.chain import Block, Chain, read_transaction
 from txwatch.lab.simulator.mempool_space import POLL_SECONDS, Change, Losses, Polls, block_answer, rest_answer
-from txwatch.lab.simulator.plants import REPLACED_SHARE
+from txwatch.lab.simulator.plants import PEELED_SHARE, REPLACED_SHARE
 from txwatch.lab.simulator.prices import ticker_answer
 from txwatch.lab.simulator.regimes import regime_named
 from txwatch.lab.simulator.subscribers import MAX_UNSENT_BYTES, MEMPOOL_SPACE_PATH, Protocol, Subscribers
@@ -62,13 +62,15 @@ class Playlist:
         regime: str,
         seed: int,
         replaced_share: float = REPLACED_SHARE,
+        peeled_share: float = PEELED_SHARE,
     ) -> None:
         regimes_rate = regime_named(regime).transactions_per_second
         if rate is not None and not 0 < rate < inf:
             raise ValueError(f"rate is {rate}, it must be a number above 0, in transactions a second")
         self._capture_rate = rate or regimes_rate
         self._simulated_rate = rate if capture is None else None
-        self._regime, self._seed, self._replaced_share = regime, seed, replaced_share
+        self._regime, self._seed = regime, seed
+        self._replaced_share, self._peeled_share = replaced_share, peeled_share
         self._captured: Iterator[CapturedMessage] = (
             iter(()) if capture is None else read_capture(existing_capture(capture))
         )
@@ -100,6 +102,7 @@ class Playlist:
                 start=start,
                 rate=self._simulated_rate,
                 replaced_share=self._replaced_share,
+                peeled_share=self._peeled_share,
                 first_whale_within=FIRST_WHALE_WITHIN_SECONDS,
             )
         for transaction in self._simulator.until(now):

@@ -1,4 +1,4 @@
-"""Labelled anomalies (plants), their schedule, and the replacement of some before they are mined.
+"""Labelled anomalies (plants), their schedule, the replacement of some before they are mined, and what peels others.
 
 Only plants whose outputs nobody spends are replaced: what spends an output of a transaction that is never mined cannot
 be mined either.
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from txwatch.lab.simulator.addresses import Address
 from txwatch.lab.simulator.ordinary import MAX_FEE_SAT, OrdinaryTraffic
 from txwatch.lab.simulator.spending import UNLOCKING, Coin, Draft, sizes_of, total
-from txwatch.lab.simulator.wallets import Draws, older_coin
+from txwatch.lab.simulator.wallets import AddressBook, Draws, older_coin
 from txwatch.wire.messages import SAT_PER_BTC
 
 PLANTS_PER_HOUR: Mapping[str, float] = {
@@ -207,3 +207,63 @@ def with_fee_times(factor: float, draft: Draft) -> Draft:
     more = max(int(draft.fee_sat * (factor - 1)), draft.sizes.vsize)
     *paid, change = draft.outputs
     return replace(draft, rbf=True, outputs=[*paid, replace(change, value=change.value - more)])
+
+
+PEEL_CHAIN = "peel_chain"
+PEELED_KINDS = frozenset({"whale"})
+PEELED_SHARE = 0.25
+"""Share of them that the local feed peels; the first one in any case, so that a demo shows it."""
+_PEELED_AFTER_SECONDS = (10.0, 40.0)
+_PEELED_HOPS = (3, 8)
+_PEELED_PART = (0.01, 0.08)
+"""Of what is left, that each hop pays to somebody."""
+
+
+class Peel(NamedTuple):
+    """A hop that is due, in seconds since the start: it spends a coin at a fee rate, in sat/vB; `hops` follow it."""
+
+    seconds: float
+    coin: Coin
+    fee_rate: float
+    hops: int
+
+
+class PeelChains:
+    """The hops that are due later, the next one first. A planted coin is peeled, the rest is spent again and so on."""
+
+    def __init__(self, draws: Draws, book: AddressBook, share: float) -> None:
+        self._draws = draws
+        self._book = book
+        self._share = share
+        self._due: list[Peel] = []
+        self._begun = 0
+
+    @property
+    def next_at(self) -> float:
+        """When the next one is due; infinity for never."""
+        return self._due[0].seconds if self._due else inf
+
+    def consider(self, seconds: float, draft: Draft) -> bool:
+        """Whether the first output of a transaction sent at this moment will be peeled, in the share of cases."""
+        if not self._share or (self._begun and self._draws.share() >= self._share):
+            return False
+        self._begun += 1
+        self._plan(seconds, draft.outputs[0], draft.fee_sat / draft.sizes.vsize, self._draws.between(*_PEELED_HOPS))
+        return True
+
+    def pop(self) -> tuple[float, Draft]:
+        """The next hop, and when it is sent."""
+        due = heapq.heappop(self._due)
+        part = int(due.coin.value * self._draws.log_between(*_PEELED_PART))
+        type_ = due.coin.owner.type
+        outputs = _outputs((self._book.payee(), part), (self._book.one(type_), 0))
+        size = sizes_of(UNLOCKING[type_], 1, outputs)
+        rest = outputs[1]
+        rest.value = due.coin.value - part - max(size.vsize, min(MAX_FEE_SAT, round(due.fee_rate * size.vsize)))
+        if due.hops > 1:
+            self._plan(due.seconds, rest, due.fee_rate, due.hops - 1)
+        return due.seconds, Draft([due.coin], UNLOCKING[type_], False, outputs, size)
+
+    def _plan(self, seconds: float, coin: Coin, fee_rate: float, hops: int) -> None:
+        at = seconds + self._draws.log_between(*_PEELED_AFTER_SECONDS)
+        heapq.heappush(self._due, Peel(at, coin, fee_rate, hops))

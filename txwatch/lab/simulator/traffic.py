@@ -12,15 +12,18 @@ from txwatch.lab.simulator.ordinary import OrdinaryTraffic
 from txwatch.lab.simulator.plants import (
     BUILDERS,
     FIRST_WITHIN_SECONDS,
+    PEEL_CHAIN,
+    PEELED_KINDS,
     PLANTS_PER_HOUR,
     REPLACED_KINDS,
+    PeelChains,
     Replacements,
     label,
     schedule,
 )
 from txwatch.lab.simulator.regimes import regime_named
 from txwatch.lab.simulator.spending import Draft, feed_message, older_txid, total
-from txwatch.lab.simulator.wallets import Draws
+from txwatch.lab.simulator.wallets import AddressBook, Draws
 from txwatch.wire.transaction import CreatedOutput, Origin, SpentOutput, Transaction
 
 _SECONDS_A_BLOCK = 64
@@ -89,8 +92,9 @@ class Simulator:
     """Traffic of one regime from a moment on. The same seed, start and rates give the same messages.
 
     `rate` is in transactions a second, the regime's own by default; plants come on top of it, unless `plants` is False.
-    `replaced_share` of the whales are soon sent again for a higher fee, on top of all rates, with the same labels. The
-    first whale comes within `first_whale_within` seconds. Raises ValueError for an unknown regime or plant, a start
+    `peeled_share` of the whales, the first one in any case, begin a peel chain, whose hops are labelled as such;
+    `replaced_share` of the others are soon sent again for a higher fee, with the same labels: both on top of all rates.
+    The first whale comes within `first_whale_within` seconds. Raises ValueError for an unknown regime or plant, a start
     without time zone or a rate that is not positive.
     """
 
@@ -104,6 +108,7 @@ class Simulator:
         plants: bool = True,
         plants_per_hour: Mapping[str, float] = PLANTS_PER_HOUR,
         replaced_share: float = 0.0,
+        peeled_share: float = 0.0,
         first_whale_within: float = FIRST_WITHIN_SECONDS,
     ) -> None:
         if start.tzinfo is None:
@@ -116,7 +121,8 @@ class Simulator:
         identity = f"{regime}/{seed}/{self.start.isoformat()}".encode()
         self._txids = sha256(identity)
         entropy = np.random.SeedSequence(int.from_bytes(self._txids.digest()[:16]))
-        arrivals, ordinary, planting, scheduling, replacing = map(np.random.default_rng, entropy.spawn(5))
+        generators = map(np.random.default_rng, entropy.spawn(6))
+        arrivals, ordinary, planting, scheduling, replacing, peeling = generators
         self._planting = Draws(planting)
         self._traffic = OrdinaryTraffic(self.regime, Draws(ordinary))
         self._count = 0
@@ -126,16 +132,21 @@ class Simulator:
         )
         self._next = next(self._due)
         self._replacements = Replacements(Draws(replacing), replaced_share)
+        peels = Draws(peeling)
+        self._peels = PeelChains(peels, AddressBook(peels, self.regime.payee_types), peeled_share)
 
     def until(self, end: datetime) -> Iterator[SimulatedTransaction]:
         """The transactions that arrive before `end` and were not given yet, in order of arrival."""
         limit = (end - self.start).total_seconds()
         while True:
             seconds, kind = self._next
-            replaced_at = self._replacements.next_at
-            if min(seconds, replaced_at) >= limit:
+            replaced_at, peeled_at = self._replacements.next_at, self._peels.next_at
+            if min(seconds, replaced_at, peeled_at) >= limit:
                 return
-            if replaced_at < seconds:
+            if peeled_at < min(seconds, replaced_at):
+                at, draft = self._peels.pop()
+                yield self._finish(draft, self.start + timedelta(seconds=at), (label(PEEL_CHAIN),))
+            elif replaced_at < seconds:
                 at, replaced, labels, draft = self._replacements.pop()
                 yield self._finish(draft, self.start + timedelta(seconds=at), labels, replaced)
             else:
@@ -148,7 +159,8 @@ class Simulator:
             return self._finish(self._traffic.draft(), at)
         draft = BUILDERS[kind](self._planting, self._traffic)
         sent = self._finish(draft, at, (label(kind),))
-        if kind in REPLACED_KINDS:
+        peeled = kind in PEELED_KINDS and self._peels.consider(seconds, draft)
+        if kind in REPLACED_KINDS and not peeled:
             self._replacements.consider(seconds, sent.txid, sent.labels, draft)
         return sent
 
