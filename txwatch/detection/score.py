@@ -70,7 +70,7 @@ def score_features(
     reasons = find_all(detectors, window.batch, features)
     accounted = accounted_for({row: [r.kind for r in found] for row, found in reasons.items()}, len(features))
     medians = np.array(model.card.medians)
-    scores = remaining_scores(model.score, features, accounted, medians)
+    scores = remaining_scores(model.score, features, accounted, medians, model.card.material_sat)
     threshold = model.threshold_at(arrivals_per_hour(window.context.network), recent)
     by_forest = np.flatnonzero(scores >= threshold)
     unusual = {row for row, found in reasons.items() if alerting(found)} | set(by_forest.tolist())
