@@ -1,3 +1,16 @@
+-- name: campaign_sizes
+SELECT
+    alert_key, count(*), min(joined.seen_at),
+    ARRAY[min(input_count), max(input_count)], ARRAY[min(output_count), max(output_count)],
+    ARRAY[min(value_sat), max(value_sat)], sum(value_sat)::float8
+FROM campaign_transactions AS joined
+JOIN transactions USING (txid)
+WHERE alert_key = ANY(%(keys)s)
+GROUP BY alert_key
+HAVING count(*) > 1
+ORDER BY alert_key
+
+
 -- name: count_alerts
 SELECT
     date_bin('5 minutes', seen_at, 'epoch') AS window_start,
@@ -117,6 +130,12 @@ addressed AS (
     ON CONFLICT DO NOTHING
 )
 SELECT alert_key FROM raised
+
+
+-- name: insert_campaign_transactions
+INSERT INTO campaign_transactions (txid, alert_key, event, seen_at)
+SELECT * FROM unnest(%(txids)s::text[], %(keys)s::text[], %(events)s::text[], %(seen)s::timestamptz[])
+ON CONFLICT DO NOTHING
 
 
 -- name: insert_confirmations
@@ -259,7 +278,7 @@ ORDER BY count(*) DESC, kind, model_version
 -- name: select_anomalies
 -- Of several scores of a transaction the first that found it unusual: that would have alerted.
 SELECT DISTINCT ON (scores.txid)
-    scores.txid, scores.seen_at, score, threshold, reasons::text, source, model_version
+    scores.txid, scores.seen_at, score, threshold, reasons::text, pattern, source, model_version
 FROM transaction_scores AS scores
 JOIN transactions USING (txid)
 WHERE
@@ -267,8 +286,17 @@ WHERE
     AND lane IN ('live', 'window')
     AND scores.seen_at >= %(start)s
     AND scores.seen_at < %(end)s
-    AND NOT EXISTS (SELECT 1 FROM alerts WHERE alert_key = scores.txid)
+    AND NOT EXISTS (SELECT FROM alerts WHERE alert_key = scores.txid)
+    AND NOT EXISTS (SELECT FROM campaign_transactions AS joined WHERE joined.txid = scores.txid)
 ORDER BY scores.txid, scored_at
+
+
+-- name: select_campaigns
+SELECT event, alert_key, min(seen_at), max(seen_at)
+FROM campaign_transactions
+WHERE event = ANY(%(events)s) AND seen_at BETWEEN %(since)s AND %(until)s
+GROUP BY event, alert_key
+ORDER BY event, min(seen_at), alert_key
 
 
 -- name: select_conflicts
@@ -445,7 +473,8 @@ LIMIT 20000
 -- name: select_raised_again
 -- Scores with a kind that the alert of their transaction does not name: of another lane and context, or by new labels. Not
 -- after a day, for a backfill would edit thousands of messages that nobody looks at any more.
-SELECT scores.txid, scores.seen_at, score, threshold, scores.reasons::text, source, scores.model_version
+SELECT
+    scores.txid, scores.seen_at, score, threshold, scores.reasons::text, pattern, source, scores.model_version
 FROM transaction_scores AS scores
 JOIN transactions USING (txid)
 JOIN alerts ON alert_key = scores.txid
@@ -468,6 +497,14 @@ JOIN alert_deliveries AS deliveries ON deliveries.request_id = requests.id
 JOIN alerts USING (alert_key)
 WHERE requests.chat_id = %(chat_id)s AND purpose = 'alert' AND started_at > %(now)s - interval '1 hour'
   AND ended_at IS NOT NULL AND state IN ('sent', 'uncertain')
+
+
+-- name: tell_campaigns
+-- The alert's only update that changes: how large its campaign is by now.
+INSERT INTO alert_updates AS said (alert_key, update_key, text, created_at)
+SELECT alert_key, 'campaign', text, %(now)s FROM unnest(%(keys)s::text[], %(texts)s::text[]) AS grown (alert_key, text)
+ON CONFLICT (alert_key, update_key) DO UPDATE SET text = excluded.text, created_at = excluded.created_at
+    WHERE said.text <> excluded.text AND said.created_at <= excluded.created_at - %(every)s::interval
 
 
 -- name: why

@@ -3,9 +3,6 @@
 To a forest a coinjoin of sixty owners is the most unusual thing of its hour; to a reader it is a tag, as is an
 exchange's payout to a thousand customers. Each kind names the features that it accounts for (`kinds.py`). Where such a
 kind was found, they are put back to their medians, and only what is left counts towards the threshold.
-
-What is of no material value, in the amount and in the fee, counts half: its score stays below the threshold, however
-odd its shape.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -34,28 +31,19 @@ def without(features: Floats, accounted: Flags, medians: Floats) -> Floats:
     return np.where(accounted, medians, features)
 
 
-IMMATERIAL = 0.5
-"""Factor of the score of a transaction of no material value."""
-FEE_SHARE = 0.01
-"""Of the least material value: a fee from there on is material as well."""
-
-
-def worth(features: Floats, material_sat: float) -> Floats:
-    """The factor of each row's score: 1 where its value or its fee is material, else IMMATERIAL. Shape (n,)."""
-    value, fee = (features[:, FEATURE_NAMES.index(name)] for name in ("value_sat", "fee_sat"))
-    return np.where((value >= material_sat) | (fee >= FEE_SHARE * material_sat), 1.0, IMMATERIAL)
-
-
 def remaining_scores(
-    score: Callable[[Floats], Floats], features: Floats, accounted: Flags, medians: Floats, material_sat: float
+    score: Callable[[Floats], Floats], features: Floats, accounted: Flags, medians: Floats, factors: Floats
 ) -> Floats:
-    """The score of each row by its worth, beside what is accounted for. `score` gives plain ones, never less."""
+    """The score of each row beside what is accounted for, times its factor (`patterns.worth`).
+
+    `score` gives plain scores; what is accounted for never raises one.
+    """
     scores = score(features).copy()
     rows = np.flatnonzero(accounted.any(axis=1))
     if len(rows):
         left = score(without(features[rows], accounted[rows], medians))
         scores[rows] = np.minimum(scores[rows], left)
-    return scores * worth(features, material_sat)
+    return scores * factors
 
 
 def likely_findings(features: Floats, *, whale_btc: float) -> Flags:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from txwatch.detection.accounting import accounted_for, without, worth
+from txwatch.detection.accounting import accounted_for, without
 from txwatch.detection.detector import Detector
 from txwatch.detection.model import Model
+from txwatch.detection.patterns import is_material, patterns_of
 from txwatch.detection.reasons import Reason, feature_reason
 from txwatch.detection.rules import find_all
 from txwatch.detection.threshold import RecentScores, arrivals_per_hour
@@ -123,7 +124,9 @@ class Waterfall:
     found: list[str]
     accounted_for: list[str]
     material: bool
-    """Whether it is of material value; the scores of others count half, and so do their steps."""
+    """Whether it is of material value."""
+    new_pattern: bool
+    """Whether it is of none, and its pattern is new. The scores of what is neither count half, and so do the steps."""
 
 
 def waterfall(
@@ -138,7 +141,8 @@ def waterfall(
     if plain < remaining:  # what a finding accounts for never makes a transaction more unusual
         accounted, beside = np.zeros_like(accounted), features
     (steps,), (rest,) = take_apart(model, beside, STEPS)
-    factor = float(worth(features, model.card.material_sat)[0])
+    pattern = patterns_of(features, model.card.material_sat)
+    factor = float(model.worth(pattern)[0])
     return Waterfall(
         model_version=model.version,
         score=factor * min(plain, remaining),
@@ -147,5 +151,6 @@ def waterfall(
         rest=factor * float(rest),
         found=found,
         accounted_for=np.array(FEATURE_NAMES)[accounted[0]].tolist(),
-        material=factor == 1.0,
+        material=bool(is_material(pattern)[0]),
+        new_pattern=factor == 1.0 and not is_material(pattern)[0],
     )

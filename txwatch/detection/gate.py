@@ -74,7 +74,7 @@ class ModelResult:
     scores: NDArray[np.float64]
     """Plain, of each held-out transaction, in one order for all models."""
     alerts: int
-    """Held-out transactions that reached the threshold."""
+    """That the forest raises of held-out transactions, one for each campaign."""
     alerts_per_hour: float
     """The budget."""
     seed_agreement: float

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from txwatch.detection.patterns import Patterns, worth
 from txwatch.detection.threshold import RecentScores, following_threshold
 from txwatch.detection.voices import Neighbours, Rarity, combined
 from txwatch.features.batch import Floats
@@ -178,7 +179,9 @@ class ModelCard(msgspec.Struct, frozen=True):
     percentiles: list[list[float]]
     """For each feature its 0th to 100th percentile in training, 101 values."""
     material_sat: float
-    """Value from which on a transaction is material (`accounting.worth`)."""
+    """Value from which on a transaction is material (`txwatch.detection.patterns`)."""
+    patterns: list[int]
+    """Those of the rows: any other one is new."""
     references: bytes
     """Rows that neighbours are sought among, standardized: float64, little-endian, one row after the other."""
     forest: Rarity
@@ -219,6 +222,14 @@ class Model:
         card = self.card
         rate = card.transactions_per_hour if transactions_per_hour is None else transactions_per_hour
         return following_threshold(card.highest_scores, card.rows, rate, card.alerts_per_hour, recent)
+
+    def worth(self, patterns: Patterns) -> Floats:
+        """The factor of each score by its transaction's pattern. Shape (n,)."""
+        return worth(patterns, ~np.isin(patterns, self._known))
+
+    @cached_property
+    def _known(self) -> Patterns:
+        return np.array(self.card.patterns, np.int64)
 
     def score(self, features: Floats) -> Floats:
         """The anomaly score of each row, from 0 up to 1: how rare it is by the voice that finds it rarer.

@@ -31,7 +31,10 @@ FLOW_WORDS: Mapping[FlowClass, Flow] = {
 
 @dataclass(frozen=True)
 class Anomaly:
-    """A transaction with the first score that found it unusual. Amounts in satoshi, the fee rate in sat/vB."""
+    """A transaction with the first score that found it unusual, for all `alike` of its campaign, itself among them.
+
+    Amounts in satoshi, the fee rate in sat/vB.
+    """
 
     txid: str
     seen_at: datetime
@@ -45,6 +48,7 @@ class Anomaly:
     value_sat: int
     fee_sat: int | None
     fee_rate: float | None
+    alike: int
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class WhaleMove:
 
 @dataclass(frozen=True)
 class AnomalyCount:
-    """Transactions of one kind that were found unusual, in the span that begins at `since`."""
+    """Transactions of one kind that were found unusual, one of each campaign, in the span that begins at `since`."""
 
     since: datetime
     kind: str
@@ -85,6 +89,7 @@ def list_anomalies(
 ) -> Page[Anomaly]:
     """Unusual transactions seen in [since, until), newest first; of one kind of reason. Raises BadCursorError.
 
+    Those that joined the campaign of another one are left out.
     A transaction that only the forest found, without a single feature that stands out, has the kind `forest`.
     """
     query = statement("queries", "list_anomalies")
@@ -137,7 +142,10 @@ def _whale(**row: Any) -> WhaleMove:
 
 @dataclass(frozen=True)
 class AlertSummary:
-    """One alert. `alert_key` is the txid, or `system:...`; `states` are those of its deliveries, one for each chat."""
+    """One alert. `alert_key` is the txid, or `system:...`; `states` are those of its deliveries, one for each chat.
+
+    `alike` counts the transactions of its campaign, 1 without one.
+    """
 
     alert_key: str
     kinds: list[str]
@@ -151,6 +159,7 @@ class AlertSummary:
     sent_at: datetime | None
     useful: int
     noise: int
+    alike: int
 
 
 @dataclass(frozen=True)

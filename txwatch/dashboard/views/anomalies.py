@@ -57,6 +57,7 @@ def _item(anomaly: Anomaly) -> str:
         escape(f"{look.clock(anomaly.seen_at)} UTC"),
         look.link(anomaly.txid),
         escape(f"{look.amount(anomaly.value_sat)}, score {anomaly.score:.3f} of {anomaly.threshold:.3f}"),
+        *look.alike(anomaly.alike),
     ]
     return look.item(head, "; ".join(r.text for r in anomaly.reasons) or "no single feature stands out")
 

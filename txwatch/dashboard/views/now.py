@@ -46,6 +46,7 @@ def alert_item(alert: AlertSummary) -> str:
         escape(f"{look.clock(alert.seen_at)} UTC"),
         look.link(alert.alert_key),
         escape(", ".join(alert.states) or "not sent"),
+        *look.alike(alert.alike),
     ]
     return look.item(head, "; ".join(r.text for r in alert.reasons[:3]) or "no single feature stands out")
 

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from txwatch.clock import window_start
+from txwatch.detection.detector import Detector
 from txwatch.detection.known_cases import incidents, judge_cases, look_alikes
 from txwatch.detection.model import Model
-from txwatch.detection.rules import Detector, default_detectors, find_all
+from txwatch.detection.rules import default_detectors, find_all
 from txwatch.detection.score import Score, score
 from txwatch.detection.training import train
 from txwatch.features.batch import Flags, Floats, TransactionBatch
@@ -30,7 +31,7 @@ from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.network import network_buckets, network_contexts
 from txwatch.features.transaction import moved_value, transaction_features
 from txwatch.lab.evaluation.backtest import FollowedScoring
-from txwatch.lab.evaluation.examination import SEED, START, compared, planted
+from txwatch.lab.evaluation.examination import SEED, START, compared, forest_alerts, planted
 from txwatch.lab.evaluation.replay import Labelled, network_columns, replay, replayed_features, simulate
 from txwatch.lab.simulator.ordinary import BIG_SAT
 from txwatch.lab.simulator.plants import label
@@ -205,7 +206,7 @@ def evaluate_simulated(
         "data": {
             "train": len(traffic) - len(transactions),
             "background": int(sum(ok and label is None for ok, label in zip(beside_rules, labels, strict=True))),
-            "forest_alerts_per_hour": sum(s.score >= s.threshold for s in scored) / (measure_for / timedelta(hours=1)),
+            "forest_alerts_per_hour": forest_alerts(scored) / (measure_for / timedelta(hours=1)),
             "budget_fpr": options.budget_rate,
         },
     }

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import psycopg
 
+from txwatch.alerts.alert import ScoredTransaction, raise_alerts
+from txwatch.alerts.campaigns import Campaigns
 from txwatch.alerts.store import read_precision
-from txwatch.clock import WINDOW, context_window, window_range, window_start
+from txwatch.clock import WINDOW, context_window, utc_now, window_range, window_start
 from txwatch.detection.detector import Detector
 from txwatch.detection.gate import Feedback, ModelResult
 from txwatch.detection.known_cases import incidents, judge_cases, look_alikes
@@ -213,7 +215,7 @@ def examine(
                 version=model.version,
                 hours=len(held_out) * (WINDOW / timedelta(hours=1)),
                 scores=scores,
-                alerts=sum(score.score >= score.threshold for score in scored),
+                alerts=forest_alerts(scored),
                 alerts_per_hour=model.card.alerts_per_hour,
                 seed_agreement=model.card.seed_agreement,
                 incidents=judge_cases(incidents(), model, detectors),
@@ -225,6 +227,12 @@ def examine(
             )
         )
     return results
+
+
+def forest_alerts(scored: Sequence[Score]) -> int:
+    """How many alerts the forest raises of these scores: one for each campaign."""
+    alerts = raise_alerts((ScoredTransaction(score, "feed", None) for score in scored if score.is_anomaly), utc_now())
+    return sum("forest" in alert.kinds for alert in Campaigns().first_of_each(alerts))
 
 
 def _scored(windows: Sequence[WindowFeatures], model: Model, detectors: Sequence[Detector]) -> list[Score]:
