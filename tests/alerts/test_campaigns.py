@@ -10,7 +10,7 @@ from tests.alerts.accelerated import ORIGIN
 from tests.builders import transaction
 from txwatch.alerts.alert import Alert, ScoredTransaction, raise_alerts
 from txwatch.alerts.campaigns import TOLD_EVERY, Campaigns
-from txwatch.alerts.store import insert_alerts, raise_window_alerts
+from txwatch.alerts.store import insert_alerts, raise_window_alerts, read_sent_message
 from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score
 from txwatch.detection.score_windows import insert_scores
@@ -54,7 +54,9 @@ def land(connection: Connection, *scores: Score) -> list[str]:
 
 def told(connection: Connection) -> dict[str, str]:
     """What is said of each alert's campaign."""
-    rows = connection.execute("SELECT alert_key, text FROM alert_updates WHERE update_key = 'campaign'")
+    rows = connection.execute(
+        "SELECT alert_key, text FROM alert_updates WHERE starts_with(update_key, 'campaign:') ORDER BY created_at"
+    )
     return dict(rows.fetchall())
 
 
@@ -82,6 +84,9 @@ def test_a_message_is_edited_once_a_minute_and_in_the_end_by_the_window(connecti
     for _ in range(2):
         assert raise_window_alerts(connection, start, start + HOUR, [CHAT], start + HOUR) == []
         assert told(connection)[score(1).txid].startswith("🔁 5 alike")
+    connection.execute("UPDATE alert_deliveries SET state = 'sent', message_id = 1, sent_at = %s", [ORIGIN])
+    (shown,) = read_sent_message(connection, CHAT, score(1).txid).updates
+    assert shown.startswith("🔁 5 alike")
 
 
 @pytest.mark.parametrize(

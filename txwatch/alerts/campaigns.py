@@ -116,8 +116,12 @@ def tell_campaigns(connection: Connection, start: datetime, end: datetime, now: 
 
 def _tell(connection: Connection, keys: Sequence[str], now: datetime, every: timedelta) -> None:
     sizes = connection.execute(statement("alerts", "campaign_sizes"), {"keys": keys}).fetchall()
-    said = {"keys": [size[0] for size in sizes], "texts": [_text(*size[1:]) for size in sizes], "now": now}
-    connection.execute(statement("alerts", "tell_campaigns"), said | {"every": every})
+    said = {
+        "keys": [key for key, *_ in sizes],
+        "sizes": [count for _, count, *_ in sizes],
+        "texts": [_text(*size) for _, *size in sizes],
+    }
+    connection.execute(statement("alerts", "tell_campaigns"), said | {"now": now, "every": every})
 
 
 def _text(

@@ -395,6 +395,7 @@ FROM (
             WHEN 'dropped' THEN NOT own.confirmed AND said.of = own.dropped_by AND NOT own.confirmed_instead
             WHEN 'stale' THEN about.stale
             WHEN 'again' THEN NOT about.stale
+            WHEN 'campaign' THEN said.of::bigint = own.alike
             ELSE true
         END AS holds
     FROM alert_deliveries
@@ -411,6 +412,11 @@ FROM (
     ) AS about
     CROSS JOIN LATERAL (
         SELECT
+            (
+                SELECT max(split_part(other.update_key, ':', 2)::bigint)
+                FROM alert_updates AS other
+                WHERE other.alert_key = alert_deliveries.alert_key AND starts_with(other.update_key, 'campaign:')
+            ) AS alike,
             EXISTS (
                 SELECT FROM confirmations JOIN blocks ON hash = block_hash WHERE txid = alert_key AND NOT stale
             ) AS confirmed,
@@ -500,11 +506,16 @@ WHERE requests.chat_id = %(chat_id)s AND purpose = 'alert' AND started_at > %(no
 
 
 -- name: tell_campaigns
--- The alert's only update that changes: how large its campaign is by now.
-INSERT INTO alert_updates AS said (alert_key, update_key, text, created_at)
-SELECT alert_key, 'campaign', text, %(now)s FROM unnest(%(keys)s::text[], %(texts)s::text[]) AS grown (alert_key, text)
-ON CONFLICT (alert_key, update_key) DO UPDATE SET text = excluded.text, created_at = excluded.created_at
-    WHERE said.text <> excluded.text AND said.created_at <= excluded.created_at - %(every)s::interval
+-- How large each campaign is, unless that was told a short while ago. A message shows the newest of these updates.
+INSERT INTO alert_updates (alert_key, update_key, text, created_at)
+SELECT alert_key, 'campaign:' || size, text, %(now)s
+FROM unnest(%(keys)s::text[], %(sizes)s::bigint[], %(texts)s::text[]) AS grown (alert_key, size, text)
+WHERE NOT EXISTS (
+    SELECT FROM alert_updates AS said
+    WHERE said.alert_key = grown.alert_key AND starts_with(update_key, 'campaign:')
+        AND said.created_at > %(now)s - %(every)s::interval
+)
+ON CONFLICT DO NOTHING
 
 
 -- name: why

@@ -160,7 +160,10 @@ alert_updates = sa.Table(
     metadata,
     sa.Column("alert_key", sa.Text, sa.ForeignKey("alerts.alert_key", ondelete="CASCADE"), primary_key=True),
     sa.Column(
-        "update_key", sa.Text, primary_key=True, comment="kind:<kind>, confirmed:<block>, replaced:<txid>, campaign"
+        "update_key",
+        sa.Text,
+        primary_key=True,
+        comment="kind:<kind>, confirmed:<block>, replaced:<txid>, campaign:<size>",
     ),
     sa.Column("text", sa.Text, nullable=False),
     sa.Column("created_at", _time, nullable=False, index=True),

@@ -37,7 +37,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_campaign_transactions_event", "campaign_transactions", ["event", "seen_at"])
     op.execute(UNUSUAL_SCORES)
-    op.alter_column("alert_updates", "update_key", comment="kind:<kind>, confirmed:<block>, replaced:<txid>, campaign")
+    op.alter_column(
+        "alert_updates", "update_key", comment="kind:<kind>, confirmed:<block>, replaced:<txid>, campaign:<size>"
+    )
     op.execute(
         "INSERT INTO campaign_transactions"
         " SELECT alert_key, alert_key, 'dust_storm', seen_at FROM alerts WHERE kinds = ARRAY['dust_storm']"
@@ -46,7 +48,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Forget which transactions were alike."""
-    op.execute("DELETE FROM alert_updates WHERE update_key = 'campaign'")
+    op.execute("DELETE FROM alert_updates WHERE starts_with(update_key, 'campaign:')")
     op.execute("DROP VIEW unusual_scores")
     op.drop_table("campaign_transactions")
     op.drop_column("transaction_scores", "pattern")
