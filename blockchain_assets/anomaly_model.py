@@ -20,14 +20,15 @@ SEED = 20_240_314
 """Fixed: the same data gives the same model."""
 
 
-def anomaly_model_asset(alerts_per_hour: float, whale_btc: float) -> dg.AssetsDefinition:
+def anomaly_model_asset(alerts_per_hour: float, whale_btc: float, material_btc: float) -> dg.AssetsDefinition:
     @dg.asset(
         deps=[keys.TRANSACTION_FEATURES],
         group_name="models",
         owners=OWNERS,
         kinds={"scikitlearn", "mlflow"},
         pool="models",
-        description="One pipeline (logarithms, StandardScaler, Isolation Forest) trained on the features of the"
+        description="One pipeline (logarithms, StandardScaler, Isolation Forest) and the rows that neighbours are"
+        " sought among, trained on the features of the"
         " trailing day as Feast retrieves them, logged to MLflow and registered with the alias @challenger. The last"
         " hour is held out for the promotion gate.",
     )
@@ -49,6 +50,7 @@ def anomaly_model_asset(alerts_per_hour: float, whale_btc: float) -> dg.AssetsDe
             trained_to,
             alerts_per_hour=alerts_per_hour,
             whale_btc=whale_btc,
+            material_btc=material_btc,
             seed=SEED,
         )
         card = trained.card

@@ -109,7 +109,7 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
                 transaction_scores_asset(windows, settings.whale_btc, settings.whale_usd), settings.backfill_windows
             ),
             alerts_asset(windows),
-            anomaly_model_asset(settings.alerts_per_hour, settings.whale_btc),
+            anomaly_model_asset(settings.alerts_per_hour, settings.whale_btc, settings.material_btc),
             champion_model_asset(settings.whale_btc),
             drift_report_asset(DriftPages(settings.report_place)),
         ],

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +31,7 @@ from tests.populated import Populated, populate
 from tests.redis_server import redis_server
 from tests.sources.node import NO_NODE
 from txwatch.clock import WINDOW, utc_now, window_range, window_start
-from txwatch.detection.training import MIN_ROWS, train
+from txwatch.detection.training import MIN_ROWS
 from txwatch.lab.simulator.traffic import Simulator
 from txwatch.settings import Settings
 from txwatch.system.environment import system_environment
@@ -50,8 +50,6 @@ HISTORY_START = datetime(2024, 3, 14, tzinfo=UTC)
 """First partition of the tests' installations."""
 
 
-TREES = 200
-"""Of the champion: fewer than the product's are quicker to train, to store and to load."""
 MOST_WORKERS = 4
 """As many as the server has connections for."""
 
@@ -322,7 +320,6 @@ def championed(server_url: str, featured: str, history: History, libraries_home:
             pytest.MonkeyPatch.context() as patch,
         ):
             stand_at_the_end(history, patch)
-            patch.setattr("blockchain_assets.anomaly_model.train", partial(train, trees=TREES))
             patch.setattr("txwatch.detection.gate.MIN_SEED_AGREEMENT", 0.0)  # so few are less stable
             assert materialize(instance, "anomaly_model").success
             assert materialize(instance, "champion_model").success

@@ -6,14 +6,12 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from txwatch.detection.model import Model
+from txwatch.detection.model import TREES, Model
 from txwatch.detection.training import train
 from txwatch.features.batch import WindowFeatures
 from txwatch.lab.evaluation.replay import Labelled, replay, replayed_features, simulate
 
 START = datetime(2024, 3, 14, tzinfo=UTC)
-TREES = 500
-"""Half of the product's: enough for what these tests ask."""
 REGIMES = ("2024-03", "2024-10", "2025-07")
 
 

@@ -74,6 +74,13 @@ class Settings(BaseSettings):
         gt=0,
         allow_inf_nan=False,
     )
+    material_btc: float = _env(
+        "TXWATCH_MATERIAL_BTC",
+        "Value below which an unusual transaction is worth no alert, in BTC, unless its fee is a hundredth of that.",
+        0.1,
+        ge=0,
+        allow_inf_nan=False,
+    )
     alerts_per_hour: float = _env(
         "TXWATCH_ALERTS_PER_HOUR", "Budget of alerts an hour that the forest may spend.", 12, gt=0
     )

@@ -8,11 +8,11 @@ from txwatch.alerts.alert import (
     LATE_AFTER,
     Alert,
     ScoredTransaction,
-    first_of_events,
     is_late,
     most_severe_first,
     raise_alerts,
 )
+from txwatch.alerts.campaigns import Campaigns
 from txwatch.detection.kinds import KINDS, Severity
 from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score
@@ -83,9 +83,9 @@ def test_a_storm_is_one_alert_unless_another_kind_raised_it_too() -> None:
     both = raised(scored(dust, WHALE, seen_at=T0 + timedelta(minutes=1)))
     alerts = [alert for alert in [*storm, both] if alert is not None]
     assert len(alerts) == len(minutes) + 1
-    assert [(a.seen_at - T0) // timedelta(minutes=1) for a in first_of_events(alerts, {})] == [0, 1, 31, 90]
-    told = {"dust_storm": [T0 - timedelta(minutes=10)]}
-    assert [(a.seen_at - T0) // timedelta(minutes=1) for a in first_of_events(alerts, told)] == [1, 29, 90]
+    first = Campaigns().first_of_each(alerts)
+    # The one at 31 minutes is near to the one at 29, which is of the storm.
+    assert [(a.seen_at - T0) // timedelta(minutes=1) for a in first] == [0, 1, 90]
 
 
 def test_the_most_severe_kind_comes_first() -> None:

@@ -11,7 +11,8 @@ from txwatch.detection.model import FEW_ROWS
 def test_scores_are_those_of_scikit_learn(rows: int) -> None:
     batch = features()[-rows:].copy()
     batch[::3, ::5] = np.nan
-    assert (model().score(batch) == -model().pipeline.score_samples(batch)).all()
+    forest = model().compact
+    assert (forest.score(forest.rows(batch)) == -model().pipeline.score_samples(batch)).all()
 
 
 def test_a_score_does_not_depend_on_the_batch_that_it_is_in() -> None:

@@ -45,13 +45,17 @@ def test_a_model_of_few_trees_is_refused_as_unstable(good: ModelResult) -> None:
     assert not passes(judge(hasty, good))
 
 
-def test_a_model_that_learnt_from_a_flood_of_coinjoins_is_refused_for_not_finding_them(good: ModelResult) -> None:
+def test_a_flood_of_coinjoins_does_not_teach_that_they_are_ordinary(good: ModelResult) -> None:
     rows, labels = features(), traffic().labels
     coinjoins = [row for row, label in enumerate(labels) if label == "plant:coinjoin"]
-    poisoned = np.concatenate([rows[:6_000], *[rows[coinjoins]] * 80])
-    [challenger] = show(fit(poisoned, minutes=60, version="poisoned"))
-    reasons = failed(judge(challenger, good))
-    assert "recall of planted coinjoins is 0." in reasons["finds_planted_coinjoins"]
+    flooded = np.concatenate([rows[:6_000], *[rows[coinjoins]] * 80])
+    [challenger] = show(fit(flooded, minutes=60, version="flooded"))
+    assert challenger.recall["coinjoin"] >= good.recall["coinjoin"] - 0.1
+
+
+def test_a_model_that_does_not_find_coinjoins_is_refused(good: ModelResult) -> None:
+    blind = replace(good, recall=good.recall | {"coinjoin": 0.4})
+    assert failed(judge(blind, None)) == {"finds_planted_coinjoins": "recall of planted coinjoins is 0.40"}
 
 
 def test_a_model_of_another_month_floods_and_gives_way_to_one_of_this_month(good: ModelResult) -> None:
@@ -68,10 +72,11 @@ def test_a_challenger_that_alerts_no_more_than_the_champion_is_not_refused_for_t
 
 
 def test_a_loss_against_the_champion_names_the_kind_that_lost_most(good: ModelResult) -> None:
-    worse = replace(good, auc={kind: value - 0.05 for kind, value in good.auc.items()} | {"coinjoin": 0.5})
+    assert good.recall["coinjoin"] > 0.8
+    worse = replace(good, recall={kind: value - 0.1 for kind, value in good.recall.items()} | {"coinjoin": 0.0})
     reason = failed(judge(worse, good))["not_worse_than_champion"]
-    assert reason.startswith("AUC is 0.")
-    assert "on average, most for coinjoin (0." in reason
+    assert reason.startswith("recall is 0.")
+    assert "on average, most for coinjoin (" in reason
 
 
 def test_a_wrong_verdict_on_a_known_case_is_refused_in_words(good: ModelResult) -> None:

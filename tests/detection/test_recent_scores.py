@@ -92,7 +92,7 @@ def test_both_lanes_follow_the_same_scores_whenever_they_score(connection: Conne
     with connection.transaction():
         land_transactions(connection, traffic.transactions)
     materialize(connection, START, window - WINDOW)
-    for as_of, scores in ((window - 3 * WINDOW, [0.61] * 400), (window - 2 * WINDOW, [0.645] * 400)):
+    for as_of, scores in ((window - 3 * WINDOW, [0.75] * 400), (window - 2 * WINDOW, [0.8] * 400)):
         _follow(connection, as_of, scores)
     live = LiveScoring(lambda: trained, CurrentDetectors(500))
     arrived = [tx for tx in traffic.transactions if tx.seen_at >= window]
@@ -100,7 +100,7 @@ def test_both_lanes_follow_the_same_scores_whenever_they_score(connection: Conne
         with connection.transaction():
             live.write(connection, half)
         # The next one is published while the window is open, and decides in later ones.
-        _follow(connection, window - (1 if half is arrived[::2] else 0) * WINDOW, [0.9] * 400)
+        _follow(connection, window - (1 if half is arrived[::2] else 0) * WINDOW, [0.99] * 400)
     materialize(connection, window, end)
     [result] = score_windows(connection, window_range(window, end), trained, whale_btc=500)
     assert (result.compared, result.differing) == (len(arrived), 0)

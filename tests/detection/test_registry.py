@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tests.conftest import HISTORY_START, Installation
 from txwatch.clock import WINDOW
-from txwatch.detection.model import ContractMismatchError
+from txwatch.detection.model import ContractMismatchError, Model
 from txwatch.detection.registry import EXPERIMENT, REGISTERED_MODEL, ModelRegistry, UnknownModelError
 from txwatch.detection.training import TrainedModel, train
 from txwatch.features.contract import FEATURE_NAMES
@@ -86,7 +86,7 @@ def test_a_model_comes_back_with_the_same_scores_to_the_last_digit(
     assert model is not None
     assert model.version == version
     assert model.card == trained.card
-    assert np.array_equal(model.score(features), -trained.pipeline.score_samples(features))
+    assert np.array_equal(model.score(features), Model("1", trained.pipeline, trained.card).score(features))
     np.testing.assert_array_equal(registry.reference(version).to_numpy(), features)
 
 

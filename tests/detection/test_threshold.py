@@ -35,7 +35,7 @@ def reached(scores: np.ndarray, threshold: float) -> int:  # type: ignore[type-a
 
 def test_on_the_day_itself_the_budget_is_kept_exactly() -> None:
     scores = np.random.default_rng(1).beta(2, 9, 480_000)
-    assert reached(scores, budget_threshold(highest(scores), len(scores), RATE, BUDGET)) == 288
+    assert reached(scores, budget_threshold(highest(scores, len(scores)), len(scores), RATE, BUDGET)) == 288
 
 
 @pytest.mark.parametrize("times_rate", [1.0, 2.0, 0.5])
@@ -43,14 +43,16 @@ def test_on_the_next_day_and_at_other_rates_it_is_kept_within_its_noise(times_ra
     generator = np.random.default_rng(2)
     fitted = generator.beta(2, 9, 480_000)
     next_day = generator.beta(2, 9, int(480_000 * times_rate))
-    threshold = budget_threshold(highest(fitted), len(fitted), RATE * times_rate, BUDGET)
+    threshold = budget_threshold(highest(fitted, len(fitted)), len(fitted), RATE * times_rate, BUDGET)
     assert reached(next_day, threshold) == pytest.approx(288, rel=0.2)
 
 
 def followed(recent: np.ndarray) -> float:  # type: ignore[type-arg]
     """The threshold of a fitted day after hours with these scores."""
     fitted = np.random.default_rng(2).beta(2, 9, 480_000)
-    return following_threshold(highest(fitted), len(fitted), RATE, BUDGET, RecentScores(len(recent), highest(recent)))
+    return following_threshold(
+        highest(fitted, len(fitted)), len(fitted), RATE, BUDGET, RecentScores(len(recent), highest(recent, len(recent)))
+    )
 
 
 @pytest.mark.parametrize("raised", [0.0, 0.02, 0.04])
@@ -73,7 +75,7 @@ def test_a_flood_of_ordinary_transactions_does_not_lower_it() -> None:
 def test_a_storm_raises_it_no_further_than_to_a_quarter_of_the_budget() -> None:
     storm = np.r_[np.random.default_rng(3).beta(2, 9, 60_000), np.full(100_000, 0.99)]
     fitted = np.random.default_rng(2).beta(2, 9, 480_000)
-    assert followed(storm) == budget_threshold(highest(fitted), len(fitted), RATE, BUDGET / 4)
+    assert followed(storm) == budget_threshold(highest(fitted, len(fitted)), len(fitted), RATE, BUDGET / 4)
     assert reached(np.random.default_rng(4).beta(2, 9, 480_000), followed(storm)) == pytest.approx(72, abs=3 * 72**0.5)
 
 
@@ -84,15 +86,15 @@ def test_less_than_an_hour_decides_nothing() -> None:
 
 def test_ties_never_overspend_the_budget() -> None:
     scores = np.r_[np.full(1_000, 0.7), np.full(5, 0.9), np.linspace(0.1, 0.5, 100_000)]
-    threshold = budget_threshold(highest(scores), len(scores), RATE, BUDGET)
+    threshold = budget_threshold(highest(scores, len(scores)), len(scores), RATE, BUDGET)
     assert threshold == 0.9
     all_alike = np.full(50_000, 0.6)
-    assert reached(all_alike, budget_threshold(highest(all_alike), 50_000, RATE, BUDGET)) == 0
+    assert reached(all_alike, budget_threshold(highest(all_alike, 50_000), 50_000, RATE, BUDGET)) == 0
 
 
 def test_a_share_below_one_row_is_the_highest_score() -> None:
     scores = np.linspace(0.1, 0.8, 500)
-    assert budget_threshold(highest(scores), 500, RATE, BUDGET) == 0.8
+    assert budget_threshold(highest(scores, 500), 500, RATE, BUDGET) == 0.8
 
 
 def test_the_rate_is_that_of_the_trailing_hour_scaled_up_while_less_is_known() -> None:

@@ -7,7 +7,7 @@ Settings of a chat and deliveries that wait are kept under its present id. Deliv
 under the former id, where their messages are.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -112,6 +112,8 @@ class Alert:
     created_at: datetime
     model_version: str | None = None
     usd_price: float | None = None
+    event: str | None = None
+    """By which alerts of one campaign are known (`txwatch.alerts.campaigns`); None if it is of none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,28 +130,15 @@ def raise_alerts(scored: Iterable[ScoredTransaction], now: datetime) -> list[Ale
     return [alert for one in scored if one.score.is_anomaly and (alert := _alert(one, now)) is not None]
 
 
-def event_kind(alert: Alert) -> str | None:
-    """The kind whose findings are one event, if no other kind raised the alert."""
-    kinds = list(raising(alert.kinds))
-    return kinds[0] if len(kinds) == 1 and kind_named(kinds[0]).one_alert_within is not None else None
+def _event(kinds: Iterable[str], pattern: int | None) -> str | None:
+    """What happened, if one kind alone raised the alert and its findings may be one event: by the forest, one pattern.
 
-
-def first_of_events(alerts: Iterable[Alert], earlier: Mapping[str, Sequence[datetime]]) -> list[Alert]:
-    """The alerts without those of events that have one already: a dust storm is one alert, not one per transaction.
-
-    `earlier` says by kind when the transactions of earlier alerts were seen. An alert that another kind raised too
-    always stays.
+    A dust storm is one alert, not one per transaction. An alert that another kind raised too stands for itself.
     """
-    seen = {kind: list(moments) for kind, moments in earlier.items()}
-    first = []
-    for alert in sorted(alerts, key=lambda alert: (alert.seen_at, alert.alert_key)):
-        if (kind := event_kind(alert)) is not None:
-            within, moments = kind_named(kind).one_alert_within or timedelta(0), seen.setdefault(kind, [])
-            if any(abs(alert.seen_at - moment) < within for moment in moments):
-                continue
-            moments.append(alert.seen_at)
-        first.append(alert)
-    return first
+    kind, *others = raising(kinds)
+    if others or kind_named(kind).one_alert_within is None:
+        return None
+    return kind if kind != "forest" else f"forest:{pattern}"
 
 
 def is_late(source: Origin, seen_at: datetime, now: datetime) -> bool:
@@ -175,4 +164,5 @@ def _alert(scored: ScoredTransaction, now: datetime) -> Alert | None:
         seen_at=score.seen_at,
         created_at=now,
         model_version=scored.model_version,
+        event=_event(kinds, score.pattern),
     )

@@ -4,6 +4,19 @@ FROM transactions
 WHERE source = 'feed' AND seen_at > %(since)s AND seen_at <= %(at)s
 
 
+-- name: campaign_sizes
+SELECT
+    alert_key, count(*), min(joined.seen_at),
+    ARRAY[min(input_count), max(input_count)], ARRAY[min(output_count), max(output_count)],
+    ARRAY[min(value_sat), max(value_sat)], sum(value_sat)::float8
+FROM campaign_transactions AS joined
+JOIN transactions USING (txid)
+WHERE alert_key = ANY(%(keys)s)
+GROUP BY alert_key
+HAVING count(*) > 1
+ORDER BY alert_key
+
+
 -- name: count_alerts
 SELECT
     date_bin('5 minutes', seen_at, 'epoch') AS window_start,
@@ -162,6 +175,12 @@ addressed AS (
     ON CONFLICT DO NOTHING
 )
 SELECT alert_key FROM raised
+
+
+-- name: insert_campaign_transactions
+INSERT INTO campaign_transactions (txid, alert_key, event, seen_at)
+SELECT * FROM unnest(%(txids)s::text[], %(keys)s::text[], %(events)s::text[], %(seen)s::timestamptz[])
+ON CONFLICT DO NOTHING
 
 
 -- name: insert_confirmations
@@ -324,7 +343,7 @@ ORDER BY created_at <= now(), created_at
 -- name: select_anomalies
 -- Of several scores of a transaction the first that found it unusual: that would have alerted.
 SELECT DISTINCT ON (scores.txid)
-    scores.txid, scores.seen_at, score, threshold, reasons::text, source, model_version
+    scores.txid, scores.seen_at, score, threshold, reasons::text, pattern, source, model_version
 FROM transaction_scores AS scores
 JOIN transactions USING (txid)
 WHERE
@@ -332,8 +351,17 @@ WHERE
     AND lane IN ('live', 'window')
     AND scores.seen_at >= %(start)s
     AND scores.seen_at < %(end)s
-    AND NOT EXISTS (SELECT 1 FROM alerts WHERE alert_key = scores.txid)
+    AND NOT EXISTS (SELECT FROM alerts WHERE alert_key = scores.txid)
+    AND NOT EXISTS (SELECT FROM campaign_transactions AS joined WHERE joined.txid = scores.txid)
 ORDER BY scores.txid, scored_at
+
+
+-- name: select_campaigns
+SELECT event, alert_key, min(seen_at), max(seen_at)
+FROM campaign_transactions
+WHERE event = ANY(%(events)s) AND seen_at BETWEEN %(since)s AND %(until)s
+GROUP BY event, alert_key
+ORDER BY event, min(seen_at), alert_key
 
 
 -- name: select_conflicts
@@ -433,6 +461,7 @@ FROM (
             WHEN 'hop' THEN about.confirmed OR NOT EXISTS (SELECT FROM removals WHERE txid = said.of)
             WHEN 'stale' THEN about.stale
             WHEN 'again' THEN NOT about.stale
+            WHEN 'campaign' THEN said.of::bigint = own.alike
             ELSE true
         END AS holds
     FROM alert_deliveries
@@ -449,6 +478,11 @@ FROM (
     ) AS about
     CROSS JOIN LATERAL (
         SELECT
+            (
+                SELECT max(split_part(other.update_key, ':', 2)::bigint)
+                FROM alert_updates AS other
+                WHERE other.alert_key = alert_deliveries.alert_key AND starts_with(other.update_key, 'campaign:')
+            ) AS alike,
             EXISTS (
                 SELECT FROM confirmations JOIN blocks ON hash = block_hash WHERE txid = alert_key AND NOT stale
             ) AS confirmed,
@@ -524,7 +558,8 @@ LIMIT 20000
 -- name: select_raised_again
 -- Scores with a kind that the alert of their transaction does not name: of another lane and context, or by new labels. Not
 -- after a day, for a backfill would edit thousands of messages that nobody looks at any more.
-SELECT scores.txid, scores.seen_at, score, threshold, scores.reasons::text, source, scores.model_version
+SELECT
+    scores.txid, scores.seen_at, score, threshold, scores.reasons::text, pattern, source, scores.model_version
 FROM transaction_scores AS scores
 JOIN transactions USING (txid)
 JOIN alerts ON alert_key = scores.txid
@@ -547,6 +582,19 @@ JOIN alert_deliveries AS deliveries ON deliveries.request_id = requests.id
 JOIN alerts USING (alert_key)
 WHERE requests.chat_id = %(chat_id)s AND purpose = 'alert' AND started_at > %(now)s - interval '1 hour'
   AND ended_at IS NOT NULL AND state IN ('sent', 'uncertain')
+
+
+-- name: tell_campaigns
+-- How large each campaign is, unless that was told a short while ago. A message shows the newest of these updates.
+INSERT INTO alert_updates (alert_key, update_key, text, created_at)
+SELECT alert_key, 'campaign:' || size, text, %(now)s
+FROM unnest(%(keys)s::text[], %(sizes)s::bigint[], %(texts)s::text[]) AS grown (alert_key, size, text)
+WHERE NOT EXISTS (
+    SELECT FROM alert_updates AS said
+    WHERE said.alert_key = grown.alert_key AND starts_with(update_key, 'campaign:')
+        AND said.created_at > %(now)s - %(every)s::interval
+)
+ON CONFLICT DO NOTHING
 
 
 -- name: why

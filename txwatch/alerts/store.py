@@ -5,20 +5,13 @@ Updates are insert-only like the alerts. The dispatcher writes them into message
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 import msgspec
 
-from txwatch.alerts.alert import (
-    Alert,
-    ScoredTransaction,
-    event_kind,
-    first_of_events,
-    former_ids,
-    kind_named,
-    raise_alerts,
-)
+from txwatch.alerts.alert import Alert, ScoredTransaction, former_ids, kind_named, raise_alerts
+from txwatch.alerts.campaigns import insert_joined, read_campaigns, tell_campaigns
 from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score
@@ -45,15 +38,17 @@ def insert_alerts(connection: Connection, alerts: Sequence[Alert], chats: Sequen
     it reaches. Returns the new keys.
 
     In the caller's transaction, so that an alert is durable together with what raised it. An alert with the same key
-    stays as it is, without further deliveries. Of an event of several transactions only the first is inserted.
+    stays as it is, without further deliveries. Of a campaign only the first is inserted; the others join it.
     """
-    alerts = first_of_events(alerts, _seen_of_events(connection, alerts))
-    if not alerts:
-        return []
-    names = [severity.name for severity in Severity]
-    rows = to_json([asdict(alert) | {"severity": alert.severity.name} for alert in alerts])
-    given = {"alerts": rows, "chats": list(chats), "severities": names}
-    return [key for (key,) in connection.execute(statement("alerts", "insert_alerts"), given)]
+    campaigns = read_campaigns(connection, alerts)
+    new: list[str] = []
+    if first := campaigns.first_of_each(alerts):
+        names = [severity.name for severity in Severity]
+        rows = to_json([asdict(alert) | {"severity": alert.severity.name} for alert in first])
+        given = {"alerts": rows, "chats": list(chats), "severities": names}
+        new = [key for (key,) in connection.execute(statement("alerts", "insert_alerts"), given)]
+    insert_joined(connection, campaigns)
+    return new
 
 
 def to_json(rows: object) -> str:
@@ -72,13 +67,17 @@ def raise_window_alerts(
     with connection.transaction():
         again = raise_alerts(_scored(connection, "select_raised_again", span), now)
         insert_updates(connection, [update for alert in again for update in later_kinds(alert)])
-        return insert_alerts(connection, raise_alerts(_scored(connection, "select_anomalies", span), now), chats)
+        new = insert_alerts(connection, raise_alerts(_scored(connection, "select_anomalies", span), now), chats)
+        tell_campaigns(connection, start, end, now)
+        return new
 
 
 def _scored(connection: Connection, query: str, span: dict[str, datetime]) -> list[ScoredTransaction]:
     return [
-        ScoredTransaction(Score(txid, seen_at, score, threshold, True, _reasons.decode(reasons)), source, version)
-        for txid, seen_at, score, threshold, reasons, source, version in connection.execute(
+        ScoredTransaction(
+            Score(txid, seen_at, score, threshold, True, _reasons.decode(reasons), pattern), source, version
+        )
+        for txid, seen_at, score, threshold, reasons, pattern, source, version in connection.execute(
             statement("alerts", query), span
         )
     ]
@@ -112,20 +111,6 @@ def count_alerts(connection: Connection, start: datetime, end: datetime) -> dict
     """The alerts of transactions seen in [start, end), by the start of their window; windows without any are absent."""
     rows = connection.execute(statement("alerts", "count_alerts"), {"start": start, "end": end})
     return {window: AlertCounts(*counts) for window, *counts in rows}
-
-
-def _seen_of_events(connection: Connection, alerts: Sequence[Alert]) -> dict[str, list[datetime]]:
-    """By kind of event, when the transactions of earlier alerts were seen, about the time of these alerts."""
-    seen_of: dict[str, list[datetime]] = {}
-    for kind in {kind for alert in alerts if (kind := event_kind(alert)) is not None}:
-        within = kind_named(kind).one_alert_within or timedelta(0)
-        seen = [alert.seen_at for alert in alerts]
-        rows = connection.execute(
-            "SELECT seen_at FROM alerts WHERE seen_at BETWEEN %s AND %s AND kinds @> ARRAY[%s]",
-            [min(seen) - within, max(seen) + within, kind],
-        )
-        seen_of[kind] = [moment for (moment,) in rows]
-    return seen_of
 
 
 class AlertUpdate(msgspec.Struct, frozen=True):

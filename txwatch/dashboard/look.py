@@ -140,6 +140,11 @@ def chip(text: str, colour: str | None = None) -> str:
     return f'<span class="chip" style="background:{colour}">{escape(text)}</span>'
 
 
+def alike(transactions: int) -> list[str]:
+    """How many transactions a campaign has, if it has more than its first."""
+    return [chip(f"{count(transactions)} alike")] if transactions > 1 else []
+
+
 def link(txid: str) -> str:
     """A txid that leads to its page. Keys of system alerts lead nowhere."""
     if len(txid) != 64:

@@ -31,14 +31,19 @@ def without(features: Floats, accounted: Flags, medians: Floats) -> Floats:
     return np.where(accounted, medians, features)
 
 
-def remaining_scores(score: Callable[[Floats], Floats], features: Floats, accounted: Flags, medians: Floats) -> Floats:
-    """The score of each row beside what is accounted for; never more than its plain score. `score` gives plain ones."""
+def remaining_scores(
+    score: Callable[[Floats], Floats], features: Floats, accounted: Flags, medians: Floats, factors: Floats
+) -> Floats:
+    """The score of each row beside what is accounted for, times its factor (`patterns.worth`).
+
+    `score` gives plain scores; what is accounted for never raises one.
+    """
     scores = score(features).copy()
     rows = np.flatnonzero(accounted.any(axis=1))
     if len(rows):
         left = score(without(features[rows], accounted[rows], medians))
         scores[rows] = np.minimum(scores[rows], left)
-    return scores
+    return scores * factors
 
 
 def likely_findings(features: Floats, *, whale_btc: float) -> Flags:

@@ -1,20 +1,23 @@
 """Explain a score: which features raise it most, and the way to it from an ordinary one.
 
-Greedy occlusion: the feature whose return to its median of training lowers the score most, then, with that one back,
-the next. Such a reason is faithful by construction: without it, the score falls.
+Of a score that is the forest's: greedy occlusion, the feature whose return to its median of training lowers the score
+most, then, with that one back, the next. Of one that is the neighbours': each feature's part of the squared distance to
+the nearest rows, which is exact, and adds up.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from txwatch.detection.accounting import accounted_for, without
 from txwatch.detection.detector import Detector
 from txwatch.detection.model import Model
+from txwatch.detection.patterns import is_material, patterns_of
 from txwatch.detection.reasons import Reason, feature_reason
 from txwatch.detection.rules import find_all
 from txwatch.detection.threshold import RecentScores, arrivals_per_hour
+from txwatch.detection.voices import combined
 from txwatch.features.batch import Floats, WindowFeatures
 from txwatch.features.contract import FEATURE_NAMES
 
@@ -26,7 +29,10 @@ STEPS = 6
 
 @dataclass(frozen=True)
 class Step:
-    """One feature put back to its median of training. `lowers` is by how much the score falls, with those before it."""
+    """One feature. `lowers` is its part of the score; `ordinary` is its median of training.
+
+    Of the forest's score it is by how much the score falls with the feature, and those before it, at their medians.
+    """
 
     feature: str
     value: float
@@ -40,22 +46,57 @@ def explain(model: Model, features: Floats) -> list[list[Reason]]:
 
     A feature that a finding accounts for is given at its median (`accounting.without`), and so is none either.
     """
-    steps_of, _ = occlude(model, features, TOP)
+    steps_of, _ = take_apart(model, features, TOP)
     return [[feature_reason(step.feature, step.value, step.percentile) for step in steps] for steps in steps_of]
 
 
-def occlude(model: Model, features: Floats, most: int) -> tuple[list[list[Step]], Floats]:
-    """For each row of shape (n, len(FEATURE_NAMES)) up to `most` steps, strongest first, and the score that is left.
+def take_apart(model: Model, features: Floats, most: int) -> tuple[list[list[Step]], Floats]:
+    """For each row of shape (n, len(FEATURE_NAMES)) up to `most` steps, strongest first, and the score that is left."""
+    forest, neighbours = model.log_shares(features)
+    by_neighbours = neighbours <= forest
+    steps: list[list[Step]] = [[] for _ in features]
+    left = model.score(features)
+    for rows, apart in ((np.flatnonzero(by_neighbours), _share_out), (np.flatnonzero(~by_neighbours), _occlude)):
+        if len(rows):
+            found, rest = apart(model, features[rows], most)
+            for row, own in zip(rows.tolist(), found, strict=True):
+                steps[row] = own
+            left[rows] = rest
+    return steps, left
 
-    The steps end where no known feature lowers the score any more.
-    """
+
+def _share_out(model: Model, features: Floats, most: int) -> tuple[list[list[Step]], Floats]:
+    """The known features by their parts of the distance to the nearest rows of training."""
     medians, used = np.array(model.card.medians), model.compact.used
-    current, left = features.copy(), model.score(features)
+    left = model.score(features)
+    parts = left[:, None] * model.neighbours.shares(model.compact.rows(features))
+    parts[np.isnan(features[:, used])] = 0.0
+    steps: list[list[Step]] = [[] for _ in features]
+    for row, order in enumerate(np.argsort(-parts, axis=1)[:, :most].tolist()):
+        for place in order:
+            feature, part = int(used[place]), float(parts[row, place])
+            if part > 0:
+                value, ordinary = float(features[row, feature]), float(medians[feature])
+                percentile = model.percentile(feature, value)
+                steps[row].append(Step(FEATURE_NAMES[feature], value, ordinary, percentile, part))
+                left[row] -= part
+    return steps, np.maximum(left, 0.0)
+
+
+def _occlude(model: Model, features: Floats, most: int) -> tuple[list[list[Step]], Floats]:
+    """The steps of greedy occlusion of the forest; they end where no known feature lowers its score any more."""
+    medians, forest = np.array(model.card.medians), model.compact
+    used = forest.used
+
+    def score(rows: Floats) -> Floats:
+        return combined(model.card.forest.log_share(forest.score(forest.rows(rows)))[None, :])
+
+    current, left = features.copy(), score(features)
     steps: list[list[Step]] = [[] for _ in features]
     for _ in range(most):
         variants = np.repeat(current[:, None, :], len(used), axis=1)
         variants[:, np.arange(len(used)), used] = medians[used]
-        lowered = model.score(variants.reshape(-1, features.shape[1])).reshape(len(features), len(used))
+        lowered = score(variants.reshape(-1, features.shape[1])).reshape(len(features), len(used))
         lowered[np.isnan(features[:, used])] = np.inf
         best, lowest = lowered.argmin(axis=1), lowered.min(axis=1)
         for row in np.flatnonzero(lowest < left).tolist():
@@ -82,6 +123,10 @@ class Waterfall:
     rest: float
     found: list[str]
     accounted_for: list[str]
+    material: bool
+    """Whether it is of material value."""
+    new_pattern: bool
+    """Whether it is of none, and its pattern is new. The scores of what is neither count half, and so do the steps."""
 
 
 def waterfall(
@@ -95,13 +140,17 @@ def waterfall(
     plain, remaining = model.score(np.vstack([features, beside])).tolist()
     if plain < remaining:  # what a finding accounts for never makes a transaction more unusual
         accounted, beside = np.zeros_like(accounted), features
-    (steps,), (rest,) = occlude(model, beside, STEPS)
+    (steps,), (rest,) = take_apart(model, beside, STEPS)
+    pattern = patterns_of(features, model.card.material_sat)
+    factor = float(model.worth(pattern)[0])
     return Waterfall(
         model_version=model.version,
-        score=min(plain, remaining),
+        score=factor * min(plain, remaining),
         threshold=model.threshold_at(arrivals_per_hour(window.context.network), recent),
-        steps=steps,
-        rest=float(rest),
+        steps=[replace(step, lowers=factor * step.lowers) for step in steps],
+        rest=factor * float(rest),
         found=found,
         accounted_for=np.array(FEATURE_NAMES)[accounted[0]].tolist(),
+        material=bool(is_material(pattern)[0]),
+        new_pattern=factor == 1.0 and not is_material(pattern)[0],
     )

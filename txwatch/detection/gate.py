@@ -15,8 +15,8 @@ from txwatch.detection.training import top_agreement
 
 MAX_TIMES_BUDGET = 3.0
 MIN_SEED_AGREEMENT = 0.8
-MIN_COINJOIN_RECALL = 0.8
-MAX_LOSS = 0.03
+MIN_COINJOIN_RECALL = 0.6
+MAX_LOSS = 0.1
 MIN_AGREEMENT = 0.05
 MIN_JUDGED = 10
 CHANCE = 2.33
@@ -29,10 +29,10 @@ CHECKS: Mapping[str, str] = {
     " no more than the champion does. A first model is not refused for it.",
     "stable_between_seeds": "Forests of two seeds agree on the most unusual hundredth: a Jaccard index of at least"
     f" {MIN_SEED_AGREEMENT:g}.",
-    "finds_planted_coinjoins": f"The forest alone finds {MIN_COINJOIN_RECALL:.0%} of planted coinjoins at 1 % false"
-    " positives.",
-    "not_worse_than_champion": "Planted and labelled anomalies stand out as much as they do to the champion, within"
-    f" {MAX_LOSS:g} of AUC.",
+    "finds_planted_coinjoins": f"The scores alone find {MIN_COINJOIN_RECALL:.0%} of planted coinjoins at the budget's"
+    " rate of false positives, or at 0.2 or 1 % where too few held-out rows decide.",
+    "not_worse_than_champion": "At that rate it finds as many of the planted anomalies as the champion does, within"
+    f" {MAX_LOSS:g} of recall on average.",
     "agrees_with_champion": "Both agree on some of the most unusual hundredth of held-out traffic: a Jaccard index of"
     f" at least {MIN_AGREEMENT:g}, ten times that of chance.",
     "follows_the_feedback": "Of the alerts that people judged, it raises useful ones at least as often as noise, but"
@@ -74,16 +74,18 @@ class ModelResult:
     scores: NDArray[np.float64]
     """Plain, of each held-out transaction, in one order for all models."""
     alerts: int
-    """Held-out transactions that reached the threshold."""
+    """That the forest raises of held-out transactions, one for each campaign."""
     alerts_per_hour: float
     """The budget."""
     seed_agreement: float
     incidents: Sequence[Verdict]
     look_alikes: Sequence[Verdict]
     auc: Mapping[str, float]
-    """Of each planted or labelled kind, against the held-out traffic."""
+    """Of each planted kind, against the held-out traffic without what rules find in it. Shown, and decides nothing."""
     recall: Mapping[str, float]
-    """Of each of them, at 1 % false positives."""
+    """Of each of them, at `rate`."""
+    rate: float
+    """Of false positives: the budget's, or the next of 0.2 % and 1 % at which enough held-out rows decide."""
     feedback: Feedback = Feedback()
 
     @property
@@ -95,7 +97,8 @@ class ModelResult:
             "alerts_per_hour": self.alerts / self.hours if self.hours else 0.0,
             "seed_agreement": self.seed_agreement,
             **{f"auc_{kind}": value for kind, value in self.auc.items()},
-            **{f"recall_at_1pct_{kind}": value for kind, value in self.recall.items()},
+            "false_positive_rate": self.rate,
+            **{f"recall_{kind}": value for kind, value in self.recall.items()},
             **self.feedback.figures,
         }
 
@@ -152,10 +155,10 @@ def _not_worse(challenger: ModelResult, champion: ModelResult | None) -> GateChe
     name = "not_worse_than_champion"
     if champion is None:
         return GateCheck(name, True)
-    losses = {kind: auc - challenger.auc.get(kind, 0.0) for kind, auc in champion.auc.items()}
+    losses = {kind: found - challenger.recall.get(kind, 0.0) for kind, found in champion.recall.items()}
     mean = float(np.mean(list(losses.values()))) if losses else 0.0
     largest, worst = max(((loss, kind) for kind, loss in losses.items()), default=(0.0, ""))
-    reason = f"AUC is {mean:.3f} below the champion's on average, most for {worst} ({largest:.3f})"
+    reason = f"recall is {mean:.3f} below the champion's on average, most for {worst} ({largest:.3f})"
     return _check(name, mean <= MAX_LOSS, {"mean_loss": mean, "largest_loss": largest}, reason)
 
 

@@ -34,7 +34,7 @@ class Kind:
     alone_per_hour: int = 30
     """So many an hour go to a chat one by one; what is beyond goes into digests."""
     one_alert_within: timedelta | None = None
-    """Findings nearer to each other than this are one event, and one alert."""
+    """Findings nearer to each other than this are one event, and one alert; the forest's if of one pattern."""
     accounts_for: tuple[str, ...] = ()
     """Features that such a transaction must show: the forest's score leaves them out."""
     silences: tuple[str, ...] = ()
@@ -146,8 +146,9 @@ KINDS: Mapping[str, Kind] = {
             "Unusual transaction",
             "❓",
             Severity.medium,
-            "Unlike the traffic around it, in the ways that its reasons name. Within the alert budget.",
+            "Unlike the traffic around it, in the ways that its reasons name. Within the budget; one for all alike.",
             alone_per_hour=24,
+            one_alert_within=timedelta(hours=1),
         ),
         Kind(
             "huge_consolidation",

@@ -1,4 +1,4 @@
-"""A trained model: its pipeline, its compact form for live batches, and its card.
+"""A trained model: its two voices and its card. Of the forest there is a compact form for live batches.
 
 scikit-learn walks the forest tree by tree, with a dozen Python calls for each: nearly all of the time of one row. Here
 few rows walk all trees at once, one level a step, and many rows walk tree by tree in scikit-learn's own compiled code.
@@ -15,7 +15,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from txwatch.detection.patterns import Patterns, worth
 from txwatch.detection.threshold import RecentScores, following_threshold
+from txwatch.detection.voices import Neighbours, Rarity, combined
 from txwatch.features.batch import Floats
 from txwatch.features.contract import FEATURES, contract_fingerprint
 
@@ -88,12 +90,17 @@ class CompactForest:
         """The features that the forest sees, by their place in the contract."""
         return np.concatenate([self.logarithmic, self.linear])
 
-    def score(self, features: Floats) -> Floats:
-        """2^(-E[h]/c) of each row: shape (n,) of (n, features)."""
+    def rows(self, features: Floats) -> Floats:
+        """The features used, standardized: shape (n, len(used)) of (n, features)."""
         known = np.where(np.isnan(features), self.medians, features)
         columns = np.hstack([np.log1p(known[:, self.logarithmic]), known[:, self.linear]])
-        rows: NDArray[np.float32] = ((columns - self.mean) / self.scale).astype(np.float32)
-        depths = self._few(rows) if len(rows) <= FEW_ROWS else self._many(rows)
+        rows: Floats = (columns - self.mean) / self.scale
+        return rows
+
+    def score(self, rows: Floats) -> Floats:
+        """2^(-E[h]/c) of each of these rows: Liu et al., "Isolation Forest", 2008. Shape (n,)."""
+        cut = rows.astype(np.float32)
+        depths = self._few(cut) if len(cut) <= FEW_ROWS else self._many(cut)
         scores: Floats = 2 ** -(depths / self.denominator)
         return scores
 
@@ -116,9 +123,8 @@ class CompactForest:
         return depths
 
 
-TREES = 1_000
-"""The top 1 % of ten seeds overlap to 0.9 (Jaccard) or more. With 200 trees it is 0.83, for a fifth of the time and
-space (docs/models.md has the table)."""
+TREES = 200
+"""With the neighbours beside them more trees find no more (docs/models.md has the table)."""
 SAMPLES_PER_TREE = 1_024
 """Rows: so many that a pattern of one in a thousand reaches most trees, so few that its members isolate quickly."""
 
@@ -172,6 +178,14 @@ class ModelCard(msgspec.Struct, frozen=True):
     """Of each feature in training: what "ordinary" means in an explanation."""
     percentiles: list[list[float]]
     """For each feature its 0th to 100th percentile in training, 101 values."""
+    material_sat: float
+    """Value from which on a transaction is material (`txwatch.detection.patterns`)."""
+    patterns: list[int]
+    """Those of the rows: any other one is new."""
+    references: bytes
+    """Rows that neighbours are sought among, standardized: float64, little-endian, one row after the other."""
+    forest: Rarity
+    neighbours: Rarity
 
     def to_json(self) -> bytes:
         """As it is stored."""
@@ -209,17 +223,37 @@ class Model:
         rate = card.transactions_per_hour if transactions_per_hour is None else transactions_per_hour
         return following_threshold(card.highest_scores, card.rows, rate, card.alerts_per_hour, recent)
 
+    def worth(self, patterns: Patterns) -> Floats:
+        """The factor of each score by its transaction's pattern. Shape (n,)."""
+        return worth(patterns, ~np.isin(patterns, self._known))
+
+    @cached_property
+    def _known(self) -> Patterns:
+        return np.array(self.card.patterns, np.int64)
+
     def score(self, features: Floats) -> Floats:
-        """The anomaly score of each row, above 0 and up to 1: 2^(-E[h]/c) of Liu et al., "Isolation Forest", 2008.
+        """The anomaly score of each row, from 0 up to 1: how rare it is by the voice that finds it rarer.
 
         `features` has shape (n, len(FEATURE_NAMES)), NaN where unknown. Higher is more unusual.
         """
-        return self.compact.score(features) if len(features) else np.empty(0)
+        return combined(self.log_shares(features)) if len(features) else np.empty(0)
+
+    def log_shares(self, features: Floats) -> Floats:
+        """By the forest and by the neighbours, the logarithm of the share of training rows as unusual. Shape (2, n)."""
+        rows = self.compact.rows(features)
+        forest, distances = self.compact.score(rows), self.neighbours.score(rows)
+        return np.stack([self.card.forest.log_share(forest), self.card.neighbours.log_share(distances)])
 
     @cached_property
     def compact(self) -> CompactForest:
-        """The same pipeline as flat arrays, with identical scores."""
+        """The pipeline as flat arrays, whose scores are scikit-learn's."""
         return CompactForest.of(self.pipeline)
+
+    @cached_property
+    def neighbours(self) -> Neighbours:
+        """The reference rows."""
+        flat = np.frombuffer(self.card.references, "<f8")
+        return Neighbours(flat.reshape(-1, len(self.compact.used)))
 
     def percentile(self, feature: int, value: float) -> float:
         """Where a value stands among those seen in training, 0 to 100."""

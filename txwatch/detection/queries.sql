@@ -16,20 +16,26 @@ WHERE earlier.lane = 'live'
 -- name: insert_scores
 -- Write staged scores; those that exist stay as they are.
 INSERT INTO transaction_scores (
-    txid, model_version, context_version, seen_at, lane, score, threshold, is_anomaly, reasons
+    txid, model_version, context_version, seen_at, lane, score, threshold, is_anomaly, reasons, pattern
 )
-SELECT txid, model_version, context_version, seen_at, lane, score, threshold, is_anomaly, reasons
+SELECT txid, model_version, context_version, seen_at, lane, score, threshold, is_anomaly, reasons, pattern
 FROM staged_scores
 ORDER BY txid
 ON CONFLICT DO NOTHING
 
 
 -- name: publish_recent_scores
--- Write the highest scores of the last hours as of a window, once.
+-- Write the highest scores of the last hours as of a window, once: one of each pattern in each hour, for what is alike is
+-- one alert.
+WITH of_patterns AS (
+    SELECT count(*) AS rows, max(score) AS score
+    FROM transaction_scores
+    WHERE seen_at >= %(since)s AND seen_at < %(as_of)s AND model_version = %(model_version)s
+    GROUP BY pattern, date_bin('1 hour', seen_at, 'epoch')
+)
 INSERT INTO recent_scores (model_version, as_of, rows, highest)
-SELECT %(model_version)s, %(as_of)s, count(*), (array_agg(score ORDER BY score DESC))[1:%(kept)s]
-FROM transaction_scores
-WHERE seen_at >= %(since)s AND seen_at < %(as_of)s AND model_version = %(model_version)s
+SELECT %(model_version)s, %(as_of)s, sum(rows), (array_agg(score ORDER BY score DESC))[1:%(kept)s]
+FROM of_patterns
 HAVING count(*) > 0
 ON CONFLICT DO NOTHING
 
@@ -83,7 +89,7 @@ ORDER BY row::integer, earlier.txid
 -- name: stage_scores
 -- The table that a batch of scores is copied into.
 CREATE TEMP TABLE IF NOT EXISTS staged_scores ON COMMIT DELETE ROWS AS
-SELECT txid, model_version, context_version, seen_at, lane, score, threshold, is_anomaly, reasons
+SELECT txid, model_version, context_version, seen_at, lane, score, threshold, is_anomaly, reasons, pattern
 FROM transaction_scores
 WITH NO DATA
 

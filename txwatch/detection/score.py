@@ -13,6 +13,7 @@ from txwatch.detection.detector import Detector
 from txwatch.detection.explain import explain
 from txwatch.detection.kinds import alerting
 from txwatch.detection.model import Model
+from txwatch.detection.patterns import patterns_of
 from txwatch.detection.reasons import Reason
 from txwatch.detection.rules import find_all
 from txwatch.detection.threshold import RecentScores, arrivals_per_hour
@@ -36,6 +37,8 @@ class Score:
     threshold: float
     is_anomaly: bool
     reasons: list[Reason]
+    pattern: int | None = None
+    """By `txwatch.detection.patterns`; None where there is no model."""
 
 
 def find_by_rules(transactions: Sequence[Transaction], context: Context, detectors: Sequence[Detector]) -> list[Score]:
@@ -70,7 +73,8 @@ def score_features(
     reasons = find_all(detectors, window.batch, features)
     accounted = accounted_for({row: [r.kind for r in found] for row, found in reasons.items()}, len(features))
     medians = np.array(model.card.medians)
-    scores = remaining_scores(model.score, features, accounted, medians)
+    patterns = patterns_of(features, model.card.material_sat)
+    scores = remaining_scores(model.score, features, accounted, medians, model.worth(patterns))
     threshold = model.threshold_at(arrivals_per_hour(window.context.network), recent)
     by_forest = np.flatnonzero(scores >= threshold)
     unusual = {row for row, found in reasons.items() if alerting(found)} | set(by_forest.tolist())
@@ -78,6 +82,8 @@ def score_features(
     for row, found in zip(by_forest.tolist(), explain(model, unexplained), strict=True):
         reasons.setdefault(row, []).extend(found)
     return [
-        Score(tx.txid, tx.seen_at, value, threshold, row in unusual, reasons.get(row, []))
-        for row, (tx, value) in enumerate(zip(window.transactions, scores.tolist(), strict=True))
+        Score(tx.txid, tx.seen_at, value, threshold, row in unusual, reasons.get(row, []), pattern)
+        for row, (tx, value, pattern) in enumerate(
+            zip(window.transactions, scores.tolist(), patterns.tolist(), strict=True)
+        )
     ]

@@ -102,12 +102,12 @@ def insert_scores(
     connection.execute(statement("detection", "stage_scores"))
     with connection.cursor().copy(
         "COPY staged_scores (txid, model_version, context_version, seen_at, lane, score, threshold, is_anomaly,"
-        " reasons) FROM STDIN"
+        " reasons, pattern) FROM STDIN"
     ) as copy:
         for s in scores:
             reasons = msgspec.json.encode(s.reasons).decode()
             of_model = (s.txid, model_version, context_version, s.seen_at, lane)
-            copy.write_row((*of_model, s.score, s.threshold, s.is_anomaly, reasons))
+            copy.write_row((*of_model, s.score, s.threshold, s.is_anomaly, reasons, s.pattern))
     if lane != "shadow":
         whales = ((s.txid, reason.value) for s in scores for reason in s.reasons if reason.kind == "whale")
         record_whales(connection, {txid: int(moved) for txid, moved in whales if moved is not None})

@@ -1,6 +1,7 @@
 """The alert budget: which score is unusual enough for about so many alerts an hour, and the recent scores it follows.
 
-Method: of the scores of a day of traffic the highest are kept, in order. A budget of b alerts an hour at a rate of r
+Method: of the scores of a day of traffic the highest are kept, in order: one of each pattern in each hour, for all that
+are alike have one alert (`txwatch.detection.patterns`). A budget of b alerts an hour at a rate of r
 transactions an hour is the share b / r of them; the threshold is the lowest score that no larger share reaches. The
 rate is that of the trailing hour, so that twice the traffic raises the threshold instead of doubling the alerts.
 
@@ -48,9 +49,9 @@ class RecentScores:
     highest: Sequence[float]
 
 
-def highest(scores: NDArray[np.float64]) -> list[float]:
-    """The scores that thresholds are read from, the highest first: a twentieth, but 500 to 10,000."""
-    kept = min(10_000, max(500, int(0.05 * len(scores))))
+def highest(scores: NDArray[np.float64], rows: int) -> list[float]:
+    """The scores that thresholds are read from, the highest first: of a twentieth of the rows, but 500 to 10,000."""
+    kept = min(10_000, max(500, int(0.05 * rows)))
     descending: list[float] = np.sort(scores)[::-1][:kept].tolist()
     return descending
 

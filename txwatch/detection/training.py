@@ -1,6 +1,5 @@
 """Train a model: features in, a fitted pipeline and its card out. No label is used."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,11 +7,14 @@ from typing import Any
 import numpy as np
 
 from txwatch.clock import window_start
-from txwatch.detection.accounting import likely_findings, remaining_scores
+from txwatch.detection.accounting import likely_findings, remaining_scores, without
 from txwatch.detection.model import SAMPLES_PER_TREE, TREES, CompactForest, ModelCard, build_forest
+from txwatch.detection.patterns import best_of_each, patterns_of, seen_once, worth
 from txwatch.detection.threshold import budget_threshold, highest
+from txwatch.detection.voices import Neighbours, Rarity, combined, draw_references
 from txwatch.features.batch import Floats
 from txwatch.features.contract import FEATURE_NAMES, contract_fingerprint
+from txwatch.wire.messages import SAT_PER_BTC
 
 MIN_ROWS = 5_000
 """Rows for a first training, with those held out."""
@@ -21,6 +23,8 @@ MIN_TRAINED_ROWS = 3_000
 HELD_OUT_SHARE = 0.2
 HELD_OUT_AT_MOST = timedelta(hours=1)
 AGREEMENT_ROWS = 50_000
+MATERIAL_BTC = 0.1
+"""Of ordinary traffic nine in ten move less."""
 
 
 def top_agreement(a: Floats, b: Floats, share: float = 0.01) -> float:
@@ -70,21 +74,30 @@ def train(
     seed: int,
     min_rows: int = MIN_TRAINED_ROWS,
     trees: int = TREES,
+    material_btc: float = MATERIAL_BTC,
 ) -> TrainedModel:
-    """Fit on features of shape (n, len(FEATURE_NAMES)), seen in [trained_from, trained_to). Raises TooFewRowsError."""
+    """Fit on features of shape (n, len(FEATURE_NAMES)), seen in [trained_from, trained_to). Raises TooFewRowsError.
+
+    What rules account for is put back to its median: what is learnt is what is ordinary beside it.
+    """
     n = len(features)
     if n < min_rows:
         raise TooFewRowsError(
             f"{n} transactions between {trained_from:%Y-%m-%d %H:%M} and {trained_to:%Y-%m-%d %H:%M} UTC;"
             f" training wants {min_rows}: let the feed run on, or land a capture"
         )
-    pipeline = build_forest(seed, trees=trees, samples=min(SAMPLES_PER_TREE, n)).fit(features)
     known = np.where(np.isnan(features).all(axis=0), 0.0, features)
     medians = np.nanmedian(known, axis=0)
-    plain = CompactForest.of(pipeline).score
-    scores = remaining_scores(plain, features, likely_findings(features, whale_btc=whale_btc), medians)
-    best = highest(scores)
+    material_sat, accounted = material_btc * SAT_PER_BTC, likely_findings(features, whale_btc=whale_btc)
+    # Otherwise the day's coinjoins would teach that coinjoins are ordinary.
+    beside = without(features, accounted, medians)
+    fitted = _fit(beside, seed, trees)
+    patterns = patterns_of(features, material_sat)
+    scores = remaining_scores(fitted.score, features, accounted, medians, worth(patterns, seen_once(patterns)))
     transactions_per_hour = n / ((trained_to - trained_from) / timedelta(hours=1))
+    # Rows are in order of time, so that about so many of them are an hour.
+    hours = (np.arange(n) / transactions_per_hour).astype(np.int64)
+    best = highest(best_of_each(scores, patterns, hours), n)
     card = ModelCard(
         contract=contract_fingerprint(),
         features=list(FEATURE_NAMES),
@@ -96,11 +109,44 @@ def train(
         alerts_per_hour=alerts_per_hour,
         threshold=budget_threshold(best, n, transactions_per_hour, alerts_per_hour),
         highest_scores=best,
-        seed_agreement=_seed_agreement(features, plain, seed, trees),
+        seed_agreement=_seed_agreement(beside, fitted, seed, trees),
         medians=medians.tolist(),
         percentiles=np.nanpercentile(known, np.arange(101), axis=0).T.tolist(),
+        material_sat=material_sat,
+        patterns=np.unique(patterns).tolist(),
+        references=fitted.neighbours.references.astype("<f8").tobytes(),
+        forest=fitted.rarities[0],
+        neighbours=fitted.rarities[1],
     )
-    return TrainedModel(pipeline, card, scores)
+    return TrainedModel(fitted.pipeline, card, scores)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """Both voices, and how rare the scores of each are."""
+
+    pipeline: Any
+    forest: CompactForest
+    neighbours: Neighbours
+    rarities: tuple[Rarity, Rarity]
+
+    def score(self, features: Floats) -> Floats:
+        rows = self.forest.rows(features)
+        voices = (self.forest.score(rows), self.neighbours.score(rows))
+        return combined(
+            np.stack([rarity.log_share(scores) for rarity, scores in zip(self.rarities, voices, strict=True)])
+        )
+
+
+def _fit(features: Floats, seed: int, trees: int) -> _Fitted:
+    pipeline = build_forest(seed, trees=trees, samples=min(SAMPLES_PER_TREE, len(features))).fit(features)
+    forest = CompactForest.of(pipeline)
+    rows = forest.rows(features)
+    drawn = draw_references(len(rows))
+    neighbours = Neighbours(rows[drawn])
+    distances = neighbours.score(rows)
+    distances[drawn] = neighbours.score_references()
+    return _Fitted(pipeline, forest, neighbours, (Rarity.of(forest.score(rows)), Rarity.of(distances)))
 
 
 def held_out_from(first: datetime, last: datetime) -> datetime:
@@ -108,8 +154,7 @@ def held_out_from(first: datetime, last: datetime) -> datetime:
     return window_start(last - min(HELD_OUT_AT_MOST, HELD_OUT_SHARE * (last - first)))
 
 
-def _seed_agreement(features: Floats, score: Callable[[Floats], Floats], seed: int, trees: int) -> float:
-    """How far a forest of another seed agrees on the top hundredth of the newest rows."""
-    other = build_forest(seed + 1, trees=trees, samples=min(SAMPLES_PER_TREE, len(features))).fit(features)
+def _seed_agreement(features: Floats, fitted: _Fitted, seed: int, trees: int) -> float:
+    """How far a model of another seed agrees on the top hundredth of the newest rows."""
     newest = features[-AGREEMENT_ROWS:]
-    return top_agreement(score(newest), CompactForest.of(other).score(newest))
+    return top_agreement(fitted.score(newest), _fit(features, seed + 1, trees).score(newest))

@@ -32,7 +32,10 @@ FLOW_WORDS: Mapping[FlowClass, Flow] = {
 
 @dataclass(frozen=True)
 class Anomaly:
-    """A transaction with the first score that found it unusual. Amounts in satoshi, the fee rate in sat/vB."""
+    """A transaction with the first score that found it unusual, for all `alike` of its campaign, itself among them.
+
+    Amounts in satoshi, the fee rate in sat/vB.
+    """
 
     txid: str
     seen_at: datetime
@@ -49,6 +52,7 @@ class Anomaly:
     value_usd: float | None
     usd_price: float | None
     """Of a bitcoin, known when it was seen."""
+    alike: int
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class WhaleMove:
 
 @dataclass(frozen=True)
 class AnomalyCount:
-    """Transactions of one kind that were found unusual, in the span that begins at `since`."""
+    """Transactions of one kind that were found unusual, one of each campaign, in the span that begins at `since`."""
 
     since: datetime
     kind: str
@@ -95,6 +99,7 @@ def list_anomalies(
 ) -> Page[Anomaly]:
     """Unusual transactions seen in [since, until), newest first; of one kind of reason. Raises BadCursorError.
 
+    Those that joined the campaign of another one are left out.
     A transaction that only the forest found, without a single feature that stands out, has the kind `forest`.
     """
     query = statement("queries", "list_anomalies")
@@ -153,6 +158,7 @@ class AlertSummary:
     """One alert. `alert_key` is the txid, `system:...` or `network:...`; `states` are its deliveries', by chat.
 
     `value_sat` is the total output, None after retention; `usd_price` of a bitcoin was known when it was seen.
+    `alike` counts the transactions of its campaign, 1 without one.
     """
 
     alert_key: str
@@ -171,6 +177,7 @@ class AlertSummary:
     value_usd: float | None
     usd_price: float | None
     usd_price_at: datetime | None
+    alike: int
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,8 @@ def hours_of_scores(connection: Connection, since: datetime) -> list[HourOfScore
         HourOfScores,
         "SELECT date_trunc('hour', seen_at) AS since, count(*) AS scored,"
         " count(*) FILTER (WHERE score >= threshold) AS over_threshold, avg(threshold) AS threshold"
-        " FROM transaction_scores WHERE seen_at >= %(since)s AND lane <> 'shadow' GROUP BY 1 ORDER BY 1",
+        " FROM transaction_scores WHERE seen_at >= %(since)s AND lane <> 'shadow' AND NOT EXISTS"
+        " (SELECT FROM campaign_transactions AS joined WHERE joined.txid = transaction_scores.txid"
+        " AND alert_key <> joined.txid) GROUP BY 1 ORDER BY 1",
         {"since": since},
     )

@@ -46,8 +46,8 @@ UNION ALL
 SELECT 'window', 'features', extract(epoch FROM date_bin('5 minutes', max(seen_at), 'epoch')) FROM transaction_features
 UNION ALL
 SELECT 'unusual', lane, count(DISTINCT txid)
-FROM transaction_scores
-WHERE is_anomaly AND seen_at > %(now)s - interval '1 hour'
+FROM unusual_scores
+WHERE seen_at > %(now)s - interval '1 hour'
 GROUP BY lane
 
 
@@ -75,13 +75,13 @@ WHERE score_a IS NOT NULL AND score_b IS NOT NULL
 
 -- name: count_anomalies
 SELECT date_bin(%(span)s, seen_at, 'epoch') AS since, kind, count(DISTINCT txid) AS count
-FROM transaction_scores
+FROM unusual_scores
 CROSS JOIN LATERAL (
     SELECT reason ->> 'kind' AS kind FROM jsonb_array_elements(reasons) AS reason
     UNION
     SELECT 'forest' WHERE reasons = '[]'
 ) AS kinds
-WHERE is_anomaly AND lane <> 'shadow' AND seen_at >= %(start)s AND seen_at < %(end)s
+WHERE seen_at >= %(start)s AND seen_at < %(end)s
 GROUP BY 1, 2
 ORDER BY 1, 2
 
@@ -129,9 +129,7 @@ SELECT
     (SELECT count(*) FROM transactions WHERE seen_at > %(now)s - interval '1 minute') AS transactions_1m,
     (SELECT count(*) FROM transactions WHERE seen_at > %(now)s - interval '1 hour') AS transactions_1h,
     (
-        SELECT count(DISTINCT txid)
-        FROM transaction_scores
-        WHERE is_anomaly AND lane <> 'shadow' AND seen_at > %(now)s - interval '1 hour'
+        SELECT count(DISTINCT txid) FROM unusual_scores WHERE seen_at > %(now)s - interval '1 hour'
     ) AS unusual_1h,
     (SELECT count(*) FROM alerts WHERE created_at > %(now)s - interval '1 hour') AS alerts_1h,
     (SELECT max(seen_at) FROM transactions) AS newest_seen_at,
@@ -175,7 +173,8 @@ LEFT JOIN (
 SELECT
     alert_key, kinds, severity, reasons, late, seen_at, created_at, model_version,
     coalesce(states, '{}') AS states, sent_at, coalesce(useful, 0) AS useful, coalesce(noise, 0) AS noise,
-    (SELECT value_sat FROM transactions WHERE txid = alert_key) AS value_sat, usd_price, usd_price_at
+    (SELECT value_sat FROM transactions WHERE txid = alert_key) AS value_sat, usd_price, usd_price_at,
+    (SELECT greatest(1, count(*)) FROM campaign_transactions AS joined WHERE joined.alert_key = alerts.alert_key) AS alike
 FROM alerts
 LEFT JOIN LATERAL (
     SELECT array_agg(DISTINCT state ORDER BY state) AS states, min(sent_at) AS sent_at
@@ -211,14 +210,13 @@ SELECT
     CASE WHEN %(kind)s = 'whale' THEN inputs ELSE '[]' END AS inputs,
     CASE WHEN %(kind)s = 'whale' THEN outputs ELSE '[]' END AS outputs,
     coalesce(flow, 'unknown') AS flow,
-    (SELECT usd FROM usd_price_at(seen_at)) AS usd_price
-FROM transaction_scores AS found
+    (SELECT usd FROM usd_price_at(seen_at)) AS usd_price,
+    (SELECT greatest(1, count(*)) FROM campaign_transactions AS alike WHERE alike.alert_key = found.txid) AS alike
+FROM unusual_scores AS found
 JOIN transactions USING (txid, seen_at)
 LEFT JOIN (SELECT txid, flow FROM whale_moves) AS moves USING (txid)
 WHERE
-    is_anomaly
-    AND lane <> 'shadow'
-    AND score >= %(min_score)s
+    score >= %(min_score)s
     AND (
         %(kind)s::text IS NULL
         OR reasons @> jsonb_build_array(jsonb_build_object('kind', %(kind)s::text))
@@ -237,11 +235,9 @@ WHERE
     AND (%(before)s::timestamptz IS NULL OR (seen_at <= %(before)s AND (seen_at, txid) < (%(before)s, %(before_key)s)))
     AND NOT EXISTS (
         SELECT 1
-        FROM transaction_scores AS sooner
+        FROM unusual_scores AS sooner
         WHERE
             sooner.txid = found.txid
-            AND sooner.is_anomaly
-            AND sooner.lane <> 'shadow'
             AND (sooner.scored_at, sooner.model_version, sooner.context_version)
             < (found.scored_at, found.model_version, found.context_version)
     )
@@ -401,7 +397,7 @@ SELECT
                 AND seen_at >= window_start AND seen_at < window_start + interval '5 minutes'
         )
     ) AS live_windows_scored,
-    (SELECT count(DISTINCT txid) FROM transaction_scores WHERE is_anomaly AND lane <> 'shadow') AS anomalies,
+    (SELECT count(DISTINCT txid) FROM unusual_scores) AS anomalies,
     (
         SELECT percentile_cont(ARRAY[0.5, 0.99])
             WITHIN GROUP (ORDER BY extract(epoch FROM landed_at - seen_at)::float8 * 1000)

@@ -130,6 +130,7 @@ BY_ROW = {
     "transaction_scores": "seen_at",
     "recent_scores": "as_of",
     "scored_windows": "window_start",
+    "campaign_transactions": "seen_at",
     "transactions": "seen_at",
     "sightings": "seen_at",
     "removals": "removed_at",

@@ -81,6 +81,7 @@ transaction_scores = sa.Table(
     sa.Column("is_anomaly", sa.Boolean, nullable=False),
     sa.Column("reasons", JSONB, nullable=False),
     sa.Column("scored_at", _time, nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.Column("pattern", BIGINT, comment="what it has in common with transactions that are alike"),
     sa.CheckConstraint("lane IN ('live', 'window', 'shadow')", name="lane_is_known"),
     sa.Index("ix_transaction_scores_unusual", "seen_at", "txid", postgresql_where=sa.text("is_anomaly")),
     # Scores are only ever appended, so that a block range index finds the newest ones at next to no cost.
@@ -160,7 +161,12 @@ alert_updates = sa.Table(
     "alert_updates",
     metadata,
     sa.Column("alert_key", sa.Text, sa.ForeignKey("alerts.alert_key", ondelete="CASCADE"), primary_key=True),
-    sa.Column("update_key", sa.Text, primary_key=True, comment="kind:<kind>, confirmed:<block>, replaced:<txid>"),
+    sa.Column(
+        "update_key",
+        sa.Text,
+        primary_key=True,
+        comment="kind:<kind>, confirmed:<block>, replaced:<txid>, campaign:<size>",
+    ),
     sa.Column("text", sa.Text, nullable=False),
     sa.Column("created_at", _time, nullable=False, index=True),
 )
@@ -177,6 +183,17 @@ followed_coins = sa.Table(
     sa.Column("value_sat", BIGINT, nullable=False),
     sa.Column("seen_at", _time, nullable=False, index=True, comment="of the alerted transaction"),
     comment="coins that what was alerted went to, until they are spent again",
+)
+
+campaign_transactions = sa.Table(
+    "campaign_transactions",
+    metadata,
+    sa.Column("txid", sa.Text, primary_key=True),
+    sa.Column("alert_key", sa.Text, sa.ForeignKey("alerts.alert_key", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("event", sa.Text, nullable=False, comment="dust_storm, forest:<pattern>"),
+    sa.Column("seen_at", _time, nullable=False, index=True),
+    sa.Index("ix_campaign_transactions_event", "event", "seen_at"),
+    comment="transactions that are alike, and the one alert about all of them",
 )
 
 feedback = sa.Table(

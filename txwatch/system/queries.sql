@@ -7,10 +7,10 @@ WHERE created_at >= %(since)s AND NOT late AND alert_key NOT LIKE '%%:%%'
 
 
 -- name: found
--- The anomalies that were scored after a moment, for the terminal.
+-- The anomalies that were scored after a moment, one of each campaign, for the terminal.
 SELECT txid, seen_at, score, reasons -> 0 ->> 'text', scored_at
-FROM transaction_scores
-WHERE is_anomaly AND lane <> 'shadow' AND scored_at > %(after)s AND seen_at >= %(after)s - interval '1 hour'
+FROM unusual_scores
+WHERE scored_at > %(after)s AND seen_at >= %(after)s - interval '1 hour'
 ORDER BY scored_at
 LIMIT %(limit)s
 

@@ -80,7 +80,7 @@ def test_captures_are_evaluated_in_tables_and_the_rest_is_json(tmp_path: Path) -
     rows = {line.split()[1]: line for line in said.splitlines() if "│ plant:" in line}
     assert {"plant:coinjoin", "plant:fee_accident", "plant:whale"} <= set(rows)
     for row in rows.values():
-        assert len(re.findall(r"[01]\.\d{3} \([01]\.\d{3}\)", row)) == 4, "each figure beside that of the baseline"
+        assert len(re.findall(r"[01]\.\d{3} \([01]\.\d{3}\)", row)) == 5, "each figure beside that of the baseline"
     assert "No precision from people's answers" in said
     rest = json.loads(said[said.index("\n{") :])
     assert set(rest["known_cases"]["incidents_found"].values()) == {True}

@@ -58,6 +58,7 @@ def _item(anomaly: Anomaly) -> str:
         look.link(anomaly.txid),
         escape(look.amount(anomaly.value_sat, anomaly.usd_price)),
         escape(f"score {anomaly.score:.3f} of {anomaly.threshold:.3f}"),
+        *look.alike(anomaly.alike),
     ]
     return look.item(head, "; ".join(r.text for r in anomaly.reasons) or "no single feature stands out")
 

@@ -47,6 +47,7 @@ def alert_item(alert: AlertSummary) -> str:
         escape(f"{look.clock(alert.seen_at)} UTC"),
         look.link(alert.alert_key),
         escape(", ".join(alert.states) or "not sent"),
+        *look.alike(alert.alike),
     ]
     reasons = "; ".join(priced(reason, alert.usd_price) for reason in alert.reasons[:3])
     return look.item(head, reasons or "no single feature stands out")

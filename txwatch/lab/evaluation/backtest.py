@@ -8,16 +8,18 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from txwatch.clock import context_window
+from txwatch.alerts.alert import ScoredTransaction, raise_alerts
+from txwatch.alerts.campaigns import Campaigns
+from txwatch.clock import EPOCH, WINDOW, context_window
 from txwatch.detection.detector import Detector
 from txwatch.detection.kinds import raising
 from txwatch.detection.model import Model
+from txwatch.detection.patterns import Patterns, best_of_each
 from txwatch.detection.rules import default_detectors
 from txwatch.detection.score import Score, score_features
 from txwatch.detection.threshold import SPAN, RecentScores, scores_kept
-from txwatch.features.batch import WindowFeatures
+from txwatch.features.batch import Floats, WindowFeatures
 from txwatch.lab.evaluation.replay import Labelled, replay
 from txwatch.labels.store import NOTHING_KNOWN, KnownAddresses
 from txwatch.store.prices import PriceOf, no_price
@@ -32,27 +34,33 @@ class FollowedScoring:
 
     model: Model
     detectors: Sequence[Detector]
-    _scores: deque[tuple[datetime, NDArray[np.float64]]] = field(default_factory=deque, init=False, repr=False)
+    _scores: deque[tuple[datetime, Floats, Patterns]] = field(default_factory=deque, init=False, repr=False)
 
     def score(self, window: WindowFeatures) -> list[Score]:
         """The window's scores, by a threshold that follows those given before."""
         scores = score_features(window, self.model, self.detectors, self._recent(context_window(window.start)))
-        self._scores.append((window.start, np.array([s.score for s in scores])))
+        patterns = np.array([s.pattern for s in scores], np.int64)
+        self._scores.append((window.start, np.array([s.score for s in scores]), patterns))
         return scores
 
     def _recent(self, as_of: datetime) -> RecentScores | None:
         while self._scores and self._scores[0][0] < as_of - SPAN:
             self._scores.popleft()
-        parts = [scores for start, scores in self._scores if start < as_of]
+        parts = [
+            (scores, patterns, np.full(len(scores), (start - EPOCH) // timedelta(hours=1)))
+            for start, scores, patterns in self._scores
+            if start < as_of
+        ]
         if not parts:
             return None
-        together = np.sort(np.concatenate(parts))[::-1]
-        return RecentScores(len(together), together[: scores_kept(self.model.card.alerts_per_hour)].tolist())
+        scores, patterns, hours = map(np.concatenate, zip(*parts, strict=True))
+        best = np.sort(best_of_each(scores, patterns, hours))[::-1]
+        return RecentScores(len(scores), best[: scores_kept(self.model.card.alerts_per_hour)].tolist())
 
 
 @dataclass(frozen=True)
 class Backtest:
-    """The alerts of each model version, by txid, in order of time."""
+    """The alerts of each model version, by txid, in order of time: one for each campaign."""
 
     transactions: int
     hours: float
@@ -112,8 +120,14 @@ def backtest(
     detectors = default_detectors(whale_btc=whale_btc, whale_usd=whale_usd, price_of=price_of, known=known)
 
     def alerts(model: Model) -> dict[str, Score]:
-        scoring = FollowedScoring(model, detectors)
-        return {score.txid: score for window in windows for score in scoring.score(window) if score.is_anomaly}
+        scoring, campaigns = FollowedScoring(model, detectors), Campaigns()
+        raised: dict[str, Score] = {}
+        for window in windows:
+            of_txid = {score.txid: score for score in scoring.score(window) if score.is_anomaly}
+            scored = [ScoredTransaction(score, "feed", model.version) for score in of_txid.values()]
+            first = campaigns.first_of_each(raise_alerts(scored, window.start + WINDOW))
+            raised |= {alert.alert_key: of_txid[alert.alert_key] for alert in first}
+        return raised
 
     seen = [tx.seen_at for window in windows for tx in window.transactions]
     hours = max((max(seen) - min(seen)) / timedelta(hours=1), 1 / 60) if seen else 1 / 60

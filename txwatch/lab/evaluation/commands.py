@@ -16,7 +16,7 @@ from txwatch.settings import Settings
 console = Console(highlight=False, markup=False)
 CAPTURE = "FILE|s3://BUCKET/KEY"
 _FILES = {"--train", "--background", "--positives"}
-_FIGURES = ("auc", "average_precision", "recall_at_1pct_fpr", "recall_at_budget_fpr")
+_FIGURES = ("recall_at_budget_fpr", "recall_at_0_2pct_fpr", "recall_at_1pct_fpr", "average_precision", "auc")
 
 
 class FilesCommand(TyperCommand):
@@ -172,7 +172,7 @@ def _existing(captures: Sequence[str]) -> list[Place]:
 
 def _figures_table(title: str, labels: dict[str, Any]) -> Table:
     columns = ("label", "n", *(name.replace("_", " ") for name in _FIGURES))
-    table = Table(*columns, title=f"{title}: the forest (and the recipe of four raw features)")
+    table = Table(*columns, title=f"{title}: the model (and the recipe of four raw features)")
     for label, figures in labels.items():
         cells = (f"{figures[name]:.3f} ({figures['baseline'][name]:.3f})" for name in _FIGURES)
         table.add_row(label, str(figures["n"]), *cells)

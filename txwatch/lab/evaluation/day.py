@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from txwatch.alerts.alert import Alert, ScoredTransaction, first_of_events, kind_named, raise_alerts
+from txwatch.alerts.alert import Alert, ScoredTransaction, raise_alerts
+from txwatch.alerts.campaigns import Campaigns
 from txwatch.alerts.planning import (
     ChatState,
     EditAlert,
@@ -224,7 +225,7 @@ def simulate_day(options: DayOptions, plants_per_hour: Mapping[str, float]) -> D
     detectors = default_detectors(whale_btc=options.whale_btc)
     before: list[Floats] = []
     scoring: FollowedScoring | None = None
-    events: dict[str, list[datetime]] = {}
+    campaigns = Campaigns()
     for window in replay(_traffic(options, plants_per_hour, day, begins, ends)):
         if window.start < trains:
             continue
@@ -234,14 +235,12 @@ def simulate_day(options: DayOptions, plants_per_hour: Mapping[str, float]) -> D
         if scoring is None:
             scoring = FollowedScoring(_trained(np.concatenate(before), begins, options), detectors)
             before.clear()
-        _live_through(day, window, scoring, events)
+        _live_through(day, window, scoring, campaigns)
     day.chat.until(ends + timedelta(hours=1))
     return day
 
 
-def _live_through(
-    day: Day, window: WindowFeatures, scoring: FollowedScoring, events: dict[str, list[datetime]]
-) -> None:
+def _live_through(day: Day, window: WindowFeatures, scoring: FollowedScoring, campaigns: Campaigns) -> None:
     scores = scoring.score(window)
     day.transactions += len(scores)
     for score in scores:
@@ -250,13 +249,9 @@ def _live_through(
             day.found[score.txid] = kinds
         if score.is_anomaly:
             scored = ScoredTransaction(score, "feed", scoring.model.version)
-            alerts = first_of_events(raise_alerts([scored], score.seen_at + LANDED_AFTER), events)
+            alerts = campaigns.first_of_each(raise_alerts([scored], score.seen_at + LANDED_AFTER))
             day.chat.take(alerts)
-            for alert in alerts:
-                day.alerts[alert.alert_key] = alert
-                for kind in alert.kinds:
-                    if kind_named(kind).one_alert_within is not None:
-                        events.setdefault(kind, []).append(alert.seen_at)
+            day.alerts |= {alert.alert_key: alert for alert in alerts}
 
 
 def _traffic(

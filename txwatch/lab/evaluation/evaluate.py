@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from txwatch.clock import window_start
+from txwatch.detection.detector import Detector
 from txwatch.detection.known_cases import incidents, judge_cases, look_alikes
 from txwatch.detection.model import Model
-from txwatch.detection.rules import default_detectors
+from txwatch.detection.rules import default_detectors, find_all
 from txwatch.detection.score import Score, score
 from txwatch.detection.training import train
 from txwatch.features.batch import Flags, Floats, TransactionBatch
@@ -30,7 +31,7 @@ from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.network import network_buckets, network_contexts
 from txwatch.features.transaction import moved_value, transaction_features
 from txwatch.lab.evaluation.backtest import FollowedScoring
-from txwatch.lab.evaluation.examination import SEED, START, compared, planted
+from txwatch.lab.evaluation.examination import SEED, START, compared, forest_alerts, planted
 from txwatch.lab.evaluation.replay import Labelled, network_columns, replay, replayed_features, simulate
 from txwatch.lab.simulator.ordinary import BIG_SAT
 from txwatch.lab.simulator.plants import label
@@ -121,14 +122,16 @@ def evaluate_captures(
 ) -> dict[str, Any]:
     """Train on one set, measure on the others. Raises TooFewRowsError.
 
-    Labelled transactions of the background are known positives: they are left out of it, and not counted.
+    Labelled transactions of the background, and those that a rule finds, are known: they are left out, not counted.
     """
     options = options or Options()
     context = capture_context(train_on.transactions)
     features = transaction_features(TransactionBatch.of(train_on.transactions), context)
     model = _trained(features, timedelta(hours=len(features) / options.transactions_per_hour), options)
     baseline = Baseline(train_on.transactions)
-    unlabelled = background.at(background.rows(None))
+    detectors = default_detectors(whale_btc=options.whale_btc)
+    ordinary = background.at(background.rows(None))
+    unlabelled = _beside_rules(ordinary, context, detectors)
     parts = [unlabelled, positives, planted(context.network.median_fee_rate_1h or 1.0)]
     scores = [model.score(transaction_features(TransactionBatch.of(p.transactions), context)) for p in parts]
     by_baseline = [baseline.score(p.transactions) for p in parts]
@@ -143,7 +146,6 @@ def evaluate_captures(
             options.budget_rate,
         )
 
-    detectors = default_detectors(whale_btc=options.whale_btc)
     found = {
         name: _found(score(part.transactions, context, model, detectors), part.labels)
         for name, part in zip(("background", "positives", "planted"), parts, strict=True)
@@ -159,7 +161,8 @@ def evaluate_captures(
         "data": {
             "train": len(train_on),
             "background": len(unlabelled),
-            "background_labelled_left_out": len(background) - len(unlabelled),
+            "background_labelled_left_out": len(background) - len(ordinary),
+            "background_found_left_out": len(ordinary) - len(unlabelled),
             "positives": len(positives),
             "malformed": train_on.malformed + background.malformed + positives.malformed,
             "budget_fpr": options.budget_rate,
@@ -188,12 +191,13 @@ def evaluate_simulated(
     scoring = FollowedScoring(model, default_detectors(whale_btc=options.whale_btc))
     scored = [s for window in after for s in scoring.score(window)]
     measured = Labelled(transactions, labels)
+    beside_rules = np.array([not any(reason.kind != "forest" for reason in score.reasons) for score in scored])
     return {
         "labels": compared(
             model.score(replayed_features(after)),
             baseline.score(transactions),
             labels,
-            np.array([label is None for label in labels]),
+            np.array([label is None for label in labels]) & beside_rules,
             options.budget_rate,
         ),
         "whales": whale_figures(measured, simulated_truth(measured, options.whale_btc), options.whale_btc),
@@ -201,8 +205,8 @@ def evaluate_simulated(
         "known_cases": _known_cases(model, options),
         "data": {
             "train": len(traffic) - len(transactions),
-            "background": labels.count(None),
-            "forest_alerts_per_hour": sum(s.score >= s.threshold for s in scored) / (measure_for / timedelta(hours=1)),
+            "background": int(sum(ok and label is None for ok, label in zip(beside_rules, labels, strict=True))),
+            "forest_alerts_per_hour": forest_alerts(scored) / (measure_for / timedelta(hours=1)),
             "budget_fpr": options.budget_rate,
         },
     }
@@ -214,6 +218,13 @@ def capture_context(transactions: Sequence[Transaction]) -> Context:
     columns = replace(network_columns(transactions), seen=np.full(len(transactions), window.timestamp()))
     network = network_contexts(network_buckets(columns, [window]), [window])[0]
     return Context(replace(network, windows_24h=0))
+
+
+def _beside_rules(traffic: Labelled, context: Context, detectors: Sequence[Detector]) -> Labelled:
+    """What no rule finds anything in."""
+    batch = TransactionBatch.of(traffic.transactions)
+    found = find_all(detectors, batch, transaction_features(batch, context))
+    return traffic.at([row for row in range(len(traffic)) if row not in found])
 
 
 def _trained(features: Floats, span: timedelta, options: Options) -> Model:

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import psycopg
 
+from txwatch.alerts.alert import ScoredTransaction, raise_alerts
+from txwatch.alerts.campaigns import Campaigns
 from txwatch.alerts.store import read_precision
-from txwatch.clock import WINDOW, context_window, window_range, window_start
+from txwatch.clock import WINDOW, context_window, utc_now, window_range, window_start
 from txwatch.detection.detector import Detector
 from txwatch.detection.gate import Feedback, ModelResult
 from txwatch.detection.known_cases import incidents, judge_cases, look_alikes
@@ -129,15 +131,52 @@ def recall_at(background: Floats, positives: Floats, false_positive_rate: float)
     return float(found[false_positives <= false_positive_rate].max())
 
 
+RESAMPLES = 400
+FEW = 10
+"""Rows of background; a rate that fewer decide says little."""
+RATES = {"recall_at_0_2pct_fpr": 0.002, "recall_at_1pct_fpr": 0.01}
+
+
+def recall_interval(background: Floats, positives: Floats, false_positive_rate: float) -> tuple[float, float]:
+    """The middle 95 % of `recall_at` over resamples of both, drawn with a fixed seed (Efron, 1979).
+
+    How often a row is drawn is Poisson with mean 1, so that only the highest rows of the background matter.
+    """
+    generator = np.random.default_rng(0)
+    allowed = false_positive_rate * len(background)
+    top = np.sort(background)[::-1][: int(4 * allowed) + 100]
+    passed = generator.poisson(1.0, (RESAMPLES, len(top))).cumsum(axis=1)
+    # The first row that is one too many: what scores higher than it is found.
+    first = (passed > allowed).argmax(axis=1)
+    ascending = np.sort(positives)
+    above = len(positives) - np.searchsorted(ascending, top[first], "right")
+    drawn = generator.binomial(len(positives), above / len(positives)) / len(positives)
+    low, high = np.quantile(drawn, [0.025, 0.975]).tolist()
+    return low, high
+
+
+def deciding_rate(background_rows: int, budget_rate: float) -> float:
+    """The lowest of the budget's rate, 0.2 % and 1 % at which at least FEW rows of background decide; else 1 %."""
+    rates = sorted({budget_rate, *(rate for rate in RATES.values() if rate > budget_rate)})
+    return next((rate for rate in rates if rate * background_rows >= FEW), rates[-1])
+
+
 def figures(background: Floats, positives: Floats, budget_rate: float) -> dict[str, Any]:
-    """What scores are worth. `budget_rate` is the false-positive rate that the alert budget allows."""
-    return {
+    """What scores are worth. `budget_rate` is the false-positive rate that the alert budget allows.
+
+    Each recall has its interval of 95 %, and the number of background rows that decide it. AUC decides nothing: it is
+    about rates at which nobody lives.
+    """
+    result: dict[str, Any] = {
         "n": len(positives),
         "auc": auc(background, positives),
         "average_precision": average_precision(background, positives),
-        "recall_at_1pct_fpr": recall_at(background, positives, 0.01),
-        "recall_at_budget_fpr": recall_at(background, positives, budget_rate),
     }
+    for name, rate in ({"recall_at_budget_fpr": budget_rate} | RATES).items():
+        result[name] = recall_at(background, positives, rate)
+        result[f"{name}_interval"] = list(recall_interval(background, positives, rate))
+        result[f"{name}_rows"] = int(rate * len(background))
+    return result
 
 
 def compared(
@@ -169,22 +208,31 @@ def examine(
     for model in models:
         scores, of_known = model.score(features), model.score(known)
         scored = _scored(held_out, model, detectors)
+        background = scores[[not any(r.kind != "forest" for r in one.reasons) for one in scored]]
+        rate = deciding_rate(len(background), model.card.alerts_per_hour / model.card.transactions_per_hour)
         results.append(
             ModelResult(
                 version=model.version,
                 hours=len(held_out) * (WINDOW / timedelta(hours=1)),
                 scores=scores,
-                alerts=sum(score.score >= score.threshold for score in scored),
+                alerts=forest_alerts(scored),
                 alerts_per_hour=model.card.alerts_per_hour,
                 seed_agreement=model.card.seed_agreement,
                 incidents=judge_cases(incidents(), model, detectors),
                 look_alikes=judge_cases(look_alikes(fee_rate), model, detectors),
-                auc={label: auc(scores, of_known[own]) for label, own in rows.items()},
-                recall={label: recall_at(scores, of_known[own], 0.01) for label, own in rows.items()},
+                auc={label: auc(background, of_known[own]) for label, own in rows.items()},
+                recall={label: recall_at(background, of_known[own], rate) for label, own in rows.items()},
+                rate=rate,
                 feedback=_feedback(judged, model, detectors),
             )
         )
     return results
+
+
+def forest_alerts(scored: Sequence[Score]) -> int:
+    """How many alerts the forest raises of these scores: one for each campaign."""
+    alerts = raise_alerts((ScoredTransaction(score, "feed", None) for score in scored if score.is_anomaly), utc_now())
+    return sum("forest" in alert.kinds for alert in Campaigns().first_of_each(alerts))
 
 
 def _scored(windows: Sequence[WindowFeatures], model: Model, detectors: Sequence[Detector]) -> list[Score]:
