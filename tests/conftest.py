@@ -64,9 +64,9 @@ class Once(Protocol):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """The cores that this process may use; on one, no worker beside it."""
+    """One more than the cores that this process may use, for tests wait as well; on one, no worker beside it."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST_WORKERS) if cores > 1 else 0
+    return min(cores + 1, MOST_WORKERS) if cores > 1 else 0
 
 
 @pytest.hookimpl(optionalhook=True)

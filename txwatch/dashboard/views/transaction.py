@@ -142,8 +142,10 @@ def _waterfall(txid: str) -> None:
         f"Each feature put back to its ordinary value lowers the score of model version {found['model_version']} by so"
         f" much. The dashed line is the threshold of its window, {found['threshold']:.3f}."
     )
-    if not found["material"]:
-        st.caption("Counts half: neither its value nor its fee is material.")
+    if found["new_pattern"]:
+        st.caption("Neither its value nor its fee is material, but nothing like it was in the training day.")
+    elif not found["material"]:
+        st.caption("Counts half: neither its value nor its fee is material, and there are others like it.")
     if found["accounted_for"]:
         names, kinds = ([name.replace("_", " ") for name in found[key]] for key in ("accounted_for", "found"))
         st.caption(f"Not counted, because it was found to be {' and '.join(kinds)}: {', '.join(names)}.")
