@@ -3,6 +3,8 @@
 import asyncio
 import io
 import logging
+import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import structlog
 
 from tests.populated import CHAT, Populated
 from tests.serving import KEY, TOKEN, serving, settings_of
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, wait_until
 from txwatch.api.app import NotLoopbackError, create_app, serve_api
 from txwatch.api.middleware import LoopbackOnly
 from txwatch.logs import configure_logging
@@ -177,6 +179,20 @@ def test_bodies_are_limited_by_header_and_by_what_comes(populated: Populated) ->
     for answer in (announced, streamed):
         assert answer.status_code == 413
         assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_client_that_leaves_within_its_body_is_no_failure_of_the_server(database_url: str, tmp_path: Path) -> None:
+    head = f"POST /v1/score HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 9\r\n"
+    with serving(settings_of(database_url, tmp_path)) as address, httpx.Client(base_url=address, timeout=60) as client:
+        with socket.create_connection(("127.0.0.1", client.base_url.port or 0)) as raw:
+            raw.sendall(f"{head}Content-Type: application/json\r\n\r\n{{".encode())
+
+        def statuses() -> list[str]:
+            counted = r'txwatch_http_requests_total{method="POST",route="/v1/score",status="(\d+)"} 1.0'
+            return re.findall(counted, client.get("/metrics").text)
+
+        wait_until(statuses, "the request has ended")
+        assert statuses() == ["499"]
 
 
 def test_nothing_connects_when_the_app_is_made(populated: Populated) -> None:

@@ -14,6 +14,7 @@ import structlog
 from asgi_correlation_id import correlation_id
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
@@ -22,6 +23,8 @@ from txwatch.metrics import RequestMetrics
 
 log = structlog.get_logger(__name__)
 MAX_BODY_BYTES = 16 * 1024 * 1024
+LEFT = 499
+"""The status in the log and the metrics of a request whose client left before its end, as of nginx."""
 MAX_LOGGED = 200
 """Characters of a method or a path. Each line of the log is searched for secrets, which takes long for a long one."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -148,6 +151,9 @@ class RequestLog:
         with bound_contextvars(request_id=correlation_id.get()):
             try:
                 await self.app(scope, receive, answered)
+            except ClientDisconnect:
+                # In the middle of its body: there is nobody to answer, and nothing has failed here.
+                status = LEFT
             except Exception:
                 log.exception("request_failed", method=method, path=path)
                 if status:
