@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
@@ -48,9 +49,17 @@ def evaluate(
         list[str] | None, typer.Option(metavar=CAPTURE, help="Captures of what must be found, by label.")
     ] = None,
     regime: Annotated[str, typer.Option(help="Simulated traffic, when no captures are given.")] = "2024-03",
+    train_hours: Annotated[float, typer.Option(help="Hours of simulated traffic to train on.")] = 3.0,
+    hours: Annotated[
+        float, typer.Option(help="Hours of it to measure on: 5.5 are 100,000 transactions, enough for the budget.")
+    ] = 3.0,
+    detectors: Annotated[
+        bool, typer.Option("--detectors", help="Compare other detectors on the same rows instead.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """Every figure of merit, beside the recipe of four raw features. Without captures, on simulated traffic."""
+    from txwatch.lab.evaluation.detectors import captured, compare_detectors, simulated
     from txwatch.lab.evaluation.evaluate import Options, evaluate_captures, evaluate_simulated
     from txwatch.lab.evaluation.examination import feedback_figures
     from txwatch.lab.evaluation.replay import read_labelled
@@ -59,11 +68,19 @@ def evaluate(
     database_url = settings.database_url.get_secret_value() if settings.database_url else None
     options = Options(alerts_per_hour=settings.alerts_per_hour, whale_btc=settings.whale_btc)
     given = [train, background, positives]
-    if not any(given):
-        result = evaluate_simulated(regime, options)
-    elif train and background and positives:
+    if train and background and positives:
         train_on, ordinary, wanted = (read_labelled(_existing(paths)) for paths in (train, background, positives))
+        if detectors:
+            _print_compared(compare_detectors(captured(train_on, ordinary, wanted, options), options), as_json)
+            return
         result = evaluate_captures(train_on, ordinary, wanted, options)
+    elif not any(given):
+        train_for, measure_for = timedelta(hours=train_hours), timedelta(hours=hours)
+        if detectors:
+            material = simulated(regime, options, train_for=train_for, measure_for=measure_for)
+            _print_compared(compare_detectors(material, options), as_json)
+            return
+        result = evaluate_simulated(regime, options, train_for=train_for, measure_for=measure_for)
     else:
         raise UserError("--train, --background and --positives go together: name captures for all three, or for none.")
     result["feedback"] = feedback_figures(database_url)
@@ -73,8 +90,9 @@ def evaluate(
     for title in ("labels", "planted"):
         if title in result:
             console.print(_figures_table(title, result[title]))
+    console.print(_explanations_table(result["explanations"]))
     _print_feedback(result["feedback"])
-    printed = {"labels", "planted", "feedback"}
+    printed = {"labels", "planted", "explanations", "feedback"}
     console.print_json(json.dumps({key: result[key] for key in result if key not in printed}))
 
 
@@ -177,6 +195,55 @@ def _figures_table(title: str, labels: dict[str, Any]) -> Table:
         cells = (f"{figures[name]:.3f} ({figures['baseline'][name]:.3f})" for name in _FIGURES)
         table.add_row(label, str(figures["n"]), *cells)
     return table
+
+
+def _explanations_table(kinds: dict[str, Any]) -> Table:
+    columns = {
+        "n": "planted",
+        "unusual": "unusual",
+        "first": "cause is reason 1",
+        "first_three": "in the first 3",
+        "removal_area": "removal area",
+        "random_area": "in random order",
+    }
+    table = Table("label", *columns.values(), title="explanations of planted anomalies")
+    for label, figures in kinds.items():
+        table.add_row(label, *(_cell(figures[name]) for name in columns))
+    return table
+
+
+def _print_compared(compared: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(compared))
+        return
+    detectors: dict[str, Any] = compared["detectors"]
+    rates = {
+        "recall_at_budget_fpr": "at the budget",
+        "recall_at_0_2pct_fpr": "at 0.2 %",
+        "recall_at_1pct_fpr": "at 1 %",
+    }
+    for group, of_first in next(iter(detectors.values()))["groups"].items():
+        means = Table("detector", *rates.values(), title=f"{group}: mean recall, and where it is with 95 %")
+        names = [name.partition(":")[2] for name in of_first["labels"]]
+        labels = Table("detector", *names, title=f"{group}: recall at 0.2 % false positives")
+        for name, figures in detectors.items():
+            of_group = figures["groups"][group]
+            means.add_row(name, *(_with_interval(of_group["mean"], rate) for rate in rates))
+            labels.add_row(name, *(f"{label['recall_at_0_2pct_fpr']:.2f}" for label in of_group["labels"].values()))
+        console.print(means, labels)
+    costs = Table("detector", "us a row at 32", "at 1,000", "MB", "seed agreement", title="what it costs")
+    for name, figures in detectors.items():
+        microseconds = (f"{value:.1f}" for value in figures["microseconds"].values())
+        costs.add_row(name, *microseconds, f"{figures['bytes'] / 1e6:.2f}", f"{figures['seed_agreement']:.2f}")
+    console.print(costs)
+    if compared["left_out"]:
+        console.print(f"Left out, for PyOD is not installed: {', '.join(compared['left_out'])}.")
+    console.print_json(json.dumps(compared["data"]))
+
+
+def _with_interval(figures: dict[str, Any], name: str) -> str:
+    low, high = figures[f"{name}_interval"]
+    return f"{figures[name]:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _print_feedback(feedback: dict[str, Any]) -> None:

@@ -32,6 +32,7 @@ from txwatch.features.network import network_buckets, network_contexts
 from txwatch.features.transaction import moved_value, transaction_features
 from txwatch.lab.evaluation.backtest import FollowedScoring
 from txwatch.lab.evaluation.examination import SEED, START, compared, forest_alerts, planted
+from txwatch.lab.evaluation.explanations import measure_explanations
 from txwatch.lab.evaluation.replay import Labelled, network_columns, replay, replayed_features, simulate
 from txwatch.lab.simulator.ordinary import BIG_SAT
 from txwatch.lab.simulator.plants import label
@@ -43,12 +44,12 @@ from txwatch.wire.transaction import Transaction
 class Baseline:
     """The recipe of four raw numbers, fitted."""
 
-    def __init__(self, train: Sequence[Transaction]) -> None:
+    def __init__(self, train: Sequence[Transaction], seed: int = 42) -> None:
         from sklearn.ensemble import IsolationForest
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        self._pipeline = make_pipeline(StandardScaler(), IsolationForest(random_state=42))
+        self._pipeline = make_pipeline(StandardScaler(), IsolationForest(random_state=seed))
         self._pipeline.fit(self._features(train))
 
     def score(self, transactions: Sequence[Transaction]) -> Floats:
@@ -127,13 +128,14 @@ def evaluate_captures(
     options = options or Options()
     context = capture_context(train_on.transactions)
     features = transaction_features(TransactionBatch.of(train_on.transactions), context)
-    model = _trained(features, timedelta(hours=len(features) / options.transactions_per_hour), options)
+    model = fitted_model(features, timedelta(hours=len(features) / options.transactions_per_hour), options)
     baseline = Baseline(train_on.transactions)
     detectors = default_detectors(whale_btc=options.whale_btc)
     ordinary = background.at(background.rows(None))
-    unlabelled = _beside_rules(ordinary, context, detectors)
+    unlabelled = beside_rules(ordinary, context, detectors)
     parts = [unlabelled, positives, planted(context.network.median_fee_rate_1h or 1.0)]
-    scores = [model.score(transaction_features(TransactionBatch.of(p.transactions), context)) for p in parts]
+    features_of = [transaction_features(TransactionBatch.of(p.transactions), context) for p in parts]
+    scores = [model.score(of_part) for of_part in features_of]
     by_baseline = [baseline.score(p.transactions) for p in parts]
 
     def figures_of(part: int) -> dict[str, Any]:
@@ -150,12 +152,13 @@ def evaluate_captures(
         name: _found(score(part.transactions, context, model, detectors), part.labels)
         for name, part in zip(("background", "positives", "planted"), parts, strict=True)
     }
-    by_label = [*found["background"].items(), *found["positives"].items()]
-    whales = {label: values["kinds"].get("whale", 0.0) for label, values in by_label}
+    captured = [*found["background"].items(), *found["positives"].items()]
+    whales = {label: values["kinds"].get("whale", 0.0) for label, values in captured}
     return {
         "labels": figures_of(1),
         "whales": _whales(options) | {"captures": whales},
         "planted": figures_of(2),
+        "explanations": measure_explanations(model, features_of[0], by_label(features_of[2], parts[2].labels)),
         "found": found,
         "known_cases": _known_cases(model, options),
         "data": {
@@ -184,32 +187,35 @@ def evaluate_simulated(
     windows = list(replay(traffic.transactions))
     before = [w for w in windows if w.start < START + train_for]
     after = [w for w in windows if w.start >= START + train_for]
-    model = _trained(replayed_features(before), train_for, options)
+    model = fitted_model(replayed_features(before), train_for, options)
     baseline = Baseline([tx for window in before for tx in window.transactions])
     transactions = [tx for window in after for tx in window.transactions]
     labels = traffic.labels[len(traffic) - len(transactions) :]
     scoring = FollowedScoring(model, default_detectors(whale_btc=options.whale_btc))
     scored = [s for window in after for s in scoring.score(window)]
     measured = Labelled(transactions, labels)
-    beside_rules = np.array([not any(reason.kind != "forest" for reason in score.reasons) for score in scored])
+    no_rule = np.array([not any(reason.kind != "forest" for reason in score.reasons) for score in scored])
+    ordinary = np.array([label is None for label in labels]) & no_rule
+    features = replayed_features(after)
     return {
-        "labels": compared(
-            model.score(replayed_features(after)),
-            baseline.score(transactions),
-            labels,
-            np.array([label is None for label in labels]) & beside_rules,
-            options.budget_rate,
-        ),
+        "labels": compared(model.score(features), baseline.score(transactions), labels, ordinary, options.budget_rate),
+        "explanations": measure_explanations(model, features[ordinary], by_label(features, labels)),
         "whales": whale_figures(measured, simulated_truth(measured, options.whale_btc), options.whale_btc),
         "found": {"simulated": _found(scored, labels)},
         "known_cases": _known_cases(model, options),
         "data": {
             "train": len(traffic) - len(transactions),
-            "background": int(sum(ok and label is None for ok, label in zip(beside_rules, labels, strict=True))),
+            "background": int(ordinary.sum()),
             "forest_alerts_per_hour": forest_alerts(scored) / (measure_for / timedelta(hours=1)),
             "budget_fpr": options.budget_rate,
         },
     }
+
+
+def by_label(rows: Floats, labels: Sequence[str | None]) -> dict[str, Floats]:
+    """The rows of each label."""
+    known = np.array([label or "" for label in labels])
+    return {label: rows[known == label] for label in sorted(set(known.tolist()) - {""})}
 
 
 def capture_context(transactions: Sequence[Transaction]) -> Context:
@@ -220,14 +226,14 @@ def capture_context(transactions: Sequence[Transaction]) -> Context:
     return Context(replace(network, windows_24h=0))
 
 
-def _beside_rules(traffic: Labelled, context: Context, detectors: Sequence[Detector]) -> Labelled:
+def beside_rules(traffic: Labelled, context: Context, detectors: Sequence[Detector]) -> Labelled:
     """What no rule finds anything in."""
     batch = TransactionBatch.of(traffic.transactions)
     found = find_all(detectors, batch, transaction_features(batch, context))
     return traffic.at([row for row in range(len(traffic)) if row not in found])
 
 
-def _trained(features: Floats, span: timedelta, options: Options) -> Model:
+def fitted_model(features: Floats, span: timedelta, options: Options) -> Model:
     trained = train(
         features,
         START,

@@ -138,7 +138,14 @@ RATES = {"recall_at_0_2pct_fpr": 0.002, "recall_at_1pct_fpr": 0.01}
 
 
 def recall_interval(background: Floats, positives: Floats, false_positive_rate: float) -> tuple[float, float]:
-    """The middle 95 % of `recall_at` over resamples of both, drawn with a fixed seed (Efron, 1979).
+    """The middle 95 % of `recall_at` over resamples of both, drawn with a fixed seed (Efron, 1979)."""
+    return mean_recall_interval(background, [positives], false_positive_rate)
+
+
+def mean_recall_interval(
+    background: Floats, kinds: Sequence[Floats], false_positive_rate: float
+) -> tuple[float, float]:
+    """The same of the mean recall of several kinds of positives, beside one background.
 
     How often a row is drawn is Poisson with mean 1, so that only the highest rows of the background matter.
     """
@@ -148,10 +155,11 @@ def recall_interval(background: Floats, positives: Floats, false_positive_rate: 
     passed = generator.poisson(1.0, (RESAMPLES, len(top))).cumsum(axis=1)
     # The first row that is one too many: what scores higher than it is found.
     first = (passed > allowed).argmax(axis=1)
-    ascending = np.sort(positives)
-    above = len(positives) - np.searchsorted(ascending, top[first], "right")
-    drawn = generator.binomial(len(positives), above / len(positives)) / len(positives)
-    low, high = np.quantile(drawn, [0.025, 0.975]).tolist()
+    drawn = []
+    for positives in kinds:
+        above = len(positives) - np.searchsorted(np.sort(positives), top[first], "right")
+        drawn.append(generator.binomial(len(positives), above / len(positives)) / len(positives))
+    low, high = np.quantile(np.mean(drawn, axis=0), [0.025, 0.975]).tolist()
     return low, high
 
 
