@@ -122,7 +122,7 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
         ],
         schedules=[daily_training, hourly_drift_report, daily_maintenance],
         sensors=[
-            keeper_sensor,
+            *([keeper_sensor] if settings.keeper else []),
             landing_sensor(start),
             recovery_sensor,
             scoring_sensor(start),
