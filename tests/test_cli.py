@@ -169,3 +169,15 @@ def test_a_demo_with_a_port_in_use_fails_before_anything_starts(
     assert isinstance(result.exception, PortInUseError)
     assert f"port {port}" in str(result.exception)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_token_the_bot_waits_and_says_so(tmp_path: Path) -> None:
+    """It would be started again and again if it ended."""
+    settings = clean({"DATABASE_URL": "postgresql://127.0.0.1:1/nowhere", "TELEGRAM_CHAT_ID": "1"})
+    with subprocess.Popen(command("bot"), env=settings, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as bot:
+        assert bot.stderr is not None
+        said = next(line for line in bot.stderr if "bot_waits" in line)
+        assert "TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID are not both set" in said
+        assert bot.poll() is None
+        bot.terminate()
+    assert bot.returncode == 0

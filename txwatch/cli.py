@@ -6,7 +6,7 @@ import socket
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -20,6 +20,9 @@ from txwatch.lab.evaluation.commands import CAPTURE, FilesCommand, backtest, eva
 from txwatch.places import place
 from txwatch.settings import Settings
 from txwatch.store.database import Connection, connect
+
+if TYPE_CHECKING:
+    from txwatch.ingest.worker import Shift
 
 labels = typer.Typer(no_args_is_help=True, help="What is known of addresses, and which of them are watched.")
 console = Console(highlight=False, markup=False)
@@ -185,16 +188,18 @@ def telegram(port: Port = 8766, host: Host = "127.0.0.1") -> None:
 
 @app.command()
 def bot() -> None:
-    """Listen to commands and to the buttons below alerts, in the chats of TELEGRAM_CHAT_ID."""
-    from txwatch.alerts.bot import AlertBot
+    """Listen to commands and to the buttons below alerts, in the chats of TELEGRAM_CHAT_ID. Without a token, wait."""
+    from txwatch.alerts.bot import AlertBot, wait_without_token
     from txwatch.logs import configure_logging
     from txwatch.waiting import run_until_signalled
 
     settings = Settings()
     configure_logging(settings, process="bot")
-    token = settings.require_telegram_token()
-    listener = AlertBot(settings.require_database_url(), token, settings.telegram_chats, settings.telegram_api_url)
-    run_until_signalled(listener.run)
+    url, token, chats = settings.require_database_url(), settings.telegram_bot_token, settings.telegram_chats
+    if token is None or not chats:
+        run_until_signalled(wait_without_token)
+    else:
+        run_until_signalled(AlertBot(url, token.get_secret_value(), chats, settings.telegram_api_url).run)
 
 
 @app.command()
@@ -202,17 +207,28 @@ def ingest(
     until_relieved: Annotated[
         bool, typer.Option(help="Only until a shift takes over, which Dagster is asked for at once.")
     ] = False,
+    standby: Annotated[
+        bool, typer.Option("--standby", help="Only while no other worker does: wait until the lease is free.")
+    ] = False,
 ) -> None:
     """Follow the feed in the foreground, landing, scoring and alerting, until Ctrl-C."""
     from txwatch.live.lane import live_lane
+    from txwatch.live.standby import stand_by
     from txwatch.logs import configure_logging
     from txwatch.waiting import run_until_signalled
 
     settings = Settings()
     configure_logging(settings, process="worker")
     holder = f"{socket.gethostname()} process {os.getpid()}"
-    shift = run_until_signalled(live_lane(settings, holder, relieved=until_relieved).run)
-    console.print(f"Landed {shift.landed} transactions; {shift.reason}.")
+
+    def report(shift: "Shift") -> None:
+        console.print(f"Landed {shift.landed} transactions; {shift.reason}.")
+
+    if standby:
+        url = settings.require_database_url()
+        run_until_signalled(lambda stop: stand_by(url, lambda: live_lane(settings, holder), stop, ended=report))
+    else:
+        report(run_until_signalled(live_lane(settings, holder, relieved=until_relieved).run))
 
 
 @app.command()

@@ -114,6 +114,11 @@ class Settings(BaseSettings):
         "TXWATCH_BROKER_URL",
         "Celery's broker, which `deploy/celery/dagster.yaml` names; read from the environment only.",
     )
+    keeper: bool = _env(
+        "TXWATCH_KEEPER",
+        "Whether Dagster keeps a worker at the feed. False where `txwatch ingest --standby` does.",
+        True,
+    )
     redis_url: SecretStr | None = _env("REDIS_URL", "Redis for Feast's online store. Unset: Postgres.")
     rest_interval_seconds: float = _env(
         "TXWATCH_REST_INTERVAL_SECONDS", "Least time between two requests to the REST API.", 10, ge=0, le=3_600
@@ -158,14 +163,6 @@ class Settings(BaseSettings):
         if self.telegram_bot_token is None:
             return ()
         return tuple(dict.fromkeys(chat for part in self.telegram_chat_id.split(",") if (chat := part.strip().lower())))
-
-    def require_telegram_token(self) -> str:
-        """TELEGRAM_BOT_TOKEN, for what is of no use without it. Raises MissingSettingError."""
-        if self.telegram_bot_token is None or not self.telegram_chats:
-            raise MissingSettingError(
-                "TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID are not both set. @BotFather on Telegram gives a token."
-            )
-        return self.telegram_bot_token.get_secret_value()
 
     def require_database_url(self) -> str:
         """DATABASE_URL, for what cannot bring a server of its own. Raises MissingSettingError."""

@@ -53,6 +53,12 @@ def test_dagster_can_load_them() -> None:
     dg.Definitions.validate_loadable(build_defs(Settings()))
 
 
+def test_where_workers_stand_by_for_each_other_dagster_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {sensor.name for sensor in build_defs(Settings()).sensors or ()}
+    monkeypatch.setenv("TXWATCH_KEEPER", "false")
+    assert names - {sensor.name for sensor in build_defs(Settings()).sensors or ()} == {"keeper_sensor"}
+
+
 def test_they_are_as_described() -> None:
     """A line is missing or too much: if that is meant, change it in graph.txt."""
     assert list(described(build_defs(Settings()))) == GRAPH.read_text().splitlines()

@@ -72,6 +72,16 @@ Answers = asyncio.Queue[tuple[datetime, str]]
 """Answers to a chat, each with when it was written."""
 
 
+async def wait_without_token(stop: asyncio.Event) -> None:
+    """Wait for the end instead of listening, and say why: a process that ended would be started again and again."""
+    log.warning(
+        "bot_waits",
+        cause="TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID are not both set: alerts stay in the dashboard",
+        remedy="@BotFather on Telegram gives a token; set both, and start the bot anew",
+    )
+    await stop.wait()
+
+
 class AlertBot:
     """Listens in these chats until `stop` is set."""
 

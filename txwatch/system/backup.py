@@ -1,23 +1,27 @@
 """A backup is one file: the whole database, and MLflow's files if they are local.
 
 pg_dump takes the database in one snapshot, so that a running system can be backed up. Files are copied afterwards, so
-that each model in the snapshot has its file.
+that each model in the snapshot has its file. The rows of each table are counted in the same snapshot: a drill
+(`txwatch/system/drill.py`) finds as many.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import tarfile
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from psycopg import sql
+
 from txwatch.errors import UserError
 from txwatch.store.cluster import server_program
-from txwatch.store.database import connect, url_parts
+from txwatch.store.database import Connection, connect, scalar, url_parts
 from txwatch.store.migrate import LIBRARY_SCHEMAS, known_revisions, migrate, migrations, read_revision
 
 DUMP, CARD = "database.dump", "backup.json"
@@ -35,11 +39,15 @@ class BackupError(UserError):
 
 @dataclass(frozen=True)
 class BackupCard:
-    """When a backup was made (ISO 8601, UTC), and of which revision of the schema and which home."""
+    """When a backup was made (ISO 8601, UTC), and of which revision of the schema and which home.
+
+    `rows` counts those of each table; a backup of an older version has no counts.
+    """
 
     made_at: str
     revision: str
     home: str
+    rows: dict[str, int] = field(default_factory=dict)
 
 
 def backup(database_url: str, home: Path, file: Path, now: datetime) -> BackupCard:
@@ -47,15 +55,19 @@ def backup(database_url: str, home: Path, file: Path, now: datetime) -> BackupCa
     if file.exists():
         raise BackupError(f"{file} exists; a backup overwrites nothing")
     home = home.resolve()
-    with connect(database_url, application="txwatch backup") as connection:
-        revision = read_revision(connection)
-    if revision is None:
-        raise BackupError("the database has no tables of txwatch's: there is nothing to back up")
-    card = BackupCard(now.isoformat(), revision, str(home))
     half = file.with_name(f"{file.name}.part")
     try:
-        with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-            _write(half, Path(folder), card, database_url, home)
+        with (
+            connect(database_url, application="txwatch backup") as connection,
+            connection.transaction(),
+            tempfile.TemporaryDirectory(dir=file.parent) as folder,
+        ):
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            revision = read_revision(connection)
+            if revision is None:
+                raise BackupError("the database has no tables of txwatch's: there is nothing to back up")
+            card = BackupCard(now.isoformat(), revision, str(home), count_rows(connection))
+            _write(half, Path(folder), card, database_url, home, scalar(connection, "SELECT pg_export_snapshot()"))
         half.replace(file)
     except OSError as error:
         half.unlink(missing_ok=True)
@@ -63,11 +75,24 @@ def backup(database_url: str, home: Path, file: Path, now: datetime) -> BackupCa
     return card
 
 
-def _write(file: Path, folder: Path, card: BackupCard, database_url: str, home: Path) -> None:
+def count_rows(connection: Connection) -> dict[str, int]:
+    """The rows of each table that a backup holds, by its name with its schema. The parts of a table are its own."""
+    tables = connection.execute(
+        "SELECT relnamespace::regnamespace::text, relname FROM pg_class WHERE relkind IN ('r', 'p')"
+        " AND NOT relispartition AND relnamespace::regnamespace::text = ANY(%s) ORDER BY 1, 2",
+        [["public", *LIBRARY_SCHEMAS]],
+    ).fetchall()
+    count = sql.SQL("SELECT count(*) FROM {}")
+    return {
+        f"{schema}.{table}": scalar(connection, count.format(sql.Identifier(schema, table))) for schema, table in tables
+    }
+
+
+def _write(file: Path, folder: Path, card: BackupCard, database_url: str, home: Path, snapshot: str) -> None:
     """Write the backup, with its parts in `folder` first. Raises OSError and BackupError."""
     dump = folder / DUMP
-    schemas = [f"--schema={name}" for name in ("public", *LIBRARY_SCHEMAS)]
-    _run("pg_dump", database_url, "--format=custom", "--no-owner", "--no-privileges", f"--file={dump}", *schemas)
+    what = [f"--snapshot={snapshot}", *(f"--schema={name}" for name in ("public", *LIBRARY_SCHEMAS))]
+    _run("pg_dump", database_url, "--format=custom", "--no-owner", "--no-privileges", f"--file={dump}", *what)
     (folder / CARD).write_text(json.dumps(asdict(card)))
     with tarfile.open(file, "w") as archive:
         for name in (CARD, DUMP):
@@ -94,10 +119,18 @@ def restore(database_url: str, home: Path, file: Path) -> BackupCard:
     held = [name for name in STATE if (home / name).exists()]
     if held:
         raise BackupError(f"{home} holds {held[0]} already; restore with a TXWATCH_HOME that holds no state")
-    with tarfile.open(file) as archive, tempfile.TemporaryDirectory() as folder:
+    with tarfile.open(file) as archive:
         members = archive.getnames()
-        if any(name.startswith("home/mlflow") for name in members) and str(home) != card.home:
-            raise BackupError(f"MLflow's paths are absolute: restore with TXWATCH_HOME={card.home}")
+    if any(name.startswith("home/mlflow") for name in members) and str(home) != card.home:
+        raise BackupError(f"MLflow's paths are absolute: restore with TXWATCH_HOME={card.home}")
+    put_back(database_url, home, file)
+    migrate(database_url)
+    return card
+
+
+def put_back(database_url: str, home: Path, file: Path) -> None:
+    """Fill an empty database and a home without state with what a backup holds, as it is. Raises BackupError."""
+    with tarfile.open(file) as archive, tempfile.TemporaryDirectory() as folder:
         archive.extractall(folder, filter="data")
         with connect(database_url, application="txwatch restore") as connection:
             # pg_restore makes this schema, which every new database has.
@@ -107,8 +140,6 @@ def restore(database_url: str, home: Path, file: Path) -> BackupCard:
         home.mkdir(parents=True, exist_ok=True)
         for state in (Path(folder) / "home").glob("*"):
             shutil.move(state, home / state.name)
-    migrate(database_url)
-    return card
 
 
 def read_card(file: Path) -> BackupCard:
@@ -126,6 +157,8 @@ def _run(program: str, database_url: str, *arguments: str) -> None:
     # Not as arguments, which other users of the machine can see.
     parts = url_parts(database_url)
     environment = {variable: str(parts[key]) for key, variable in _VARIABLES.items() if parts.get(key)}
+    if passwords := os.environ.get("PGPASSFILE"):
+        environment["PGPASSFILE"] = passwords
     database = ["--dbname", str(parts.get("dbname") or "postgres")] if program == "pg_restore" else []
     done = subprocess.run(  # noqa: S603 - PostgreSQL's own programs
         [str(server_program(program)), *database, *arguments],

@@ -28,6 +28,7 @@ SECRETS = (
     "BITCOIN_RPC_URL",
     "TELEGRAM_BOT_TOKEN",
     "TXWATCH_API_KEY",
+    "TXWATCH_BROKER_URL",
     "AWS_SECRET_ACCESS_KEY",
 )
 """The variables whose value may be in a file."""
@@ -42,7 +43,7 @@ class NoCommandError(UserError):
 
 
 def with_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment with each unset NAME taken from the file NAME_FILE, unless that is empty.
+    """The environment with each unset NAME taken from the file NAME_FILE, unless either is empty.
 
     Empty variables are left out, for libraries would use them. A DATABASE_URL without a password gets that of
     DATABASE_PASSWORD. Raises SecretFileError.
@@ -50,7 +51,7 @@ def with_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     found = {name: value for name, value in environment.items() if value}
     for name, path in environment.items():
         bare = name.removesuffix("_FILE")
-        if bare == name or bare not in SECRETS or environment.get(bare):
+        if bare == name or bare not in SECRETS or not path or environment.get(bare):
             continue
         try:
             secret = Path(path).read_text().strip()

@@ -128,7 +128,8 @@ def launch(
 
 
 def run_live(settings: Settings) -> int:
-    require_free(PORTS)
+    own_mlflow = settings.mlflow_tracking_uri is None
+    require_free({name: port for name, port in PORTS.items() if own_mlflow or name != "MLflow"})
     with database(settings) as url:
         console.print(f"Watching {settings.stream_url}. Ctrl-C ends.")
         extra = {"bot": txwatch_command("bot")} if settings.telegram_chats else {}
