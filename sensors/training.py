@@ -6,9 +6,11 @@ import dagster as dg
 
 from blockchain_assets import keys
 from resources.database import DatabaseResource
+from resources.model_registry import ModelRegistryResource
 from sensors.events import NOT_FINISHED, materialized_windows, running_sensor, was_materialized
 from txwatch.clock import utc_now
 from txwatch.detection.training import MIN_ROWS
+from txwatch.features.contract import contract_fingerprint
 
 RETRY_AFTER = timedelta(minutes=10)
 BEHIND_SHARE = 0.1
@@ -18,13 +20,19 @@ BEHIND_SHARE = 0.1
 @running_sensor(
     job_name="training",
     minimum_interval_seconds=1,
-    description="Asks for the training of a first model once enough transactions have features.",
+    description="Asks for the training of a first model once enough transactions have features, and again if the"
+    " champion is of another feature contract, as after an upgrade.",
 )
 def first_training_sensor(
-    context: dg.SensorEvaluationContext, database: DatabaseResource
+    context: dg.SensorEvaluationContext, database: DatabaseResource, model_registry: ModelRegistryResource
 ) -> dg.SensorResult | dg.SkipReason:
-    if was_materialized(context.instance, keys.CHAMPION_MODEL):
-        return dg.SkipReason("There is a model; the daily schedule trains the next one.")
+    champion = context.instance.get_latest_materialization_event(keys.CHAMPION_MODEL)
+    if champion is not None:
+        # The registry is asked once for each decision and each contract.
+        known = f"{champion.run_id} {contract_fingerprint()}"
+        if context.cursor == known or model_registry.open().champion_fits():
+            context.update_cursor(known)
+            return dg.SkipReason("There is a model; the daily schedule trains the next one.")
     if context.instance.get_runs_count(dg.RunsFilter(job_name="training", statuses=NOT_FINISHED)):
         return dg.SkipReason("The first model is being trained.")
     # The event comes when a run is over. Rows alone would show the first windows of a long history.

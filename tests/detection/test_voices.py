@@ -8,15 +8,21 @@ from txwatch.detection.voices import K, Neighbours, Rarity, combined, draw_refer
 
 
 def test_a_rarity_is_the_share_of_rows_at_or_above_a_score_and_falls_on_beyond_them() -> None:
-    scores = np.random.default_rng(1).exponential(size=50_000)
+    scores = 1 + np.random.default_rng(1).pareto(3, size=50_000)  # the share above x is x^-3
     rarity = Rarity.of(scores)
-    at = np.array([0.5, 1.0, 2.0, 4.0])
-    assert np.exp(rarity.log_share(at)) == pytest.approx(np.exp(-at), rel=0.03)
-    # Far beyond the highest row the tail of an exponential is exponential.
-    assert rarity.log_share(np.array([14.0, 20.0])) == pytest.approx([-14.0, -20.0], rel=0.2)
-    assert rarity.log_share(np.array([-1.0])) == [0.0]
-    shares = rarity.log_share(np.linspace(0, 20, 1_000))
+    at = np.array([1.2, 1.5, 3.0])
+    assert rarity.log_share(at) == pytest.approx(-3 * np.log(at), rel=0.03)
+    far = np.array([50.0, 1_000.0])
+    assert rarity.log_share(far) == pytest.approx(-3 * np.log(far), rel=0.2)
+    assert rarity.log_share(np.array([0.5])) == [0.0]
+    shares = rarity.log_share(np.linspace(0, 1_000, 1_000))
     assert (np.diff(shares) <= 0).all()
+
+
+def test_what_is_far_beyond_the_training_still_differs() -> None:
+    rarity = Rarity.of(np.random.default_rng(1).lognormal(size=5_000))
+    scores = combined(rarity.log_share(np.geomspace(10, 1e5, 20))[None, :])
+    assert (np.diff(scores) > 0).all()
 
 
 @pytest.mark.parametrize("scores", [np.zeros(500), np.r_[np.zeros(499), 1.0], np.array([0.3])])
@@ -63,3 +69,11 @@ def test_each_voice_finds_what_the_other_misses() -> None:
     rare = np.log(0.002)
     assert ((forest <= rare) & (neighbours > rare)).any()
     assert ((neighbours <= rare) & (forest > rare)).any()
+
+
+def test_a_feature_that_the_references_do_not_know_makes_nothing_far() -> None:
+    references, rows = np.random.default_rng(2).normal(size=(300, 5)), np.random.default_rng(3).normal(size=(40, 5))
+    references[:, 2] = 0.0
+    without = Neighbours(np.delete(references, 2, axis=1))
+    np.testing.assert_allclose(Neighbours(references).score(rows), without.score(np.delete(rows, 2, axis=1)))
+    assert (Neighbours(references).shares(rows)[:, 2] == 0).all()

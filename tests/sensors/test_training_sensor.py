@@ -1,23 +1,34 @@
 """The first training is asked for once there is enough to learn from, and asked for again until it has succeeded."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import dagster as dg
+import msgspec
+import numpy as np
 from psycopg import sql
 
 from resources.database import DatabaseResource
+from resources.model_registry import ModelRegistryResource
 from sensors.training import first_training_sensor
 from tests.conftest import Installation
+from tests.registering import registered
 from txwatch.clock import WINDOW, utc_now
-from txwatch.detection.training import MIN_ROWS
-from txwatch.features.contract import FEATURE_NAMES
+from txwatch.detection.registry import ModelRegistry
+from txwatch.detection.training import MIN_ROWS, train
+from txwatch.features.contract import FEATURE_NAMES, contract_fingerprint
 from txwatch.store.database import connect
 from txwatch.store.retention import ensure_days
 
 
 def tick(installation: Installation, instance: dg.DagsterInstance) -> dg.SensorResult | dg.SkipReason:
     context = dg.build_sensor_context(instance=instance)
-    return first_training_sensor(context, database=DatabaseResource(url=installation.database_url))
+    url = installation.database_url
+    return first_training_sensor(
+        context,
+        database=DatabaseResource(url=url),
+        model_registry=ModelRegistryResource(home=str(installation.home), database_url=url),
+    )
 
 
 def write_features(installation: Installation, rows: int) -> None:
@@ -73,5 +84,29 @@ def test_it_waits_for_features_and_for_enough_of_them(
     dagster_instance.report_run_failed(run)
     assert isinstance(tick(installation, dagster_instance), dg.SensorResult)
 
+    promote(installation, contract_fingerprint())
     report(dagster_instance, "champion_model")
     assert "There is a model" in reason(tick(installation, dagster_instance))
+
+
+def test_after_an_upgrade_to_other_features_it_asks_again(
+    installation: Installation, dagster_instance: dg.DagsterInstance
+) -> None:
+    promote(installation, "0123456789ab")
+    report(dagster_instance, "champion_model")
+    report(dagster_instance, "transaction_features")
+    write_features(installation, MIN_ROWS)
+    assert isinstance(tick(installation, dagster_instance), dg.SensorResult)
+    promote(installation, contract_fingerprint())
+    assert "There is a model" in reason(tick(installation, dagster_instance))
+
+
+def promote(installation: Installation, contract: str) -> None:
+    """Make a model of this feature contract the champion."""
+    registry = ModelRegistry.of(installation.home, installation.database_url, None)
+    features = np.random.default_rng(5).lognormal(3, 2, (600, len(FEATURE_NAMES)))
+    trained = train(
+        features, utc_now() - WINDOW, utc_now(), alerts_per_hour=12, whale_btc=500, seed=3, min_rows=1, trees=10
+    )
+    other = replace(trained, card=msgspec.structs.replace(trained.card, contract=contract))
+    registry.promote(registered(registry, other, features), {})

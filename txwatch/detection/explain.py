@@ -125,8 +125,8 @@ class Waterfall:
     accounted_for: list[str]
     material: bool
     """Whether it is of material value."""
-    new_pattern: bool
-    """Whether it is of none, and its pattern is new. The scores of what is neither count half, and so do the steps."""
+    new_shape: bool
+    """Whether it is of none, and its shape is new. The scores of what is neither count half, and so do the steps."""
 
 
 def waterfall(
@@ -152,5 +152,5 @@ def waterfall(
         found=found,
         accounted_for=np.array(FEATURE_NAMES)[accounted[0]].tolist(),
         material=bool(is_material(pattern)[0]),
-        new_pattern=factor == 1.0 and not is_material(pattern)[0],
+        new_shape=factor == 1.0 and not is_material(pattern)[0],
     )

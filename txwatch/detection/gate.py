@@ -27,8 +27,8 @@ CHECKS: Mapping[str, str] = {
     "look_alikes_stay_silent": "No benign look-alike of an incident alerts.",
     "alert_rate_within_budget": f"On held-out traffic it raises at most {MAX_TIMES_BUDGET:g} times its alert budget, or"
     " no more than the champion does. A first model is not refused for it.",
-    "stable_between_seeds": "Forests of two seeds agree on the most unusual hundredth: a Jaccard index of at least"
-    f" {MIN_SEED_AGREEMENT:g}.",
+    "stable_between_seeds": "Models of two seeds agree on the most unusual hundredth: a Jaccard index of at least"
+    f" {MIN_SEED_AGREEMENT:g}, but for chance.",
     "finds_planted_coinjoins": f"The scores alone find {MIN_COINJOIN_RECALL:.0%} of planted coinjoins at the budget's"
     " rate of false positives, or at 0.2 or 1 % where too few held-out rows decide.",
     "not_worse_than_champion": "At that rate it finds as many of the planted anomalies as the champion does, within"
@@ -78,6 +78,8 @@ class ModelResult:
     alerts_per_hour: float
     """The budget."""
     seed_agreement: float
+    agreement_rows: int
+    """Of training, a hundredth of which was compared."""
     incidents: Sequence[Verdict]
     look_alikes: Sequence[Verdict]
     auc: Mapping[str, float]
@@ -110,7 +112,7 @@ def judge(challenger: ModelResult, champion: ModelResult | None) -> list[GateChe
         _verdicts("golden_incidents_found", challenger.incidents),
         _verdicts("look_alikes_stay_silent", challenger.look_alikes),
         _alert_rate(challenger, champion),
-        _at_least("stable_between_seeds", challenger.seed_agreement, MIN_SEED_AGREEMENT, "agreement of two seeds"),
+        _stable(challenger),
         _at_least("finds_planted_coinjoins", coinjoins, MIN_COINJOIN_RECALL, "recall of planted coinjoins"),
         _not_worse(challenger, champion),
         _agreement(challenger, champion),
@@ -149,6 +151,13 @@ def _check(name: str, passed: bool, figures: dict[str, float], reason: str) -> G
 
 def _at_least(name: str, value: float, bound: float, what: str) -> GateCheck:
     return _check(name, value >= bound, {"value": value, "bound": bound}, f"{what} is {value:.2f}")
+
+
+def _stable(challenger: ModelResult) -> GateCheck:
+    """By the normal approximation to a share of so many rows."""
+    compared = max(1, challenger.agreement_rows // 100)
+    bound = MIN_SEED_AGREEMENT - CHANCE * float(np.sqrt(MIN_SEED_AGREEMENT * (1 - MIN_SEED_AGREEMENT) / compared))
+    return _at_least("stable_between_seeds", challenger.seed_agreement, bound, "agreement of two seeds")
 
 
 def _not_worse(challenger: ModelResult, champion: ModelResult | None) -> GateCheck:

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from txwatch.detection.patterns import Patterns, worth
+from txwatch.detection.patterns import ENOUGH_ROWS, Patterns, shapes_of, worth
 from txwatch.detection.threshold import RecentScores, following_threshold
 from txwatch.detection.voices import Neighbours, Rarity, combined
 from txwatch.features.batch import Floats
@@ -123,7 +123,7 @@ class CompactForest:
         return depths
 
 
-TREES = 200
+TREES = 300
 """With the neighbours beside them more trees find no more (docs/models.md has the table)."""
 SAMPLES_PER_TREE = 1_024
 """Rows: so many that a pattern of one in a thousand reaches most trees, so few that its members isolate quickly."""
@@ -180,8 +180,8 @@ class ModelCard(msgspec.Struct, frozen=True):
     """For each feature its 0th to 100th percentile in training, 101 values."""
     material_sat: float
     """Value from which on a transaction is material (`txwatch.detection.patterns`)."""
-    patterns: list[int]
-    """Those of the rows: any other one is new."""
+    shapes: list[int]
+    """Those of the rows: any other one is new, if there were enough (`txwatch.detection.patterns`)."""
     references: bytes
     """Rows that neighbours are sought among, standardized: float64, little-endian, one row after the other."""
     forest: Rarity
@@ -225,11 +225,11 @@ class Model:
 
     def worth(self, patterns: Patterns) -> Floats:
         """The factor of each score by its transaction's pattern. Shape (n,)."""
-        return worth(patterns, ~np.isin(patterns, self._known))
+        return worth(patterns, ~np.isin(shapes_of(patterns), self._known) & (self.card.rows >= ENOUGH_ROWS))
 
     @cached_property
     def _known(self) -> Patterns:
-        return np.array(self.card.patterns, np.int64)
+        return np.array(self.card.shapes, np.int64)
 
     def score(self, features: Floats) -> Floats:
         """The anomaly score of each row, from 0 up to 1: how rare it is by the voice that finds it rarer.

@@ -1,12 +1,13 @@
 """Patterns: what transactions have in common that a person would call alike, as one number.
 
-A pattern is made of how many inputs and outputs there are, what they add up to, how many outputs are equal, scripts,
-and whether anything of it is material. It is coarse: a series of payouts that differ by a few outputs is one pattern,
-and the traffic of 25 minutes has some 500 of them.
+A pattern is made of how many inputs and outputs there are, what they add up to, dust and data (its shape), how many
+outputs are equal, scripts, and whether anything of it is material. It is coarse: a series of payouts that differ by a
+few outputs is one pattern, and the traffic of 25 minutes has some 500 of them.
 
-A transaction of no material value is news only if its pattern is new: otherwise its score counts half, and stays below
-the threshold, however odd its shape. How many will be new is known beforehand: the share of transactions whose pattern
-occurs once in the training day (Good, "The population frequencies of species", 1953).
+A transaction of no material value is news only if its shape is new: otherwise its score counts half, and stays below
+the threshold, however odd it is. How many will be new is known beforehand: the share of transactions whose shape occurs
+once in the training day (Good, "The population frequencies of species", 1953). After few rows nearly every odd one is,
+so that a model of less than ENOUGH_ROWS calls none new.
 """
 
 import numpy as np
@@ -46,9 +47,10 @@ def patterns_of(features: Floats, material_sat: float) -> Patterns:
         (np.searchsorted(_COUNTS, column("input_count"), "right"), len(_COUNTS) + 1),
         (np.searchsorted(_COUNTS, outputs, "right"), len(_COUNTS) + 1),
         (np.minimum(half_decades, _MAX_HALF_DECADES - 1), _MAX_HALF_DECADES),
-        (np.where(outputs < _FEW_OUTPUTS, 0, equal), len(_EQUAL_SHARES) + 1),
         (column("dust_outputs") > 0, 2),
         (column("op_return_outputs") > 0, 2),
+        # The shape, and what is finer than it.
+        (np.where(outputs < _FEW_OUTPUTS, 0, equal), len(_EQUAL_SHARES) + 1),
         (is_mostly("input_legacy_share"), 2),
         (is_mostly("input_taproot_share"), 2),
         (is_mostly("output_taproot_share"), 2),
@@ -60,6 +62,12 @@ def patterns_of(features: Floats, material_sat: float) -> Patterns:
     return patterns
 
 
+def shapes_of(patterns: Patterns) -> Patterns:
+    """The shape of each pattern: coarser, so that a new one is news."""
+    shapes: Patterns = patterns // ((len(_EQUAL_SHARES) + 1) * 2**4)
+    return shapes
+
+
 def is_material(patterns: Patterns) -> Flags:
     """Whether transactions of each pattern are of material value."""
     material: Flags = patterns % 2 == 1
@@ -67,17 +75,23 @@ def is_material(patterns: Patterns) -> Flags:
 
 
 IMMATERIAL = 0.5
-"""Factor of the score of a transaction of no material value whose pattern is known."""
+"""Factor of the score of a transaction of no material value whose shape is known."""
 
 
 def worth(patterns: Patterns, are_new: Flags) -> Floats:
-    """The factor of each row's score: 1 where it is material or its pattern is new, else IMMATERIAL. Shape (n,)."""
+    """The factor of each row's score: 1 where it is material or its shape is new, else IMMATERIAL. Shape (n,)."""
     return np.where(is_material(patterns) | are_new, 1.0, IMMATERIAL)
 
 
-def seen_once(patterns: Patterns) -> Flags:
-    """Which rows are the only one of their pattern."""
-    _, place, counts = np.unique(patterns, return_inverse=True, return_counts=True)
+ENOUGH_ROWS = 100_000
+"""Rows of training, from which on a shape that was not among them is new: five hours of ordinary traffic."""
+
+
+def seen_once(shapes: Patterns) -> Flags:
+    """Which rows of training would have been new: the only one of their shape, among enough."""
+    if len(shapes) < ENOUGH_ROWS:
+        return np.zeros(len(shapes), np.bool_)
+    _, place, counts = np.unique(shapes, return_inverse=True, return_counts=True)
     once: Flags = counts[place] == 1
     return once
 

@@ -13,8 +13,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from txwatch.detection.model import ContractMismatchError, Model, ModelCard
 from txwatch.errors import UserError
+from txwatch.features.contract import contract_fingerprint
 from txwatch.settings import Settings
 from txwatch.store.database import process_pool, scalar, sqlalchemy_url, table_exists, with_schema
 from txwatch.store.locks import Lock, wait_for
@@ -117,6 +120,14 @@ class ModelRegistry:
         """The version that scores, None before the first promotion."""
         return self._aliased(CHAMPION)
 
+    def champion_fits(self) -> bool:
+        """Whether there is a champion, of the feature contract at hand: after an upgrade it may be of another one."""
+        version = self.champion_version()
+        if version is None:
+            return False
+        run = self.client().get_run(self.client().get_model_version(REGISTERED_MODEL, version).run_id)
+        return bool(run.data.params.get("contract") == contract_fingerprint())
+
     def champion(self) -> Model | None:
         """The model that scores, None before the first promotion. Raises ContractMismatchError."""
         return self._load_aliased(CHAMPION)
@@ -155,7 +166,12 @@ class ModelRegistry:
                 f"models:/{REGISTERED_MODEL}/{version}", dst_path=folder, tracking_uri=self.tracking_uri
             )
             pipeline = skops.io.load(Path(path) / "model.skops", trusted=TRUSTED_TYPES)
-        return Model(version, pipeline, ModelCard.from_json(card))
+        try:
+            return Model(version, pipeline, ModelCard.from_json(card))
+        except msgspec.ValidationError as error:
+            raise ContractMismatchError(
+                f"model version {version} was trained by another version of the program: {error}"
+            ) from error
 
     def reference(self, version: str) -> "pd.DataFrame":
         """The sample of its training data that was kept with a version."""

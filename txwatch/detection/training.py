@@ -9,7 +9,7 @@ import numpy as np
 from txwatch.clock import window_start
 from txwatch.detection.accounting import likely_findings, remaining_scores, without
 from txwatch.detection.model import SAMPLES_PER_TREE, TREES, CompactForest, ModelCard, build_forest
-from txwatch.detection.patterns import best_of_each, patterns_of, seen_once, worth
+from txwatch.detection.patterns import best_of_each, patterns_of, seen_once, shapes_of, worth
 from txwatch.detection.threshold import budget_threshold, highest
 from txwatch.detection.voices import Neighbours, Rarity, combined, draw_references
 from txwatch.features.batch import Floats
@@ -93,7 +93,9 @@ def train(
     beside = without(features, accounted, medians)
     fitted = _fit(beside, seed, trees)
     patterns = patterns_of(features, material_sat)
-    scores = remaining_scores(fitted.score, features, accounted, medians, worth(patterns, seen_once(patterns)))
+    scores = remaining_scores(
+        fitted.score, features, accounted, medians, worth(patterns, seen_once(shapes_of(patterns)))
+    )
     transactions_per_hour = n / ((trained_to - trained_from) / timedelta(hours=1))
     # Rows are in order of time, so that about so many of them are an hour.
     hours = (np.arange(n) / transactions_per_hour).astype(np.int64)
@@ -113,7 +115,7 @@ def train(
         medians=medians.tolist(),
         percentiles=np.nanpercentile(known, np.arange(101), axis=0).T.tolist(),
         material_sat=material_sat,
-        patterns=np.unique(patterns).tolist(),
+        shapes=np.unique(shapes_of(patterns)).tolist(),
         references=fitted.neighbours.references.astype("<f8").tobytes(),
         forest=fitted.rarities[0],
         neighbours=fitted.rarities[1],

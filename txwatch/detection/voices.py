@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from txwatch.features.batch import Floats
+from txwatch.features.batch import Flags, Floats
 
 K = 10
 REFERENCES = 4_000
@@ -25,6 +25,9 @@ REFERENCES = 4_000
 _TAIL_ROWS = 100
 """Rows of training above which rarities are extrapolated."""
 _LEVELS = 200
+_LEAST = 1e-9
+"""Of a score: rows that are all alike have distance 0."""
+_MOST_POWER = 1e3
 _POWER = 0.25
 """Of a rarity in the score: 0.84 for one in 1,500, 0.97 for one in a million."""
 
@@ -32,29 +35,33 @@ _POWER = 0.25
 class Rarity(msgspec.Struct, frozen=True):
     """How rare a voice's scores are: `log_shares` are logarithms of the share of training rows at or above `scores`.
 
-    Beyond the last score the share falls by e for each `scale`: an exponential tail, whose scale is the mean excess of
-    the rows above (Pickands, 1975, with shape 0).
+    Beyond the last score the share falls with a power of the score, which is read from the rows above (Hill, "A simple
+    general approach to inference about the tail of a distribution", 1975).
     """
 
     scores: list[float]
     log_shares: list[float]
-    scale: float
+    power: float
 
     @classmethod
     def of(cls, scores: Floats) -> "Rarity":
         """Learn it from the scores of training rows."""
-        ascending = np.sort(scores)
+        ascending = np.maximum(np.sort(scores), _LEAST)
         n = len(ascending)
         ranks = np.geomspace(min(_TAIL_ROWS, n), n, _LEVELS).astype(int)
         known = np.unique(ascending[n - ranks])
         shares = 1.0 - np.searchsorted(ascending, known, "left") / n
         above = ascending[ascending > known[-1]]
-        scale = float((above - known[-1]).mean()) if len(above) else 0.0
-        return cls(known.tolist(), np.log(shares).tolist(), max(scale, np.finfo(float).eps))
+        if not len(above):
+            return cls(known.tolist(), np.log(shares).tolist(), _MOST_POWER)
+        power = min(1 / float(np.log(above / known[-1]).mean()), _MOST_POWER)
+        # Of many rows that are alike the last known score may be that of all of them.
+        known, shares = np.r_[known, np.nextafter(known[-1], np.inf)], np.r_[shares, len(above) / n]
+        return cls(known.tolist(), np.log(shares).tolist(), power)
 
     def log_share(self, scores: Floats) -> Floats:
         """The logarithm of each score's share, at most 0."""
-        beyond = np.maximum(scores - self.scores[-1], 0.0) / self.scale
+        beyond = self.power * np.log(np.maximum(scores / self.scores[-1], 1.0))
         shares: Floats = np.interp(scores, self.scores, self.log_shares) - beyond
         return shares
 
@@ -72,27 +79,35 @@ class Neighbours:
     references: Floats
 
     @cached_property
+    def _known(self) -> Flags:
+        """The features that differ among the references. Of one that no source told then, any value would be far."""
+        known: Flags = np.ptp(self.references, axis=0) > 0
+        return known
+
+    @cached_property
     def _tree(self) -> Any:
         from scipy.spatial import cKDTree
 
-        return cKDTree(self.references, leafsize=32)
+        return cKDTree(self.references[:, self._known], leafsize=32)
 
     def score(self, rows: Floats) -> Floats:
         """The mean distance of each row of shape (n, features used) to the K nearest, in standard deviations."""
-        distances, _ = self._tree.query(rows, k=range(1, 1 + min(K, len(self.references))))
+        distances, _ = self._tree.query(rows[:, self._known], k=range(1, 1 + min(K, len(self.references))))
         means: Floats = distances.mean(axis=1)
         return means
 
     def score_references(self) -> Floats:
         """The same of the references, each without itself."""
-        distances, _ = self._tree.query(self.references, k=range(2, 2 + min(K, len(self.references) - 1)))
+        distances, _ = self._tree.query(
+            self.references[:, self._known], k=range(2, 2 + min(K, len(self.references) - 1))
+        )
         means: Floats = distances.mean(axis=1)
         return means
 
     def shares(self, rows: Floats) -> Floats:
         """Each feature's part of the mean squared distance to the K nearest. Shape (n, features used), each sum 1."""
-        _, nearest = self._tree.query(rows, k=range(1, 1 + min(K, len(self.references))))
-        parts = ((self.references[nearest] - rows[:, None, :]) ** 2).mean(axis=1)
+        _, nearest = self._tree.query(rows[:, self._known], k=range(1, 1 + min(K, len(self.references))))
+        parts = ((self.references[nearest] - rows[:, None, :]) ** 2).mean(axis=1) * self._known
         total = parts.sum(axis=1, keepdims=True)
         shares: Floats = np.divide(parts, total, out=np.zeros_like(parts), where=total > 0)
         return shares

@@ -142,7 +142,7 @@ def _waterfall(txid: str) -> None:
         f"Each feature put back to its ordinary value lowers the score of model version {found['model_version']} by so"
         f" much. The dashed line is the threshold of its window, {found['threshold']:.3f}."
     )
-    if found["new_pattern"]:
+    if found["new_shape"]:
         st.caption("Neither its value nor its fee is material, but nothing like it was in the training day.")
     elif not found["material"]:
         st.caption("Counts half: neither its value nor its fee is material, and there are others like it.")

@@ -22,6 +22,7 @@ from txwatch.detection.known_cases import incidents, judge_cases, look_alikes
 from txwatch.detection.model import Model
 from txwatch.detection.rules import default_detectors
 from txwatch.detection.score import Score, score_features
+from txwatch.detection.training import AGREEMENT_ROWS
 from txwatch.features.batch import Flags, Floats, TransactionBatch, WindowFeatures
 from txwatch.features.context import Context
 from txwatch.features.contract import FEATURE_NAMES
@@ -226,6 +227,7 @@ def examine(
                 alerts=forest_alerts(scored),
                 alerts_per_hour=model.card.alerts_per_hour,
                 seed_agreement=model.card.seed_agreement,
+                agreement_rows=min(model.card.rows, AGREEMENT_ROWS),
                 incidents=judge_cases(incidents(), model, detectors),
                 look_alikes=judge_cases(look_alikes(fee_rate), model, detectors),
                 auc={label: auc(background, of_known[own]) for label, own in rows.items()},
