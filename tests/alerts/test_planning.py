@@ -65,6 +65,10 @@ def test_late_and_outdated_alerts_wait_for_more_and_go_into_one_digest() -> None
     assert next_step(ChatState(pending, last_digest=last), T0) == Wait(last + DIGEST_EVERY)
 
 
+def test_what_was_raised_while_the_clock_was_ahead_waits_no_longer_in_a_digest() -> None:
+    assert next_step(ChatState([waiting("a", late=True, seen=3_600 * SECOND)]), T0) == SendDigest(["a"], [])
+
+
 def test_the_moment_itself_is_in_time() -> None:
     assert next_step(ChatState([waiting("a", seen=-LATE_AFTER)]), T0) == SendAlert("a"), "it is late after that"
     assert next_step(ChatState([waiting("a")], free_at=T0, held_until=T0), T0) == SendAlert("a")

@@ -89,6 +89,20 @@ def test_an_alert_tells_what_it_was_worth(address: str, database_url: str) -> No
     assert datetime.fromisoformat(told["usd_price_at"]) == now - timedelta(minutes=4)
 
 
+def test_an_alert_of_a_clock_that_was_ahead_hides_none_after_it(address: str, database_url: str) -> None:
+    ahead = replace(alert(90_020), created_at=utc_now() + timedelta(hours=1))
+    with (
+        connect(database_url) as connection,
+        httpx.stream("GET", f"{address}/v1/stream", timeout=PATIENCE_SECONDS) as response,
+    ):
+        told = (json.loads(event["data"])["alert_key"] for event in events(response) if event["event"] == "alert")
+        for one in (ahead, alert(90_021), alert(90_022)):
+            insert_alerts(connection, [one], [])
+            assert next(told) == one.alert_key
+    with connect(database_url) as connection:
+        connection.execute("DELETE FROM alerts WHERE alert_key = %s", [ahead.alert_key])
+
+
 def test_a_client_that_was_away_goes_on_after_its_last_alert(address: str, database_url: str) -> None:
     with (
         connect(database_url) as connection,

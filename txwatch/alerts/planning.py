@@ -221,7 +221,8 @@ def _unpaced(chat: ChatState, now: datetime) -> Step:
     digest = fresh + old
     if not digest and not chat.unlisted:
         return Idle()
-    due = min((alert.created_at + DIGEST_WAIT for alert in digest), default=now)
+    # One of the future was raised while the clock was ahead, and has waited since.
+    due = min((alert.created_at + DIGEST_WAIT for alert in digest if alert.created_at - now <= MINUTE), default=now)
     if chat.last_digest is not None:
         due = max(due, chat.last_digest + DIGEST_EVERY)
     if now < due:

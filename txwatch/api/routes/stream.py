@@ -144,7 +144,8 @@ class Stream:
                 if self._has_read or created_at > self._alerts_since:
                     self._send(event)
             if found:
-                self._alerts_since = max(self._alerts_since, found[-1][1])
+                # An alert of the future was raised while a clock was ahead: all that follow are older.
+                self._alerts_since = min(max(self._alerts_since, found[-1][1]), utc_now())
             if position is not None:  # Clients take this batch before they get the next one.
                 await asyncio.sleep(MIN_SECONDS)
         self._has_read = True
