@@ -201,8 +201,8 @@ class Home:
     def _is_own(self, process: psutil.Process) -> bool:
         # Not by its environment: forked from Dagster's fork server, a run shows none.
         try:
-            return os.getsid(process.pid) in self._sessions
-        except ProcessLookupError:
+            return os.getsid(process.pid) in self._sessions and process.status() != psutil.STATUS_ZOMBIE
+        except (ProcessLookupError, psutil.NoSuchProcess):
             return False
 
     def _prepare(self) -> None:
