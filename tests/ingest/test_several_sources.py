@@ -189,6 +189,26 @@ async def test_what_a_worker_spooled_before_it_had_the_lease_hides_no_gap(
     assert (started_at, ended_at >= first) == (heard_until, True)
 
 
+async def test_what_the_holder_before_commits_meanwhile_is_in_no_gap(fresh: str, tmp_path: Path) -> None:
+    source = Plain("node", MonotoneClock())
+    waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with connect(fresh) as connection:
+        with connection.transaction():
+            before = source.clock()
+            epoch = take_lease(connection, "before", before, None)
+            renew_lease(connection, epoch, before, before)
+            note_sources(connection, [_followed(before, before)])
+        async with working(fresh, tmp_path, source):
+            with connection.transaction():
+                heard_until = source.clock()
+                renew_lease(connection, epoch, heard_until, heard_until)
+                note_sources(connection, [_followed(before, heard_until)])
+                source.tell(1)
+                await until(lambda: len(query(fresh, waits)) == 1)
+            await until(lambda: len(gaps(fresh)) == 1)
+    assert query(fresh, "SELECT started_at FROM feed_gaps") == [(heard_until,)]
+
+
 def _followed(since: datetime, until: datetime) -> FollowedSource:
     return FollowedSource("node", since, until, until, False, "scripted", 1.0, 83)
 

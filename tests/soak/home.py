@@ -21,6 +21,7 @@ from tests.databases import database_named
 from tests.deploy.processes import Processes, quiet_environment
 from tests.ports import free_port
 from tests.soak.wire import Wire
+from tests.waiting import PATIENCE_SECONDS
 from txwatch.clock import utc_now, window_start
 from txwatch.lab.simulator.telegram import LocalTelegram, ReceivedMessage
 from txwatch.lab.simulator.telegram_server import TelegramServer
@@ -47,12 +48,13 @@ class Postgres:
 
     def start(self) -> None:
         """Start it. After a crash it recovers first, for which the library does not always wait."""
-        for attempt in range(1, 7):
+        until = monotonic() + PATIENCE_SECONDS
+        while True:
             try:
                 self.url = self._running.enter_context(embedded_postgres(self._home))
                 return
             except Exception:
-                if attempt == 6:
+                if monotonic() > until:
                     raise
 
     def stop(self) -> None:
@@ -101,6 +103,7 @@ class Home:
         """Of every process."""
         self._commands: dict[str, list[str]] = {}
         self._processes = Processes(self.logs)
+        self._sessions: set[int] = set()
         self._guard = threading.Lock()
         self._over = threading.Event()
         self._open = ExitStack()
@@ -148,6 +151,7 @@ class Home:
     def start(self, name: str) -> None:
         """Start one of the processes."""
         self._processes.start(name, self._commands[name], self.environment, PROJECT)
+        self._sessions.add(self.pid(name))
 
     def kill(self, name: str) -> None:
         """SIGKILL to one and all below it, as when a container is lost. It is started again by itself."""
@@ -195,9 +199,10 @@ class Home:
         return False
 
     def _is_own(self, process: psutil.Process) -> bool:
+        # Not by its environment: forked from Dagster's fork server, a run shows none.
         try:
-            return process.pid != os.getpid() and process.environ().get("TXWATCH_HOME") == str(self.path.resolve())
-        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            return os.getsid(process.pid) in self._sessions and process.status() != psutil.STATUS_ZOMBIE
+        except (ProcessLookupError, psutil.NoSuchProcess):
             return False
 
     def _prepare(self) -> None:

@@ -40,7 +40,7 @@ from txwatch.sources.source import (
 )
 from txwatch.store.database import Connection, connect, database_now, storable
 from txwatch.store.gaps import NO_WORKER, FeedGap, absent_until, close_open_gaps, open_gaps, record_gaps
-from txwatch.store.lease import HEARTBEAT, Lease, read_lease, take_lease
+from txwatch.store.lease import HEARTBEAT, Lease, lock_lease, take_lease
 from txwatch.store.sightings import FollowedSource, followed_sources
 from txwatch.store.transactions import stored_txids
 from txwatch.waiting import wait_for_first
@@ -326,7 +326,8 @@ class IngestWorker:
         duration = timedelta(0) if self.relieved else self.duration
         expires_at = None if duration is None else now + duration
         with connection.transaction():
-            before = read_lease(connection)
+            # Locked, so that a commit of the holder before is either known here or learns that it is superseded.
+            before = lock_lease(connection)
             epoch = take_lease(connection, self.holder, now, expires_at)
             heard_until = _heard_until(before, self._spool)
             heard_at = {known.source: known.heard_at for known in followed_sources(connection)}
