@@ -9,9 +9,7 @@ from resources.database import DatabaseResource
 
 
 def restore_drill_job(home: Path) -> dg.JobDefinition:
-    @dg.op(
-        pool="maintenance", description="Restores the newest backup into a server of its own, and compares its rows."
-    )
+    @dg.op(pool="maintenance", description="Restores the newest backup into a server of its own, and counts.")
     def restore_newest_backup(context: dg.OpExecutionContext, database: DatabaseResource) -> None:
         # Alembic stays out of the processes of other runs.
         from txwatch.system.drill import drill
@@ -35,8 +33,8 @@ def restore_drill_job(home: Path) -> dg.JobDefinition:
 
     @dg.job(
         name="restore_drill",
-        description="Restores the newest file of TXWATCH_HOME/backups into a server of its own, or a backup that it makes"
-        " for that, compares the rows of every table with those that were backed up, and removes it again.",
+        description="Restores the newest file of TXWATCH_HOME/backups into a server of its own, or a backup that it"
+        " makes for that, compares the rows of every table with those that were backed up, and removes it again.",
     )
     def restore_drill() -> None:
         restore_newest_backup()
