@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.definitions.metadata import RawMetadataValue
 
 from blockchain_assets.windows import markdown_table
 from resources.database import DatabaseResource
@@ -15,16 +16,15 @@ def restore_drill_job(home: Path) -> dg.JobDefinition:
         from txwatch.system.drill import drill
 
         found = drill(database.url, home)
-        backed_up = dg.MetadataValue.text(found.card.made_at)
-        report = {
+        report: dict[str, RawMetadataValue] = {
             "file": found.file,
-            "made_at": backed_up,
+            "made_at": found.card.made_at,
             "schema": found.card.revision,
             "size_mb": round(found.bytes / 1e6, 1),
             "seconds": round(found.seconds, 1),
             "rows": sum(restored for _, _, restored in found.tables),
             "files": found.files,
-            "newest_transaction": dg.MetadataValue.text(str(found.newest)),
+            "newest_transaction": str(found.newest),
             "tables": markdown_table(["table", "backed up", "restored"], found.tables),
         }
         if found.differing:
