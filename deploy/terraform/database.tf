@@ -9,7 +9,7 @@ resource "aws_db_parameter_group" "this" {
   count = local.aws
 
   name   = var.name
-  family = "postgres17"
+  family = "postgres${var.postgres_version}"
 
   parameter {
     name  = "rds.force_ssl"
@@ -40,12 +40,13 @@ resource "aws_db_instance" "this" {
 
   identifier     = var.name
   engine         = "postgres"
-  engine_version = "17"
+  engine_version = var.postgres_version
   instance_class = var.database_class
   db_name        = "txwatch"
-  username       = "txwatch"
+  username       = "owner"
 
-  # RDS makes the password, keeps it in Secrets Manager, and Terraform never sees it.
+  # RDS makes the master user's password, keeps it in Secrets Manager, and rotates it; Terraform never sees it. Only
+  # make-role.sh reads it, once. What runs logs in as another role, by IAM.
   manage_master_user_password         = true
   master_user_secret_kms_key_id       = aws_kms_key.this.key_id
   iam_database_authentication_enabled = true

@@ -1,9 +1,18 @@
 # One host runs docker-compose.yml, with the database of RDS and models and reports in S3.
 
+data "aws_ec2_instance_type" "host" {
+  count = local.aws
+
+  instance_type = var.instance_type
+}
+
 data "aws_ssm_parameter" "ami" {
   count = local.aws
 
-  name = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64"
+  name = join("-", [
+    "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default",
+    contains(data.aws_ec2_instance_type.host[0].supported_architectures, "arm64") ? "arm64" : "x86_64",
+  ])
 }
 
 resource "aws_instance" "host" {
@@ -19,8 +28,8 @@ resource "aws_instance" "host" {
 
   metadata_options {
     http_tokens = "required"
-    # Containers are one hop further away: those that keep files in buckets need the role.
-    http_put_response_hop_limit = 2
+    # Containers are one hop further away, and get no role of the host's: host/refresh gives MLflow one for its files.
+    http_put_response_hop_limit = 1
   }
 
   root_block_device {
@@ -36,8 +45,8 @@ resource "aws_instance" "host" {
     name             = var.name
     image            = var.image
     database_host    = aws_db_instance.this[0].address
-    database_secret  = aws_db_instance.this[0].master_user_secret[0].secret_arn
-    telegram_secret  = aws_secretsmanager_secret.telegram[0].name
+    database_user    = local.database_user
+    files_role       = aws_iam_role.files[0].arn
     telegram_chat_id = var.telegram_chat_id
     log_group        = aws_cloudwatch_log_group.this[0].name
   })

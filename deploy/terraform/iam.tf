@@ -43,9 +43,9 @@ data "aws_iam_policy_document" "host" {
   count = local.aws
 
   statement {
-    sid       = "ListBuckets"
+    sid       = "ListConfiguration"
     actions   = ["s3:ListBucket"]
-    resources = [for bucket in aws_s3_bucket.this : bucket.arn]
+    resources = [aws_s3_bucket.this["config"].arn]
   }
 
   statement {
@@ -55,34 +55,30 @@ data "aws_iam_policy_document" "host" {
   }
 
   statement {
-    sid     = "KeepFiles"
-    actions = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"]
-    resources = [
-      for name in ["models", "captures", "reports"] : "${aws_s3_bucket.this[name].arn}/*"
-    ]
+    sid     = "LogIntoTheDatabase"
+    actions = ["rds-db:connect"]
+    resources = [join(":", [
+      "arn:aws:rds-db", var.region, data.aws_caller_identity.this.account_id,
+      "dbuser", "${aws_db_instance.this[0].resource_id}/${local.database_user}",
+    ])]
   }
 
   statement {
-    sid     = "DeleteOld"
-    actions = ["s3:DeleteObject"]
-    resources = [
-      for name in ["models", "reports"] : "${aws_s3_bucket.this[name].arn}/*"
-    ]
+    sid       = "GiveTheContainerOfFilesItsRole"
+    actions   = ["sts:AssumeRole"]
+    resources = [aws_iam_role.files[0].arn]
   }
 
   statement {
     sid       = "UseTheKey"
-    actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
+    actions   = ["kms:Decrypt"]
     resources = [aws_kms_key.this.arn]
   }
 
   statement {
-    sid     = "ReadSecrets"
-    actions = ["secretsmanager:GetSecretValue"]
-    resources = [
-      aws_db_instance.this[0].master_user_secret[0].secret_arn,
-      aws_secretsmanager_secret.telegram[0].arn,
-    ]
+    sid       = "ReadTheBotsToken"
+    actions   = ["secretsmanager:GetSecretValue"]
+    resources = [aws_secretsmanager_secret.telegram[0].arn]
   }
 
   statement {
@@ -98,6 +94,66 @@ resource "aws_iam_role_policy" "host" {
   name   = "${var.name}-host"
   role   = aws_iam_role.host[0].id
   policy = data.aws_iam_policy_document.host[0].json
+}
+
+# What the one container may do that keeps files in buckets.
+data "aws_iam_policy_document" "files_assumed_by" {
+  count = local.aws
+
+  statement {
+    actions = ["sts:AssumeRole"]
+    principals {
+      type        = "AWS"
+      identifiers = [aws_iam_role.host[0].arn]
+    }
+  }
+}
+
+resource "aws_iam_role" "files" {
+  count = local.aws
+
+  name               = "${var.name}-files"
+  assume_role_policy = data.aws_iam_policy_document.files_assumed_by[0].json
+}
+
+data "aws_iam_policy_document" "files" {
+  count = local.aws
+
+  statement {
+    sid       = "ListBuckets"
+    actions   = ["s3:ListBucket"]
+    resources = [for name in ["models", "captures"] : aws_s3_bucket.this[name].arn]
+  }
+
+  statement {
+    sid     = "KeepFiles"
+    actions = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"]
+    resources = [
+      for name in ["models", "captures"] : "${aws_s3_bucket.this[name].arn}/*"
+    ]
+  }
+
+  statement {
+    sid     = "DeleteOld"
+    actions = ["s3:DeleteObject"]
+    resources = [
+      for name in ["models"] : "${aws_s3_bucket.this[name].arn}/*"
+    ]
+  }
+
+  statement {
+    sid       = "UseTheKey"
+    actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
+    resources = [aws_kms_key.this.arn]
+  }
+}
+
+resource "aws_iam_role_policy" "files" {
+  count = local.aws
+
+  name   = "${var.name}-files"
+  role   = aws_iam_role.files[0].id
+  policy = data.aws_iam_policy_document.files[0].json
 }
 
 resource "aws_iam_instance_profile" "host" {

@@ -1,7 +1,8 @@
-# What is kept outside of the database: models, captures of the feed, reports, and the files that a host starts from.
+# What is kept outside of the database: models, captures of the feed, and the files that a host starts from. Reports have a
+# bucket in LocalStack alone: on one host all services share a folder for them.
 
 locals {
-  buckets = toset(["models", "captures", "reports", "config"])
+  buckets = toset(concat(["models", "captures"], var.localstack ? ["reports"] : ["config"]))
 }
 
 resource "aws_s3_bucket" "this" {
@@ -108,7 +109,7 @@ locals {
   project = "${path.module}/../.."
   host_files = var.localstack ? toset([]) : setunion(
     ["docker-compose.yml", "deploy/terraform/compose.aws.yml", "deploy/docker/make-secrets.sh", "deploy/docker/prometheus.yml"],
-    [for file in fileset(local.project, "deploy/monitoring/**") : file],
+    fileset(local.project, "deploy/monitoring/**"), fileset(local.project, "deploy/terraform/host/*"),
   )
 }
 

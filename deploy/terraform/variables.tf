@@ -34,7 +34,7 @@ variable "image" {
 }
 
 variable "instance_type" {
-  description = "4 vCPU and 16 GiB hold all services; the image is built for arm64 too."
+  description = "4 vCPU and 16 GiB hold all services. Of either architecture: the image is built for both, and the AMI follows."
   type        = string
   default     = "m7g.xlarge"
 }
@@ -43,6 +43,17 @@ variable "database_class" {
   description = "Size of the database."
   type        = string
   default     = "db.m7g.large"
+}
+
+variable "postgres_version" {
+  description = "Major version. 18 is what the tests run on; 17 where a region does not offer it yet."
+  type        = string
+  default     = "18"
+
+  validation {
+    condition     = contains(["17", "18"], var.postgres_version)
+    error_message = "17 or 18."
+  }
 }
 
 variable "database_storage_gib" {
@@ -58,9 +69,14 @@ variable "multi_az" {
 }
 
 variable "alarm_email" {
-  description = "Gets the alarms of CloudWatch. Empty: nobody does."
+  description = "Gets the alarms of CloudWatch, after a click in a first message. Needed in AWS."
   type        = string
   default     = ""
+
+  validation {
+    condition     = var.localstack || can(regex("^[^@ ]+@[^@ ]+$", var.alarm_email))
+    error_message = "Somebody must get the alarms: -var alarm_email=name@example.org."
+  }
 }
 
 variable "telegram_chat_id" {
@@ -72,4 +88,6 @@ variable "telegram_chat_id" {
 locals {
   # What only AWS itself has.
   aws = var.localstack ? 0 : 1
+  # By which all of the system logs in. role.sql makes it.
+  database_user = "txwatch"
 }

@@ -16,7 +16,7 @@ resource "aws_sns_topic" "alarms" {
 }
 
 resource "aws_sns_topic_subscription" "email" {
-  count = var.alarm_email == "" ? 0 : local.aws
+  count = local.aws
 
   topic_arn = aws_sns_topic.alarms[0].arn
   protocol  = "email"

@@ -133,6 +133,9 @@ def kubernetes() -> Iterator[tuple[str, list[tuple[str, dict[str, Any]]]]]:
             self.end_headers()
             self.wfile.write(answer)
 
+        def do_GET(self) -> None:
+            self.send_error(404)
+
         def log_message(self, *_: object) -> None:
             pass
 

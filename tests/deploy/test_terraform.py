@@ -1,9 +1,13 @@
 """The cloud's description can be read, is formatted, opens nothing to the world, and fits docker-compose.yml."""
 
+import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import hcl2
@@ -124,7 +128,7 @@ def test_localstacks_buckets_are_those_that_terraform_makes() -> None:
     assert variables["TXWATCH_REPORTS"].startswith(f"s3://{name[1]}-reports/")
 
 
-def test_the_host_may_do_to_each_bucket_what_the_program_does() -> None:
+def test_the_one_container_of_files_may_do_to_each_bucket_what_the_program_does() -> None:
     policy = re.sub(r"\s+", " ", (FOLDER / "iam.tf").read_text())
     allowed: dict[str, set[str]] = {}
     for actions, names in re.findall(r"actions = \[([^]]*)\] resources = \[ for name in \[([^]]*)\]", policy):
@@ -132,5 +136,87 @@ def test_the_host_may_do_to_each_bucket_what_the_program_does() -> None:
             allowed.setdefault(bucket, set()).update(re.findall(r"s3:\w+", actions))
     kept = {"s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"}
     forgotten = kept | {"s3:DeleteObject"}
-    assert allowed == {"models": forgotten, "captures": kept, "reports": forgotten}
-    assert 'actions = ["s3:ListBucket"]' in policy
+    assert allowed == {"models": forgotten, "captures": kept}
+    host = policy[policy.index('"aws_iam_policy_document" "host"') : policy.index('"aws_iam_role_policy" "host"')]
+    assert set(re.findall(r"s3:\w+", host)) == {"s3:ListBucket", "s3:GetObject"}
+    assert '["config"].arn' in host
+
+
+NO_PROVIDER = "Terraform's provider for AWS cannot be had here"
+
+
+@pytest.fixture(scope="module")
+def configuration(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what Terraform reads, initialised; TF_CLI_ARGS_init may name a folder with its provider."""
+    if shutil.which("terraform") is None:
+        pytest.skip("terraform is not installed")
+    checkout = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(compose.PROJECT / "deploy", checkout / "deploy", ignore=shutil.ignore_patterns("secrets", "*.lock"))
+    shutil.copy(compose.FILE, checkout)
+    done = terraform(checkout / "deploy/terraform", "init", "-input=false", "-backend=false")
+    if done.returncode != 0:
+        pytest.skip(NO_PROVIDER)
+    return checkout / "deploy/terraform"
+
+
+def terraform(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    quiet = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    return subprocess.run(
+        ["terraform", *arguments, "-no-color"], cwd=folder, env=quiet | variables, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def amazon() -> Iterator[str]:
+    """A server that answers as Amazon does."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def planned(folder: Path, amazon: str, *variables: str) -> subprocess.CompletedProcess[str]:
+    """What Terraform says it would make."""
+    given = [f"-var={variable}" for variable in ("name=watch-test", *variables)]
+    return terraform(
+        folder, "plan", "-input=false", "-out=plan", *given,
+        AWS_ENDPOINT_URL=amazon, AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test",
+        AWS_EC2_METADATA_DISABLED="true",
+    )  # fmt: skip
+
+
+def test_terraform_finds_it_valid(configuration: Path) -> None:
+    done = terraform(configuration, "validate")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_somebody_must_get_the_alarms(configuration: Path, amazon: str) -> None:
+    done = planned(configuration, amazon)
+    assert done.returncode != 0
+    assert "Somebody must get the alarms" in done.stderr
+
+
+@pytest.mark.parametrize(("instance", "architecture"), [("m7g.xlarge", "arm64"), ("m6i.xlarge", "x86_64")])
+def test_what_would_be_made_fits_either_architecture_and_gives_containers_no_role(
+    configuration: Path, amazon: str, instance: str, architecture: str
+) -> None:
+    done = planned(configuration, amazon, "alarm_email=a@example.org", f"instance_type={instance}")
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(terraform(configuration, "show", "-json", "plan").stdout)
+    made = {one["address"]: one["change"]["after"] for one in plan["resource_changes"]}
+    host, database = made["aws_instance.host[0]"], made["aws_db_instance.this[0]"]
+    [metadata] = host["metadata_options"]
+    assert (metadata["http_tokens"], metadata["http_put_response_hop_limit"]) == ("required", 1)
+    assert (database["engine_version"], made["aws_db_parameter_group.this[0]"]["family"]) == ("18", "postgres18")
+    assert database["iam_database_authentication_enabled"] is True
+    assert made["aws_sns_topic_subscription.email[0]"]["endpoint"] == "a@example.org"
+    state = {one["address"]: one["values"] for one in plan["prior_state"]["values"]["root_module"]["resources"]}
+    assert state["data.aws_ssm_parameter.ami[0]"]["name"].endswith(architecture)
+    # Everything that starts the host is put where it fetches it from.
+    assert {"deploy/terraform/host/start", "deploy/terraform/host/refresh", "docker-compose.yml"} <= {
+        one["index"] for one in plan["resource_changes"] if one["address"].startswith("aws_s3_object.host")
+    }
