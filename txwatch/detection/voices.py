@@ -25,50 +25,50 @@ REFERENCES = 4_000
 _TAIL_ROWS = 100
 """Rows of training above which rarities are extrapolated."""
 _LEVELS = 200
-_LEAST = 1e-9
-"""Of a score: rows that are all alike have distance 0."""
-_MOST_POWER = 1e3
-_POWER = 0.25
-"""Of a rarity in the score: 0.84 for one in 1,500, 0.97 for one in a million."""
+_LEAST_SCALE = 1e-9
+_HALF = 3.0
+"""Logarithm of the rarity whose score is a half: one in 20. One in 1,500 has 0.71, one in a million 0.82."""
 
 
 class Rarity(msgspec.Struct, frozen=True):
     """How rare a voice's scores are: `log_shares` are logarithms of the share of training rows at or above `scores`.
 
-    Beyond the last score the share falls with a power of the score, which is read from the rows above (Hill, "A simple
-    general approach to inference about the tail of a distribution", 1975).
+    Beyond the last score the share falls by e for each `scale`: an exponential tail, whose scale is the mean excess of
+    the rows above (Pickands, "Statistical inference using extreme order statistics", 1975, with shape 0).
     """
 
     scores: list[float]
     log_shares: list[float]
-    power: float
+    scale: float
 
     @classmethod
     def of(cls, scores: Floats) -> "Rarity":
         """Learn it from the scores of training rows."""
-        ascending = np.maximum(np.sort(scores), _LEAST)
+        ascending = np.sort(scores)
         n = len(ascending)
         ranks = np.geomspace(min(_TAIL_ROWS, n), n, _LEVELS).astype(int)
         known = np.unique(ascending[n - ranks])
         shares = 1.0 - np.searchsorted(ascending, known, "left") / n
         above = ascending[ascending > known[-1]]
         if not len(above):
-            return cls(known.tolist(), np.log(shares).tolist(), _MOST_POWER)
-        power = min(1 / float(np.log(above / known[-1]).mean()), _MOST_POWER)
+            return cls(known.tolist(), np.log(shares).tolist(), _LEAST_SCALE)
+        scale = max(float((above - known[-1]).mean()), _LEAST_SCALE)
         # Of many rows that are alike the last known score may be that of all of them.
         known, shares = np.r_[known, np.nextafter(known[-1], np.inf)], np.r_[shares, len(above) / n]
-        return cls(known.tolist(), np.log(shares).tolist(), power)
+        return cls(known.tolist(), np.log(shares).tolist(), scale)
 
     def log_share(self, scores: Floats) -> Floats:
         """The logarithm of each score's share, at most 0."""
-        beyond = self.power * np.log(np.maximum(scores / self.scores[-1], 1.0))
+        beyond = np.maximum(scores - self.scores[-1], 0.0) / self.scale
         shares: Floats = np.interp(scores, self.scores, self.log_shares) - beyond
         return shares
 
 
 def combined(log_shares: Floats) -> Floats:
     """The score of each row by the log shares of the voices, of shape (voices, n): 0 for the most ordinary, up to 1."""
-    scores: Floats = 1.0 - np.exp(_POWER * log_shares.min(axis=0))
+    rarity = -log_shares.min(axis=0)
+    # Not a power of the share, which is 1 for all that is far beyond the training.
+    scores: Floats = rarity / (rarity + _HALF)
     return scores
 
 
