@@ -45,12 +45,15 @@ def connection(database_url: str) -> Iterator[Connection]:
         yield connection
 
 
-def write_scores(connection: Connection, seen_at: datetime, scores: list[float], version: str = "1") -> None:
+def write_scores(
+    connection: Connection, seen_at: datetime, scores: list[float], version: str = "1", pattern: int | None = None
+) -> None:
+    """Each of another pattern, if none is given."""
     connection.execute(
         "INSERT INTO transaction_scores (txid, model_version, context_version, seen_at, lane, score, threshold,"
-        " is_anomaly, reasons) SELECT gen_random_uuid()::text, %s, 1, %s, 'live', score, 0.6, false, '[]'"
-        " FROM unnest(%s::float8[]) AS score",
-        [version, seen_at, scores],
+        " is_anomaly, reasons, pattern) SELECT gen_random_uuid()::text, %s, 1, %s, 'live', score, 0.6, false, '[]',"
+        " coalesce(%s, (1000 * score)::bigint) FROM unnest(%s::float8[]) AS score",
+        [version, seen_at, pattern, scores],
     )
 
 
@@ -66,6 +69,14 @@ def test_what_was_scored_in_the_hours_before_is_kept_and_stays(connection: Conne
     write_scores(connection, AS_OF - WINDOW, [0.8])
     publish_recent_scores(connection, few.version, few.card.alerts_per_hour, NOW + timedelta(seconds=200))
     assert read_recent_scores(connection, "1", AS_OF) == RecentScores(5, [0.9, 0.7, 0.5]), "what was published stays"
+
+
+def test_what_is_alike_counts_once_an_hour(connection: Connection, trained: Model) -> None:
+    write_scores(connection, AS_OF - WINDOW, [0.9, 0.8, 0.7], pattern=7)
+    write_scores(connection, AS_OF - timedelta(hours=1), [0.6], pattern=7)
+    write_scores(connection, AS_OF - WINDOW, [0.5], pattern=8)
+    publish_recent_scores(connection, trained.version, trained.card.alerts_per_hour, NOW)
+    assert read_recent_scores(connection, "1", AS_OF) == RecentScores(5, [0.9, 0.6, 0.5])
 
 
 def test_they_decide_from_their_window_on_for_an_hour_and_for_their_model(
