@@ -123,7 +123,7 @@ class CompactForest:
         return depths
 
 
-TREES = 300
+TREES = 250
 """With the neighbours beside them more trees find no more (docs/models.md has the table)."""
 SAMPLES_PER_TREE = 1_024
 """Rows: so many that a pattern of one in a thousand reaches most trees, so few that its members isolate quickly."""
