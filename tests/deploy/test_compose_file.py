@@ -220,15 +220,16 @@ def test_networks_are_by_need() -> None:
     members = {
         network: {name for name in SERVICES if network in SERVICES[name]["networks"]} for network in LOADED["networks"]
     }
-    assert {name for name, network in LOADED["networks"].items() if not network.get("internal")} == {"outside"}
-    isolated = {"com.docker.network.bridge.enable_icc": "false"}
-    assert LOADED["networks"]["outside"]["driver_opts"] == isolated
+    closed = {name for name, network in LOADED["networks"].items() if network == {"internal": True}}
+    assert closed == {"database", "features", "demo"}
+    shut_in = {name for name in SERVICES if set(SERVICES[name]["networks"]) <= closed}
+    assert shut_in == {"postgres", "redis", "feed", "telegram"}
     assert members["dagster"] == {"code", "webserver", "daemon"}
     assert SERVICES["code"]["networks"]["dagster"] == {"aliases": [OURS["code"]["environment"]["TXWATCH_CODE_HOST"]]}
     assert members["database"] - set(OURS) == {"postgres"}
     assert members["features"] == {"redis", "init", "code", "api"}
     assert members["demo"] == {"feed", "telegram", "code", "bot"}
-    assert {"postgres", "redis", "feed", "telegram"} & members["outside"] == set()
+    assert members["outside"] == {"init", "bot"}
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -62,8 +62,10 @@ log = structlog.get_logger(__name__)
 POLL_SECONDS = 50
 EMPTY_SECONDS = 1.0
 """Pause after a poll without updates, for a server that answers at once."""
-NOTE_SECONDS = 30
-"""Between two records of whether the bot gets updates, by which it is seen to run; a poll may last longer."""
+HEARD_SECONDS = 30
+"""Least time between two records that the bot gets updates, by which it is seen to run; a poll may last longer."""
+NOTE_SECONDS = 300
+"""Between two records that the bot gets no updates: well within `health.BOT_FORGOTTEN`."""
 MAX_WAITING = 5
 """Answers that may wait for a chat. Further ones are dropped."""
 ADMINISTRATORS = {ChatMember.OWNER, ChatMember.ADMINISTRATOR}
@@ -113,7 +115,7 @@ class AlertBot:
                     offset, timeout=POLL_SECONDS, allowed_updates=["message", "callback_query"]
                 )
                 failures = 0
-                if seconds() - noted >= NOTE_SECONDS and await self._record_status(None):
+                if seconds() - noted >= HEARD_SECONDS and await self._record_status(None):
                     noted = seconds()
                 for update in updates:
                     await self._handle_safely(bot, update)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from psycopg import sql
 
-from txwatch.store.database import Connection
+from txwatch.store.database import Connection, scalar
 from txwatch.store.locks import Lock, wait_for
 from txwatch.store.migrate import LIBRARY_SCHEMAS
 
@@ -71,7 +71,7 @@ def grant_roles(connection: Connection, passwords: Mapping[str, str]) -> None:
 
 def _login(connection: Connection, name: str, password: str) -> Iterator[sql.Composed]:
     role = sql.Identifier(name)
-    if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [name]).fetchone():
+    if scalar(connection, "SELECT count(*) FROM pg_roles WHERE rolname = %s", [name]) == 0:
         yield sql.SQL("CREATE ROLE {} NOSUPERUSER NOCREATEDB NOCREATEROLE").format(role)
         # To hand tables over to it, whoever is no superuser must be a member.
         yield sql.SQL("GRANT {} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE").format(role)
