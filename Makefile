@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test node kubernetes soak coverage fuzz mutants lint lock secrets security dist bench clean
+.PHONY: help demo run test node kubernetes soak deploy-test coverage fuzz mutants lint lock secrets security dist bench clean
 
 help:
 	@echo "make demo   the whole system from nothing, on simulated or captured traffic"
@@ -18,6 +18,7 @@ help:
 	@echo "make node   a Bitcoin node for the tests that need one; without it they are left out"
 	@echo "make kubernetes  Helm and the schemas for the tests of the chart, which are left out without them"
 	@echo "make soak   long chaos tests      make fuzz   a million generated messages for the decoder"
+	@echo "make deploy-test  containers started for real, killed and upgraded; as root, on Debian"
 	@echo "make coverage  the test suite, and which branches of the engine it takes"
 	@echo "make mutants  whether the tests notice changes of the wire format and of the delivery states"
 	@echo "make security  known flaws, secrets and the cloud's settings"
@@ -43,6 +44,9 @@ node:
 
 soak: $(INSTALLED)
 	$(BIN)/python -m pytest -m soak
+
+deploy-test: $(INSTALLED)
+	deploy/containers.sh .containers $(BIN)/python -m pytest -m deploy tests/deploy
 
 coverage: $(INSTALLED)
 	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term --cov-fail-under=95
@@ -112,7 +116,7 @@ secrets:
 	@deploy/docker/make-secrets.sh
 
 clean:
-	rm -rf $(VENV) $(TOOLS) .node dist .coverage* mutants .txwatch .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(TOOLS) .node .containers dist .coverage* mutants .txwatch .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 demo: $(RUNTIME)
 	@$(BIN)/txwatch demo $(if $(CAPTURE),--capture=$(CAPTURE)) $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(RATE),--rate=$(RATE)) $(if $(SOURCES),--sources=$(SOURCES)) \

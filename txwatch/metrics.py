@@ -297,6 +297,8 @@ def _deliveries(overview: Overview, counts: defaultdict[str, dict[str, float]]) 
         "Age of the oldest alert that waits to be delivered, in seconds; 0 when none waits.",
         0.0 if oldest is None else max(0.0, (overview.at - oldest).total_seconds()),
     )
+    for heard_at in counts["bot"].values():
+        yield _gauge("txwatch_bot_heard_timestamp_seconds", "When the bot last got updates, since 1970.", heard_at)
 
 
 def _drift(connection: Connection) -> Iterable[Metric]:

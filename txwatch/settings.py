@@ -103,6 +103,13 @@ class Settings(BaseSettings):
     database_password: SecretStr | None = _env(
         "DATABASE_PASSWORD", "Password of a DATABASE_URL without one, for a container; read from the environment only."
     )
+    database_user: str | None = _env(
+        "DATABASE_USER", "User instead of that of DATABASE_URL, with DATABASE_PASSWORD; read from the environment only."
+    )
+    database_roles: Path | None = _env(
+        "DATABASE_ROLES",
+        "Folder with the passwords of the services' own roles in the database, which preparing it makes. Unset: none.",
+    )
     code_host: str = _env(
         "TXWATCH_CODE_HOST", "Where Dagster reaches its code server; read from the environment only.", "127.0.0.1"
     )

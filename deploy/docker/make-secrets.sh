@@ -19,7 +19,16 @@ make() {
 }
 
 make postgres_password "$(random)"
+for service in code webserver daemon mlflow api dashboard bot; do
+    make "database_$service" "$(random)"
+done
 make grafana_password "$(random)"
 make api_key "$(random)"
 # Empty: alerts stay in the dashboard. Put the bot's token here, or set TELEGRAM_BOT_TOKEN in .env.
 make telegram_bot_token ""
+# Addresses that Alertmanager posts to: that of a person's alarms, and that of a service which misses a heartbeat.
+make alarm_webhook ""
+make heartbeat_webhook ""
+for name in alarm_webhook heartbeat_webhook; do
+    [ -s "$folder/$name" ] && [ -n "$(tr -d '[:space:]' <"$folder/$name")" ] || echo "$folder/$name is empty: see Alarms in docs/operations.md"
+done

@@ -30,7 +30,7 @@ from txwatch.detection.score import Score
 from txwatch.detection.score_windows import insert_scores
 from txwatch.lab.simulator.telegram import LocalTelegram
 from txwatch.lab.simulator.telegram_server import TelegramServer
-from txwatch.store.database import Connection, connect
+from txwatch.store.database import Connection, connect, statement
 from txwatch.store.lease import renew_lease, take_lease
 from txwatch.store.transactions import land_transactions
 
@@ -450,6 +450,26 @@ def test_that_it_hears_again_is_noted_once_the_database_takes_it(database_url: s
         person.say(CHAT, "/least high")
         answered(person, CHAT, "From now on")
     assert connection.execute("SELECT deaf_since FROM telegram_bot").fetchone() == (None,)
+
+
+def test_a_bot_that_gets_updates_is_seen_to_run(
+    database_url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("txwatch.alerts.bot.HEARD_SECONDS", 0)
+    connection.execute("TRUNCATE telegram_bot")
+
+    def heard() -> float | None:
+        counts = connection.execute(statement("queries", "system_counts"), {"now": utc_now()})
+        return next((value for metric, _, value in counts if metric == "bot"), None)
+
+    assert heard() is None, "no bot ever ran"
+    with listening(database_url, CHAT) as person:
+        wait_until(heard, "the first record")
+        first = heard()
+        person.say(CHAT, "/status")
+        wait_until(lambda: heard() != first, "a later record")
+    record_bot_status(connection, utc_now(), "a webhook is set")
+    assert heard() is None, "that it hears nothing is a condition of its own"
 
 
 def test_a_bot_that_is_told_to_wait_for_hours_keeps_saying_why(database_url: str, connection: Connection) -> None:

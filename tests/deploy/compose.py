@@ -96,9 +96,6 @@ class Machine:
     def environment(self, service: Mapping[str, Any]) -> dict[str, str]:
         """What the service's processes see: the file's variables, and of this machine's only what finds programs."""
         stated = {name: self.here(str(value)) for name, value in service.get("environment", {}).items()}
-        hosts = {
-            name: "127.0.0.1" for name, value in stated.items() if name.endswith("_HOST") and value in self.services
-        }
         # The programs of this interpreter stand for those of the image; txwatch runs from the checkout.
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        return {"PATH": path, "PYTHONPATH": str(PROJECT), "HOME": str(self.data), **stated, **hosts}
+        return {"PATH": path, "PYTHONPATH": str(PROJECT), "HOME": str(self.data), **stated}

@@ -18,13 +18,22 @@ from tests.deploy import compose
 from txwatch.cli import app
 from txwatch.guard import BoundedH11
 from txwatch.settings import Settings
+from txwatch.store.roles import RIGHTS
 from txwatch.system.entrypoint import SECRETS
 from txwatch.system.environment import DEMO_PORTS, PORTS, system_environment
 
 LOADED = compose.load()
 SERVICES: dict[str, dict[str, Any]] = LOADED["services"]
 OURS = compose.ours(LOADED)
-UIS = {"webserver": 3000, "mlflow": 5000, "api": 8000, "dashboard": 8502, "prometheus": 9090, "grafana": 3001}
+UIS = {
+    "webserver": 3000,
+    "mlflow": 5000,
+    "api": 8000,
+    "dashboard": 8502,
+    "prometheus": 9090,
+    "alertmanager": 9093,
+    "grafana": 3001,
+}
 """What may be published; the API has a page of its own."""
 OF_LIBRARIES = {
     "MLFLOW_ARTIFACTS_DESTINATION",
@@ -65,8 +74,18 @@ def test_each_service_is_restarted_limited_and_logs_within_bounds(name: str) -> 
     assert service["init"] is True
     assert service["stop_grace_period"]
     assert service["logging"]["options"] == {"max-size": "10m", "max-file": "5"}
-    assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory"}
+    limits = service["deploy"]["resources"]["limits"]
+    assert set(limits) == {"cpus", "memory", "pids"}
+    # An engine refuses to start what may use more processors than the machine has.
+    assert float(limits["cpus"]) <= 2
     assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_service_writes_beside_its_volumes(name: str) -> None:
+    # LocalStack installs itself at its start.
+    assert SERVICES[name]["read_only"] is (name != "localstack")
+    assert "/tmp" in SERVICES[name]["tmpfs"]  # noqa: S108 - in the container
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -87,6 +106,7 @@ def test_what_a_service_waits_for_and_what_it_mounts_exists(name: str) -> None:
     service = SERVICES[name]
     assert set(service.get("depends_on", {})) <= set(SERVICES)
     assert set(service.get("secrets", [])) <= set(LOADED["secrets"])
+    assert set(service["networks"]) <= set(LOADED["networks"])
     for volume in service.get("volumes", []):
         source = volume.split(":")[0]
         if not source.startswith("./"):
@@ -174,11 +194,43 @@ def test_who_keeps_or_reads_files_is_told_where_they_are() -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_each_secret_that_is_read_is_given_to_the_service(name: str) -> None:
-    for variable, value in OURS[name]["environment"].items():
-        if str(value).startswith("/run/secrets/"):
-            assert variable.endswith("_FILE")
-            assert Path(value).name in OURS[name]["secrets"]
+def test_a_service_has_the_secrets_that_it_reads_and_no_others(name: str) -> None:
+    named = {key: Path(value) for key, value in OURS[name]["environment"].items() if "/run/secrets" in str(value)}
+    if folder := named.pop("DATABASE_ROLES", None):
+        named |= {f"{role}_FILE": folder / f"database_{role}" for role in RIGHTS}
+    assert all(variable.endswith("_FILE") for variable in named)
+    assert {file.name for file in named.values()} == set(OURS[name].get("secrets", []))
+
+
+def test_what_dotenv_holds_of_secrets_reaches_only_who_reads_them() -> None:
+    """`.env` is read by all services; what is stated here goes before it, also an empty value."""
+    given = {name: "secret" for name in SECRETS if name not in {"DATABASE_URL", "DATABASE_PASSWORD"}}
+    readers = {
+        "TELEGRAM_BOT_TOKEN": {"code", "bot"},
+        "TXWATCH_API_KEY": {"api", "dashboard"},
+        "BITCOIN_RPC_URL": {"code"},
+        "AWS_SECRET_ACCESS_KEY": {"mlflow", "code", "api", "dashboard"},
+    }
+    assert set(given) == set(readers)
+    ours = compose.ours(compose.load(given))
+    for variable, names in readers.items():
+        assert {name for name in ours if ours[name]["environment"].get(variable, "secret") == "secret"} == names
+
+
+def test_networks_are_by_need() -> None:
+    members = {
+        network: {name for name in SERVICES if network in SERVICES[name]["networks"]} for network in LOADED["networks"]
+    }
+    closed = {name for name, network in LOADED["networks"].items() if network == {"internal": True}}
+    assert closed == {"database", "features", "demo"}
+    shut_in = {name for name in SERVICES if set(SERVICES[name]["networks"]) <= closed}
+    assert shut_in == {"postgres", "redis", "feed", "telegram"}
+    assert members["dagster"] == {"code", "webserver", "daemon"}
+    assert SERVICES["code"]["networks"]["dagster"] == {"aliases": [OURS["code"]["environment"]["TXWATCH_CODE_HOST"]]}
+    assert members["database"] - set(OURS) == {"postgres"}
+    assert members["features"] == {"redis", "init", "code", "api"}
+    assert members["demo"] == {"feed", "telegram", "code", "bot"}
+    assert members["outside"] == {"init", "bot"}
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -226,7 +278,8 @@ def test_make_secrets_makes_each_secret_once_and_closes_their_folder(tmp_path: P
     assert set(made) == {Path(secret["file"]).name for secret in LOADED["secrets"].values()}
     assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
     assert len(made["postgres_password"].strip()) == 48
-    assert made["postgres_password"] != made["api_key"]
+    random = [value for value in made.values() if value.strip()]
+    assert len(set(random)) == len(random)
     subprocess.run([script, tmp_path / "secrets"], check=True, capture_output=True)
     assert {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()} == made
 
@@ -235,8 +288,21 @@ def test_prometheus_asks_services_by_the_names_that_they_have_here() -> None:
     configuration = yaml.safe_load((compose.PROJECT / "deploy/docker/prometheus.yml").read_text())
     targets = [target for job in configuration["scrape_configs"] for target in job["static_configs"][0]["targets"]]
     assert targets == [f"api:{UIS['api']}", f"127.0.0.1:{UIS['prometheus']}"]
+    [alerted] = configuration["alerting"]["alertmanagers"]
+    assert alerted["static_configs"] == [{"targets": [f"alertmanager:{UIS['alertmanager']}"]}]
     mounted = [volume.split(":")[1] for volume in SERVICES["prometheus"]["volumes"]]
     assert set(configuration["rule_files"]) <= set(mounted)
+
+
+def test_alertmanager_reads_its_addresses_from_its_secrets() -> None:
+    configuration = yaml.safe_load((compose.PROJECT / "deploy/monitoring/alertmanager.yml").read_text())
+    files = [hook["url_file"] for receiver in configuration["receivers"] for hook in receiver["webhook_configs"]]
+    assert {Path(file).name for file in files} == set(SERVICES["alertmanager"]["secrets"])
+    named = {receiver["name"] for receiver in configuration["receivers"]}
+    assert {configuration["route"]["receiver"], *(one["receiver"] for one in configuration["route"]["routes"])} == named
+    rules = (compose.PROJECT / "deploy/monitoring/rules.yml").read_text()
+    for name in re.findall(r"Txwatch\w+", (compose.PROJECT / "deploy/monitoring/alertmanager.yml").read_text()):
+        assert f"alert: {name}\n" in rules
 
 
 def test_prometheus_otherwise_does_what_it_does_without_docker() -> None:

@@ -31,6 +31,7 @@ def prometheus(populated: Populated, tmp_path_factory: pytest.TempPathFactory) -
     with psycopg.connect(populated.database_url, autocommit=True) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS dagster.runs (run_id text, pipeline_name text, status text)")
         connection.execute("INSERT INTO dagster.runs VALUES ('1', 'score_windows', 'SUCCESS')")
+        connection.execute("INSERT INTO telegram_bot (noted_at) VALUES (now()) ON CONFLICT DO NOTHING")
     with serving(settings_of(populated.database_url, populated.home)) as address:
         port = free_port()
         configuration = yaml.safe_load((MONITORING / "prometheus.yml").read_text())

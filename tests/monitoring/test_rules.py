@@ -1,5 +1,6 @@
 """The configuration of Prometheus is valid, and each alert rule fires when it should."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -26,6 +27,26 @@ def test_the_configuration_is_valid() -> None:
     promtool("check", "rules", "rules.yml")
 
 
+def test_alertmanagers_configuration_is_valid() -> None:
+    """And sends each alert to a person, but for the heartbeat."""
+    if shutil.which("amtool") is None:
+        pytest.skip("amtool is not installed")
+
+    def amtool(*arguments: str) -> str:
+        done = subprocess.run(
+            ["amtool", *arguments], cwd=MONITORING, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+        )
+        if "url_file not found" in done.stderr:
+            pytest.skip("this Alertmanager is older than 0.26, which knows no url_file")
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
+
+    amtool("check-config", "alertmanager.yml")
+    for rule in re.findall(r"alert: (\w+)", (MONITORING / "rules.yml").read_text()):
+        receiver = amtool("config", "routes", "test", "--config.file=alertmanager.yml", f"alertname={rule}")
+        assert receiver == ("heartbeat" if rule == "TxwatchAlarmsWork" else "person")
+
+
 def test_each_rule_is_quiet_before_and_fires_after() -> None:
     promtool("test", "rules", "rules_test.yml")
 
@@ -41,5 +62,8 @@ def test_each_rule_has_a_test_and_says_what_to_do() -> None:
     }
     assert tested == set(rules)
     for name, rule in rules.items():
-        assert set(rule["annotations"]) == {"summary", "description"}, name
-        assert rule["labels"]["severity"] in {"low", "medium", "high", "critical"}, name
+        assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}, name
+        assert rule["labels"]["severity"] in {"low", "medium", "high", "critical"} or rule["expr"] == "vector(1)", name
+        document, _, heading = rule["annotations"]["runbook_url"].partition("#")
+        headings = re.findall(r"^##+ (.+)$", (MONITORING.parents[1] / document).read_text(), re.MULTILINE)
+        assert heading in {text.lower().replace(" ", "-") for text in headings}

@@ -66,6 +66,18 @@ def test_the_database_url_gets_the_password_unless_it_has_one(url: str, complete
     assert with_secrets({"DATABASE_URL": url, "DATABASE_PASSWORD": "p@ss/word"})["DATABASE_URL"] == complete
 
 
+def test_with_a_user_of_its_own_a_service_takes_nothing_of_the_urls_login() -> None:
+    own = {"DATABASE_USER": "txwatch_bot", "DATABASE_PASSWORD": "p@ss"}
+    for url in (
+        "postgresql://txwatch:owners@postgres/db",
+        "postgresql://txwatch@postgres/db",
+        "postgresql://postgres/db",
+    ):
+        assert (
+            with_secrets({"DATABASE_URL": url, **own})["DATABASE_URL"] == "postgresql://txwatch_bot:p%40ss@postgres/db"
+        )
+
+
 def test_a_file_that_is_not_there_is_named() -> None:
     with pytest.raises(SecretFileError, match="TELEGRAM_BOT_TOKEN_FILE names /nowhere"):
         with_secrets({"TELEGRAM_BOT_TOKEN_FILE": "/nowhere"})

@@ -62,6 +62,8 @@ log = structlog.get_logger(__name__)
 POLL_SECONDS = 50
 EMPTY_SECONDS = 1.0
 """Pause after a poll without updates, for a server that answers at once."""
+HEARD_SECONDS = 30
+"""Least time between two records that the bot gets updates, by which it is seen to run; a poll may last longer."""
 NOTE_SECONDS = 300
 """Between two records that the bot gets no updates: well within `health.BOT_FORGOTTEN`."""
 MAX_WAITING = 5
@@ -114,14 +116,17 @@ class AlertBot:
             await polling.shutdown()
 
     async def _listen(self, bot: Bot) -> None:
-        offset, failures, recorded = 0, 0, False
+        offset, failures, noted = 0, 0, float("-inf")
+        seconds = asyncio.get_running_loop().time
         while True:
             before = offset
             try:
                 updates = await bot.get_updates(
                     offset, timeout=POLL_SECONDS, allowed_updates=["message", "callback_query"]
                 )
-                recorded, failures = recorded or await self._record_status(None), 0
+                failures = 0
+                if seconds() - noted >= HEARD_SECONDS and await self._record_status(None):
+                    noted = seconds()
                 for update in updates:
                     await self._handle_safely(bot, update)
                     # Not the highest: after a quiet week Telegram goes on from any number, also from a lower one.
@@ -133,7 +138,7 @@ class AlertBot:
                 log.warning("bot_waits", cause=self._words(error))
                 await self._sleep(backoff(failures).total_seconds())
             except Exception as error:  # whatever came instead of updates, the next poll may give some
-                recorded, failures = False, failures + 1
+                noted, failures = float("-inf"), failures + 1
                 log.warning("bot_hears_nothing", cause=self._words(error))
                 asked = error.retry_after if isinstance(error, RetryAfter) else backoff(failures)
                 await self._rest(asked if isinstance(asked, int) else asked.total_seconds(), self._words(error))

@@ -41,6 +41,8 @@ UNION ALL
 SELECT 'health', name, (state = 'wrong')::integer
 FROM (SELECT DISTINCT ON (name) name, state FROM health_checks ORDER BY name, checked_at DESC, id DESC) AS latest
 UNION ALL
+SELECT 'bot', '', extract(epoch FROM noted_at) FROM telegram_bot WHERE deaf_since IS NULL
+UNION ALL
 SELECT 'window', 'baseline', extract(epoch FROM max(window_start)) FROM network_baseline
 UNION ALL
 SELECT 'window', 'features', extract(epoch FROM date_bin('5 minutes', max(seen_at), 'epoch')) FROM transaction_features

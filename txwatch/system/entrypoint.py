@@ -46,7 +46,7 @@ def with_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment with each unset NAME taken from the file NAME_FILE, unless either is empty.
 
     Empty variables are left out, for libraries would use them. A DATABASE_URL without a password gets that of
-    DATABASE_PASSWORD. Raises SecretFileError.
+    DATABASE_PASSWORD; with DATABASE_USER it gets both, whatever it has. Raises SecretFileError.
     """
     found = {name: value for name, value in environment.items() if value}
     for name, path in environment.items():
@@ -60,16 +60,16 @@ def with_secrets(environment: Mapping[str, str]) -> dict[str, str]:
         if secret:
             found[bare] = secret
     if found.get("DATABASE_URL") and found.get(PASSWORD):
-        found["DATABASE_URL"] = _with_password(found["DATABASE_URL"], found[PASSWORD])
+        found["DATABASE_URL"] = _with_login(found["DATABASE_URL"], found.get("DATABASE_USER"), found[PASSWORD])
     return found
 
 
-def _with_password(url: str, password: str) -> str:
+def _with_login(url: str, user: str | None, password: str) -> str:
     parts = urlsplit(url)
-    if parts.password or not parts.hostname:
+    if (parts.password and not user) or not parts.hostname:
         return url
-    user, _, place = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{place}"))
+    given, _, place = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user or given}:{quote(password, safe='')}@{place}"))
 
 
 def run(command: list[str], environment: Mapping[str, str]) -> int:

@@ -18,6 +18,7 @@ from txwatch.store.database import connect, sqlalchemy_url, with_schema
 from txwatch.store.locks import Lock, wait_for
 from txwatch.store.migrate import migrate, read_revision
 from txwatch.store.retention import read_history_start, record_history_start
+from txwatch.store.roles import grant_roles, read_passwords
 from txwatch.system.doctor import place_of
 from txwatch.system.environment import PORTS, require_free, system_environment
 from txwatch.system.processes import beside, dagster_processes, pages_processes, supervise, txwatch_command
@@ -142,3 +143,6 @@ if __name__ == "__main__":
     prepare_database(own_settings.home, own_url, own_settings.history_start)
     upgrade_mlflow(own_url)
     Preparation(system_environment(own_settings.home, own_url), own_settings.home / "logs").wait()
+    if own_settings.database_roles is not None:
+        with connect(own_url, application="txwatch migrate") as own_connection:
+            grant_roles(own_connection, read_passwords(own_settings.database_roles))
