@@ -209,6 +209,7 @@ def test_what_dotenv_holds_of_secrets_reaches_only_who_reads_them() -> None:
         "TELEGRAM_BOT_TOKEN": {"code", "bot"},
         "TXWATCH_API_KEY": {"api", "dashboard"},
         "BITCOIN_RPC_URL": {"code"},
+        "TXWATCH_BROKER_URL": set(),
         "AWS_SECRET_ACCESS_KEY": {"mlflow", "code", "api", "dashboard"},
     }
     assert set(given) == set(readers)

@@ -34,7 +34,7 @@ class NoModels:
 
 
 def lease(heartbeat_at: datetime, released_at: datetime | None = None) -> Lease:
-    return Lease(3, "another", T0, heartbeat_at, None, released_at, heartbeat_at, 0, 0, 0)
+    return Lease(3, "another", T0, heartbeat_at, None, released_at, heartbeat_at, heartbeat_at, 0, 0, 0)
 
 
 def test_the_lease_is_free_when_nobody_has_had_it_or_its_holder_has_left() -> None:

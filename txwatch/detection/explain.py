@@ -70,7 +70,8 @@ def _share_out(model: Model, features: Floats, most: int) -> tuple[list[list[Ste
     medians, used = np.array(model.card.medians), model.compact.used
     left = model.score(features)
     parts = left[:, None] * model.neighbours.shares(model.compact.rows(features))
-    parts[np.isnan(features[:, used])] = 0.0
+    # What is unknown, or ordinary, is no reason; so is what a finding accounts for, which is at its median.
+    parts[np.isnan(features[:, used]) | (features[:, used] == medians[used])] = 0.0
     steps: list[list[Step]] = [[] for _ in features]
     for row, order in enumerate(np.argsort(-parts, axis=1)[:, :most].tolist()):
         for place in order:

@@ -30,17 +30,20 @@ _MAJORITY = 0.5
 
 
 def patterns_of(features: Floats, material_sat: float) -> Patterns:
-    """The pattern of each row of shape (n, len(FEATURE_NAMES)). Values and fees from `material_sat` on are material."""
+    """The pattern of each row of shape (n, len(FEATURE_NAMES)). Values and fees from `material_sat` on are material.
+
+    What is unknown counts as 0.
+    """
 
     def column(name: str) -> Floats:
-        values: Floats = features[:, FEATURE_NAMES.index(name)]
+        values: Floats = np.nan_to_num(features[:, FEATURE_NAMES.index(name)])
         return values
 
     def is_mostly(name: str) -> Flags:
-        return np.nan_to_num(column(name)) >= _MAJORITY
+        return column(name) >= _MAJORITY
 
     outputs = column("output_count")
-    equal = np.searchsorted(_EQUAL_SHARES, np.nan_to_num(column("equal_output_share")), "right")
+    equal = np.searchsorted(_EQUAL_SHARES, column("equal_output_share"), "right")
     half_decades = np.floor(2 * np.log10(np.maximum(column("value_sat"), 1.0)))
     material = (column("value_sat") >= material_sat) | (column("fee_sat") >= FEE_SHARE * material_sat)
     digits = (
