@@ -1,7 +1,7 @@
 """The health sensor and the run-failure sensor raise system alerts, and tell when a job succeeds again."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -34,7 +34,11 @@ def fragile() -> None:
 
 
 def look(installation: Installation, instance: dg.DagsterInstance, after: timedelta = timedelta(0)) -> str:
-    result = health_sensor(Path("/"), lambda: utc_now() + after)(
+    return look_at(installation, instance, utc_now() + after)
+
+
+def look_at(installation: Installation, instance: dg.DagsterInstance, moment: datetime) -> str:
+    result = health_sensor(Path("/"), lambda: moment)(
         dg.build_sensor_context(instance=instance),
         database=DatabaseResource(url=installation.database_url),
         telegram=TELEGRAM,
@@ -118,20 +122,15 @@ def test_the_network_is_told_and_the_end_is_written_into_the_alert(
     installation: Installation, dagster_instance: dg.DagsterInstance
 ) -> None:
     now = utc_now()
+    early, late = now - timedelta(minutes=90), now - timedelta(minutes=70)
     with connect(installation.database_url) as connection:
-        epoch = take_lease(connection, "run 3", now, None)
-        look(installation, dagster_instance)
-        renew_lease(connection, epoch, now, now)
-        early, late = now - timedelta(minutes=90), now - timedelta(minutes=70)
+        renew_lease(connection, take_lease(connection, "run 3", now, None), now, now)
         note_sources(connection, [FollowedSource("blockchain.info", early, now, now, True, "connected", 1.0, 83)])
         land_blocks(connection, [WireBlock(hash="ab" * 32, height=840_000, time=1, n_tx=1)], late)
-    told = look(installation, dagster_instance)
-    assert re.search(r"Raised (.*, )?network:no_block:\w+", told)
+    assert re.search(r"Raised (.*, )?network:no_block:\w+", look_at(installation, dagster_instance, now))
     with connect(installation.database_url) as connection:
-        renew_lease(connection, epoch, utc_now(), utc_now())
-        land_blocks(connection, [WireBlock(hash="cd" * 32, height=840_001, time=2, n_tx=1)], utc_now())
-        renew_lease(connection, epoch, utc_now(), utc_now())
-    assert re.search(r"network:no_block:\w+ is over\.", look(installation, dagster_instance))
+        land_blocks(connection, [WireBlock(hash="cd" * 32, height=840_001, time=2, n_tx=1)], now)
+    assert re.search(r"network:no_block:\w+ is over\.", look_at(installation, dagster_instance, now))
     with connect(installation.database_url) as connection:
         [(text,)] = connection.execute("SELECT text FROM alert_updates WHERE alert_key LIKE 'network:%'").fetchall()
-    assert text.startswith("✅ over after 70 min: block 840,001 came")
+    assert text == "✅ over after 70 min: block 840,001 came, 70 min after the one before"
