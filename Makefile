@@ -24,6 +24,7 @@ help:
 	@echo "make security  known flaws, secrets and the cloud's settings"
 	@echo "make lock   pin the newest of what pyproject.toml asks for"
 	@echo "make secrets  what docker-compose.yml reads"
+	@echo "make dist   the wheel, the image and its bill of materials"
 	@echo "make bench  all measurements      make clean  remove what was installed and stored"
 
 $(RUNTIME): requirements.lock requirements-uv.lock pyproject.toml
@@ -108,9 +109,20 @@ lock: $(TOOLS)/uv
 		--output-file deploy/docker/requirements.lock pyproject.toml
 	echo '$(UV)' | $(PIN) --output-file requirements-uv.lock -
 
-dist: $(INSTALLED)
+# The release: a wheel, what is in the image, and the image itself, where there is something to build it with.
+VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
+ENGINE ?= $(firstword $(foreach name,docker podman,$(shell command -v $(name))))
+LABEL = --label org.opencontainers.image
+$(TOOLS)/cyclonedx-bom: TOOL := cyclonedx-bom==7.5.0
+dist: $(INSTALLED) $(TOOLS)/cyclonedx-bom
 	rm -rf dist && mkdir dist
 	$(BIN)/python -c 'from hatchling.build import build_wheel; build_wheel("dist")'
+	$(TOOLS)/cyclonedx-bom/bin/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml \
+		--output-file dist/txwatch-$(VERSION).cdx.json deploy/docker/requirements.lock
+	@$(if $(ENGINE),,echo "No docker and no podman: the image is left out." >&2)
+	$(if $(ENGINE),$(ENGINE) build --file deploy/docker/Dockerfile --tag txwatch:$(VERSION) \
+		$(LABEL).version=$(VERSION) $(LABEL).revision=$(shell git rev-parse HEAD) .)
+	cd dist && sha256sum * >SHA256SUMS
 
 secrets:
 	@deploy/docker/make-secrets.sh

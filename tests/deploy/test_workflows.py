@@ -78,3 +78,14 @@ def test_the_test_command_names_debians_programs() -> None:
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
     for program in ("chromium", "redis-server", "prometheus"):
         assert program in script.read_text()
+
+
+def test_a_release_holds_wheel_materials_and_checksums_and_says_its_version_and_commit() -> None:
+    recipe = re.search(r"^dist:.*\n((?:\t.*\n)+)", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe is not None
+    for part in ("build_wheel", "cyclonedx-py", "$(LABEL).version=$(VERSION)", "$(LABEL).revision=", "SHA256SUMS"):
+        assert part in recipe[1]
+    release = (PROJECT / ".github/workflows/release.yml").read_text()
+    for label in ("version=${{ github.ref_name }}", "revision=${{ github.sha }}"):
+        assert f"org.opencontainers.image.{label}" in release
+    assert "--generate-notes dist/*" in release
