@@ -38,8 +38,8 @@ def test_every_command_and_file_that_is_named_exists(document: str) -> None:
     text = (compose.PROJECT / "docs" / document).read_text()
     commands = set(re.findall(r"`txwatch (\w+)", text))
     assert commands <= set(get_command(app).commands)  # type: ignore[attr-defined]
-    targets = set(re.findall(r"^([a-z]+):", (compose.PROJECT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"`make (\w+)", text)) <= targets
+    targets = set(re.findall(r"^([a-z-]+):", (compose.PROJECT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`make ([\w-]+)", text)) <= targets
     for path in re.findall(r"`((?:deploy|docs|resources|blockchain_assets)/[\w./-]+)`", text):
         assert (compose.PROJECT / path).exists() or path.startswith(("deploy/secrets/", "deploy/monitoring/"))
     for link in re.findall(r"\]\((?!http)([\w./-]+)\)", text):
