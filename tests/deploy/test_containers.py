@@ -305,7 +305,7 @@ def test_a_full_disk_of_the_database_is_survived(system: System, record: Record)
 def test_alarms_reach_a_person_by_another_way_than_the_bot(system: System, record: Record, receiver: Receiver) -> None:
     with record("checked", "amtool takes the configuration of Alertmanager"):
         system.compose("exec", "-T", "alertmanager", "amtool", "check-config", "/etc/alertmanager/alertmanager.yml")
-    with record("checked", "the heartbeat comes, and comes again"):
+    with record("checked", "the heartbeat comes, minute by minute"):
         wait_until(rises(lambda: len(receiver.alarms("/heartbeat"))), "a heartbeat", PATIENCE_SECONDS, 1.0)
     # The API first: by it the others are seen.
     for killed in ({"api": "TxwatchDown"}, {"bot": "TxwatchBotGone", "code": "TxwatchNobodyFollowsTheFeed"}):
