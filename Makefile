@@ -47,7 +47,7 @@ soak: $(INSTALLED)
 	$(BIN)/python -m pytest -m soak
 
 deploy-test: $(INSTALLED)
-	deploy/containers.sh .containers $(BIN)/python -m pytest -m deploy tests/deploy
+	deploy/containers.sh .containers $(BIN)/python -m pytest -x -m deploy tests/deploy
 
 coverage: $(INSTALLED)
 	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term --cov-fail-under=95

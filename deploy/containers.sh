@@ -18,7 +18,10 @@ if ! command -v dockerd >/dev/null || ! command -v debootstrap >/dev/null; then
   # RUNLEVEL keeps the packages from starting an engine of their own.
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -qq
-  RUNLEVEL=1 apt-get install -y -qq --no-install-recommends docker.io debootstrap iptables >/dev/null
+  packages=(docker.io debootstrap iptables)
+  # Debian's newer suites have the command in a package of its own.
+  if apt-cache show docker-cli >/dev/null 2>&1; then packages+=(docker-cli); fi
+  RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
 fi
 compose=$folder/config/cli-plugins/docker-compose
 if [ ! -x "$compose" ]; then

@@ -54,6 +54,7 @@ def become(connection: Connection, service: str) -> None:
     [
         ("code", "INSERT INTO dagster.secondary_indexes (name) VALUES ('x')"),
         ("code", "SELECT nextval('context_publications')"),
+        ("code", "CREATE TABLE feast.feast_entity_df_of_a_training (id integer)"),
         ("webserver", "INSERT INTO dagster.kvs (key, value) VALUES ('k', 'v')"),
         ("daemon", "DELETE FROM dagster.job_ticks"),
         ("mlflow", "CREATE TABLE mlflow.new (id integer)"),

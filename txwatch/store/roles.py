@@ -31,14 +31,14 @@ class Rights:
     """Tables of ours in which it inserts, updates and deletes."""
     owns: str | None = None
     """A schema whose tables it makes and migrates itself."""
-    partitions: bool = False
-    """Whether it makes and drops the days of our tables, which only their owner can."""
+    makes: tuple[str, ...] = ()
+    """Schemas in which it makes tables and drops them. Only their owner can do so with the days of our tables."""
 
 
 _CHATS = ("alert_deliveries", "feedback", "telegram_bot", "telegram_chats", "telegram_requests")
 RIGHTS = {
-    # Its runs land, score, alert, and drop what is too old.
-    "code": Rights(changes=("public", "dagster", "feast"), partitions=True),
+    # Its runs land, score, alert, and drop what is too old. Feast joins a training's rows in a table that it makes.
+    "code": Rights(changes=("public", "dagster", "feast"), makes=("public", "feast")),
     "webserver": Rights(changes=("dagster",)),
     "daemon": Rights(changes=("dagster",)),
     "mlflow": Rights(owns="mlflow"),
@@ -101,11 +101,9 @@ def _rights(connection: Connection, role: sql.Identifier, rights: Rights) -> Ite
     if rights.tables:
         tables = sql.SQL(", ").join(sql.Identifier(OURS, table) for table in rights.tables)
         yield sql.SQL("GRANT INSERT, UPDATE, DELETE ON {} TO {}").format(tables, role)
-    if rights.partitions:
-        yield sql.SQL("GRANT CREATE ON SCHEMA {} TO {}").format(sql.Identifier(OURS), role)
-    for table in connection.execute(
-        _TO_HAND_OVER, {"owns": rights.owns, "partitions": rights.partitions, "ours": OURS}
-    ):
+    for schema in rights.makes:
+        yield sql.SQL("GRANT CREATE ON SCHEMA {} TO {}").format(sql.Identifier(schema), role)
+    for table in connection.execute(_TO_HAND_OVER, {"owns": rights.owns, "days": OURS in rights.makes, "ours": OURS}):
         yield sql.SQL("ALTER TABLE {} OWNER TO {}").format(sql.Identifier(*table), role)
 
 
@@ -113,7 +111,7 @@ _TO_HAND_OVER = """
 SELECT nspname, relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE relowner = current_user::regrole
   AND (nspname = %(owns)s AND relkind = 'r'
-       OR %(partitions)s AND nspname = %(ours)s AND (relkind = 'p' OR relispartition AND relkind = 'r'))
+       OR %(days)s AND nspname = %(ours)s AND (relkind = 'p' OR relispartition AND relkind = 'r'))
 ORDER BY 1, 2
 """
 """The tables that a role must own and does not yet; a change of the owner waits for all who use the table."""
