@@ -7,11 +7,14 @@ import dagster as dg
 
 from blockchain_assets import keys
 from blockchain_assets.windows import OWNERS
+from resources.database import DatabaseResource
 from resources.feature_store import FeatureStoreResource
 from resources.model_registry import ModelRegistryResource
 from txwatch.clock import WINDOW, utc_now, window_start
 from txwatch.detection.training import held_out_from, train
 from txwatch.features.contract import FEATURE_NAMES
+from txwatch.lab.evaluation.examination import read_held_out, read_judged
+from txwatch.lab.evaluation.teaching import teach_if_better
 
 TRAINED_ON = timedelta(hours=24)
 REFERENCE_ROWS = 50_000
@@ -30,10 +33,12 @@ def anomaly_model_asset(alerts_per_hour: float, whale_btc: float, material_btc: 
         description="One pipeline (logarithms, StandardScaler, Isolation Forest) and the rows that neighbours are"
         " sought among, trained on the features of the"
         " trailing day as Feast retrieves them, logged to MLflow and registered with the alias @challenger. The last"
-        " hour is held out for the promotion gate.",
+        " hour is held out for the promotion gate. It keeps what it learns from people's answers if that"
+        " is better.",
     )
     def anomaly_model(
         context: dg.AssetExecutionContext,
+        database: DatabaseResource,
         feature_store: FeatureStoreResource,
         model_registry: ModelRegistryResource,
         mlflow: dg.ResourceParam[Any],
@@ -44,8 +49,9 @@ def anomaly_model_asset(alerts_per_hour: float, whale_btc: float, material_btc: 
         first, last = (now, now) if frame.empty else (seen.min().to_pydatetime(), seen.max().to_pydatetime())
         trained_to = held_out_from(first, window_start(last) + WINDOW)
         frame = frame[seen < trained_to]
+        features = frame[list(FEATURE_NAMES)].to_numpy("float64")
         trained = train(
-            frame[list(FEATURE_NAMES)].to_numpy("float64"),
+            features,
             window_start(first),
             trained_to,
             alerts_per_hour=alerts_per_hour,
@@ -53,6 +59,11 @@ def anomaly_model_asset(alerts_per_hour: float, whale_btc: float, material_btc: 
             material_btc=material_btc,
             seed=SEED,
         )
+        with database.connect() as connection:
+            held_out = read_held_out(connection, trained_to, window_start(now))
+            judged = read_judged(connection)
+        lesson = teach_if_better(trained, features, judged, held_out, whale_btc=whale_btc)
+        trained = lesson.trained
         card = trained.card
         figures = {"threshold": card.threshold, "rows": card.rows, "seed_agreement": card.seed_agreement}
         sample = frame.sample(min(REFERENCE_ROWS, len(frame)), random_state=SEED)
@@ -64,7 +75,7 @@ def anomaly_model_asset(alerts_per_hour: float, whale_btc: float, material_btc: 
             reference=sample[["seen_at", *FEATURE_NAMES]],
         )
         mlflow.end_run()
-        context.log.info(f"Registered version {version} as challenger.")
+        context.log.info(f"Registered version {version} as challenger; {lesson.outcome}.")
         return dg.MaterializeResult(
             metadata={
                 "model_version": version,
@@ -73,6 +84,7 @@ def anomaly_model_asset(alerts_per_hour: float, whale_btc: float, material_btc: 
                 "transactions_per_hour": card.transactions_per_hour,
                 "alerts_per_hour": card.alerts_per_hour,
                 "contract": card.contract,
+                "answers": lesson.outcome,
                 **figures,
             }
         )

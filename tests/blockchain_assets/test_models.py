@@ -64,6 +64,7 @@ def test_a_challenger_is_trained_and_the_first_to_pass_is_promoted(
     facts = metadata(trained, "anomaly_model")
     assert (facts["model_version"], facts["contract"]) == ("1", contract_fingerprint())
     assert facts["trained_from"] == history.start.timestamp()
+    assert facts["answers"] == "0 answers: it learns from 20 on"
     held_out = history.windows[-2:]
     assert facts["trained_to"] == held_out[0].timestamp()
     hours = (held_out[0] - history.start) / (12 * WINDOW)

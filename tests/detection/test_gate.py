@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.modelling import features, fit, model, traffic, windows
-from txwatch.detection.gate import CHECKS, Feedback, GateCheck, ModelResult, judge, passes
+from txwatch.detection.gate import CHECKS, Feedback, GateCheck, ModelResult, judge, judge_answers, passes
 from txwatch.detection.model import Model
 from txwatch.detection.training import top_agreement
 from txwatch.features.batch import WindowFeatures
@@ -118,3 +118,28 @@ def test_a_challenger_that_prefers_what_people_called_noise_is_refused(
         if passed
         else {"follows_the_feedback": "it finds 90% of what people called noise, and 50% of what they called useful"}
     )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        (0.4, 0.8, None),
+        (0.6, 0.6, "with what it learnt 60% of unseen pairs of useful alert and noise are in order, 60% without"),
+        (None, None, "there is no useful alert beside noise among the answers kept to judge it by"),
+    ],
+)
+def test_a_lesson_is_kept_only_if_it_orders_unseen_answers_better(
+    good: ModelResult, before: float | None, after: float | None, reason: str | None
+) -> None:
+    taught, untaught = (replace(good, unseen_agreement=value) for value in (after, before))
+    assert failed(judge_answers(taught, untaught)) == ({} if reason is None else {"better_on_unseen_answers": reason})
+
+
+def test_a_lesson_that_loses_what_was_planted_is_refused(good: ModelResult) -> None:
+    untaught = replace(good, unseen_agreement=0.4)
+    worse = replace(
+        good, unseen_agreement=1.0, recall=good.recall | {"fee_accident": good.recall["fee_accident"] - 0.3}
+    )
+    assert failed(judge_answers(worse, untaught)) == {
+        "loses_nothing_planted": "for what it learnt recall of planted fee_accident is 0.300 lower"
+    }

@@ -87,10 +87,11 @@ def _share_out(model: Model, features: Floats, most: int) -> tuple[list[list[Ste
 def _occlude(model: Model, features: Floats, most: int) -> tuple[list[list[Step]], Floats]:
     """The steps of greedy occlusion of the forest; they end where no known feature lowers its score any more."""
     medians, forest = np.array(model.card.medians), model.compact
-    used = forest.used
+    used, exponents = forest.used, model.exponents(features)
 
     def score(rows: Floats) -> Floats:
-        return combined(model.card.forest.log_share(forest.score(forest.rows(rows)))[None, :])
+        shares = model.card.forest.log_share(forest.score(forest.rows(rows)))
+        return combined((shares * np.repeat(exponents, len(rows) // len(exponents)))[None, :])
 
     current, left = features.copy(), score(features)
     steps: list[list[Step]] = [[] for _ in features]

@@ -17,6 +17,7 @@ MAX_TIMES_BUDGET = 3.0
 MIN_SEED_AGREEMENT = 0.8
 MIN_COINJOIN_RECALL = 0.6
 MAX_LOSS = 0.1
+MAX_TAUGHT_LOSS = 0.02
 MIN_AGREEMENT = 0.05
 MIN_JUDGED = 10
 CHANCE = 2.33
@@ -85,10 +86,12 @@ class ModelResult:
     auc: Mapping[str, float]
     """Of each planted kind, against the held-out traffic without what rules find in it. Shown, and decides nothing."""
     recall: Mapping[str, float]
-    """Of each of them, at `rate`."""
+    """Of each of them, at `rate`. Of kinds that only tag it is that of the voices alone: people may call them noise."""
     rate: float
     """Of false positives: the budget's, or the next of 0.2 % and 1 % at which enough held-out rows decide."""
     feedback: Feedback = Feedback()
+    unseen_agreement: float | None = None
+    """With answers that no model learns from: of a useful alert and noise, how often the useful one scores higher."""
 
     @property
     def figures(self) -> dict[str, float]:
@@ -102,6 +105,7 @@ class ModelResult:
             "false_positive_rate": self.rate,
             **{f"recall_{kind}": value for kind, value in self.recall.items()},
             **self.feedback.figures,
+            **({} if self.unseen_agreement is None else {"unseen_agreement": self.unseen_agreement}),
         }
 
 
@@ -118,6 +122,32 @@ def judge(challenger: ModelResult, champion: ModelResult | None) -> list[GateChe
         _agreement(challenger, champion),
         _follows(challenger.feedback),
     ]
+
+
+def judge_answers(taught: ModelResult, untaught: ModelResult) -> list[GateCheck]:
+    """Whether a model is better for what it learnt from people's answers than the same model without that.
+
+    Answers may be wrong, or hostile: what they say of unseen answers is believed only if nothing planted is lost.
+    """
+    return [_better(taught, untaught), _nothing_lost(taught, untaught)]
+
+
+def _better(taught: ModelResult, untaught: ModelResult) -> GateCheck:
+    name = "better_on_unseen_answers"
+    after, before = taught.unseen_agreement, untaught.unseen_agreement
+    if after is None or before is None:
+        return GateCheck(name, False, {}, "there is no useful alert beside noise among the answers kept to judge it by")
+    reason = (
+        f"with what it learnt {after:.0%} of unseen pairs of useful alert and noise are in order, {before:.0%} without"
+    )
+    return _check(name, after > before, {"agreement": after, "agreement_before": before}, reason)
+
+
+def _nothing_lost(taught: ModelResult, untaught: ModelResult) -> GateCheck:
+    losses = {kind: found - taught.recall.get(kind, 0.0) for kind, found in untaught.recall.items()}
+    largest, worst = max(((loss, kind) for kind, loss in losses.items()), default=(0.0, ""))
+    reason = f"for what it learnt recall of planted {worst} is {largest:.3f} lower"
+    return _check("loses_nothing_planted", largest <= MAX_TAUGHT_LOSS, {"largest_loss": largest}, reason)
 
 
 def passes(checks: Sequence[GateCheck]) -> bool:

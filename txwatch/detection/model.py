@@ -6,7 +6,7 @@ Order and types are scikit-learn's (float32 rows against float64 thresholds, dep
 are identical to the last digit.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from txwatch.detection.answers import BASE, Taught, leaf_weights
 from txwatch.detection.patterns import ENOUGH_ROWS, Patterns, shapes_of, worth
 from txwatch.detection.threshold import RecentScores, following_threshold
 from txwatch.detection.voices import Neighbours, Rarity, combined
@@ -99,28 +100,37 @@ class CompactForest:
 
     def score(self, rows: Floats) -> Floats:
         """2^(-E[h]/c) of each of these rows: Liu et al., "Isolation Forest", 2008. Shape (n,)."""
-        cut = rows.astype(np.float32)
-        depths = self._few(cut) if len(cut) <= FEW_ROWS else self._many(cut)
+        (depths,) = self.sums(rows, self.path_length)
+        return self.rated(depths)
+
+    def rated(self, depths: Floats) -> Floats:
+        """The score by the sum of path lengths."""
         scores: Floats = 2 ** -(depths / self.denominator)
         return scores
 
-    def _few(self, rows: NDArray[np.float32]) -> Floats:
+    def sums(self, rows: Floats, *values: Floats) -> list[Floats]:
+        """The sums of these values, each of shape (nodes,), over the leaves of each row. Each of shape (n,)."""
+        if len(rows) <= FEW_ROWS:
+            at = self.leaves(rows)
+            # A running sum adds tree by tree, as scikit-learn does; np.sum would pair them up: another last digit.
+            return [np.cumsum(of_nodes[at], axis=0)[-1] for of_nodes in values]
+        cut, results = rows.astype(np.float32), [np.zeros(len(rows)) for _ in values]
+        for root, tree in zip(self.roots.tolist(), self.trees, strict=True):
+            at = root + tree.apply(cut)
+            for result, of_nodes in zip(results, values, strict=True):
+                result += of_nodes[at]
+        return results
+
+    def leaves(self, rows: Floats) -> Indices:
+        """The node in which each row ends, for each tree: shape (trees, n). Walks all trees at once."""
         n, width = rows.shape
-        flat = rows.ravel()
+        flat = rows.astype(np.float32).ravel()
         at = np.repeat(self.roots[:, None], n, axis=1)
         first = np.arange(n) * width
         for _ in range(self.depth):
             right = flat[first + self.feature[at]] > self.threshold[at]
             at = self.children[2 * at + right]
-        # A running sum adds tree by tree, as scikit-learn does; np.sum would pair them up and differ in the last digit.
-        depths: Floats = np.cumsum(self.path_length[at], axis=0)[-1]
-        return depths
-
-    def _many(self, rows: NDArray[np.float32]) -> Floats:
-        depths = np.zeros(len(rows))
-        for root, tree in zip(self.roots.tolist(), self.trees, strict=True):
-            depths += self.path_length[root + tree.apply(rows)]
-        return depths
+        return at
 
 
 TREES = 250
@@ -186,6 +196,8 @@ class ModelCard(msgspec.Struct, frozen=True):
     """Rows that neighbours are sought among, standardized: float64, little-endian, one row after the other."""
     forest: Rarity
     neighbours: Rarity
+    taught: Taught = Taught()
+    """What was learnt from people's answers."""
 
     def to_json(self) -> bytes:
         """As it is stored."""
@@ -239,10 +251,33 @@ class Model:
         return combined(self.log_shares(features)) if len(features) else np.empty(0)
 
     def log_shares(self, features: Floats) -> Floats:
-        """By the forest and by the neighbours, the logarithm of the share of training rows as unusual. Shape (2, n)."""
+        """By the forest and by the neighbours, the logarithm of the share of training rows as unusual. Shape (2, n).
+
+        People's answers have moved it: it is the power `exponents` of the share.
+        """
         rows = self.compact.rows(features)
-        forest, distances = self.compact.score(rows), self.neighbours.score(rows)
-        return np.stack([self.card.forest.log_share(forest), self.card.neighbours.log_share(distances)])
+        depths, *answers = self.compact.sums(rows, self.compact.path_length, *self._leaf_weights)
+        forest, distances = self.compact.rated(depths), self.neighbours.score(rows)
+        shares = np.stack([self.card.forest.log_share(forest), self.card.neighbours.log_share(distances)])
+        return shares * BASE ** answers[0] if answers else shares
+
+    def exponents(self, features: Floats) -> Floats:
+        """By how much people's answers make each row rarer: above 1 what is like useful alerts, below 1 noise."""
+        answers = self.compact.sums(self.compact.rows(features), *self._leaf_weights)
+        exponents: Floats = BASE ** answers[0] if answers else np.ones(len(features))
+        return exponents
+
+    def without_answers(self) -> "Model":
+        """The voices alone."""
+        return replace(self, card=msgspec.structs.replace(self.card, taught=Taught()))
+
+    @cached_property
+    def _leaf_weights(self) -> list[Floats]:
+        taught = self.card.taught
+        if not taught.weights:
+            return []
+        leaves = self.compact.leaves(taught.decoded())
+        return [leaf_weights(leaves, taught.weights, len(self.compact.feature))]
 
     @cached_property
     def compact(self) -> CompactForest:

@@ -1,14 +1,17 @@
 """Train a model: features in, a fitted pipeline and its card out. No label is used."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from txwatch.clock import window_start
 from txwatch.detection.accounting import likely_findings, remaining_scores, without
-from txwatch.detection.model import SAMPLES_PER_TREE, TREES, CompactForest, ModelCard, build_forest
+from txwatch.detection.answers import Answers, Taught, learn
+from txwatch.detection.model import SAMPLES_PER_TREE, TREES, CompactForest, Model, ModelCard, build_forest
 from txwatch.detection.patterns import best_of_each, patterns_of, seen_once, shapes_of, worth
 from txwatch.detection.threshold import budget_threshold, highest
 from txwatch.detection.voices import Neighbours, Rarity, combined, draw_references
@@ -42,11 +45,14 @@ class TooFewRowsError(ValueError):
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A fitted pipeline, its card, and its scores of the training rows beside what is accounted for."""
+    """A fitted pipeline and its card."""
 
     pipeline: Any
     card: ModelCard
-    scores: Floats
+
+    def model(self, version: str) -> Model:
+        """Ready to score, by a version that it may not have in any registry."""
+        return Model(version, self.pipeline, self.card)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -61,6 +67,7 @@ class TrainedModel:
             "trained_from": card.trained_from.isoformat(),
             "trained_to": card.trained_to.isoformat(),
             "alerts_per_hour": card.alerts_per_hour,
+            "answers": len(card.taught.weights),
         }
 
 
@@ -88,18 +95,10 @@ def train(
         )
     known = np.where(np.isnan(features).all(axis=0), 0.0, features)
     medians = np.nanmedian(known, axis=0)
-    material_sat, accounted = material_btc * SAT_PER_BTC, likely_findings(features, whale_btc=whale_btc)
     # Otherwise the day's coinjoins would teach that coinjoins are ordinary.
-    beside = without(features, accounted, medians)
+    beside = without(features, likely_findings(features, whale_btc=whale_btc), medians)
     fitted = _fit(beside, seed, trees)
-    patterns = patterns_of(features, material_sat)
-    scores = remaining_scores(
-        fitted.score, features, accounted, medians, worth(patterns, seen_once(shapes_of(patterns)))
-    )
-    transactions_per_hour = n / ((trained_to - trained_from) / timedelta(hours=1))
-    # Rows are in order of time, so that about so many of them are an hour.
-    hours = (np.arange(n) / transactions_per_hour).astype(np.int64)
-    best = highest(best_of_each(scores, patterns, hours), n)
+    material_sat = material_btc * SAT_PER_BTC
     card = ModelCard(
         contract=contract_fingerprint(),
         features=list(FEATURE_NAMES),
@@ -107,20 +106,49 @@ def train(
         trained_to=trained_to,
         rows=n,
         seed=seed,
-        transactions_per_hour=transactions_per_hour,
+        transactions_per_hour=n / ((trained_to - trained_from) / timedelta(hours=1)),
         alerts_per_hour=alerts_per_hour,
-        threshold=budget_threshold(best, n, transactions_per_hour, alerts_per_hour),
-        highest_scores=best,
+        threshold=0.0,
+        highest_scores=[],
         seed_agreement=_seed_agreement(beside, fitted, seed, trees),
         medians=medians.tolist(),
         percentiles=np.nanpercentile(known, np.arange(101), axis=0).T.tolist(),
         material_sat=material_sat,
-        shapes=np.unique(shapes_of(patterns)).tolist(),
+        shapes=np.unique(shapes_of(patterns_of(features, material_sat))).tolist(),
         references=fitted.neighbours.references.astype("<f8").tobytes(),
         forest=fitted.rarities[0],
         neighbours=fitted.rarities[1],
     )
-    return TrainedModel(fitted.pipeline, card, scores)
+    return _with_threshold(TrainedModel(fitted.pipeline, card), fitted.score, features, whale_btc)
+
+
+def teach(trained: TrainedModel, features: Floats, answers: Answers, *, whale_btc: float) -> TrainedModel:
+    """The same model with what it learns from people's answers, and the threshold that keeps its budget with that.
+
+    `features` are those that it was trained on.
+    """
+    model = trained.model("taught")
+    medians = np.array(trained.card.medians)
+    judged = without(answers.features, likely_findings(answers.features, whale_btc=whale_btc), medians)
+    rows = model.compact.rows(judged)
+    taught = Taught(rows.astype("<f8").tobytes(), learn(model.compact.leaves(rows), answers.useful))
+    with_answers = replace(trained, card=msgspec.structs.replace(trained.card, taught=taught))
+    return _with_threshold(with_answers, with_answers.model("taught").score, features, whale_btc)
+
+
+def _with_threshold(
+    trained: TrainedModel, score: Callable[[Floats], Floats], features: Floats, whale_btc: float
+) -> TrainedModel:
+    """The threshold by the plain scores of the training rows, beside what rules account for."""
+    card, n = trained.card, len(features)
+    patterns, accounted = patterns_of(features, card.material_sat), likely_findings(features, whale_btc=whale_btc)
+    factors = worth(patterns, seen_once(shapes_of(patterns)))
+    scores = remaining_scores(score, features, accounted, np.array(card.medians), factors)
+    # Rows are in order of time, so that about so many of them are an hour.
+    hours = (np.arange(n) / card.transactions_per_hour).astype(np.int64)
+    best = highest(best_of_each(scores, patterns, hours), n)
+    threshold = budget_threshold(best, n, card.transactions_per_hour, card.alerts_per_hour)
+    return replace(trained, card=msgspec.structs.replace(card, threshold=threshold, highest_scores=best))
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,8 @@ def test_captures_are_evaluated_in_tables_and_the_rest_is_json(tmp_path: Path) -
     assert {"plant:coinjoin", "plant:fee_accident", "plant:whale"} <= set(rows)
     for row in rows.values():
         assert len(re.findall(r"[01]\.\d{3} \([01]\.\d{3}\)", row)) == 5, "each figure beside that of the baseline"
+    explained = next(line for line in said.splitlines() if line.startswith("│ coinjoin "))
+    assert re.findall(r"[01]\.\d{3}", explained)[:2] == ["1.000", "1.000"], "its cause is reason 1, and in the first 3"
     assert "No precision from people's answers" in said
     rest = json.loads(said[said.index("\n{") :])
     assert set(rest["known_cases"]["incidents_found"].values()) == {True}

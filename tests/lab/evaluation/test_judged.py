@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.features.window_lane import materialize
@@ -17,6 +18,7 @@ from txwatch.detection.kinds import Severity
 from txwatch.detection.model import Model
 from txwatch.detection.reasons import Reason
 from txwatch.detection.score_windows import score_windows
+from txwatch.features.store import read_named_features
 from txwatch.lab.evaluation import commands
 from txwatch.lab.evaluation.examination import JudgedAlerts, examine, feedback_figures, read_held_out, read_judged
 from txwatch.lab.evaluation.replay import simulate
@@ -88,6 +90,11 @@ def test_a_model_is_shown_what_it_makes_of_the_judged_transactions(connection: C
     (result,) = examine([trained], held_out, whale_btc=500, judged=judged)
     assert result.feedback == Feedback(useful=3, useful_found=2, noise=3, noise_found=1)
     assert result.figures["judged_useful_found"] == 2
+    answers = judged.answers
+    assert answers.useful.tolist() == [txid in {*above[:2], below[0]} for txid in answers.txids]
+    assert sorted(answers.txids) == sorted([*above[:3], *below[:3]])
+    stored = read_named_features(connection, {tx.txid: tx.seen_at for w in judged.windows for tx in w.transactions})
+    np.testing.assert_array_equal(answers.features, [stored[txid] for txid in answers.txids])
 
 
 def test_judged_transactions_are_scored_as_they_were_in_their_windows(connection: Connection, trained: Model) -> None:

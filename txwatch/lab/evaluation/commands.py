@@ -206,9 +206,9 @@ def _explanations_table(kinds: dict[str, Any]) -> Table:
         "removal_area": "removal area",
         "random_area": "in random order",
     }
-    table = Table("label", *columns.values(), title="explanations of planted anomalies")
+    table = Table("kind", *columns.values(), title="explanations of planted anomalies")
     for label, figures in kinds.items():
-        table.add_row(label, *(_cell(figures[name]) for name in columns))
+        table.add_row(label.partition(":")[2], *(_cell(figures[name]) for name in columns))
     return table
 
 
@@ -231,7 +231,7 @@ def _print_compared(compared: dict[str, Any], as_json: bool) -> None:
             means.add_row(name, *(_with_interval(of_group["mean"], rate) for rate in rates))
             labels.add_row(name, *(f"{label['recall_at_0_2pct_fpr']:.2f}" for label in of_group["labels"].values()))
         console.print(means, labels)
-    costs = Table("detector", "us a row at 32", "at 1,000", "MB", "seed agreement", title="what it costs")
+    costs = Table("detector", "CPU, us a row at 32", "at 1,000", "MB", "seed agreement", title="what it costs")
     for name, figures in detectors.items():
         microseconds = (f"{value:.1f}" for value in figures["microseconds"].values())
         costs.add_row(name, *microseconds, f"{figures['bytes'] / 1e6:.2f}", f"{figures['seed_agreement']:.2f}")

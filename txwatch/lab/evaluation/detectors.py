@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from importlib import import_module
 from importlib.util import find_spec
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -221,14 +221,14 @@ def _figures(background: Floats, wanted: Mapping[str, Floats], budget_rate: floa
 
 
 def microseconds(score: Callable[[Rows], Floats], rows: Rows, size: int) -> float:
-    """What a row costs in batches of so many: in the fastest of several, for others use the machine as well."""
+    """CPU time of a row in batches of so many, in the fastest of several: others use the machine as well."""
     fastest, spent, done = np.inf, 0.0, 0
     while done < _TIMED_AT_LEAST or spent < _TIMED_SECONDS:
         first = done * size % max(1, len(rows) - size)
         batch = rows.at(slice(first, first + size))
-        before = perf_counter()
+        before = process_time()
         score(batch)
-        took = perf_counter() - before
+        took = process_time() - before
         fastest, spent, done = min(fastest, took / len(batch)), spent + took, done + 1
     return 1e6 * fastest
 

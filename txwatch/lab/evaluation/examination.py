@@ -16,8 +16,10 @@ from txwatch.alerts.alert import ScoredTransaction, raise_alerts
 from txwatch.alerts.campaigns import Campaigns
 from txwatch.alerts.store import read_precision
 from txwatch.clock import WINDOW, context_window, utc_now, window_range, window_start
+from txwatch.detection.answers import Answers, agreement, is_unseen
 from txwatch.detection.detector import Detector
 from txwatch.detection.gate import Feedback, ModelResult
+from txwatch.detection.kinds import KINDS
 from txwatch.detection.known_cases import incidents, judge_cases, look_alikes
 from txwatch.detection.model import Model
 from txwatch.detection.rules import default_detectors
@@ -47,6 +49,13 @@ class JudgedAlerts:
 
     windows: Sequence[WindowFeatures] = ()
     useful: frozenset[str] = frozenset()
+
+    @property
+    def answers(self) -> Answers:
+        """The same without their windows."""
+        txids = [tx.txid for window in self.windows for tx in window.transactions]
+        features = np.concatenate([np.empty((0, len(FEATURE_NAMES))), *(window.features for window in self.windows)])
+        return Answers(txids, features, np.array([txid in self.useful for txid in txids], np.bool_))
 
 
 _NOTHING_JUDGED = JudgedAlerts()
@@ -215,10 +224,19 @@ def examine(
     rows = {label.removeprefix("plant:"): anomalies.rows(label) for label in sorted({x for x in anomalies.labels if x})}
     results = []
     for model in models:
-        scores, of_known = model.score(features), model.score(known)
         scored = _scored(held_out, model, detectors)
-        background = scores[[not any(r.kind != "forest" for r in one.reasons) for one in scored]]
-        rate = deciding_rate(len(background), model.card.alerts_per_hour / model.card.transactions_per_hour)
+        ordinary = np.array([not any(r.kind != "forest" for r in one.reasons) for one in scored], np.bool_)
+        rate = deciding_rate(int(ordinary.sum()), model.card.alerts_per_hour / model.card.transactions_per_hour)
+        scores, voices = model.score(features), model.without_answers()
+        # What alerts nobody may teach it to miss; what is but a tag people may call noise.
+        pairs = {
+            True: (scores[ordinary], model.score(known)),
+            False: (voices.score(features[ordinary]), voices.score(known)),
+        }
+        of_kind = {
+            kind: (pairs[KINDS[kind].alerts][0], pairs[KINDS[kind].alerts][1][own]) for kind, own in rows.items()
+        }
+        said = _scored(judged.windows, model, detectors)
         results.append(
             ModelResult(
                 version=model.version,
@@ -230,10 +248,11 @@ def examine(
                 agreement_rows=min(model.card.rows, AGREEMENT_ROWS),
                 incidents=judge_cases(incidents(), model, detectors),
                 look_alikes=judge_cases(look_alikes(fee_rate), model, detectors),
-                auc={label: auc(background, of_known[own]) for label, own in rows.items()},
-                recall={label: recall_at(background, of_known[own], rate) for label, own in rows.items()},
+                auc={label: auc(*pair) for label, pair in of_kind.items()},
+                recall={label: recall_at(*pair, rate) for label, pair in of_kind.items()},
                 rate=rate,
-                feedback=_feedback(judged, model, detectors),
+                feedback=_feedback(said, judged.useful),
+                unseen_agreement=_unseen_agreement(said, judged.useful),
             )
         )
     return results
@@ -249,9 +268,13 @@ def _scored(windows: Sequence[WindowFeatures], model: Model, detectors: Sequence
     return [score for window in windows for score in score_features(window, model, detectors)]
 
 
-def _feedback(judged: JudgedAlerts, model: Model, detectors: Sequence[Detector]) -> Feedback:
+def _feedback(judged: Sequence[Score], useful: frozenset[str]) -> Feedback:
     """Which of the transactions that people judged the model finds."""
-    found = {s.txid: s.score >= s.threshold for s in _scored(judged.windows, model, detectors)}
-    useful = [raised for txid, raised in found.items() if txid in judged.useful]
-    noise = [raised for txid, raised in found.items() if txid not in judged.useful]
-    return Feedback(len(useful), sum(useful), len(noise), sum(noise))
+    of_useful = [score.score >= score.threshold for score in judged if score.txid in useful]
+    of_noise = [score.score >= score.threshold for score in judged if score.txid not in useful]
+    return Feedback(len(of_useful), sum(of_useful), len(of_noise), sum(of_noise))
+
+
+def _unseen_agreement(judged: Sequence[Score], useful: frozenset[str]) -> float | None:
+    unseen = [score for score in judged if is_unseen(score.txid)]
+    return agreement(np.array([s.score for s in unseen]), np.array([s.txid in useful for s in unseen], np.bool_))
