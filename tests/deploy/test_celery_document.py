@@ -14,7 +14,7 @@ import pytest
 from tests.databases import copied_database
 from tests.deploy.compose import PROJECT
 from tests.deploy.processes import Processes, quiet_environment
-from tests.deploy.test_compose_runs import is_used
+from tests.ports import is_used
 from tests.waiting import answers, wait_until
 from txwatch.store.database import connect, scalar
 

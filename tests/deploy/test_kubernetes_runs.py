@@ -13,12 +13,12 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from tests.deploy.test_compose_runs import is_used
 
 from tests.databases import copied_database
 from tests.deploy.chart import KUBECONFIG, Pod, instance, kubernetes, pods
 from tests.deploy.compose import ENTRYPOINT, PROJECT
 from tests.deploy.processes import Processes
+from tests.ports import is_used
 from tests.waiting import wait_until
 from txwatch.store.database import connect, scalar
 

@@ -56,6 +56,7 @@ from tests.ports import free_port
 from txwatch.detection.model import build_forest
 from txwatch.detection.model import ModelCard
 from txwatch.detection.registry import EXPERIMENT, ModelRegistry
+from txwatch.detection.voices import Rarity
 from txwatch.features.contract import FEATURE_NAMES, contract_fingerprint
 
 registry = ModelRegistry.of(Path(sys.argv[2]), "postgresql://unused/unused", sys.argv[1])
@@ -65,7 +66,8 @@ rows = np.random.default_rng(1).uniform(1, 1000, size=(64, len(FEATURE_NAMES)))
 pipeline = build_forest(1, trees=5, samples=32).fit(rows)
 samples = {str: "", int: 64, float: 0.6, datetime: datetime(2026, 3, 1, tzinfo=UTC), list[float]: [0.0]}
 samples |= {list[str]: list(FEATURE_NAMES), list[list[float]]: [[0.0]]}
-fields = {field.name: samples[field.type] for field in msgspec.structs.fields(ModelCard)}
+samples |= {list[int]: [0], bytes: b"", Rarity: Rarity([0.0], [0.0], 1.0)}
+fields = {field.name: samples[field.type] for field in msgspec.structs.fields(ModelCard) if field.required}
 card = ModelCard(**fields | {"contract": contract_fingerprint()})
 with mlflow.start_run():
     version = registry.register(

@@ -126,7 +126,7 @@ def _retry_after(response: httpx.Response) -> float:
 def block_source(rest_url: str, interval_seconds: float = INTERVAL_SECONDS) -> Iterator[BlockSource]:
     """The REST API at an address, for the length of the `with` block."""
     with httpx.Client(base_url=rest_url, timeout=TIMEOUT_SECONDS, follow_redirects=True) as client:
-        yield BlockSource(client, interval_seconds=interval_seconds)
+        yield BlockSource(client, interval_seconds=interval_seconds, attempts=ATTEMPTS, max_bytes=MAX_BYTES)
 
 
 MEDIAN_OF = 11

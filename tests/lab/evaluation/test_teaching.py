@@ -109,13 +109,15 @@ def untaught(day: int, following: int) -> Alerted:
     return alerted(trained(day).model("untaught"), following)
 
 
-def test_answers_lift_the_useful_share_of_alerts_threefold_within_three_nights() -> None:
+def test_answers_leave_a_third_of_the_noise_at_most_within_three_nights() -> None:
     lessons = nights(calls_coinjoins_noise)
     (first, _), (last, after) = lessons[0], lessons[-1]
     assert first.outcome == f"0 answers: it learns from {MIN_ANSWERS} on"
     assert last.outcome.startswith("learnt from ")
     assert passes(last.checks)
-    assert after.useful_share() >= 3 * untaught(*NIGHTS[-1]).useful_share()
+    before = untaught(*NIGHTS[-1])
+    assert 1 - after.useful_share() <= (1 - before.useful_share()) / 3
+    assert after.useful_share() >= 2 * before.useful_share()
 
 
 def test_who_answers_the_opposite_teaches_nothing() -> None:

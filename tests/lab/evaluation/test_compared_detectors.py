@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from txwatch.cli import app
+from txwatch.detection.model import TREES
 from txwatch.lab.evaluation import detectors
 from txwatch.lab.evaluation.detectors import (
     OWN,
@@ -87,7 +88,7 @@ def test_every_detector_is_measured_as_one_json_object(material: Material) -> No
         assert 0.0 <= figures["seed_agreement"] <= 1.0
         assert set(figures["groups"]["planted"]["labels"]) == set(material.wanted["planted"])
     size = {name: figures["bytes"] for name, figures in compared["detectors"].items()}
-    assert size["Mahalanobis"] < size["forest, 200 trees"] < size["two voices"] < size["forest, 1,000 trees"]
+    assert size["Mahalanobis"] < size[f"forest, {TREES} trees"] < size["two voices"] < size["forest, 1,000 trees"]
 
 
 def test_the_command_prints_all_and_says_what_is_left_out_without_pyod(monkeypatch: pytest.MonkeyPatch) -> None:
