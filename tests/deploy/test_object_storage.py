@@ -45,30 +45,23 @@ def tracking_uri(database_url: str, s3: Any, tmp_path_factory: pytest.TempPathFa
 
 CLIENT = """
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import mlflow
-import msgspec
 import numpy as np
 import pandas as pd
-from tests.ports import free_port
-from txwatch.detection.model import build_forest
-from txwatch.detection.model import ModelCard
 from txwatch.detection.registry import EXPERIMENT, ModelRegistry
-from txwatch.detection.voices import Rarity
-from txwatch.features.contract import FEATURE_NAMES, contract_fingerprint
+from txwatch.detection.training import train
+from txwatch.features.contract import FEATURE_NAMES
 
 registry = ModelRegistry.of(Path(sys.argv[2]), "postgresql://unused/unused", sys.argv[1])
 registry.prepare()
 mlflow.set_experiment(EXPERIMENT)
 rows = np.random.default_rng(1).uniform(1, 1000, size=(64, len(FEATURE_NAMES)))
-pipeline = build_forest(1, trees=5, samples=32).fit(rows)
-samples = {str: "", int: 64, float: 0.6, datetime: datetime(2026, 3, 1, tzinfo=UTC), list[float]: [0.0]}
-samples |= {list[str]: list(FEATURE_NAMES), list[list[float]]: [[0.0]]}
-samples |= {list[int]: [0], bytes: b"", Rarity: Rarity([0.0], [0.0], 1.0)}
-fields = {field.name: samples[field.type] for field in msgspec.structs.fields(ModelCard) if field.required}
-card = ModelCard(**fields | {"contract": contract_fingerprint()})
+end = datetime(2026, 3, 1, tzinfo=UTC)
+trained = train(rows, end - timedelta(hours=1), end, alerts_per_hour=12, whale_btc=500, seed=1, min_rows=1, trees=5)
+pipeline, card = trained.pipeline, trained.card
 with mlflow.start_run():
     version = registry.register(
         pipeline, card, parameters={"trees": 5}, metrics={"rows": 64.0}, reference=pd.DataFrame({"x": [1.0, 2.0]})
@@ -76,7 +69,7 @@ with mlflow.start_run():
 registry.promote(version, {"why": "a test"})
 champion = registry.champion()
 assert champion.card == card
-assert np.allclose(champion.score(rows), -pipeline.score_samples(rows))
+assert (champion.score(rows) == trained.model("here").score(rows)).all()
 assert list(registry.reference(version)["x"]) == [1.0, 2.0]
 """
 
