@@ -12,6 +12,8 @@ from tests.ingest.following import query
 from txwatch.ingest.batch import Batch
 from txwatch.ingest.lander import Lander
 from txwatch.ingest.spool import Spool
+from txwatch.store.database import Connection
+from txwatch.store.lease import take_lease
 
 pytestmark = pytest.mark.anyio
 
@@ -87,4 +89,22 @@ async def test_a_smaller_batch_finds_room_where_a_larger_one_did_not(fresh: str,
         (at(1), at(2), "there was room again"),
         (at(3), at(5), "there was room again"),
     ]
+    await lander.close()
+
+
+async def test_who_leaves_before_its_new_connection_was_used_gives_the_lease_back(fresh: str, tmp_path: Path) -> None:
+    epochs: list[int] = []
+    has_it = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def take(connection: Connection) -> int:
+        epochs.append(take_lease(connection, "test", T0, None))
+        loop.call_soon_threadsafe(has_it.set)
+        return epochs[0]
+
+    lander = Lander(fresh, Spool(tmp_path), on_connected=take, delays=at_once)
+    await lander.catch_up(lambda: False)
+    await has_it.wait()
+    await lander.leave(epochs[0])
+    assert query(fresh, "SELECT released_at IS NOT NULL FROM ingest_lease") == [(True,)]
     await lander.close()

@@ -298,6 +298,12 @@ class Lander:
 
     async def leave(self, epoch: int) -> None:
         """Release the lease of this epoch, if the database answers."""
+        if epoch and self._connection is None and self._connecting is not None:
+            # It has the lease, and so is as good as there.
+            done, _ = await asyncio.wait([self._connecting], timeout=COMMIT_SECONDS)
+            if done:
+                connecting, self._connecting = self._connecting, None
+                self._connection = connecting.result()
         if (connection := self._connection) is not None and epoch:
             with suppress(psycopg.Error):
                 await self._in_time(connection, lambda: release_lease(connection, epoch, database_now(connection)))
