@@ -265,12 +265,9 @@ class Lander:
         """The batch, with gaps for the batches before it that could not be kept."""
         known = {gap.key for gap in batch.gaps}
         losses = list(self._unrecorded)
-        if self._losing is not None:
-            losses.append(
-                FeedGap(
-                    self._losing.started_at, batch.seen_from, self._losing.cause, "there was room again", ALL_SOURCES
-                )
-            )
+        if (losing := self._losing) is not None:
+            ending = "there was room again"
+            losses.append(FeedGap(losing.started_at, batch.seen_from, losing.cause, ending, ALL_SOURCES))
         batch.gaps[:0] = [gap for gap in losses if gap.key not in known]
         return batch
 
@@ -282,8 +279,7 @@ class Lander:
         if self._connecting is not None:
             if not self._connecting.done():
                 return
-            connecting, self._connecting = self._connecting, None
-            self._connection = connecting.result()
+            self._connection, self._connecting = self._connecting.result(), None
         if self._connection is None:
             self._connecting = asyncio.create_task(self._connect())
             return
@@ -297,13 +293,11 @@ class Lander:
             await self._land_oldest(self._connection)
 
     async def leave(self, epoch: int) -> None:
-        """Release the lease of this epoch, if the database answers."""
+        """Release the lease of this epoch, if the database answers; also if a new connection has only just taken it."""
         if epoch and self._connection is None and self._connecting is not None:
-            # It has the lease, and so is as good as there.
-            done, _ = await asyncio.wait([self._connecting], timeout=COMMIT_SECONDS)
-            if done:
-                connecting, self._connecting = self._connecting, None
-                self._connection = connecting.result()
+            await asyncio.wait([self._connecting], timeout=COMMIT_SECONDS)
+            if self._connecting.done():
+                self._connection, self._connecting = self._connecting.result(), None
         if (connection := self._connection) is not None and epoch:
             with suppress(psycopg.Error):
                 await self._in_time(connection, lambda: release_lease(connection, epoch, database_now(connection)))
