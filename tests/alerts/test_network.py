@@ -12,9 +12,9 @@ from txwatch.alerts.conditions import LastAlert, State, condition_alerts, condit
 from txwatch.alerts.messages import alert_message
 from txwatch.alerts.network import (
     LASTS_AT_MOST,
+    Fingerprint,
     Measured,
     Network,
-    Pattern,
     network_conditions,
     read_network,
 )
@@ -32,8 +32,8 @@ from txwatch.wire.transaction import CreatedOutput, Transaction
 MINUTE = timedelta(minutes=1)
 SOURCE = "blockchain.info"
 NOTHING = Measured(None, None)
-INSCRIPTION = Pattern(1, 1, "p2tr", 546)
-FAN_OUT = Pattern(1, 12, "p2wpkh", 10_000)
+INSCRIPTION = Fingerprint(1, 1, "p2tr", 546)
+FAN_OUT = Fingerprint(1, 12, "p2wpkh", 10_000)
 
 
 @dataclass
@@ -47,16 +47,18 @@ class World:
     height: int = 840_000
     keys: list[str] = field(default_factory=list)
 
-    def live(self, minutes: float, *, every: float = 3.0, fee_rate: int = 10, pattern: Pattern | None = None) -> None:
+    def live(
+        self, minutes: float, *, every: float = 3.0, fee_rate: int = 10, pattern: Fingerprint | None = None
+    ) -> None:
         """Let time pass, with a transaction every so many seconds; all of one pattern, or none alike."""
         count = int(minutes * 60 / every)
         start = self.now
         self.land([self.made(start + timedelta(seconds=every * n), fee_rate, pattern) for n in range(count)])
         self.tick(start + minutes * MINUTE)
 
-    def made(self, seen_at: datetime, fee_rate: int, pattern: Pattern | None) -> Transaction:
+    def made(self, seen_at: datetime, fee_rate: int, pattern: Fingerprint | None) -> Transaction:
         self.landed += 1
-        first = pattern or Pattern(1, 1, "p2wpkh", 10_000 + self.landed)
+        first = pattern or Fingerprint(1, 1, "p2wpkh", 10_000 + self.landed)
         outputs = [CreatedOutput(None, first.value, first.type, n) for n in range(first.outputs)]
         return transaction(
             txid=f"{self.landed:064x}",

@@ -54,7 +54,7 @@ NO_BLOCK = timedelta(hours=1)
 """One block in 400 takes longer: about one in three days."""
 
 
-class Pattern(NamedTuple):
+class Fingerprint(NamedTuple):
     """What transactions of one making share: their counts, and the first output's type and value (satoshi)."""
 
     inputs: int
@@ -73,7 +73,7 @@ class Pattern(NamedTuple):
         return f"{self.inputs:,} in, {self.outputs:,} out, {first} first"
 
     @classmethod
-    def named(cls, name: str) -> "Pattern":
+    def named(cls, name: str) -> "Fingerprint":
         inputs, outputs, type_, value = name.split("-")
         return cls(int(inputs), int(outputs), type_, int(value))
 
@@ -95,7 +95,7 @@ class Network:
     """Transactions a second."""
     fee_rate: Measured
     """Median, sat/vB."""
-    patterns: Mapping[Pattern, Measured]
+    patterns: Mapping[Fingerprint, Measured]
     """Transactions in SPAN."""
     block: tuple[int, datetime] | None = None
     """Height of the newest block, and when it was announced. None if one may have been missed."""
@@ -217,18 +217,20 @@ def _before(last: LastAlert | None, otherwise: datetime) -> datetime:
 
 def _patterns(
     connection: Connection, raised: Mapping[str, LastAlert], at: datetime, arrived: float
-) -> dict[Pattern, Measured]:
+) -> dict[Fingerprint, Measured]:
     """The patterns that are many now, and those of the floods that stand."""
     given = {"since": at - SPAN, "at": at, "least": max(FLOOD_LEAST, FLOOD_SHARE.begins * arrived)}
-    began = {Pattern(*row): at - SPAN for row in connection.execute(statement("alerts", "frequent_patterns"), given)}
+    began = {
+        Fingerprint(*row): at - SPAN for row in connection.execute(statement("alerts", "frequent_patterns"), given)
+    }
     for name, last in raised.items():
         kind, _, pattern = name.partition(":")
         if kind == "pattern_flood" and last.standing:
-            began[Pattern.named(pattern)] = last.since
+            began[Fingerprint.named(pattern)] = last.since
     return {pattern: _count(connection, pattern, moment, at) for pattern, moment in began.items()}
 
 
-def _count(connection: Connection, pattern: Pattern, began: datetime, at: datetime) -> Measured:
+def _count(connection: Connection, pattern: Fingerprint, began: datetime, at: datetime) -> Measured:
     hour = timedelta(hours=1)
     given = {**pattern._asdict(), "since": at - SPAN, "at": at, "hour_before": began - hour, "began": began}
     [(count, usual)] = connection.execute(statement("alerts", "count_pattern"), given)
