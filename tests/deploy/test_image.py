@@ -119,7 +119,7 @@ def test_a_wheel_holds_everything_that_runs(tmp_path: Path) -> None:
 
 
 def test_by_its_own_name_too_dagsters_webserver_is_behind_the_guard() -> None:
-    """The Helm chart's command cannot be changed; it calls `dagster-webserver`."""
+    """Whoever calls `dagster-webserver` by hand, or by another chart, gets no other server."""
     installed = next(rest for name, rest in instructions() if name == "RUN" and "printf" in rest)
     script = re.search(r"printf '([^']*)' > /opt/txwatch/bin/dagster-webserver\b", installed)
     assert script is not None
