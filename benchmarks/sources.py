@@ -210,6 +210,7 @@ async def live_latency(database_url: str, rpc: BitcoinRpc, spends: Sequence[byte
     def send() -> None:
         began = time.monotonic()
         for n, raw in enumerate(spends):
+            # The rate is what is measured at; what is late already is sent at once.
             time.sleep(max(0.0, began + n / LIVE_RATE - time.monotonic()))
             sent[decode_raw(raw).txid] = datetime.now(UTC)
             rpc.call(str, "sendrawtransaction", raw.hex())
