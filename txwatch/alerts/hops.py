@@ -7,11 +7,11 @@ by its outpoint; where a source does not tell outpoints, by its address, type, p
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from txwatch.alerts.messages import duration
-from txwatch.alerts.store import AlertUpdate, insert_updates
+from txwatch.alerts.store import AlertUpdate, insert_updates, to_json
 from txwatch.detection.reasons import btc
 from txwatch.features.batch import TransactionBatch
 from txwatch.features.transaction import likely_paid
@@ -71,7 +71,8 @@ def follow_coins(connection: Connection, new: Sequence[Transaction], alerted: It
             if rest is not None and rest.value >= LEAST_SAT and coin.hop + 1 < MOST_HOPS:
                 reached.append(coin.after(spender, rest))
                 followed.append(reached[-1])
-    connection.cursor().executemany(statement("alerts", "insert_followed"), [asdict(coin) for coin in followed])
+    if followed:
+        connection.execute(statement("alerts", "insert_followed"), {"coins": to_json(followed)})
     return insert_updates(connection, told.values()) if told else 0
 
 

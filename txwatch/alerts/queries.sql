@@ -257,7 +257,11 @@ ON CONFLICT DO NOTHING
 
 -- name: insert_followed
 INSERT INTO followed_coins (alert_key, txid, vout, hop, addr, type, value_sat, seen_at)
-VALUES (%(alert_key)s, %(txid)s, %(vout)s, %(hop)s, %(addr)s, %(type)s, %(value_sat)s, %(seen_at)s)
+SELECT alert_key, txid, vout, hop, addr, type, value_sat, seen_at
+FROM jsonb_to_recordset(%(coins)s::jsonb) AS given (
+    alert_key text, txid text, vout bigint, hop smallint, addr text, type text, value_sat bigint, seen_at timestamptz
+)
+ORDER BY alert_key, txid, vout
 ON CONFLICT DO NOTHING
 
 
