@@ -84,6 +84,13 @@ class Settings(BaseSettings):
     alerts_per_hour: float = _env(
         "TXWATCH_ALERTS_PER_HOUR", "Budget of alerts an hour that the forest may spend.", 12, gt=0
     )
+    samples_a_day: int = _env(
+        "TXWATCH_SAMPLES_A_DAY",
+        "Unusual transactions without an alert that people are asked about every day, to estimate what is missed.",
+        0,
+        ge=0,
+        le=50,
+    )
     history_start: datetime | None = _env(
         "TXWATCH_HISTORY_START",
         "First window, UTC, kept in the database. Unset: the day of the first `txwatch migrate`.",

@@ -10,6 +10,7 @@ from psycopg import sql
 from txwatch.alerts.deliveries import read_delivery_levels
 from txwatch.alerts.messages import EXPLORER, DigestLine, Line, Piece, clean, digest_line, to_html
 from txwatch.alerts.planning import QuietHours
+from txwatch.alerts.samples import read_misses
 from txwatch.alerts.store import read_alerts, read_precision
 from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import btc
@@ -104,6 +105,10 @@ def _status(asked: Command) -> list[Line]:
         [Piece(f"{p.kind}, {p.found_by}: {p.useful} of {p.judged} judged useful ({p.share:.0%})")]
         for p in read_precision(connection, now - 30 * DAY)[:TOP]
     )
+    if (misses := read_misses(connection, now - 30 * DAY, now)) is not None:
+        missed, fewest, most = misses.missed_a_day
+        of = f"{misses.useful} of {misses.judged} that were drawn"
+        lines.append([Piece(f"missed a day: about {missed:,.0f}, between {fewest:,.0f} and {most:,.0f} ({of})")])
     row = connection.execute(
         "SELECT held_until, quiet_hours, min_severity FROM telegram_chats WHERE chat_id = %s", [asked.chat_id]
     ).fetchone()

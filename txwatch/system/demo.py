@@ -119,10 +119,13 @@ def planted_and_told(connection: Connection, truth: Path, since: datetime) -> di
     """
     lines = msgspec.json.Decoder(Planted).decode_lines(truth.read_bytes())
     counts = {}
-    for name, plant in (("peel_hops", PEEL_CHAIN), ("campaign_transactions", DUST_STORM)):
+    told_by = {
+        "peel_hops": (PEEL_CHAIN, statement("system", "told_peel_hops")),
+        "campaign_transactions": (DUST_STORM, statement("system", "told_campaign_transactions")),
+    }
+    for name, (plant, query) in told_by.items():
         planted = [line.txid for line in lines if label(plant) in line.labels and line.at >= since]
-        told = scalar(connection, statement("system", f"told_{name}"), {"txids": planted})
-        counts[name] = {"planted": len(planted), "told": told}
+        counts[name] = {"planted": len(planted), "told": scalar(connection, query, {"txids": planted})}
     return counts
 
 
