@@ -145,6 +145,9 @@ class Settings(BaseSettings):
         "Key for the API's writes and scoring. Unset: it answers on loopback only, and refuses both.",
         min_length=16,
     )
+    api_private: bool = _env(
+        "TXWATCH_API_PRIVATE", "Whether reading the API needs a key as well, one with the scope read.", False
+    )
     api_url: str = _env(
         "TXWATCH_API_URL", "Where the dashboard asks the API how a score comes about.", "http://127.0.0.1:8000"
     )

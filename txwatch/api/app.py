@@ -18,9 +18,22 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
 from txwatch.api import problems
+from txwatch.api.access import MayRead
 from txwatch.api.middleware import MAX_BODY_BYTES, BodyLimit, LoopbackOnly, RequestLog, keeps_request_id, new_request_id
 from txwatch.api.problems import ProblemError, problem_response
-from txwatch.api.routes import alerts, anomalies, drift, feed, health, models, scoring, stream, transactions
+from txwatch.api.routes import (
+    alerts,
+    anomalies,
+    cases,
+    drift,
+    feed,
+    health,
+    models,
+    people,
+    scoring,
+    stream,
+    transactions,
+)
 from txwatch.api.routes.scoring import Models, Scorer
 from txwatch.api.routes.stream import Stream
 from txwatch.detection.drift_reports import DriftPages
@@ -36,7 +49,7 @@ from txwatch.wire.messages import WireTransaction
 
 MAX_REQUESTS = 8
 """Requests that use the database at once. The other connections of the server are for those who write to it."""
-ROUTERS = (health, transactions, anomalies, alerts, scoring, models, drift, feed, stream)
+ROUTERS = (health, transactions, anomalies, alerts, cases, scoring, models, drift, feed, stream, people)
 
 
 class Api(FastAPI):
@@ -99,8 +112,9 @@ def create_app(settings: Settings, max_body_bytes: int = MAX_BODY_BYTES) -> Fast
     requests = RequestMetrics()
     app.state.metrics = metrics_registry(pool, settings.home, requests, lambda: live.clients)
     problems.install(app)
+    reading = [MayRead] if settings.api_private else []
     for module in ROUTERS:
-        app.include_router(module.router)
+        app.include_router(module.router, dependencies=reading if module is not health else [])
     app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
     app.add_api_route("/docs", _docs, include_in_schema=False)
     app.mount("/docs/assets", StaticFiles(directory=Path(fastapi_offline.__file__).with_name("static")))

@@ -1,19 +1,16 @@
-"""Who may ask, how large a body may be, and a line of the log for each request.
+"""From where one may ask, how large a body may be, and a line of the log for each request.
 
-Without a key the server answers loopback only, and refuses writes and scoring.
+Without TXWATCH_API_KEY the server answers loopback only.
 """
 
-import hmac
 import re
 import secrets
 import time
 from ipaddress import ip_address
-from typing import Annotated
 
 import structlog
 from asgi_correlation_id import correlation_id
-from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
@@ -33,25 +30,6 @@ _SAFE_HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"SAMEORIGIN"),
 )
-_bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="The value of TXWATCH_API_KEY.")
-
-
-def require_key(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> None:
-    """Let only requests pass that carry the key. Raises ProblemError."""
-    key = request.app.state.settings.api_key
-    if key is None:
-        raise ProblemError(403, "writes and scoring are off: set TXWATCH_API_KEY to allow them")
-    given = "" if credentials is None else credentials.credentials
-    # Compared in constant time, so that how long a refusal takes says nothing about the key.
-    if not hmac.compare_digest(given.encode(), key.get_secret_value().encode()):
-        raise ProblemError(
-            401, "this needs the key: send `Authorization: Bearer <key>`", headers={"WWW-Authenticate": "Bearer"}
-        )
-
-
-KeyRequired = Depends(require_key)
 
 
 class LoopbackOnly:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
 from txwatch.alerts.store import Precision, Verdict, read_precision, record_verdict
-from txwatch.api.middleware import KeyRequired
+from txwatch.api.access import MayManage
 from txwatch.api.problems import documented, found
 from txwatch.api.routes.parameters import AlertKey, Database, Hours, Kind, Seen
 from txwatch.clock import utc_now
@@ -50,7 +50,7 @@ def alert(database: Database, alert_key: AlertKey) -> AlertDetail:
 @router.post(
     "/alerts/{alert_key}/feedback",
     summary="Say whether an alert was useful",
-    dependencies=[KeyRequired],
+    dependencies=[MayManage],
     responses=documented(401, 404, 413),
 )
 def feedback(database: Database, alert_key: AlertKey, feedback: Feedback) -> AlertDetail:
