@@ -1,6 +1,7 @@
 """Recovery from blocks: an hour of the engine with three outages, chain splits, and an API that refuses."""
 
 import json
+import random
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -511,6 +512,60 @@ def test_blocks_of_a_long_gap_are_read_in_parts_and_after_announced_ones(
             service.missing = ""
     assert read == ["8ac", "9bde", "7f12", "6345"]
     assert gap_states(fresh) == ["recovered"]
+
+
+def test_announced_blocks_do_not_wait_for_the_listings_of_a_long_gap(fresh: str) -> None:
+    """Those of a year take an hour. What is announced meanwhile is read before the next one."""
+    service = Service(World(), 12, missing="d")
+    heard_again = 6
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if len(service.asked) == heard_again + 2:
+            with connect(fresh) as other:
+                announce(other, "e")
+        return service.answer(request)
+
+    with connect(fresh) as connection:
+        record_gaps(connection, [FeedGap(T0 - timedelta(days=30), T0 + MINUTE, "closed", "heard again")])
+        announce(connection, "cd")
+        assert service.source
+        read_chain(connection, served_by(answer, service.world), service.world.clock)
+    assert service.asked[:heard_again] == ["0"] * heard_again
+    assert "".join(service.asked[heard_again:][:5]) == "cd0e0"
+    assert service.asked.count("d") == 1
+
+
+def test_a_chain_that_is_followed_down_to_a_gaps_start_is_read_in_parts(
+    fresh: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gap that names its last block may have four weeks of them, at ten seconds each."""
+    monkeypatch.setattr("txwatch.ingest.recovery.GAPS_FOR", 25 * SECOND)
+    service, read = Service(World(), 11, ahead=2), []
+    with connect(fresh) as connection:
+        announce(connection, "b", at=T0 - SECOND)
+        ended = FeedGap(T0, T0 + 8 * MINUTE, "connection closed", "mempool asked for", tip="2" * 64)
+        record_gaps(connection, [ended])
+        source = service.source
+        for _ in range(3):
+            done = read_chain(connection, source, service.world.clock)
+            read.append("".join(block.hash[0] for block in done.blocks))
+    assert read == ["2b1fed", "c", ""]
+    assert gap_states(fresh) == ["recovered"]
+
+
+def test_blocks_of_a_gap_that_always_fail_hold_up_no_others(fresh: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take all the time of each reading, were each to begin with them."""
+    monkeypatch.setattr("txwatch.ingest.recovery.GAPS_FOR", 3 * MINUTE)
+    random.seed(1)
+    service = Service(World(), 14, faults={name * 64: answering(500) for name in "abcdef"})
+    read = set[str]()
+    with connect(fresh) as connection:
+        ended_gap(connection, minutes=8)
+        for _ in range(30):
+            source = service.source
+            with suppress(RestError):
+                read |= {block.hash[0] for block in read_chain(connection, source, service.world.clock).blocks}
+    assert read == set("12345678")
 
 
 def test_blocks_that_name_each_other_as_predecessors_end(fresh: str) -> None:
