@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 import httpx
 
-from txwatch.answers import async_bounds
+from txwatch.answers import bounds
 from txwatch.clock import Clock
 from txwatch.sources.source import SourceAwayError
 from txwatch.wire.mempool_space import BlockAnswer, decode_block, decode_hash, decode_txids
@@ -100,7 +100,7 @@ class MempoolSpaceRest:
             base_url=self._url,
             timeout=TIMEOUT_SECONDS,
             follow_redirects=True,
-            event_hooks=async_bounds(MAX_ANSWER_BYTES),
+            event_hooks=bounds(MAX_ANSWER_BYTES),
         )
 
     async def _get(self, client: httpx.AsyncClient, path: str, *, may_lack: bool = False) -> bytes | None:
@@ -116,7 +116,7 @@ class MempoolSpaceRest:
                     async with asyncio.timeout(ANSWER_SECONDS):
                         response = await client.get(path)
                 # The last two by redirects.
-                except (httpx.HTTPError, TimeoutError, httpx.InvalidURL, UnicodeError, OverflowError) as error:
+                except (httpx.HTTPError, TimeoutError, httpx.InvalidURL, UnicodeError) as error:
                     failure = SourceAwayError(f"{self._url}{path}: {type(error).__name__}: {error}")
                 else:
                     if response.status_code == HTTPStatus.OK:
