@@ -272,6 +272,43 @@ async def take(scope: Scope, receive: Receive, send: Send) -> None:
     await Counting()(scope, receive, send)
 
 
+async def catch(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with 500 if the body cannot be had, as the applications behind the guard do."""
+    try:
+        await take(scope, receive, send)
+    except Exception:
+        await send({"type": "http.response.start", "status": 500})
+        await send({"type": "http.response.body", "body": b"it failed"})
+
+
+@pytest.mark.parametrize("app", [take, catch])
+def test_a_body_has_so_many_bytes_at_most_by_what_it_says_and_by_what_comes(app: ASGIApp) -> None:
+    with (
+        listening(Guard(app, health="/health", max_body_bytes=1_000)) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        for body, status in (([b"x" * 1_000], 200), ([b"x" * 1_001], 413), ([b"x" * 600] * 2, 413)):
+            announced, streamed = client.post("/", content=b"".join(body)), client.post("/", content=iter(body))
+            assert [announced.status_code, streamed.status_code] == [status, status]
+            assert {answer.headers.get("connection") for answer in (announced, streamed)} == {
+                "close" if status == 413 else None
+            }
+
+
+def test_what_was_answered_before_its_body_was_too_large_is_ended() -> None:
+    async def early(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b"so far", "more_body": True})
+        await catch(scope, receive, send)
+
+    with (
+        listening(Guard(early, health="/health", max_body_bytes=1_000)) as port,
+        pytest.raises(httpx.RemoteProtocolError),
+    ):
+        httpx.post(f"http://127.0.0.1:{port}/", content=iter([b"x" * 1_001]))
+
+
 POST = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
 
 
