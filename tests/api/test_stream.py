@@ -125,6 +125,21 @@ def test_a_client_that_was_away_goes_on_after_its_last_alert(address: str, datab
     assert keys == [f"{n:064x}" for n in (11, 12, 13)]
 
 
+def test_a_last_alert_of_a_clock_that_was_ahead_hides_none_that_a_client_missed(
+    address: str, database_url: str
+) -> None:
+    ahead = utc_now() + timedelta(hours=2)
+    headers = {"Last-Event-ID": Position(ahead, f"{90_030:064x}").encode()}
+    with connect(database_url) as connection:
+        insert_alerts(connection, [replace(alert(90_030), created_at=ahead)], [])
+        insert_alerts(connection, [replace(alert(90_031), created_at=utc_now() - timedelta(minutes=50))], [])
+        with httpx.stream("GET", f"{address}/v1/stream", headers=headers, timeout=PATIENCE_SECONDS) as response:
+            told = (json.loads(event["data"])["alert_key"] for event in events(response) if event["event"] == "alert")
+            insert_alerts(connection, [alert(90_032)], [])
+            assert f"{90_031:064x}" in iter(told.__next__, f"{90_032:064x}")
+        connection.execute("DELETE FROM alerts WHERE alert_key = %s", [f"{90_030:064x}"])
+
+
 def test_alerts_committed_out_of_order_are_all_told_once(address: str, database_url: str) -> None:
     with (
         connect(database_url) as slow,

@@ -33,6 +33,8 @@ MAX_SECONDS = 10.0
 """After this it is read without a notification too."""
 OVERLAP = timedelta(seconds=10)
 """Is read again, because two lanes commit alerts out of order. An alert that was sent is known by its key."""
+TOLD_AGAIN = timedelta(hours=1)
+"""What a client gets whose last alert is of the future: a clock was ahead, and nobody knows what followed."""
 BATCH = 500
 """Alerts in one reading. More are read batch after batch."""
 QUEUE = 1_000
@@ -86,7 +88,7 @@ class Stream:
         may_come_again = self._alerts_since - OVERLAP
         try:
             sent: set[str | None] = set()
-            position = None if last_id is None else Position.decode(last_id)
+            position = None if last_id is None else _begin_after(Position.decode(last_id), utc_now())
             while position is not None:
                 # The connection is not kept while a slow client takes what was read.
                 async with self._connected() as connection:
@@ -163,6 +165,10 @@ class Stream:
                 self._clients.discard(queue)
             else:
                 queue.put_nowait(event)
+
+
+def _begin_after(last: Position, now: datetime) -> Position:
+    return last if last.moment <= now + OVERLAP else Position(now - TOLD_AGAIN, "")
 
 
 async def _alerts_after(
