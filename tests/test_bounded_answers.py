@@ -208,6 +208,16 @@ def test_an_answer_that_trickles_is_given_up(
         ask(url)
 
 
+def test_what_had_no_end_is_not_asked_for_at_once_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four times five minutes would hold up all others."""
+    monkeypatch.setattr(rest, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(rest, "ATTEMPTS", 4)
+    asked: list[bytes] = []
+    with trickling(*FOREVER["body"], asked) as url, pytest.raises(rest.RestError):
+        blocks_by_rest(url)
+    assert len(asked) == 1
+
+
 def test_a_client_that_is_closed_ends_what_it_asks() -> None:
     asked: list[bytes] = []
     with trickling(*FOREVER["headers"], asked) as url, ThreadPoolExecutor() as threads:

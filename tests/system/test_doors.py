@@ -141,7 +141,8 @@ def test_no_server_keeps_a_body_of_any_length(doors: dict[str, str], name: str, 
             answer = httpx.request(method, doors[name] + path, content=body, headers=key, timeout=60)
         except httpx.WriteError:
             continue  # the connection was ended before all was sent
-        assert answer.status_code == 413
+        # Some refuse a body before they read it.
+        assert answer.status_code in ({413} if isinstance(body, bytes) else {403, 413, 422})
 
 
 @pytest.mark.parametrize(
