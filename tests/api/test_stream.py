@@ -1,9 +1,12 @@
 """The live stream: what is committed reaches each client, and a client that was away gets what it missed."""
 
+import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import httpx
 import psycopg
@@ -15,7 +18,7 @@ from tests.serving import serving, settings_of
 from tests.waiting import PATIENCE_SECONDS, wait_until
 from txwatch.alerts.alert import Alert
 from txwatch.alerts.store import insert_alerts
-from txwatch.api.routes.stream import BATCH, QUEUE
+from txwatch.api.routes.stream import BATCH, QUEUE, READERS, Stream
 from txwatch.clock import utc_now
 from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import Reason
@@ -221,3 +224,38 @@ def test_a_bad_id_is_told_before_the_stream_begins(address: str) -> None:
     answer = httpx.get(f"{address}/v1/stream", headers={"Last-Event-ID": "nonsense"})
     assert answer.status_code == 400
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_clients_that_come_back_together_take_few_connections(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres has a hundred for all of the system."""
+    stream, open_now, most = Stream(database_url), 0, 0
+    connected = stream._connected
+
+    @asynccontextmanager
+    async def counted() -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        nonlocal open_now, most
+        open_now += 1
+        most = max(most, open_now)
+        try:
+            async with connected() as connection:
+                yield connection
+        finally:
+            open_now -= 1
+
+    monkeypatch.setattr(stream, "_connected", counted)
+    with connect(database_url) as connection:
+        insert_alerts(connection, [alert(20_001)], [])
+    last = Position(utc_now() - timedelta(minutes=30), "").encode()
+
+    async def come_back() -> None:
+        async for event in stream.subscribe(last):
+            if event.data["alert_key"] == f"{20_001:064x}":
+                return
+
+    async def all_come_back() -> None:
+        await asyncio.gather(*(come_back() for _ in range(5 * READERS)))
+
+    asyncio.run(all_come_back())
+    assert most == READERS

@@ -7,12 +7,14 @@ import hmac
 import re
 import secrets
 import time
+from collections.abc import Callable, Coroutine
 from ipaddress import ip_address
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 from asgi_correlation_id import correlation_id
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -51,6 +53,24 @@ def require_key(
 
 
 KeyRequired = Depends(require_key)
+
+
+class KeyFirst(APIRoute):
+    """A route that asks for the key, if it needs one, before it reads the body.
+
+    The framework reads the body first, so that whoever has no key could fill the memory with bodies.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        if KeyRequired not in self.dependencies:
+            return handle
+
+        async def handle_with_key(request: Request) -> Response:
+            require_key(request, await _bearer(request))
+            return await handle(request)
+
+        return handle_with_key
 
 
 class LoopbackOnly:

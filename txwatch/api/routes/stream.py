@@ -40,6 +40,8 @@ BATCH = 500
 QUEUE = 1_000
 """Events. A client that is so far behind is disconnected, and comes back with the id of its last event."""
 MAX_CLIENTS = 200
+READERS = 4
+"""Clients that read at once what they missed, each on a connection: after a restart all come back together."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Stream:
         self._sent: dict[str, datetime] = {}
         self._has_read = False
         self._alerts_since = utc_now()
+        self._readers = asyncio.Semaphore(READERS)
         self._listening: asyncio.Task[None] | None = None
 
     @property
@@ -91,7 +94,7 @@ class Stream:
             position = None if last_id is None else _begin_after(Position.decode(last_id), utc_now())
             while position is not None:
                 # The connection is not kept while a slow client takes what was read.
-                async with self._connected() as connection:
+                async with self._readers, self._connected() as connection:
                     missed, position = await _alerts_after(connection, position)
                 for event, created_at in missed:
                     if created_at >= may_come_again:
