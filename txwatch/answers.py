@@ -5,6 +5,7 @@ kilobyte that is compressed, more than once even, becomes gigabytes in one step;
 """
 
 import asyncio
+import re
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import CancelledError, Future
@@ -13,10 +14,16 @@ from typing import Any, NamedTuple, Self
 import httpx
 
 MAX_PORT = 2**16 - 1
+_USER_INFO = re.compile(r"//[^/?#]*@")
 
 
 class EndlessAnswerError(httpx.ReadError):
     """An answer has more bytes than it may, or takes longer."""
+
+
+def shown(url: str) -> str:
+    """An address without the user and the password that it may hold."""
+    return _USER_INFO.sub("//", url, count=1)
 
 
 class BoundedClient:
@@ -41,8 +48,8 @@ class BoundedClient:
 
     @property
     def base_url(self) -> str:
-        """The address that paths are relative to, "" without one."""
-        return str(self._options.get("base_url", ""))
+        """The address that paths are relative to, as it may be shown; "" without one."""
+        return shown(str(self._options.get("base_url", "")))
 
     def request(self, method: str, url: str, **given: Any) -> httpx.Response:
         """An answer, read whole. Raises httpx.HTTPError, and what httpx raises for an address that is none."""

@@ -706,6 +706,13 @@ def test_after_a_failure_a_request_is_tried_once_until_the_service_answers_again
         assert len(asked) == tries
 
 
+def test_an_error_does_not_tell_the_password_of_the_address() -> None:
+    client = rest_client("http://user:hidden@api", transport=httpx.MockTransport(lambda _: httpx.Response(403)))
+    with pytest.raises(RestError, match=r"^http://api/rawblock/") as raised:
+        BlockSource(client).block("a" * 64)
+    assert "hidden" not in str(raised.value)
+
+
 @pytest.mark.parametrize("status", [400, 403, 500])
 def test_an_api_that_keeps_refusing_is_named_in_the_error(status: int) -> None:
     source = served_by(lambda _request: httpx.Response(status), World())
