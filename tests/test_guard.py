@@ -403,6 +403,41 @@ def test_an_answer_that_nobody_takes_does_not_hold_its_connection(monkeypatch: p
         assert ended.wait(20)
 
 
+def test_the_last_of_an_answer_that_nobody_takes_does_not_hold_a_connection_that_closes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is less than that with which asyncio pauses writing."""
+    monkeypatch.setattr(guard, "PART_SECONDS", 0.3)
+    made, lost = BoundedH11.connection_made, BoundedH11.connection_lost
+    transports, ended = list[asyncio.Transport](), threading.Event()
+
+    def noted(protocol: BoundedH11, transport: asyncio.Transport) -> None:
+        transports.append(transport)
+        made(protocol, transport)
+
+    def noted_end(protocol: BoundedH11, error: Exception | None) -> None:
+        lost(protocol, error)
+        ended.set()
+
+    monkeypatch.setattr(BoundedH11, "connection_made", noted)
+    monkeypatch.setattr(BoundedH11, "connection_lost", noted_end)
+
+    async def talkative(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await Counting()(scope, receive, send)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while transports[-1].get_write_buffer_size() == 0:
+            await send({"type": "http.response.body", "body": 10_000 * b"x", "more_body": True})
+        await send({"type": "http.response.body"})
+
+    with (
+        listening(Guard(talkative, health="/health")) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=20) as raw,
+    ):
+        raw.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert ended.wait(20)
+
+
 def test_a_head_as_long_as_it_may_be_is_answered_in_whatever_pieces_it_comes(port: int) -> None:
     target, long = "/" + "a" * (MAX_TARGET_BYTES - 1), "x" * (MAX_HEADER_BYTES - 100)
     head = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nA: {long}\r\n\r\n".encode()
