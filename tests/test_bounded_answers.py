@@ -1,10 +1,11 @@
 """Answers without an end, to each HTTP client that asks others than our own servers, over real sockets."""
 
 import asyncio
+import errno
 import gzip
 import socketserver
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date
@@ -216,6 +217,18 @@ def test_what_had_no_end_is_not_asked_for_at_once_again(monkeypatch: pytest.Monk
     with trickling(*FOREVER["body"], asked) as url, pytest.raises(rest.RestError):
         blocks_by_rest(url)
     assert len(asked) == 1
+
+
+def test_a_client_without_a_file_left_for_its_loop_fails_as_one_without_a_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(main: Coroutine[object, object, None]) -> None:
+        main.close()
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("txwatch.answers.asyncio.run", refuse)
+    with pytest.raises(SourceAwayError, match="no node answers"):
+        height_by_rpc("http://127.0.0.1:1")
 
 
 def test_a_client_that_is_closed_ends_what_it_asks() -> None:

@@ -77,20 +77,18 @@ class BoundedClient:
         with self._lock:
             opened, self._opened = self._opened, None
             if opened is not None:
+                # Not waited for: its thread may look up a name, and the caller may have a loop of its own.
                 opened.loop.call_soon_threadsafe(opened.stop.set)
-        if opened is not None:
-            opened.thread.join()
 
 
 class _Opened(NamedTuple):
     client: httpx.AsyncClient
     loop: asyncio.AbstractEventLoop
     stop: asyncio.Event
-    thread: threading.Thread
 
 
 def _open(options: dict[str, Any]) -> _Opened:
-    """A client in a thread, until `stop` is set. What is being asked then is cancelled."""
+    """A client in a thread, until `stop` is set; what is being asked then is cancelled. Raises httpx.ConnectError."""
     client = httpx.AsyncClient(**options)
     began = Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]()
 
@@ -100,9 +98,17 @@ def _open(options: dict[str, Any]) -> _Opened:
             began.set_result((asyncio.get_running_loop(), stop))
             await stop.wait()
 
-    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="http", daemon=True)
-    thread.start()
-    return _Opened(client, *began.result(), thread)
+    def run() -> None:
+        try:
+            asyncio.run(serve())
+        except OSError as error:
+            if began.done():
+                raise
+            # Too many files are open: a loop needs three.
+            began.set_exception(httpx.ConnectError(str(error)))
+
+    threading.Thread(target=run, name="http", daemon=True).start()
+    return _Opened(client, *began.result())
 
 
 class _Body(httpx.AsyncByteStream):
