@@ -470,3 +470,26 @@ def test_a_websocket_opens_for_our_own_pages_and_for_programs_alone(app: Countin
     ):
         pass
     assert app.reached == []
+
+
+def test_a_websocket_stays_open_however_long_it_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(guard, "PART_SECONDS", 0.5)
+
+    async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await Counting()(scope, receive, send)
+            return
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": message["text"]})
+
+    with (
+        listening(Guard(echo, health="/health")) as port,
+        connect(f"ws://127.0.0.1:{port}/page") as websocket,
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as later,
+    ):
+        assert later.recv(1) == b"", "the time is over"
+        websocket.send("still here")
+        assert websocket.recv(timeout=PATIENCE_SECONDS) == "still here"

@@ -88,9 +88,12 @@ class BoundedH11(H11Protocol):
         self._forget_taken()
 
     def _expect(self, came: int) -> None:
-        """Wait for the end of a head, or for the next part of a body; after its answer for no further part."""
+        """Wait for the end of a head, or for the next part of a body; after its answer for no further part.
+
+        A connection that became a WebSocket has a protocol of its own, which pings.
+        """
         awaited = self.conn.their_state
-        if awaited not in {h11.IDLE, h11.SEND_BODY}:
+        if awaited not in {h11.IDLE, h11.SEND_BODY} or self.transport.get_protocol() is not self:
             self._forget_end()
             return
         if awaited is h11.SEND_BODY and self.conn.our_state is not h11.DONE:
