@@ -1,11 +1,13 @@
 """Who may do what: TXWATCH_API_KEY does all, a named key what its scopes allow, and nobody writes without one."""
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from txwatch.api.problems import ProblemError
@@ -48,30 +50,52 @@ def _caller(request: Request, given: str) -> Caller | None:
     return None
 
 
-def _require(scope: Scope, request: Request, credentials: HTTPAuthorizationCredentials | None) -> Caller:
-    caller = _caller(request, "" if credentials is None else credentials.credentials)
-    if caller is None:
-        raise ProblemError(
-            401,
-            f"this needs a key with the scope {scope}: send `Authorization: Bearer <key>`",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
-    if scope not in caller.scopes:
-        raise ProblemError(403, f"{caller.who} lacks the scope {scope}")
-    return caller
-
-
-def requires(scope: Scope) -> Callable[[Request, HTTPAuthorizationCredentials | None], Caller]:
+@dataclass(frozen=True)
+class Required:
     """A dependency that lets only requests pass that carry a key with this scope, and gives whose it is."""
 
-    def required(request: Request, credentials: _Given) -> Caller:
-        return _require(scope, request, credentials)
+    scope: Scope
 
-    return required
+    def __call__(self, request: Request, credentials: _Given) -> Caller:
+        caller: Caller | None = getattr(request.state, "caller", None)
+        if caller is None:
+            caller = request.state.caller = self._caller(request, credentials)
+        if self.scope not in caller.scopes:
+            raise ProblemError(403, f"{caller.who} lacks the scope {self.scope}")
+        return caller
+
+    def _caller(self, request: Request, credentials: HTTPAuthorizationCredentials | None) -> Caller:
+        caller = _caller(request, "" if credentials is None else credentials.credentials)
+        if caller is None:
+            raise ProblemError(
+                401,
+                f"this needs a key with the scope {self.scope}: send `Authorization: Bearer <key>`",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        return caller
 
 
-MayScore: Any = Depends(requires("score"))
-MayRead: Any = Depends(requires("read"))
+class KeyFirst(APIRoute):
+    """A route that asks for the key, if it needs one, before it reads the body.
+
+    The framework reads the body first, so that whoever has no key could fill the memory with bodies.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        required = [one.call for one in self.dependant.dependencies if isinstance(one.call, Required)]
+
+        async def handle_with_key(request: Request) -> Response:
+            credentials = await _bearer(request)
+            for ask in required:
+                await run_in_threadpool(ask, request, credentials)
+            return await handle(request)
+
+        return handle_with_key if required else handle
+
+
+MayScore: Any = Depends(Required("score"))
+MayManage: Any = Depends(Required("manage"))
+MayRead: Any = Depends(Required("read"))
 """Where TXWATCH_API_PRIVATE is set; else everybody reads whom the server answers."""
-Manager = Annotated[Caller, Depends(requires("manage"))]
-MayManage: Any = Depends(requires("manage"))
+Manager = Annotated[Caller, MayManage]

@@ -19,7 +19,7 @@ from fastapi.staticfiles import StaticFiles
 
 from txwatch.api import problems
 from txwatch.api.access import MayRead
-from txwatch.api.middleware import MAX_BODY_BYTES, BodyLimit, LoopbackOnly, RequestLog, keeps_request_id, new_request_id
+from txwatch.api.middleware import LoopbackOnly, RequestLog, keeps_request_id, new_request_id
 from txwatch.api.problems import ProblemError, problem_response
 from txwatch.api.routes import (
     alerts,
@@ -40,7 +40,7 @@ from txwatch.detection.drift_reports import DriftPages
 from txwatch.detection.registry import ModelRegistry
 from txwatch.errors import UserError
 from txwatch.features.feast import OnlineFeatures
-from txwatch.guard import Guard
+from txwatch.guard import MAX_BODY_BYTES, Guard
 from txwatch.logs import configure_logging
 from txwatch.metrics import RequestMetrics, metrics_registry
 from txwatch.settings import Settings
@@ -120,7 +120,6 @@ def create_app(settings: Settings, max_body_bytes: int = MAX_BODY_BYTES) -> Fast
     app.mount("/docs/assets", StaticFiles(directory=Path(fastapi_offline.__file__).with_name("static")))
 
     # The last one added is the outermost.
-    app.add_middleware(BodyLimit, limit=max_body_bytes)
     if settings.api_key is None:
         app.add_middleware(LoopbackOnly)
     # Without a key nobody but this machine is answered, by whatever name.
@@ -129,7 +128,10 @@ def create_app(settings: Settings, max_body_bytes: int = MAX_BODY_BYTES) -> Fast
         Guard,
         hosts=names,
         health="/health/live",
-        answer=lambda scope, refused: problem_response(Request(scope), ProblemError(refused.status, refused.detail)),
+        max_body_bytes=max_body_bytes,
+        answer=lambda scope, refused: problem_response(
+            Request(scope), ProblemError(refused.status, refused.detail, headers=refused.headers)
+        ),
     )
     app.add_middleware(RequestLog, metrics=requests)
     app.add_middleware(

@@ -1,4 +1,4 @@
-"""From where one may ask, how large a body may be, and a line of the log for each request.
+"""From where one may ask, and a line of the log for each request.
 
 Without TXWATCH_API_KEY the server answers loopback only.
 """
@@ -19,7 +19,6 @@ from txwatch.api.problems import ProblemError, problem_response
 from txwatch.metrics import RequestMetrics
 
 log = structlog.get_logger(__name__)
-MAX_BODY_BYTES = 16 * 1024 * 1024
 LEFT = 499
 """The status in the log and the metrics of a request whose client left before its end, as of nginx."""
 MAX_LOGGED = 200
@@ -51,48 +50,6 @@ def _is_loopback(scope: Scope) -> bool:
         return bool(scope.get("client")) and ip_address(scope["client"][0]).is_loopback
     except ValueError:
         return False
-
-
-class BodyTooLargeError(Exception):
-    """More was sent than may be."""
-
-
-class BodyLimit:
-    """Refuses bodies that are too large: by what the header says, and by what really comes."""
-
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self.app, self.limit = app, limit
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        received, started = 0, False
-
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self.limit:
-                raise BodyTooLargeError
-            return message
-
-        async def noted(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        request = Request(scope)
-        announced = request.headers.get("content-length", "0")
-        try:
-            if announced.isdigit() and int(announced) > self.limit:
-                raise BodyTooLargeError
-            await self.app(scope, counted, noted)
-        except BodyTooLargeError:
-            if started:
-                raise
-            error = ProblemError(413, f"a body may have {self.limit:,} bytes", headers={"Connection": "close"})
-            await problem_response(request, error)(scope, receive, send)
 
 
 def new_request_id() -> str:

@@ -18,6 +18,8 @@ OPTIONS = {
     "browser.gatherUsageStats": False,
     "client.toolbarMode": "minimal",
     "client.showErrorDetails": "type",
+    # Megabytes; Streamlit takes 200 from whoever opens a page.
+    "server.maxMessageSize": 16,
     "theme.base": "light",
     "theme.primaryColor": ACCENT,
     "theme.backgroundColor": PAPER,
@@ -29,7 +31,8 @@ OPTIONS = {
 def serve_dashboard(settings: Settings, host: str, port: int) -> None:
     """Serve until a signal. Raises MissingSettingError without a database."""
     settings.require_database_url()
-    guard = Middleware(Guard, hosts=settings.host_names, health="/_stcore/health")
+    # No page takes files, so that nobody can fill the memory with them.
+    guard = Middleware(Guard, hosts=settings.host_names, health="/_stcore/health", max_body_bytes=0)
     app = st.App(Path(__file__), middleware=[guard])
     app.run(config={**OPTIONS, "server.address": host, "server.port": port})
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 import msgspec
 
-from txwatch.answers import EndlessAnswerError, bounds
+from txwatch.answers import BoundedClient, EndlessAnswerError
 from txwatch.errors import UserError
 from txwatch.sources.source import SourceAwayError
 
@@ -19,7 +19,7 @@ TIMEOUT_SECONDS = 60.0
 """Seconds; a node that connects a block answers after it."""
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 300.0
-"""Seconds for an answer after its head; one that trickles would hold up all that is asked."""
+"""Seconds for a whole answer; one that trickles would hold up all that is asked."""
 BATCH = 500
 """Calls in one request: the answers of `gettxout` are some 200 kB."""
 MAX_BYTES = 512 << 20
@@ -67,7 +67,7 @@ class _Call(msgspec.Struct, tag_field="jsonrpc", tag="1.0"):
 class BitcoinRpc:
     """The node at `url`, http://user:password@host:port. `transport` is for tests. Raises RpcUrlError."""
 
-    def __init__(self, url: str, *, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, url: str, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
@@ -78,30 +78,21 @@ class BitcoinRpc:
         self.where = f"{host}:{port}"
         netloc = f"[{host}]:{port}" if ":" in host else self.where
         self._url = f"{parts.scheme}://{netloc}{parts.path or '/'}"
-        self._auth = unquote(parts.username or ""), unquote(parts.password or "")
-        self._transport = transport
-        self._opened: httpx.Client | None = None
+        self._client = BoundedClient(
+            MAX_BYTES,
+            ANSWER_SECONDS,
+            auth=(unquote(parts.username or ""), unquote(parts.password or "")),
+            timeout=httpx.Timeout(TIMEOUT_SECONDS, connect=CONNECT_SECONDS),
+            transport=transport,
+            trust_env=False,
+        )
 
     def __repr__(self) -> str:
         return f"BitcoinRpc({self.where})"
 
-    def _client(self) -> httpx.Client:
-        if self._opened is None:
-            timeout = httpx.Timeout(TIMEOUT_SECONDS, connect=CONNECT_SECONDS)
-            self._opened = httpx.Client(
-                auth=self._auth,
-                timeout=timeout,
-                transport=self._transport,
-                trust_env=False,
-                event_hooks=bounds(MAX_BYTES, ANSWER_SECONDS),
-            )
-        return self._opened
-
     def close(self) -> None:
-        """Close its connections; the next call opens another."""
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            opened.close()
+        """End its calls, and close its connections; the next call opens another."""
+        self._client.close()
 
     def call(self, kind: type[T], method: str, *params: object) -> T:
         """What the node answers to one call. Raises RpcError, or NodeAwayError."""
@@ -132,8 +123,8 @@ class BitcoinRpc:
 
     def _post(self, method: str, request: object) -> bytes:
         try:
-            response = self._client().post(
-                self._url, content=_encode(request), headers={"Content-Type": "application/json"}
+            response = self._client.request(
+                "POST", self._url, content=_encode(request), headers={"Content-Type": "application/json"}
             )
         except EndlessAnswerError as error:
             raise NodeAwayError(f"the node's answer to {method} has {error}") from None
@@ -141,8 +132,7 @@ class BitcoinRpc:
             raise NodeAwayError(f"no node answers at {self.where}: is it running, with server=1?") from None
         except httpx.TimeoutException:
             raise NodeAwayError(f"the node at {self.where} did not answer {method} in time") from None
-        # Closed by another thread meanwhile, a client raises RuntimeError.
-        except (httpx.HTTPError, httpx.StreamError, RuntimeError) as error:
+        except (httpx.HTTPError, httpx.StreamError) as error:
             raise NodeAwayError(f"the connection to {self.where} broke: {type(error).__name__}") from None
         status = response.status_code
         if status == HTTPStatus.UNAUTHORIZED:

@@ -7,14 +7,14 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
 from txwatch.alerts.store import Precision, Verdict, read_precision, record_verdict
-from txwatch.api.access import MayManage
+from txwatch.api.access import KeyFirst, MayManage
 from txwatch.api.problems import documented, found
 from txwatch.api.routes.parameters import AlertKey, Database, Hours, Kind, Seen
 from txwatch.clock import utc_now
 from txwatch.queries.alerts import AlertDetail, AlertSummary, list_alerts, read_alert
 from txwatch.queries.paging import Page
 
-router = APIRouter(prefix="/v1", tags=["alerts"])
+router = APIRouter(prefix="/v1", tags=["alerts"], route_class=KeyFirst)
 
 
 class Feedback(BaseModel):

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from txwatch.alerts.cases import MAX_TEXT, Action, CaseError, Step, take_step
 from txwatch.alerts.store import Verdict
-from txwatch.api.access import Manager
+from txwatch.api.access import KeyFirst, Manager
 from txwatch.api.problems import ProblemError, documented, found
 from txwatch.api.routes.parameters import AlertKey, Database, Kind, Seen, Since, Until
 from txwatch.clock import utc_now
@@ -16,7 +16,7 @@ from txwatch.queries.cases import Case, CaseDetail, CaseState, all_cases, list_c
 from txwatch.queries.paging import Page
 from txwatch.queries.tables import as_csv, as_parquet
 
-router = APIRouter(prefix="/v1", tags=["cases"])
+router = APIRouter(prefix="/v1", tags=["cases"], route_class=KeyFirst)
 MOST_EXPORTED = 100_000
 MEDIA = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
 Severity = Annotated[Literal["low", "medium", "high", "critical"] | None, Query()]
