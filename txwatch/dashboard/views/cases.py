@@ -6,6 +6,7 @@ from typing import Any, get_args
 import httpx
 import streamlit as st
 
+from txwatch.alerts.alert import is_of_transaction
 from txwatch.alerts.cases import ACTIONS
 from txwatch.alerts.store import Verdict
 from txwatch.clock import utc_now
@@ -24,7 +25,6 @@ _KEY = "api_key"
 def page() -> None:
     """The list, and one case with what can be done with it."""
     st.title("Cases")
-    freshness(ask(read_overview, utc_now()))
     chosen = st.query_params.get("alert", "")
     if chosen:
         _case(chosen)
@@ -32,7 +32,9 @@ def page() -> None:
         _list()
 
 
+@st.fragment(run_every=10)
 def _list() -> None:
+    freshness(ask(read_overview, utc_now()))
     left, right = st.columns(2)
     state = left.pills("State", STATES, default="open") or "all"
     severity = right.pills("Severity", SEVERITIES, default="all") or "all"
@@ -66,7 +68,8 @@ def _item(case: Case) -> str:
 
 
 def _case(key: str) -> None:
-    st.html('<a href="?" target="_self">← all cases</a>')
+    of_transaction = f" · {look.link(key)}" if is_of_transaction(key) else ""
+    st.html(f'<a href="?" target="_self">← all cases</a>{of_transaction}')
     found = ask(read_case, key)
     if found is None:
         st.html(look.empty("There is no alert with this key."))
