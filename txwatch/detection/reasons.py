@@ -123,7 +123,9 @@ def feature_words(feature: str, value: float) -> str:
 
 def feature_reason(feature: str, value: float, percentile: float) -> Reason:
     """The reason that one feature gives, with where its value stands in the traffic that the model was trained on."""
-    return Reason("forest", f"{feature_words(feature, value)} ({_place(percentile)})", feature, value, round(percentile, 1))
+    return Reason(
+        "forest", f"{feature_words(feature, value)} ({_place(percentile)})", feature, value, round(percentile, 1)
+    )
 
 
 def _place(percentile: float) -> str:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import yaml
 
 from txwatch.errors import UserError
+from txwatch.store.database import storable
 
 MOST_BYTES = 65_536
 MOST_DEPTH = 24
@@ -111,7 +112,7 @@ def _check(events: Iterable[Any]) -> None:
 def _from_node(node: yaml.Node, path: str) -> Placed:
     line = node.start_mark.line + 1
     if isinstance(node, yaml.ScalarNode):
-        return Placed(node.value, path, line)
+        return _scalar(node.value, path, line)
     if isinstance(node, yaml.SequenceNode):
         return Placed([_from_node(part, f"{path}[{i}]") for i, part in enumerate(node.value)], path, line)
     parts: dict[str, Placed] = {}
@@ -137,8 +138,14 @@ def _from_plain(value: object, path: str, depth: int) -> Placed:
     if isinstance(value, list | tuple):
         return Placed([_from_plain(part, f"{path}[{i}]", depth + 1) for i, part in enumerate(value)], path)
     if isinstance(value, str) or (isinstance(value, int | float) and math.isfinite(value)):
-        return Placed(str(value), path)
+        return _scalar(str(value), path, None)
     raise RuleError([Fault(path, "this is neither a text, a number, a list nor a mapping")])
+
+
+def _scalar(text: str, path: str, line: int | None) -> Placed:
+    if storable(text) != text:
+        raise RuleError([Fault(path, "there is a character that no text can have", line)])
+    return Placed(text, path, line)
 
 
 def _below(path: str, key: str) -> str:

@@ -101,16 +101,18 @@ class RuleSet:
         self._found = [(place, leaf.kind) for place, leaf in enumerate(self.leaves) if isinstance(leaf, Found)]
         self._open = [place for place, leaf in enumerate(self.leaves) if is_looked_up(leaf)]
 
-    def __len__(self) -> int:
-        return len(self.rules)
+    @property
+    def in_usd(self) -> bool:
+        """Whether any comparison is in USD."""
+        return bool(self._in_usd.any())
 
     def judge(self, traffic: Traffic, look_ups: LookUps) -> Judged:
         """The matches of all rules among these transactions. Raises what the look-ups raise, and nothing else."""
         judged, n = Judged(), len(traffic.batch)
         if not self.rules or n == 0:
             return judged
-        price = look_ups.price_of(traffic.seen_at(0)) if self._in_usd.any() else None
-        judged.without_price = price is None and bool(self._in_usd.any())
+        price = look_ups.price_of(traffic.seen_at(0)) if self.in_usd else None
+        judged.without_price = self.in_usd and price is None
         truth = self._truth(traffic, price, n)
         # As if what is open was false, and as if it was true.
         bounds = {False: truth, True: truth.copy() if self._open else truth}

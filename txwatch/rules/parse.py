@@ -256,6 +256,7 @@ def _name(text: str) -> str:
 
 
 def _text(text: str) -> str:
+    text = " ".join(text.split())
     if not 0 < len(text) <= MOST_TEXT:
         raise TermError(f"`text` says in 1 to {MOST_TEXT} characters what was seen")
     return text

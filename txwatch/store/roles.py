@@ -42,7 +42,7 @@ RIGHTS = {
     "webserver": Rights(changes=("dagster",)),
     "daemon": Rights(changes=("dagster",)),
     "mlflow": Rights(owns="mlflow"),
-    "api": Rights(reads=("public", "dagster", "feast"), tables=("feedback",)),
+    "api": Rights(reads=("public", "dagster", "feast"), tables=("feedback", "rules")),
     "dashboard": Rights(reads=("public",)),
     "bot": Rights(reads=("public",), tables=_CHATS),
 }
