@@ -18,6 +18,7 @@ from txwatch.clock import utc_now
 from txwatch.errors import UserError
 from txwatch.lab.evaluation.commands import CAPTURE, FilesCommand, backtest, evaluate, evaluate_day
 from txwatch.places import place
+from txwatch.rules.commands import rules
 from txwatch.settings import Settings
 from txwatch.store.database import Connection, connect
 
@@ -372,6 +373,7 @@ def doctor() -> None:
 
 
 app.add_typer(labels, name="labels")
+app.add_typer(rules, name="rules")
 app.command(cls=FilesCommand)(evaluate)
 app.command()(backtest)
 app.command()(evaluate_day)

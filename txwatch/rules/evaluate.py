@@ -60,14 +60,10 @@ class Match:
 
 @dataclass
 class Judged:
-    """The matches, in the order of the rules; and the rules that could not be followed, each with the cause.
-
-    `without_price`: a comparison in USD was false for want of a price.
-    """
+    """The matches, in the order of the rules; and the rules that could not be followed, each with the cause."""
 
     matches: list[Match] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
-    without_price: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,7 +108,6 @@ class RuleSet:
         if not self.rules or n == 0:
             return judged
         price = look_ups.price_of(traffic.seen_at(0)) if self.in_usd else None
-        judged.without_price = self.in_usd and price is None
         truth = self._truth(traffic, price, n)
         # As if what is open was false, and as if it was true.
         bounds = {False: truth, True: truth.copy() if self._open else truth}

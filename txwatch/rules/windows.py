@@ -15,10 +15,9 @@ from txwatch.clock import WINDOW
 from txwatch.features.batch import Flags, TransactionBatch
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.rules.conditions import may_fit
-from txwatch.rules.evaluate import Judged, Match, RuleSet, Traffic
+from txwatch.rules.evaluate import Match, RuleSet, Traffic
 from txwatch.rules.look_ups import LookUps
 from txwatch.rules.matches import record_matches
-from txwatch.rules.rule import Rule
 from txwatch.rules.store import InForce, rules_since, switch_off
 from txwatch.store.database import Connection, statement
 from txwatch.store.transactions import read_named_transactions
@@ -30,22 +29,16 @@ _CANDIDATES = sql.SQL(
 _COLUMNS = sql.SQL(", ").join(map(sql.Identifier, FEATURE_NAMES))
 
 
-def judge_window(connection: Connection, rules: RuleSet, window: datetime, look_ups: LookUps) -> Judged:
-    """Judge the stored transactions of a window by all of the rules. Reads only those that may fit one."""
+def read_candidates(connection: Connection, rules: RuleSet, window: datetime, look_ups: LookUps) -> Traffic:
+    """The stored transactions of a window that may fit one of the rules, and what was found in them."""
     price = look_ups.price_of(window) if rules.in_usd else None
-    judged = rules.judge(_candidates(connection, rules.rules, window, price), look_ups)
-    judged.without_price = rules.in_usd and price is None
-    return judged
-
-
-def _candidates(connection: Connection, rules: Sequence[Rule], window: datetime, price: float | None) -> Traffic:
     query = _CANDIDATES.format(
         columns=_COLUMNS,
         start=sql.Literal(window),
         end=sql.Literal(window + WINDOW),
-        condition=may_fit(rules, price),
+        condition=may_fit(rules.rules, price),
     )
-    rows = {row[0]: row[1:] for row in connection.execute(query, binary=True)} if rules else {}
+    rows = {row[0]: row[1:] for row in connection.execute(query, binary=True)}
     # One that retention has removed in between is gone with its features.
     transactions = sorted(read_named_transactions(connection, list(rows)), key=lambda tx: (tx.seen_at, tx.txid))
     features = np.array([rows[tx.txid] for tx in transactions], np.float64).reshape(-1, len(FEATURE_NAMES))
@@ -80,7 +73,7 @@ def catch_up(connection: Connection, windows: Sequence[datetime]) -> Caught:
     in_force = rules_since(connection, windows[0]) if windows else []
     rules, look_ups = RuleSet(one.rule for one in in_force), LookUps.stored(connection)
     for window in windows if in_force else ():
-        judged = judge_window(connection, rules, window, look_ups)
+        judged = rules.judge(read_candidates(connection, rules, window, look_ups), look_ups)
         for name, cause in judged.failed.items():
             switch_off(connection, name, cause)
         matches = _held_then(connection, judged.matches, in_force)
