@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from tests.builders import T0, coin, spending
 from tests.modelling import model
 from txwatch.alerts.alert import Alert
+from txwatch.alerts.conditions import State
+from txwatch.alerts.health import conditions, read_health, record_health
 from txwatch.alerts.messages import alert_message
 from txwatch.alerts.store import raise_window_alerts, read_alerts, read_sent_message
 from txwatch.clock import WINDOW, window_start
@@ -23,8 +26,8 @@ from txwatch.labels.store import import_labels
 from txwatch.live.lane import LiveScoring
 from txwatch.rules.document import read_plain
 from txwatch.rules.rule import Mode
-from txwatch.rules.store import add_rule, list_rules, read_history, set_mode
-from txwatch.store.database import Connection, connect
+from txwatch.rules.store import add_rule, list_rules, read_history, set_mode, switch_off
+from txwatch.store.database import Connection, connect, database_now
 from txwatch.store.transactions import land_transactions
 from txwatch.wire.transaction import Transaction
 
@@ -252,6 +255,24 @@ def test_a_broken_stored_rule_is_switched_off_with_its_reason_and_the_others_go_
     assert len(read_history(connection, "broken")) == 2
     by_window_lane(connection)
     assert of_rules(connection) == {1: ["rule:whole"]}
+
+
+def test_health_names_a_rule_that_was_switched_off_until_it_is_changed(connection: Connection, tmp_path: Path) -> None:
+    rule(connection, "moved_sat >= 100 BTC", name="broken")
+
+    def found() -> dict[str, tuple[State, str]]:
+        now = database_now(connection)
+        health = [one for one in conditions(read_health(connection, tmp_path, now), now) if "rule" in one.name]
+        record_health(connection, health, now)
+        return {one.name: (one.state, one.text) for one in health}
+
+    assert found() == {}
+    switch_off(connection, "broken", "when: there is nothing called `gone` to compare")
+    said = "Rule broken was switched off, for it cannot be followed: when: there is nothing called `gone` to compare."
+    assert found() == {"rule_off:broken": (State.wrong, f"{said} Correct it and add it again")}
+    rule(connection, "moved_sat >= 200 BTC", name="broken")
+    assert found() == {"rule_off:broken": (State.well, "Rule broken was changed")}
+    assert found() == {}
 
 
 def test_two_lanes_at_once_keep_one_cap(connection: Connection, database_url: str) -> None:

@@ -20,7 +20,7 @@ from fastapi.staticfiles import StaticFiles
 from txwatch.api import problems
 from txwatch.api.middleware import MAX_BODY_BYTES, BodyLimit, LoopbackOnly, RequestLog, keeps_request_id, new_request_id
 from txwatch.api.problems import ProblemError, problem_response
-from txwatch.api.routes import alerts, anomalies, drift, feed, health, models, scoring, stream, transactions
+from txwatch.api.routes import alerts, anomalies, drift, feed, health, models, rules, scoring, stream, transactions
 from txwatch.api.routes.scoring import Models, Scorer
 from txwatch.api.routes.stream import Stream
 from txwatch.detection.drift_reports import DriftPages
@@ -36,7 +36,7 @@ from txwatch.wire.messages import WireTransaction
 
 MAX_REQUESTS = 8
 """Requests that use the database at once. The other connections of the server are for those who write to it."""
-ROUTERS = (health, transactions, anomalies, alerts, scoring, models, drift, feed, stream)
+ROUTERS = (health, transactions, anomalies, alerts, rules, scoring, models, drift, feed, stream)
 
 
 class Api(FastAPI):

@@ -4,6 +4,7 @@ Every scalar is the text that was written, so that YAML makes no boolean of `off
 tags are refused, and size and depth are bounded before anything is built.
 """
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def plain(placed: Placed) -> Plain:
 def read_yaml(text: str) -> Placed:
     """The document in a text. Raises RuleError."""
     if len(text.encode(errors="replace")) > MOST_BYTES:
-        raise RuleError([Fault("", f"a rule may have {MOST_BYTES:,} bytes")])
+        raise RuleError([_too_long()])
     try:
         _check(yaml.parse(text, Loader=yaml.SafeLoader))
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -89,6 +90,12 @@ def read_yaml(text: str) -> Placed:
 
 def read_plain(value: object) -> Placed:
     """The document in values as JSON has them. Raises RuleError."""
+    try:
+        size = len(json.dumps(value, default=str))
+    except RecursionError:
+        raise RuleError([_too_deep("", None)]) from None
+    if size > MOST_BYTES:
+        raise RuleError([_too_long()])
     return _from_plain(value, "", 0)
 
 
@@ -120,6 +127,7 @@ def _from_node(node: yaml.Node, path: str) -> Placed:
         key_line = key.start_mark.line + 1
         if not isinstance(key, yaml.ScalarNode):
             raise RuleError([Fault(path, "a name is a word, not a list", key_line)])
+        _scalar(key.value, path, key_line)
         if key.value in parts:
             raise RuleError([Fault(path, f"`{key.value}` is there twice", key_line)])
         placed = _from_node(value, _below(path, key.value))
@@ -133,6 +141,8 @@ def _from_plain(value: object, path: str, depth: int) -> Placed:
     if depth > MOST_DEPTH:
         raise RuleError([_too_deep(path, None)])
     if isinstance(value, Mapping):
+        for key in value:
+            _scalar(str(key), path, None)
         parts = {str(key): _from_plain(part, _below(path, str(key)), depth + 1) for key, part in value.items()}
         return Placed(parts, path)
     if isinstance(value, list | tuple):
@@ -151,6 +161,10 @@ def _scalar(text: str, path: str, line: int | None) -> Placed:
 def _below(path: str, key: str) -> str:
     key = key if len(key) <= 60 else f"{key[:59]}…"
     return f"{path}.{key}" if path else key
+
+
+def _too_long() -> Fault:
+    return Fault("", f"a rule may have {MOST_BYTES:,} bytes")
 
 
 def _too_deep(path: str, line: int | None) -> Fault:

@@ -15,6 +15,7 @@ from txwatch.rules.document import Fault, Placed, RuleError
 from txwatch.rules.rule import (
     ALERTS_PER_HOUR,
     MOST_ALERTS_PER_HOUR,
+    NAME,
     AllOf,
     AnyOf,
     Flows,
@@ -44,7 +45,6 @@ from txwatch.rules.terms import (
 
 FIELDS = ("name", "text", "severity", "mode", "channels", "alerts_per_hour", "one_alert_within", "when")
 REQUIRED = ("name", "text", "severity", "when")
-NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")
 MOST_TEXT = 200
 """Characters of a rule's text, and of one comparison."""
 MOST_COMPARISONS = 100

@@ -4,6 +4,7 @@ The tree is plain and frozen. What a comparison is made against is worked out on
 satoshi, or USD where the price of the moment decides.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -15,6 +16,8 @@ from txwatch.labels.label import Known
 
 PREFIX = "rule:"
 """The kind of a rule's alert is `rule:<name>` wherever a kind is stored."""
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")
+"""Of a rule, and of a channel."""
 ALERTS_PER_HOUR = 20
 MOST_ALERTS_PER_HOUR = 1_000
 
