@@ -27,6 +27,11 @@ class Matched:
     reason: Reason
     alike_within: timedelta | None = None
 
+    @classmethod
+    def of(cls, match: Match) -> "Matched":
+        """A match of a rule that was just followed."""
+        return cls(match.txid, match.seen_at, match.rule.severity, match.reason, match.rule.one_alert_within)
+
 
 @dataclass(frozen=True)
 class Recorded:
@@ -48,7 +53,7 @@ def record_matches(connection: Connection, matches: Sequence[Match]) -> Recorded
     }
     alerts = [match for match in matches if outcomes.get((match.txid, match.rule.name)) == "alert"]
     return Recorded(
-        [Matched(m.txid, m.seen_at, m.rule.severity, m.reason, m.rule.one_alert_within) for m in alerts],
+        list(map(Matched.of, alerts)),
         sorted({name for (_, name), outcome in outcomes.items() if outcome == "held"}),
     )
 

@@ -140,6 +140,9 @@ def evaluate_day(
     warm_hours: Annotated[float, typer.Option(help="Hours before that, which fill the trailing day.")] = 24.0,
     regime: Annotated[str, typer.Option(help="2024-03, 2024-10 or 2025-07.")] = "2024-03",
     rate: Annotated[float | None, typer.Option(help="Transactions a second; the regime's own by default.")] = None,
+    rule: Annotated[
+        list[str] | None, typer.Option(metavar="FILE|NAME", help="A rule to follow as well, as in `txwatch rules`.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """A simulated day through scoring, alerts and planned messages, and the same day without plants.
@@ -151,9 +154,20 @@ def evaluate_day(
     """
     from txwatch.lab.evaluation.day import DayOptions
     from txwatch.lab.evaluation.day import evaluate_day as simulated
+    from txwatch.rules.commands import read_rule_file
+    from txwatch.rules.parse import parse_rule
 
     settings = Settings()
-    options = DayOptions(regime, hours, train_hours, warm_hours, rate, settings.alerts_per_hour, settings.whale_btc)
+    options = DayOptions(
+        regime,
+        hours,
+        train_hours,
+        warm_hours,
+        rate,
+        settings.alerts_per_hour,
+        settings.whale_btc,
+        rules=tuple(parse_rule(read_rule_file(named)) for named in rule or ()),
+    )
     result = simulated(options)
     if as_json:
         print(json.dumps(result))

@@ -1,7 +1,7 @@
 """A simulated day, with plants and without: from traffic to messages of a chat, on the traffic's own clock."""
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from txwatch.alerts.planning import (
 from txwatch.detection.kinds import KINDS
 from txwatch.detection.model import TREES, Model
 from txwatch.detection.rules import default_detectors
+from txwatch.detection.score import Score
 from txwatch.detection.training import train
 from txwatch.features.batch import Floats, WindowFeatures
 from txwatch.lab.evaluation.backtest import FollowedScoring
@@ -34,6 +35,10 @@ from txwatch.lab.evaluation.examination import SEED, START
 from txwatch.lab.evaluation.replay import replay
 from txwatch.lab.simulator.plants import label
 from txwatch.lab.simulator.traffic import Simulator
+from txwatch.rules.evaluate import Match, RuleSet, Traffic, kinds_of
+from txwatch.rules.look_ups import LookUps
+from txwatch.rules.matches import Matched
+from txwatch.rules.rule import Rule
 from txwatch.wire.messages import SAT_PER_BTC
 from txwatch.wire.transaction import Transaction
 
@@ -136,6 +141,8 @@ class DayOptions:
     whale_btc: float = 500.0
     seed: int = SEED
     trees: int = TREES
+    rules: tuple[Rule, ...] = ()
+    """Rules of users, which alert as if they were active. Nothing is known of labels, of sources and of prices."""
 
 
 @dataclass
@@ -154,6 +161,8 @@ class Day:
     """The kinds found in each transaction in which any was, tags as well; `forest` among them."""
     alerts: dict[str, Alert] = field(default_factory=dict)
     chat: PlannedChat = field(default_factory=PlannedChat)
+    matched: Counter[tuple[str, datetime]] = field(default_factory=Counter)
+    """The matches of each rule in each hour of the clock, also those beyond its cap."""
 
     def planted(self, kind: str) -> set[str]:
         """The txids of the plants of a kind."""
@@ -163,6 +172,7 @@ class Day:
         """For JSON."""
         planted = {known.removeprefix("plant:") for known in self.labels.values()}
         kinds = planted.union(*self.found.values())
+        of_rules = [rule.kind for rule in self.options.rules]
         by_forest = sum("forest" in alert.kinds for alert in self.alerts.values())
         return {
             "transactions": self.transactions,
@@ -173,7 +183,7 @@ class Day:
             "budget": self.options.alerts_per_hour,
             "messages": self.chat.messages,
             "undelivered": sorted(txid for kind in MUST_ARRIVE for txid in self.planted(kind) - self.chat.sent.keys()),
-            "kinds": {kind: self._figures(kind) for kind in KINDS if kind in kinds},
+            "kinds": {kind: self._figures(kind) for kind in (*KINDS, *of_rules) if kind in kinds},
         }
 
     def _figures(self, kind: str) -> dict[str, Any]:
@@ -225,7 +235,7 @@ def simulate_day(options: DayOptions, plants_per_hour: Mapping[str, float]) -> D
     detectors = default_detectors(whale_btc=options.whale_btc)
     before: list[Floats] = []
     scoring: FollowedScoring | None = None
-    campaigns = Campaigns()
+    campaigns, rules = Campaigns(), RuleSet(options.rules)
     for window in replay(_traffic(options, plants_per_hour, day, begins, ends)):
         if window.start < trains:
             continue
@@ -235,23 +245,42 @@ def simulate_day(options: DayOptions, plants_per_hour: Mapping[str, float]) -> D
         if scoring is None:
             scoring = FollowedScoring(_trained(np.concatenate(before), begins, options), detectors)
             before.clear()
-        _live_through(day, window, scoring, campaigns)
+        _live_through(day, window, scoring, campaigns, rules)
     day.chat.until(ends + timedelta(hours=1))
     return day
 
 
-def _live_through(day: Day, window: WindowFeatures, scoring: FollowedScoring, campaigns: Campaigns) -> None:
+def _live_through(
+    day: Day, window: WindowFeatures, scoring: FollowedScoring, campaigns: Campaigns, rules: RuleSet
+) -> None:
     scores = scoring.score(window)
+    matched = _matched(day, rules, window, scores)
     day.transactions += len(scores)
     for score in scores:
         kinds = {reason.kind for reason in score.reasons} | ({"forest"} if score.score >= score.threshold else set())
+        kinds |= {match.rule.kind for match, _ in matched.get(score.txid, ())}
         if kinds:
             day.found[score.txid] = kinds
-        if score.is_anomaly:
-            scored = ScoredTransaction(score, "feed", scoring.model.version)
+        within_caps = [alerting for _, alerting in matched.get(score.txid, ()) if alerting is not None]
+        if score.is_anomaly or within_caps:
+            scored = ScoredTransaction(score, "feed", scoring.model.version, within_caps)
             alerts = campaigns.first_of_each(raise_alerts([scored], score.seen_at + LANDED_AFTER))
             day.chat.take(alerts)
             day.alerts |= {alert.alert_key: alert for alert in alerts}
+
+
+def _matched(
+    day: Day, rules: RuleSet, window: WindowFeatures, scores: Sequence[Score]
+) -> dict[str, list[tuple[Match, Matched | None]]]:
+    """What rules match, by transaction; what is over a rule's cap does not alert."""
+    judged = rules.judge(Traffic(window.batch, window.features, kinds_of(scores)), LookUps())
+    found: dict[str, list[tuple[Match, Matched | None]]] = {}
+    for match in sorted(judged.matches, key=lambda match: match.seen_at):
+        hour = match.rule.name, match.seen_at.replace(minute=0, second=0, microsecond=0)
+        day.matched[hour] += 1
+        alerts = day.matched[hour] <= match.rule.alerts_per_hour
+        found.setdefault(match.txid, []).append((match, Matched.of(match) if alerts else None))
+    return found
 
 
 def _traffic(
