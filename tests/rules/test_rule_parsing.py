@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from txwatch.detection.kinds import Severity
 from txwatch.rules.document import MOST_BYTES, Placed, RuleError, plain, read_plain, read_yaml
 from txwatch.rules.parse import comparison, parse_rule
-from txwatch.rules.rule import AllOf, AnyOf, Flows, Found, Labelled, Mode, Not, Number, Rule, ToldBy
+from txwatch.rules.rule import AllOf, AnyOf, Flows, Found, Labelled, Not, Number, Rule, ToldBy
 from txwatch.rules.terms import TermError
 
 BTC = 100_000_000
@@ -53,7 +53,7 @@ def test_a_whole_rule_is_read_into_plain_values() -> None:
                 Number("fee_sat", -math.inf, math.nextafter(1_000, 0), "< 1,000 USD", in_usd=True),
             )
         ),
-        Mode.off,
+        "off",
         ("ops", "desk-2"),
         5,
         timedelta(minutes=30),

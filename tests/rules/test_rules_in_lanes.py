@@ -25,7 +25,6 @@ from txwatch.labels.label import Label
 from txwatch.labels.store import import_labels
 from txwatch.live.lane import LiveScoring
 from txwatch.rules.document import read_plain
-from txwatch.rules.rule import Mode
 from txwatch.rules.store import add_rule, list_rules, read_history, set_mode, switch_off
 from txwatch.store.database import Connection, connect, database_now
 from txwatch.store.transactions import land_transactions
@@ -130,7 +129,7 @@ def test_a_change_holds_for_the_next_batch_and_leaves_what_was_sent(connection: 
         rule(another, "moved_sat >= 300 BTC", text="Larger")
     land(connection, [pay(3, 200), pay(4, 300)], live)
     with connect(database_url) as another:
-        set_mode(another, "large", Mode.off, "a test")
+        set_mode(another, "large", "off", "a test")
     land(connection, [pay(5, 900)], live)
     assert of_rules(connection) == {2: ["rule:large"], 4: ["rule:large"]}
     texts = [alerts(connection)[n].reasons[-1].text for n in (2, 4)]

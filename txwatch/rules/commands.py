@@ -20,6 +20,7 @@ from txwatch.store.database import Connection, connect
 if TYPE_CHECKING:
     from txwatch.rules.document import Placed
     from txwatch.rules.dry_run import DryRun
+    from txwatch.rules.rule import Mode
     from txwatch.rules.store import StoredRule
 
 rules = typer.Typer(no_args_is_help=True, help="Rules of your own: what you want to hear of, and how often.")
@@ -69,7 +70,7 @@ def check(file: File) -> None:
     comparisons = len(leaves(rule.when))
     console.print(
         f"{rule.name} is a rule of {comparisons} {'comparison' if comparisons == 1 else 'comparisons'}:"
-        f" {rule.severity.name}, {rule.mode.value}, at most {rule.alerts_per_hour} alerts an hour{channels}.",
+        f" {rule.severity.name}, {rule.mode}, at most {rule.alerts_per_hour} alerts an hour{channels}.",
         soft_wrap=True,
     )
 
@@ -161,12 +162,11 @@ def history(name: Name) -> None:
         console.print(f"  {json.dumps(one.document, ensure_ascii=False)}", soft_wrap=True)
 
 
-def _switch(name: str, mode: str) -> None:
-    from txwatch.rules.rule import Mode
+def _switch(name: str, mode: "Mode") -> None:
     from txwatch.rules.store import set_mode
 
     with _connected() as connection:
-        changed = set_mode(connection, name, Mode(mode), _user())
+        changed = set_mode(connection, name, mode, _user())
     console.print(f"{name} is {changed.mode}, by version {changed.version}.", soft_wrap=True)
 
 

@@ -66,7 +66,7 @@ def _row(match: Match) -> dict[str, object]:
         "version": match.rule.version,
         "seen_at": match.seen_at,
         "severity": match.rule.severity.name,
-        "mode": match.rule.mode.value,
+        "mode": match.rule.mode,
         "cap": match.rule.alerts_per_hour,
         "alike_seconds": None if within is None else within // timedelta(seconds=1),
         "reason": asdict(match.reason),

@@ -6,7 +6,7 @@ A comparison is one line of text: `moved_sat >= 500 BTC`, `fee_sat between 1,000
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from txwatch.detection.kinds import Severity
 from txwatch.rules.document import Fault, Placed, RuleError
 from txwatch.rules.rule import (
     ALERTS_PER_HOUR,
+    MODES,
     MOST_ALERTS_PER_HOUR,
     NAME,
     AllOf,
@@ -55,6 +56,7 @@ _GROUPS = ("all", "any", "not")
 _LEAF = re.compile(r"([A-Za-z]\w*)\s*([<>=!]+|between\b|in\b|matches\s+label\b)?\s*(.*)", re.DOTALL)
 _WITHIN = re.compile(r"(\d{1,4})\s*(min|h)")
 T = TypeVar("T")
+Name = TypeVar("Name", bound=str)
 
 
 def parse_rule(document: Placed, version: int = 0) -> Rule:
@@ -82,7 +84,7 @@ class _Reading:
         name = self._of(given, "name", _name, "")
         text = self._of(given, "text", _text, "")
         severity = self._of(given, "severity", _severity, Severity.low)
-        mode = self._of(given, "mode", _mode, Mode.off)
+        mode: Mode = self._of(given, "mode", _mode, "off")
         cap = self._of(given, "alerts_per_hour", _cap, ALERTS_PER_HOUR)
         within = self._of(given, "one_alert_within", _within, None)
         channels = self._channels(given.get("channels"))
@@ -267,13 +269,14 @@ def _severity(text: str) -> Severity:
 
 
 def _mode(text: str) -> Mode:
-    return Mode(_one_of("mode", text, [mode.value for mode in Mode]))
+    return _one_of("mode", text, MODES)
 
 
-def _one_of(what: str, text: str, names: list[str]) -> str:
-    if text not in names:
-        raise TermError(f"there is no {what} `{text[:60]}`{nearest(text, names) or ': there are ' + ', '.join(names)}")
-    return text
+def _one_of(what: str, text: str, names: Sequence[Name]) -> Name:
+    for name in names:
+        if name == text:
+            return name
+    raise TermError(f"there is no {what} `{text[:60]}`{nearest(text, names) or ': there are ' + ', '.join(names)}")
 
 
 def _cap(text: str) -> int:

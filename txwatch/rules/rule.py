@@ -7,9 +7,8 @@ satoshi, or USD where the price of the moment decides.
 import re
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import Enum
 from fnmatch import fnmatchcase
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from txwatch.detection.kinds import Severity
 from txwatch.labels.label import Known
@@ -22,14 +21,9 @@ ALERTS_PER_HOUR = 20
 MOST_ALERTS_PER_HOUR = 1_000
 
 
-class Mode(Enum):
-    """What becomes of a match: it alerts, it is recorded alone, or the rule is not looked at."""
-
-    active = "active"
-    test = "test"
-    off = "off"
-
-
+Mode = Literal["active", "test", "off"]
+"""What becomes of a match: it alerts, it is recorded alone, or the rule is not looked at."""
+MODES: tuple[Mode, ...] = get_args(Mode)
 Party = Literal["sender", "receiver", "payer"]
 """Who is spent from, who is paid and not spent from, and who paid the coins that are spent: one hop before."""
 
@@ -136,7 +130,7 @@ class Rule:
     text: str
     severity: Severity
     when: Tree
-    mode: Mode = Mode.off
+    mode: Mode = "off"
     channels: tuple[str, ...] = ()
     alerts_per_hour: int = ALERTS_PER_HOUR
     one_alert_within: timedelta | None = None

@@ -38,14 +38,14 @@ class StoredRule:
     name: str
     version: int
     document: Plain
-    mode: str
+    mode: Mode
     changed_at: datetime
     changed_by: str
     reason: str | None
 
     def rule(self) -> Rule:
         """The rule. Raises RuleError, for what can be compared changes with the contract."""
-        return replace(parse_rule(read_plain(self.document), self.version), mode=Mode(self.mode))
+        return replace(parse_rule(read_plain(self.document), self.version), mode=self.mode)
 
 
 def add_rule(connection: Connection, document: Placed, by: str) -> StoredRule:
@@ -56,14 +56,14 @@ def add_rule(connection: Connection, document: Placed, by: str) -> StoredRule:
     """
     rule = parse_rule(document)
     kept = plain(document)
-    given = kept.pop("mode", None) if isinstance(kept, dict) else None
+    names_mode = isinstance(kept, dict) and kept.pop("mode", None) is not None
     with connection.transaction():
         wait_for(connection, Lock.RULES)
         known = {one.name: one for one in list_rules(connection)}
         before = known.get(rule.name)
         if before is None and len(known) >= MOST_RULES:
             raise RuleError([Fault("", f"there are {MOST_RULES} rules, which is the most")])
-        mode = str(given or (before.mode if before else Mode.off.value))
+        mode = rule.mode if names_mode or before is None else before.mode
         if before is not None and (before.document, before.mode) == (kept, mode):
             return before
         return _add(connection, rule.name, kept, mode, by)
@@ -74,21 +74,21 @@ def set_mode(connection: Connection, name: str, mode: Mode, by: str, reason: str
     with connection.transaction():
         wait_for(connection, Lock.RULES)
         before = read_rule(connection, name)
-        if mode is not Mode.off:
+        if mode != "off":
             before.rule()
-        if before.mode == mode.value:
+        if before.mode == mode:
             return before
-        return _add(connection, name, before.document, mode.value, by, reason)
+        return _add(connection, name, before.document, mode, by, reason)
 
 
 def switch_off(connection: Connection, name: str, cause: str) -> None:
     """Switch off a rule that cannot be followed, in the caller's transaction, and keep why."""
     log.error("rule_switched_off", rule=name, cause=cause)
-    set_mode(connection, name, Mode.off, OURSELVES, cause)
+    set_mode(connection, name, "off", OURSELVES, cause)
 
 
 def _add(
-    connection: Connection, name: str, document: Plain, mode: str, by: str, reason: str | None = None
+    connection: Connection, name: str, document: Plain, mode: Mode, by: str, reason: str | None = None
 ) -> StoredRule:
     given = {"name": name, "document": Jsonb(document), "mode": mode, "by": by, "reason": reason}
     [added] = read_rows(connection, StoredRule, statement("rules", "add_version"), given)
@@ -170,7 +170,7 @@ class CurrentRules:
         # Rows are only added: their number tells each change.
         changes = scalar(connection, "SELECT count(*) FROM rules")
         if self._read is None or self._read[0] is not connection or self._read[1] != changes:
-            rules = _whole(connection, [one for one in list_rules(connection) if one.mode != Mode.off.value])
+            rules = _whole(connection, [one for one in list_rules(connection) if one.mode != "off"])
             self._read = (connection, changes, RuleSet(rules), LookUps.stored(connection))
         return self._read[2:]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query
 from pydantic import BaseModel, ConfigDict
@@ -57,7 +57,7 @@ class RuleVersion:
 
     name: str
     version: int
-    mode: str
+    mode: Mode
     document: dict[str, Any]
     changed_at: datetime
     changed_by: str
@@ -103,7 +103,7 @@ class ModeChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    mode: Literal["active", "test", "off"]
+    mode: Mode
 
 
 @contextmanager
@@ -170,4 +170,4 @@ def history(database: Database, name: Name) -> list[RuleVersion]:
 def switch(database: Database, name: Name, change: ModeChange) -> RuleVersion:
     """In effect within seconds, as a version of its own. What it raised stays."""
     with _answered():
-        return RuleVersion.of(set_mode(database, name, Mode(change.mode), BY))
+        return RuleVersion.of(set_mode(database, name, change.mode, BY))
