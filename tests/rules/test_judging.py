@@ -15,7 +15,7 @@ from txwatch.features.batch import TransactionBatch
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.labels.flows import flow_of
 from txwatch.labels.label import Known, Label, known_by_address
-from txwatch.rules.evaluate import RuleSet, Traffic
+from txwatch.rules.evaluate import MOST_CELLS, RuleSet, Traffic
 from txwatch.rules.look_ups import LookUps
 from txwatch.rules.parse import comparison
 from txwatch.rules.rule import AllOf, AnyOf, Flows, Found, Labelled, Not, Number, Rule, ToldBy, Tree
@@ -228,10 +228,13 @@ TREES = st.recursive(
 )
 
 
-@given(st.lists(TREES, min_size=1, max_size=4))
-def test_any_trees_match_what_they_say_one_row_at_a_time(trees: list[Tree]) -> None:
+@given(st.lists(TREES, min_size=1, max_size=4), st.sampled_from([1, 8, MOST_CELLS]))
+def test_any_trees_match_what_they_say_one_row_at_a_time(trees: list[Tree], cells: int) -> None:
+    """Whatever is looked at in one step."""
     rules = [Rule(f"r{i}", "R", Severity.low, tree) for i, tree in enumerate(trees)]
-    judged = RuleSet(rules).judge(traffic(), look_ups())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("txwatch.rules.evaluate.MOST_CELLS", cells)
+        judged = RuleSet(rules).judge(traffic(), look_ups())
     expected = {(rule.name, row) for rule in rules for row in range(len(TRANSACTIONS)) if slowly(rule.when, row)}
     assert {(match.rule.name, match.row) for match in judged.matches} == expected
     assert len(judged.matches) == len(expected)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.builders import T0, coin, spending
 from tests.modelling import model
@@ -184,6 +185,14 @@ def test_a_match_that_comes_later_extends_the_alert_that_is_there(connection: Co
     assert [text for text in updates(connection) if text.startswith("📏")] == [
         "📏 also rule large: Large transfer: 600.00 BTC likely moved (>= 100 BTC) (rule large, version 1)"
     ]
+
+
+def test_a_capture_that_is_replayed_is_judged_by_the_rules_of_today(connection: Connection) -> None:
+    rule(connection, "moved_sat >= 100 BTC")
+    land(connection, [replace(pay(1, 200), source="bulk")])
+    by_window_lane(connection)
+    assert of_rules(connection) == {1: ["rule:large"]}
+    assert alerts(connection)[1].late, "in a digest, as of any replay"
 
 
 def test_in_test_a_rule_is_recorded_and_not_sent(connection: Connection) -> None:

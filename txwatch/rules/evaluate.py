@@ -60,7 +60,7 @@ class Match:
 
 @dataclass
 class Judged:
-    """The matches, in the order of the rules; and the rules that could not be followed, each with the cause."""
+    """The matches, and the rules that could not be followed, each with the cause."""
 
     matches: list[Match] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
@@ -78,6 +78,10 @@ class _Step:
 @dataclass(frozen=True)
 class _Opposite:
     part: _Step
+
+
+MOST_CELLS = 4_000_000
+"""Comparisons times rows that are looked at in one step: 32 MB. An ordinary batch is one step."""
 
 
 class RuleSet:
@@ -108,42 +112,52 @@ class RuleSet:
         if not self.rules or n == 0:
             return judged
         price = look_ups.price_of(traffic.seen_at(0)) if self.in_usd else None
-        truth = self._truth(traffic, price, n)
+        at_once = max(1, MOST_CELLS // max(1, len(self.leaves)))
+        for first in range(0, n, at_once):
+            self._judge_rows(traffic, range(first, min(first + at_once, n)), price, look_ups, judged)
+        return judged
+
+    def _judge_rows(
+        self, traffic: Traffic, rows: range, price: float | None, look_ups: LookUps, judged: Judged
+    ) -> None:
+        truth = self._truth(traffic, rows, price)
         # As if what is open was false, and as if it was true.
         bounds = {False: truth, True: truth.copy() if self._open else truth}
         bounds[True][self._open] = True
-        likely = [place for place in range(len(self.rules)) if self._rows(place, bounds, True, judged).any()]
+        likely = [place for place in range(len(self.rules)) if self._fits(place, bounds, True, judged).any()]
         looked_up = LookedUp()
         if self._open and likely:
-            undecided = np.zeros(n, np.bool_)
+            undecided = np.zeros(len(rows), np.bool_)
             for place in likely:
-                undecided |= self._rows(place, bounds, True, judged) & ~self._rows(place, bounds, False, judged)
-            wanted = [leaf for place in likely for leaf in leaves(self.rules[place].when) if is_looked_up(leaf)]
-            looked_up = look_up(traffic.batch, np.flatnonzero(undecided).tolist(), wanted, look_ups)
+                undecided |= self._fits(place, bounds, True, judged) & ~self._fits(place, bounds, False, judged)
+            wanted = {leaf for place in likely for leaf in leaves(self.rules[place].when) if is_looked_up(leaf)}
+            asked = [rows[row] for row in np.flatnonzero(undecided).tolist()]
+            looked_up = look_up(traffic.batch, asked, wanted, look_ups)
             for place in self._open:
-                truth[place] = bounds[True][place] = looked_up.holds(self.leaves[place], n)
+                truth[place] = bounds[True][place] = looked_up.holds(self.leaves[place], rows)
         for place in likely:
             rule = self.rules[place]
-            for row in np.flatnonzero(self._rows(place, bounds, False, judged)).tolist():
-                held = {leaf for leaf, holds in zip(self.leaves, truth[:, row].tolist(), strict=True) if holds}
+            for column in np.flatnonzero(self._fits(place, bounds, False, judged)).tolist():
+                row = rows[column]
+                held = {self.leaves[place] for place in np.flatnonzero(truth[:, column]).tolist()}
                 with _kept_apart(rule, judged):
                     said = reason(rule, held, traffic.features[row], looked_up, row, price)
                     judged.matches.append(Match(rule, row, traffic.batch.txids[row], traffic.seen_at(row), said))
-        return judged
 
-    def _truth(self, traffic: Traffic, price: float | None, n: int) -> NDArray[np.bool_]:
-        """Which comparison holds in which row, shape (leaves, n); what is open as false."""
-        truth = np.zeros((len(self.leaves), n), np.bool_)
+    def _truth(self, traffic: Traffic, rows: range, price: float | None) -> NDArray[np.bool_]:
+        """Which comparison holds in which row, shape (leaves, rows); what is open as false."""
+        span = slice(rows.start, rows.stop)
+        truth = np.zeros((len(self.leaves), len(rows)), np.bool_)
         if len(self._numbers):
             satoshi = np.where(self._in_usd, np.nan if price is None else SAT_PER_BTC / price, 1.0)
-            values = traffic.features[:, self._columns].T
+            values = traffic.features[span, self._columns].T
             truth[self._numbers] = (values >= self._low * satoshi) & (values <= self._high * satoshi)
         for place, kind in self._found:
             if kind in traffic.kinds:
-                truth[place] = traffic.kinds[kind]
+                truth[place] = traffic.kinds[kind][span]
         return truth
 
-    def _rows(self, place: int, bounds: Mapping[bool, Flags], possibly: bool, judged: Judged) -> Flags:
+    def _fits(self, place: int, bounds: Mapping[bool, Flags], possibly: bool, judged: Judged) -> Flags:
         """The rows that a rule fits, none if it cannot be followed."""
         with _kept_apart(self.rules[place], judged):
             return _follow(self._steps[place], bounds, possibly)

@@ -72,16 +72,18 @@ class LookedUp:
     flows: Mapping[int, Flow] = field(default_factory=dict)
     sources: Mapping[int, str] = field(default_factory=dict)
 
-    def holds(self, leaf: Leaf, n: int) -> Flags:
-        """The rows of n in which a comparison that is looked up holds."""
-        flags = np.zeros(n, np.bool_)
+    def holds(self, leaf: Leaf, rows: range) -> Flags:
+        """In which of these rows a comparison that is looked up holds."""
+        found: list[int] = []
         match leaf:
             case Flows(kind):
-                flags[[row for row, flow in self.flows.items() if flow.kind == kind]] = True
+                found = [row for row, flow in self.flows.items() if flow.kind == kind]
             case ToldBy(source):
-                flags[[row for row, told in self.sources.items() if told == source]] = True
+                found = [row for row, told in self.sources.items() if told == source]
             case Labelled(party):
-                flags[[row for row in self.parties.get(party, {}) if self.fitting(leaf, row)]] = True
+                found = [row for row in self.parties.get(party, {}) if self.fitting(leaf, row)]
+        flags = np.zeros(len(rows), np.bool_)
+        flags[[row - rows.start for row in found]] = True
         return flags
 
     def fitting(self, leaf: Labelled, row: int) -> list[str]:

@@ -147,13 +147,18 @@ def rules_since(connection: Connection, moment: datetime) -> list[InForce]:
     for name, version, document, mode, since, until in connection.execute(
         statement("rules", "versions_since"), {"moment": moment}
     ):
-        try:
-            rule = StoredRule(name, version, document, mode, since, "", None).rule()
-        except RuleError as error:
-            log.warning("rule_left_out", rule=name, version=version, cause=str(error))
-            continue
-        found.append(InForce(rule, since, until))
+        rule = _followable(StoredRule(name, version, document, mode, since, "", None))
+        if isinstance(rule, Rule):
+            found.append(InForce(rule, since, until))
     return found
+
+
+def _followable(stored: StoredRule) -> Rule | str:
+    """The rule, or why it cannot be followed. Whatever is wrong with one must not stop the others."""
+    try:
+        return stored.rule()
+    except Exception as error:
+        return str(error) if isinstance(error, RuleError) else f"{type(error).__name__}: {error}"
 
 
 @dataclass
@@ -178,8 +183,9 @@ class CurrentRules:
 def _whole(connection: Connection, stored: Sequence[StoredRule]) -> list[Rule]:
     rules = []
     for one in stored:
-        try:
-            rules.append(one.rule())
-        except (RuleError, RecursionError, TypeError, ValueError) as error:
-            switch_off(connection, one.name, str(error))
+        rule = _followable(one)
+        if isinstance(rule, Rule):
+            rules.append(rule)
+        else:
+            switch_off(connection, one.name, rule)
     return rules

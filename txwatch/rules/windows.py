@@ -5,7 +5,6 @@ dry run judges the past by a rule that never held.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
@@ -55,20 +54,11 @@ def _kinds(connection: Connection, txids: Sequence[str]) -> dict[str, Flags]:
     return found
 
 
-@dataclass(frozen=True)
-class Caught:
-    """What the window lane found of rules that the live lane had not: matches, and the rules that held some back."""
-
-    matches: int
-    held_back: list[str]
-
-
-def catch_up(connection: Connection, windows: Sequence[datetime]) -> Caught:
+def catch_up(connection: Connection, windows: Sequence[datetime]) -> None:
     """Judge stored windows, in order, by the rules that held when each transaction landed, and record what is new.
 
     One short database transaction for each window that has a match. Safe to repeat: a match is recorded once.
     """
-    found, held_back = 0, set[str]()
     # What was seen in a window lands at any time after.
     in_force = rules_since(connection, windows[0]) if windows else []
     rules, look_ups = RuleSet(one.rule for one in in_force), LookUps.stored(connection)
@@ -79,10 +69,7 @@ def catch_up(connection: Connection, windows: Sequence[datetime]) -> Caught:
         matches = _held_then(connection, judged.matches, in_force)
         if matches:
             with connection.transaction():
-                recorded = record_matches(connection, matches)
-            found += len(recorded.alerts)
-            held_back |= set(recorded.held_back)
-    return Caught(found, sorted(held_back))
+                record_matches(connection, matches)
 
 
 def _held_then(connection: Connection, matches: Sequence[Match], in_force: Sequence[InForce]) -> list[Match]:
