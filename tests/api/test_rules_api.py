@@ -87,3 +87,9 @@ def test_reading_needs_no_key_and_changing_does(client: httpx.Client, keyed: htt
         assert client.get(path).json()["detail"] == "There is no rule nobody."
     assert keyed.post("/v1/rules/nobody/mode", json={"mode": "off"}).status_code == 404
     assert keyed.post("/v1/rules/large/mode", json={"mode": "on"}).status_code == 422
+
+
+def test_what_a_path_does_not_allow_names_all_that_it_does(client: httpx.Client) -> None:
+    answer = client.delete("/v1/rules")
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, POST")
+    assert client.put("/v1/alerts").headers["Allow"] == "GET"

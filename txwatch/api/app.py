@@ -98,7 +98,7 @@ def create_app(settings: Settings, max_body_bytes: int = MAX_BODY_BYTES) -> Fast
     app.state.online_features = online
     requests = RequestMetrics()
     app.state.metrics = metrics_registry(pool, settings.home, requests, lambda: live.clients)
-    problems.install(app)
+    problems.install(app, [route for module in ROUTERS for route in module.router.routes])
     for module in ROUTERS:
         app.include_router(module.router)
     app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
