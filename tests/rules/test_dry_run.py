@@ -82,6 +82,14 @@ def test_it_says_for_how_much_there_was_no_price_and_writes_nothing(connection: 
     assert connection.execute("SELECT count(*) FROM rule_matches").fetchone() == (0,)
 
 
+def test_it_ends_when_it_is_late_and_says_for_how_much_it_looked(connection: Connection) -> None:
+    looked = iter([False, False, True])
+    tree = comparison("moved_sat >= 0 BTC")
+    run = dry_run(connection, rule(tree), T0 + timedelta(hours=3), 1, is_late=lambda: next(looked))
+    assert (run.complete, run.matches, run.hours_with_data) == (False, 8, pytest.approx(2 / 12))
+    assert dry_run(connection, rule(tree), T0 + timedelta(hours=3), 1).complete
+
+
 def test_no_data_is_no_figure(connection: Connection) -> None:
     run = dry_run(connection, rule(comparison("moved_sat >= 0 BTC")), T0 - timedelta(days=30), days=1)
     assert (run.hours_with_data, run.matches, run.matches_per_hour, run.alerts_per_hour) == (0.0, 0, 0.0, 0.0)

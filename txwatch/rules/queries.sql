@@ -110,4 +110,4 @@ WHERE txid = ANY(%(txids)s) AND lane <> 'shadow'
 SELECT begins
 FROM generate_series(%(since)s, %(until)s::timestamptz - interval '5 minutes', interval '5 minutes') AS span (begins)
 WHERE EXISTS (SELECT FROM transaction_features WHERE seen_at >= begins AND seen_at < begins + interval '5 minutes')
-ORDER BY begins
+ORDER BY begins DESC

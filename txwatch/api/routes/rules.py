@@ -1,5 +1,6 @@
 """Rules of users: read them, check and try one, add a version, and switch it."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from txwatch.rules.store import (
 
 router = APIRouter(prefix="/v1/rules", tags=["rules"])
 BY = "API"
+MOST_SECONDS = 20.0
+"""Of a dry run: it holds one of the connections that requests share."""
 _EXAMPLE = {
     "name": "large-into-exchange",
     "text": "Large transfer into an exchange",
@@ -146,9 +149,14 @@ def try_on_the_past(
     document: Document,
     days: Annotated[float, Query(gt=0, le=MOST_DAYS, description="How far back from now.")] = 7,
 ) -> Tried:
-    """How many alerts an hour it would have raised, with its cap and without, which, and the ten largest."""
+    """How many alerts an hour it would have raised, with its cap and without, which, and the ten largest.
+
+    From the newest window back, for twenty seconds: `complete` says whether that was enough.
+    """
     with _answered():
-        run = dry_run(database, parse_rule(read_plain(document)), utc_now(), days)
+        until = time.monotonic() + MOST_SECONDS
+        rule = parse_rule(read_plain(document))
+        run = dry_run(database, rule, utc_now(), days, is_late=lambda: time.monotonic() > until)
     return Tried(run.matches_per_hour, run.alerts_per_hour, run)
 
 
