@@ -1,7 +1,7 @@
 """A simulated day, with plants and without: from traffic to messages of a chat, on the traffic's own clock."""
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -26,18 +26,15 @@ from txwatch.alerts.planning import (
 from txwatch.detection.kinds import KINDS
 from txwatch.detection.model import TREES, Model
 from txwatch.detection.rules import default_detectors
-from txwatch.detection.score import Score
 from txwatch.detection.training import train
 from txwatch.features.batch import Floats, WindowFeatures
-from txwatch.lab.evaluation.backtest import FollowedScoring
+from txwatch.lab.evaluation.backtest import FollowedRules, FollowedScoring
 from txwatch.lab.evaluation.evaluate import REAL_MOVES, largest_output
 from txwatch.lab.evaluation.examination import SEED, START
 from txwatch.lab.evaluation.replay import replay
 from txwatch.lab.simulator.plants import label
 from txwatch.lab.simulator.traffic import Simulator
-from txwatch.rules.evaluate import Match, RuleSet, Traffic, kinds_of
-from txwatch.rules.look_ups import LookUps
-from txwatch.rules.matches import Matched
+from txwatch.rules.evaluate import RuleSet
 from txwatch.rules.rule import Rule
 from txwatch.wire.messages import SAT_PER_BTC
 from txwatch.wire.transaction import Transaction
@@ -161,8 +158,6 @@ class Day:
     """The kinds found in each transaction in which any was, tags as well; `forest` among them."""
     alerts: dict[str, Alert] = field(default_factory=dict)
     chat: PlannedChat = field(default_factory=PlannedChat)
-    matched: Counter[tuple[str, datetime]] = field(default_factory=Counter)
-    """The matches of each rule in each hour of the clock, also those beyond its cap."""
 
     def planted(self, kind: str) -> set[str]:
         """The txids of the plants of a kind."""
@@ -235,7 +230,7 @@ def simulate_day(options: DayOptions, plants_per_hour: Mapping[str, float]) -> D
     detectors = default_detectors(whale_btc=options.whale_btc)
     before: list[Floats] = []
     scoring: FollowedScoring | None = None
-    campaigns, rules = Campaigns(), RuleSet(options.rules)
+    campaigns, rules = Campaigns(), FollowedRules(RuleSet(options.rules))
     for window in replay(_traffic(options, plants_per_hour, day, begins, ends)):
         if window.start < trains:
             continue
@@ -251,36 +246,22 @@ def simulate_day(options: DayOptions, plants_per_hour: Mapping[str, float]) -> D
 
 
 def _live_through(
-    day: Day, window: WindowFeatures, scoring: FollowedScoring, campaigns: Campaigns, rules: RuleSet
+    day: Day, window: WindowFeatures, scoring: FollowedScoring, campaigns: Campaigns, rules: FollowedRules
 ) -> None:
     scores = scoring.score(window)
-    matched = _matched(day, rules, window, scores)
+    matched = rules.match(window, scores)
     day.transactions += len(scores)
     for score in scores:
         kinds = {reason.kind for reason in score.reasons} | ({"forest"} if score.score >= score.threshold else set())
-        kinds |= {match.rule.kind for match, _ in matched.get(score.txid, ())}
+        kinds |= {match.reason.kind for match, _ in matched.get(score.txid, ())}
         if kinds:
             day.found[score.txid] = kinds
-        within_caps = [alerting for _, alerting in matched.get(score.txid, ()) if alerting is not None]
+        within_caps = [match for match, alerts in matched.get(score.txid, ()) if alerts]
         if score.is_anomaly or within_caps:
             scored = ScoredTransaction(score, "feed", scoring.model.version, within_caps)
             alerts = campaigns.first_of_each(raise_alerts([scored], score.seen_at + LANDED_AFTER))
             day.chat.take(alerts)
             day.alerts |= {alert.alert_key: alert for alert in alerts}
-
-
-def _matched(
-    day: Day, rules: RuleSet, window: WindowFeatures, scores: Sequence[Score]
-) -> dict[str, list[tuple[Match, Matched | None]]]:
-    """What rules match, by transaction; what is over a rule's cap does not alert."""
-    judged = rules.judge(Traffic(window.batch, window.features, kinds_of(scores)), LookUps())
-    found: dict[str, list[tuple[Match, Matched | None]]] = {}
-    for match in sorted(judged.matches, key=lambda match: match.seen_at):
-        hour = match.rule.name, match.seen_at.replace(minute=0, second=0, microsecond=0)
-        day.matched[hour] += 1
-        alerts = day.matched[hour] <= match.rule.alerts_per_hour
-        found.setdefault(match.txid, []).append((match, Matched.of(match) if alerts else None))
-    return found
 
 
 def _traffic(
