@@ -17,7 +17,7 @@ def heartbeats(database_url: str) -> Iterator[None]:
         with connect(database_url) as connection:
             connection.execute(
                 "UPDATE ingest_lease SET released_at = NULL,"
-                " heartbeat_at = clock_timestamp(), committed_through = clock_timestamp()"
+                " heartbeat_at = clock_timestamp(), committed_through = clock_timestamp(), heard_at = clock_timestamp()"
             )
 
     beat()

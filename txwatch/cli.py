@@ -19,6 +19,7 @@ from txwatch.errors import UserError
 from txwatch.lab.evaluation.commands import CAPTURE, FilesCommand, backtest, evaluate, evaluate_day
 from txwatch.people.commands import keys
 from txwatch.places import place
+from txwatch.rules.commands import rules
 from txwatch.settings import Settings
 from txwatch.store.database import Connection, connect
 
@@ -381,6 +382,7 @@ def doctor() -> None:
 
 app.add_typer(labels, name="labels")
 app.add_typer(keys, name="keys")
+app.add_typer(rules, name="rules")
 app.command(cls=FilesCommand)(evaluate)
 app.command()(backtest)
 app.command()(evaluate_day)

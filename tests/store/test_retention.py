@@ -146,6 +146,22 @@ def test_a_day_in_use_is_reported_and_goes_the_next_time(database_url: str, monk
         assert (again.days, again.in_use) == (left.in_use, 0)
 
 
+def test_what_a_rule_matched_goes_unless_it_alerted(database_url: str) -> None:
+    with connect(database_url) as connection:
+        connection.execute("TRUNCATE rule_matches")
+        for moment in OLD, RECENT:
+            connection.execute(
+                "INSERT INTO rule_matches (txid, rule, version, seen_at, severity, outcome, reason)"
+                " SELECT %(at)s || outcome, 'mine', 1, %(at)s, 'low', outcome, '{}'"
+                " FROM unnest(ARRAY['alert', 'test', 'held']) AS outcome",
+                {"at": moment},
+            )
+        [dropped] = [one.rows for one in drop_expired(connection, MIDNIGHT, batch=1) if one.table == "rule_matches"]
+        left = connection.execute("SELECT seen_at, outcome FROM rule_matches ORDER BY seen_at, outcome").fetchall()
+    assert dropped == 2
+    assert left == [(OLD, "alert"), (RECENT, "alert"), (RECENT, "held"), (RECENT, "test")]
+
+
 def test_what_matters_while_unconfirmed_goes_earlier(database_url: str) -> None:
     with connect(database_url) as connection:
         for table in (*BY_ROW, *WHILE_UNCONFIRMED):

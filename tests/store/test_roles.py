@@ -60,6 +60,7 @@ def become(connection: Connection, service: str) -> None:
         ("mlflow", "CREATE TABLE mlflow.new (id integer)"),
         ("api", "SELECT count(*) FROM transactions, dagster.runs, feast.feature_views"),
         ("api", "DELETE FROM feedback"),
+        ("api", "INSERT INTO rules SELECT * FROM rules"),
         ("dashboard", "SELECT count(*) FROM alerts"),
         ("bot", "UPDATE telegram_chats SET failures = 0"),
     ],

@@ -7,25 +7,40 @@ Settings of a chat and deliveries that wait are kept under its present id. Deliv
 under the former id, where their messages are.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from txwatch.detection.kinds import KINDS, Kind, Severity, raising
 from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score
+from txwatch.rules.matches import Matched
+from txwatch.rules.rule import PREFIX
 from txwatch.store.database import Connection
 from txwatch.wire.transaction import Origin
 
 
 def kind_named(name: str) -> Kind:
-    """The kind's entry. An unknown kind alerts under its own name, so that no rule falls silent."""
+    """The kind's entry. That of a user's rule has the rule's name; how severe it is, each version of the rule says.
+
+    An unknown kind alerts under its own name, so that no detector falls silent.
+    """
+    if name.startswith(PREFIX):
+        return Kind(name, f"Rule {name.removeprefix(PREFIX)}", "📏", Severity.medium, "")
     return KINDS.get(name) or Kind(name, name.replace("_", " ").capitalize(), "❓", Severity.medium, "")
 
 
-def most_severe_first(names: Iterable[str]) -> list[str]:
-    """Each name once: those that alert before tags, then by severity, then in the order given."""
-    return sorted(dict.fromkeys(names), key=lambda n: (not kind_named(n).alerts, -kind_named(n).severity))
+def most_severe_first(names: Iterable[str], severities: Mapping[str, Severity] = MappingProxyType({})) -> list[str]:
+    """Each name once: those that alert before tags, then by severity, then in the order given.
+
+    `severities` are of kinds whose entries do not say how severe they are.
+    """
+
+    def place(name: str) -> tuple[bool, int]:
+        return not kind_named(name).alerts, -severities.get(name, kind_named(name).severity)
+
+    return sorted(dict.fromkeys(names), key=place)
 
 
 def present_id(connection: Connection, chat_id: str) -> str:
@@ -114,31 +129,42 @@ class Alert:
     usd_price: float | None = None
     event: str | None = None
     """By which alerts of one campaign are known (`txwatch.alerts.campaigns`); None if it is of none."""
+    alike_within: timedelta | None = None
+    """How near to each other alerts of its event are one."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredTransaction:
-    """A score, how its transaction came, and by which model: None if rules found it while there was no model."""
+    """A score, how its transaction came, and by which model: None if rules found it while there was no model.
+
+    `matched` are the matches of users' rules that alert.
+    """
 
     score: Score
     source: Origin
     model_version: str | None
+    matched: Sequence[Matched] = ()
 
 
 def raise_alerts(scored: Iterable[ScoredTransaction], now: datetime) -> list[Alert]:
     """The alerts of these transactions, in their order. A transaction with tags only has none."""
-    return [alert for one in scored if one.score.is_anomaly and (alert := _alert(one, now)) is not None]
+    return [
+        alert for one in scored if (one.score.is_anomaly or one.matched) and (alert := _alert(one, now)) is not None
+    ]
 
 
-def _event(kinds: Iterable[str], pattern: int | None) -> str | None:
-    """What happened, if one kind alone raised the alert and its findings may be one event: by the forest, one pattern.
+def _event(kinds: Iterable[str], scored: ScoredTransaction) -> tuple[str | None, timedelta | None]:
+    """What happened, and within what time, if one kind alone raised the alert and its findings may be one event.
 
-    A dust storm is one alert, not one per transaction. An alert that another kind raised too stands for itself.
+    Of the forest, and of a rule that says so, those of one pattern are. A dust storm is one alert, not one for each
+    transaction. An alert that another kind raised too stands for itself.
     """
     kind, *others = raising(kinds)
-    if others or kind_named(kind).one_alert_within is None:
-        return None
-    return kind if kind != "forest" else f"forest:{pattern}"
+    pattern = scored.score.pattern
+    within = next((one.alike_within for one in scored.matched), kind_named(kind).one_alert_within)
+    if others or within is None or (scored.matched and pattern is None):
+        return None, None
+    return f"{kind}:{pattern}" if scored.matched or kind == "forest" else kind, within
 
 
 def is_late(source: Origin, seen_at: datetime, now: datetime) -> bool:
@@ -148,21 +174,25 @@ def is_late(source: Origin, seen_at: datetime, now: datetime) -> bool:
 
 def _alert(scored: ScoredTransaction, now: datetime) -> Alert | None:
     score = scored.score
-    kinds = [reason.kind for reason in score.reasons]
+    reasons = [*score.reasons, *(matched.reason for matched in scored.matched)]
+    kinds = [reason.kind for reason in reasons]
     if score.score >= score.threshold:  # the forest gives no reason if no single feature stands out
         kinds.append("forest")
-    severities = [kind_named(kind).severity for kind in raising(kinds)]
+    of_rules = {matched.reason.kind: matched.severity for matched in scored.matched}
+    severities = [of_rules.get(kind, kind_named(kind).severity) for kind in raising(kinds)]
     if not severities:
         return None
-    kinds = most_severe_first(kinds)
+    kinds = most_severe_first(kinds, of_rules)
+    event, within = _event(kinds, scored)
     return Alert(
         alert_key=score.txid,
         kinds=kinds,
         severity=max(severities),
-        reasons=sorted(score.reasons, key=lambda reason: kinds.index(reason.kind)),
+        reasons=sorted(reasons, key=lambda reason: kinds.index(reason.kind)),
         late=is_late(scored.source, score.seen_at, now),
         seen_at=score.seen_at,
         created_at=now,
         model_version=scored.model_version,
-        event=_event(kinds, score.pattern),
+        event=event,
+        alike_within=within,
     )

@@ -1,8 +1,8 @@
 """Campaigns: transactions that are alike share the alert of the first of them, whose message counts the others.
 
-A campaign is one event. A kind says how near to each other its findings are one event (`Kind.one_alert_within`); the
-forest's are one if they are of one pattern as well (`txwatch.detection.patterns`). What joins later is told as an
-update of the alert, so the budget, the chats and the pages count one.
+A campaign is one event. A kind says how near to each other its findings are one event (`Kind.one_alert_within`), and so
+may a rule; the forest's and a rule's are one if they are of one pattern as well (`txwatch.detection.patterns`). What
+joins later is told as an update of the alert, so the budget, the chats and the pages count one.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from txwatch.alerts.alert import Alert, kind_named
+from txwatch.alerts.alert import Alert
 from txwatch.detection.patterns import is_material
 from txwatch.detection.reasons import btc
 from txwatch.store.database import Connection, statement
@@ -64,9 +64,10 @@ class Campaigns:
 
 
 def _within(alert: Alert) -> timedelta:
-    within = kind_named(alert.kinds[0]).one_alert_within or timedelta(0)
-    _, _, pattern = (alert.event or "").partition(":")
-    return within if not pattern or is_material(np.array([int(pattern)])).all() else IMMATERIAL_WITHIN
+    within = alert.alike_within or timedelta(0)
+    kind, _, pattern = (alert.event or "").rpartition(":")
+    immaterial = kind == "forest" and not is_material(np.array([int(pattern)])).all()
+    return IMMATERIAL_WITHIN if immaterial else within
 
 
 def read_campaigns(connection: Connection, alerts: Sequence[Alert]) -> Campaigns:

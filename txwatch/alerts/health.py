@@ -10,6 +10,7 @@ from txwatch.alerts.alert import present_id
 from txwatch.alerts.bot import BotStatus, read_bot_status
 from txwatch.alerts.conditions import Condition, LastAlert, State
 from txwatch.clock import WINDOW, parse_window_key, window_key
+from txwatch.rules.store import list_rules
 from txwatch.store.database import Connection, statement
 from txwatch.store.lease import Lease, read_lease
 
@@ -29,6 +30,7 @@ DISK_FREE_SHARE = 0.05
 MAX_CAUSE = 500
 RUN_FAILED = "run_failed"
 CHAT_REFUSES = "chat_refuses:"
+RULE_OFF = "rule_off:"
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,10 @@ class Health:
     one."""
     bot: BotStatus | None = None
     """None if no bot ever ran."""
+    rules_off: Mapping[str, tuple[datetime, str]] = field(default_factory=dict)
+    """Rules that were switched off because they cannot be followed, each with when and why."""
+    rules_mended: Sequence[str] = ()
+    """Rules of which that was so when they were checked last."""
 
 
 def read_health(connection: Connection, home: Path, now: datetime, chats: Sequence[str] = ()) -> Health:
@@ -61,8 +67,8 @@ def read_health(connection: Connection, home: Path, now: datetime, chats: Sequen
         [chats],
     )
     refusals = {chat_id: (since, str(why)) for chat_id, since, why in refusing}
-    wrong = connection.execute(statement("alerts", "select_wrong"), {"prefix": CHAT_REFUSES})
-    former = [name.removeprefix(CHAT_REFUSES) for (name,) in wrong]
+    former = _found_wrong(connection, CHAT_REFUSES)
+    off = {one.name: (one.changed_at, one.reason) for one in list_rules(connection) if one.reason is not None}
     disk = shutil.disk_usage(home if home.exists() else Path.cwd())
     return Health(
         lease=read_lease(connection),
@@ -73,7 +79,15 @@ def read_health(connection: Connection, home: Path, now: datetime, chats: Sequen
         chats={chat_id: refusals.get(chat_id) for chat_id in chats},
         left={chat_id: present_id(connection, chat_id) for chat_id in former if chat_id not in chats},
         bot=read_bot_status(connection),
+        rules_off=off,
+        rules_mended=[name for name in _found_wrong(connection, RULE_OFF) if name not in off],
     )
+
+
+def _found_wrong(connection: Connection, prefix: str) -> list[str]:
+    """What follows the prefix in the names of checks that found something wrong when they were made last."""
+    wrong = connection.execute(statement("alerts", "select_wrong"), {"prefix": prefix})
+    return [name.removeprefix(prefix) for (name,) in wrong]
 
 
 def conditions(health: Health, now: datetime) -> list[Condition]:
@@ -87,6 +101,8 @@ def conditions(health: Health, now: datetime) -> list[Condition]:
         _bot(health.bot, now),
         *(_chat(chat_id, refusal) for chat_id, refusal in health.chats.items()),
         *(_left(chat_id, present) for chat_id, present in health.left.items()),
+        *(_rule_off(name, at, why) for name, (at, why) in health.rules_off.items()),
+        *(Condition(RULE_OFF + name, State.well, f"Rule {name} was changed") for name in health.rules_mended),
     ]
 
 
@@ -207,6 +223,11 @@ def _chat(chat_id: str, refusal: tuple[datetime, str] | None) -> Condition:
 def _left(chat_id: str, present: str) -> Condition:
     became = "gets no alerts any more" if present == chat_id else f"is {present} now"
     return Condition(f"{CHAT_REFUSES}{chat_id}", State.well, f"Chat {chat_id} {became}")
+
+
+def _rule_off(name: str, at: datetime, why: str) -> Condition:
+    text = f"Rule {name} was switched off, for it cannot be followed: {why[:MAX_CAUSE]}. Correct it and add it again"
+    return Condition(RULE_OFF + name, State.wrong, text, at)
 
 
 def _disk(health: Health) -> Condition:

@@ -17,6 +17,7 @@ from txwatch.features.batch import TransactionBatch
 from txwatch.features.transaction import moved_value
 from txwatch.labels.flows import FLOW_CLASSES
 from txwatch.labels.label import EXCHANGE, UNKNOWN, Known, Label
+from txwatch.rules.rule import PREFIX
 from txwatch.wire.transaction import Transaction
 
 MAX_UNITS = 4096
@@ -181,7 +182,8 @@ def _headline(alert: Alert, transaction: Transaction) -> str:
     if alert.kinds[0] in {"fee_accident", "package_fee"} and transaction.fee_sat is not None:
         return f"fee {money(transaction.fee_sat, alert.usd_price)}"
     for reason in alert.reasons:
-        if reason.feature == "moved_sat" and reason.value is not None:
+        # A rule may be about what moved without anybody having asked between whom.
+        if reason.feature == "moved_sat" and reason.value is not None and not reason.kind.startswith(PREFIX):
             # Into, out of or between exchanges is part of the title.
             known = any(kind in FLOW_CLASSES for kind in alert.kinds)
             moved = money(reason.value, alert.usd_price)

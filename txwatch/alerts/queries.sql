@@ -509,6 +509,12 @@ FROM (
             WHEN 'stale' THEN about.stale
             WHEN 'again' THEN NOT about.stale
             WHEN 'campaign' THEN said.of::bigint = own.alike
+            WHEN 'held' THEN NOT EXISTS (
+                SELECT FROM alert_updates AS other
+                WHERE other.alert_key = alert_deliveries.alert_key
+                    AND starts_with(other.update_key, 'held:' || split_part(said.of, ':', 1) || ':')
+                    AND split_part(other.update_key, ':', 3)::bigint > split_part(said.of, ':', 2)::bigint
+            )
             ELSE true
         END AS holds
     FROM alert_deliveries
@@ -565,6 +571,39 @@ SELECT alert_key, txid, vout, hop, addr, type, value_sat, seen_at
 FROM followed_coins
 WHERE addr = ANY(%(addresses)s) AND seen_at > %(since)s
 ORDER BY alert_key, hop, txid
+
+
+-- name: select_matched
+-- Matches of rules that alert and that no alert names: neither that of the transaction, nor one that it joined as alike.
+-- Alerts that are there are not changed after a day, for a backfill would edit thousands of messages.
+SELECT
+    txid, matched.seen_at, matched.severity, alike_seconds, matched.reason::text, source, last.model_version, pattern,
+    alert_key IS NOT NULL AS again
+FROM rule_matches AS matched
+JOIN transactions USING (txid)
+LEFT JOIN alerts ON alert_key = txid
+LEFT JOIN LATERAL (
+    SELECT scores.model_version, pattern
+    FROM transaction_scores AS scores
+    WHERE scores.txid = matched.txid AND lane IN ('live', 'window')
+    ORDER BY scored_at
+    LIMIT 1
+) AS last ON true
+WHERE
+    outcome = 'alert'
+    AND matched.seen_at >= %(start)s
+    AND matched.seen_at < %(end)s
+    AND (alert_key IS NULL OR matched.seen_at > %(now)s - interval '1 day')
+    AND 'rule:' || rule <> ALL (coalesce(kinds, '{}'))
+    AND NOT EXISTS (
+        SELECT FROM alert_updates AS said
+        WHERE said.alert_key = matched.txid AND update_key = 'kind:rule:' || rule
+    )
+    AND NOT EXISTS (
+        SELECT FROM campaign_transactions AS joined
+        WHERE joined.txid = matched.txid AND starts_with(event, 'rule:' || rule || ':')
+    )
+ORDER BY matched.seen_at, txid, rule
 
 
 -- name: select_outdated
@@ -640,6 +679,43 @@ WHERE NOT EXISTS (
     SELECT FROM alert_updates AS said
     WHERE said.alert_key = grown.alert_key AND starts_with(update_key, 'campaign:')
         AND said.created_at > %(now)s - %(every)s::interval
+)
+ON CONFLICT DO NOTHING
+
+
+-- name: tell_held_back
+-- How many matches of each rule its cap held back in an hour, in the last alert that the rule raised in it, unless that
+-- was told a short while ago. A message shows the newest of these updates.
+WITH held AS (
+    SELECT rule, date_bin('1 hour', seen_at, 'epoch') AS hour, count(*) AS count
+    FROM rule_matches
+    WHERE
+        outcome = 'held'
+        AND seen_at >= date_bin('1 hour', %(start)s, 'epoch')
+        AND seen_at < date_bin('1 hour', %(end)s, 'epoch') + interval '1 hour'
+    GROUP BY rule, hour
+)
+INSERT INTO alert_updates (alert_key, update_key, text, created_at)
+SELECT alert_key, 'held:' || rule || ':' || count, text, %(now)s
+FROM held
+CROSS JOIN LATERAL (
+    SELECT alert_key
+    FROM rule_matches AS matched
+    JOIN alerts ON alert_key = txid
+    WHERE matched.rule = held.rule AND outcome = 'alert'
+        AND matched.seen_at >= hour AND matched.seen_at < hour + interval '1 hour'
+    ORDER BY matched.seen_at DESC, txid
+    LIMIT 1
+) AS last
+CROSS JOIN LATERAL (
+    SELECT
+        '⏸ ' || to_char(count, 'FM999,999,999') || ' more of rule ' || rule || ' held back in the hour from '
+        || to_char(hour AT TIME ZONE 'UTC', 'HH24:MI') || ' UTC' AS text
+) AS said
+WHERE NOT EXISTS (
+    SELECT FROM alert_updates AS before
+    WHERE before.alert_key = last.alert_key AND starts_with(update_key, 'held:' || rule || ':')
+        AND before.created_at > %(now)s - %(every)s::interval
 )
 ON CONFLICT DO NOTHING
 

@@ -12,9 +12,12 @@ import msgspec
 
 from txwatch.alerts.alert import Alert, ScoredTransaction, former_ids, kind_named, raise_alerts
 from txwatch.alerts.campaigns import insert_joined, read_campaigns, tell_campaigns
+from txwatch.alerts.matched import read_matched, tell_held_back
+from txwatch.clock import window_range, window_start
 from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score
+from txwatch.rules.windows import catch_up
 from txwatch.store.database import Connection, statement
 
 _reasons = msgspec.json.Decoder(list[Reason])
@@ -59,17 +62,22 @@ def to_json(rows: object) -> str:
 def raise_window_alerts(
     connection: Connection, start: datetime, end: datetime, chats: Sequence[str], now: datetime
 ) -> list[str]:
-    """Raise the alerts of the stored scores of transactions seen in [start, end). Returns the keys of new alerts.
+    """Raise the alerts of the stored scores of transactions seen in [start, end), and of what rules match there.
 
-    A kind that an earlier alert of a transaction does not name becomes an update of that.
+    A kind that an earlier alert of a transaction does not name becomes an update of that. Returns the keys of new
+    alerts.
     """
     span = {"start": start, "end": end, "now": now}
+    catch_up(connection, window_range(window_start(start), end))
     with connection.transaction():
-        again = raise_alerts(_scored(connection, "select_raised_again", span), now)
+        matched = read_matched(connection, start, end, now)
+        again = raise_alerts([*_scored(connection, "select_raised_again", span), *matched.again], now)
         insert_updates(connection, [update for alert in again for update in later_kinds(alert)])
-        new = insert_alerts(connection, raise_alerts(_scored(connection, "select_anomalies", span), now), chats)
+        new = matched.beside(_scored(connection, "select_anomalies", span))
+        keys = insert_alerts(connection, raise_alerts(new, now), chats)
         tell_campaigns(connection, start, end, now)
-        return new
+        tell_held_back(connection, start, end, now)
+        return keys
 
 
 def _scored(connection: Connection, query: str, span: dict[str, datetime]) -> list[ScoredTransaction]:

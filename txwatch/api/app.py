@@ -30,6 +30,7 @@ from txwatch.api.routes import (
     health,
     models,
     people,
+    rules,
     scoring,
     stream,
     transactions,
@@ -49,7 +50,7 @@ from txwatch.wire.messages import WireTransaction
 
 MAX_REQUESTS = 8
 """Requests that use the database at once. The other connections of the server are for those who write to it."""
-ROUTERS = (health, transactions, anomalies, alerts, cases, scoring, models, drift, feed, stream, people)
+ROUTERS = (health, transactions, anomalies, alerts, cases, rules, scoring, models, drift, feed, stream, people)
 
 
 class Api(FastAPI):
@@ -111,7 +112,7 @@ def create_app(settings: Settings, max_body_bytes: int = MAX_BODY_BYTES) -> Fast
     app.state.online_features = online
     requests = RequestMetrics()
     app.state.metrics = metrics_registry(pool, settings.home, requests, lambda: live.clients)
-    problems.install(app)
+    problems.install(app, [route for module in ROUTERS for route in module.router.routes])
     reading = [MayRead] if settings.api_private else []
     for module in ROUTERS:
         app.include_router(module.router, dependencies=reading if module is not health else [])

@@ -1,6 +1,6 @@
 """Errors as problem details (RFC 9457), also those of the framework: every answer of 400 and above has this form."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from psycopg import OperationalError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match, Route
 
 from txwatch.queries.paging import BadCursorError
 
@@ -84,8 +85,16 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def install(app: FastAPI) -> None:
-    """Make every error of the app a problem document."""
+def _allowed(request: Request, routes: Iterable[BaseRoute]) -> str:
+    """The methods of a path, of all its routes: Starlette names those of the first one alone."""
+    of_path = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(
+        sorted({method for route in of_path if isinstance(route, Route) for method in route.methods or ()})
+    )
+
+
+def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Make every error of the app a problem document. `routes` are those of its routers."""
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         found = error.errors() if isinstance(error, RequestValidationError) else []
@@ -99,7 +108,12 @@ def install(app: FastAPI) -> None:
         if not isinstance(error, HTTPException):
             raise error
         detail = str(error.detail) if error.detail != HTTPStatus(error.status_code).phrase else ""
-        return problem_response(request, ProblemError(error.status_code, detail, headers=error.headers))
+        headers = (
+            {"Allow": _allowed(request, routes)}
+            if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+            else error.headers
+        )
+        return problem_response(request, ProblemError(error.status_code, detail, headers=headers))
 
     async def own(request: Request, error: Exception) -> JSONResponse:
         return problem_response(request, error if isinstance(error, ProblemError) else ProblemError(400, str(error)))

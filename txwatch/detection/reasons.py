@@ -116,9 +116,16 @@ _WORDS: dict[str, Callable[[float], str]] = {
 }
 
 
+def feature_words(feature: str, value: float) -> str:
+    """What a value of a feature says, in words."""
+    return _WORDS[feature](value)
+
+
 def feature_reason(feature: str, value: float, percentile: float) -> Reason:
     """The reason that one feature gives, with where its value stands in the traffic that the model was trained on."""
-    return Reason("forest", f"{_WORDS[feature](value)} ({_place(percentile)})", feature, value, round(percentile, 1))
+    return Reason(
+        "forest", f"{feature_words(feature, value)} ({_place(percentile)})", feature, value, round(percentile, 1)
+    )
 
 
 def _place(percentile: float) -> str:

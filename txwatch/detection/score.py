@@ -41,13 +41,18 @@ class Score:
     """By `txwatch.detection.patterns`; None where there is no model."""
 
 
-def find_by_rules(transactions: Sequence[Transaction], context: Context, detectors: Sequence[Detector]) -> list[Score]:
-    """What the detectors say of transactions of one window, for when there is no model: score and threshold are NaN."""
-    batch = TransactionBatch.of(transactions)
-    reasons = find_all(detectors, batch, transaction_features(batch, context))
+def window_of(transactions: Sequence[Transaction], context: Context) -> WindowFeatures:
+    """Transactions of one window, or a part of it, with their features in its context."""
+    batch, start = TransactionBatch.of(transactions), context.network.as_of + CONTEXT_LAG * WINDOW
+    return WindowFeatures(start, transactions, batch, transaction_features(batch, context), context)
+
+
+def find_by_rules(window: WindowFeatures, detectors: Sequence[Detector]) -> list[Score]:
+    """What the detectors say of a window, for when there is no model: score and threshold are NaN."""
+    reasons = find_all(detectors, window.batch, window.features)
     return [
         Score(tx.txid, tx.seen_at, math.nan, math.nan, alerting(found), found)
-        for row, tx in enumerate(transactions)
+        for row, tx in enumerate(window.transactions)
         for found in [reasons.get(row, [])]
     ]
 
@@ -60,9 +65,7 @@ def score(
     recent: RecentScores | None = None,
 ) -> list[Score]:
     """Score transactions of one window. Without the model's recent scores the threshold is that of the training day."""
-    batch, start = TransactionBatch.of(transactions), context.network.as_of + CONTEXT_LAG * WINDOW
-    window = WindowFeatures(start, transactions, batch, transaction_features(batch, context), context)
-    return score_features(window, model, detectors, recent)
+    return score_features(window_of(transactions, context), model, detectors, recent)
 
 
 def score_features(

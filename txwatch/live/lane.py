@@ -3,18 +3,20 @@
 import asyncio
 import gc
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
 import structlog
 
-from txwatch.alerts.alert import Alert, ScoredTransaction, raise_alerts
+from txwatch.alerts.alert import ScoredTransaction, raise_alerts
+from txwatch.alerts.campaigns import TOLD_EVERY
 from txwatch.alerts.dispatcher import Chats, Dispatcher
 from txwatch.alerts.hops import follow_coins
 from txwatch.alerts.life import DoubleSpends, insert_confirmation_updates, insert_removal_updates
+from txwatch.alerts.matched import tell_held_back
 from txwatch.alerts.store import insert_alerts
 from txwatch.clock import Clock, MonotoneClock, utc_now
 from txwatch.detection.champion import Champion, Registry
@@ -22,13 +24,18 @@ from txwatch.detection.detector import Detector
 from txwatch.detection.model import Model
 from txwatch.detection.registry import ModelRegistry
 from txwatch.detection.rules import CurrentDetectors
-from txwatch.detection.score import find_by_rules, score
+from txwatch.detection.score import Score, find_by_rules, score_features, window_of
 from txwatch.detection.score_windows import insert_scores
 from txwatch.detection.threshold import read_recent_scores
+from txwatch.features.batch import WindowFeatures
 from txwatch.features.live import LiveContext
 from txwatch.ingest.batch import Batch
 from txwatch.ingest.prices import PriceKeeper
 from txwatch.ingest.worker import IngestWorker, Shift
+from txwatch.rules.evaluate import Match, RuleSet, Traffic, kinds_of
+from txwatch.rules.look_ups import LookUps
+from txwatch.rules.matches import Matched, record_matches
+from txwatch.rules.store import CurrentRules, switch_off
 from txwatch.settings import Settings
 from txwatch.sources.chosen import ChosenSources
 from txwatch.store.database import Connection
@@ -47,6 +54,7 @@ class LiveScoring:
     chats: Sequence[str] = ()
     raised: Callable[[], None] = lambda: None
     clock: Clock = utc_now
+    rules: Callable[[Connection], tuple[RuleSet, LookUps]] = field(default_factory=CurrentRules)
     _context: tuple[Connection, LiveContext] | None = field(default=None, init=False)
     _has_raised: bool = field(default=False, init=False)
 
@@ -58,19 +66,37 @@ class LiveScoring:
         model = self.champion()
         version = None if model is None else model.version
         detectors = self.detectors(connection)
-        alerts: list[Alert] = []
+        scored: list[ScoredTransaction] = []
+        matches: list[Match] = []
         for batch, context in self._context_on(connection).split(new):
+            window = window_of(batch, context)
             if model is None:
-                scores = find_by_rules(batch, context, detectors)
+                scores = find_by_rules(window, detectors)
             else:
                 recent = read_recent_scores(connection, model.version, context.network.as_of)
-                scores = score(batch, context, model, detectors, recent)
+                scores = score_features(window, model, detectors, recent)
                 insert_scores(connection, scores, model.version, context.network.version, lane="live")
-            scored = (ScoredTransaction(one, tx.source, version) for one, tx in zip(scores, batch, strict=True))
-            alerts += raise_alerts(scored, self.clock())
+            scored += (ScoredTransaction(one, tx.source, version) for one, tx in zip(scores, batch, strict=True))
+            matches += self._judge(connection, window, scores)
+        recorded = record_matches(connection, matches)
+        alerts = raise_alerts(_with_matches(scored, recorded.alerts), self.clock())
         raised = insert_alerts(connection, alerts, self.chats) if alerts else []
-        if follow_coins(connection, new, raised, self.clock()) or raised:
+        written = follow_coins(connection, new, raised, self.clock())
+        if recorded.held_back:
+            seen = [match.seen_at for match in matches]
+            written += tell_held_back(connection, min(seen), max(seen), self.clock(), TOLD_EVERY)
+        if written or raised:
             self._has_raised = True
+
+    def _judge(self, connection: Connection, window: WindowFeatures, scores: Sequence[Score]) -> list[Match]:
+        """What users' rules match. One that cannot be followed is switched off."""
+        rules, look_ups = self.rules(connection)
+        if not rules.rules:
+            return []
+        judged = rules.judge(Traffic(window.batch, window.features, kinds_of(scores)), look_ups)
+        for name, cause in judged.failed.items():
+            switch_off(connection, name, cause)
+        return judged.matches
 
     def follow_up(self, connection: Connection, batch: Batch) -> None:
         """Write what became of alerted transactions, and the double spends that have lasted long enough by now."""
@@ -92,6 +118,14 @@ class LiveScoring:
         if self._context is None or self._context[0] is not connection:
             self._context = (connection, LiveContext(connection))
         return self._context[1]
+
+
+def _with_matches(scored: Sequence[ScoredTransaction], alerting: Iterable[Matched]) -> Sequence[ScoredTransaction]:
+    """The transactions, each with those of these matches that are its own."""
+    by_txid: dict[str, list[Matched]] = {}
+    for match in alerting:
+        by_txid.setdefault(match.txid, []).append(match)
+    return [replace(one, matched=by_txid[txid]) if (txid := one.score.txid) in by_txid else one for one in scored]
 
 
 log = structlog.get_logger(__name__)

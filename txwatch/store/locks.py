@@ -27,6 +27,10 @@ class Lock(IntEnum):
     """Two processes at once would both try to create MLflow's tables."""
     PRICE = 7_842_008
     """Two workers at once would both ask for the price."""
+    RULES = 7_842_009
+    """Two changes of a rule at once would both make its next version."""
+    RULE_CAPS = 7_842_010
+    """Two lanes at once would both find room below a rule's cap."""
 
 
 def wait_for(connection: Connection, lock: Lock) -> None:

@@ -143,6 +143,8 @@ BY_ROW = {
     "blocks": "seen_at",
 }
 """The other tables that grow, with the column of a row's age. Derived rows go first."""
+UNLESS_ALERTED: dict[str, tuple[str, LiteralString]] = {"rule_matches": ("seen_at", "outcome <> 'alert'")}
+"""Tables of what matched, with the column of a row's age and what a row is that did not alert: the others stay."""
 WHILE_UNCONFIRMED = {"spends": "seen_at", "contested_outpoints": "seen_at"}
 """Tables that are of use only while a transaction may be unconfirmed."""
 MEMPOOL_DAYS = 14
@@ -216,6 +218,8 @@ def drop_expired(
         yield _delete_in_batches(connection, table, of_blocks, batch)
     for table, column in BY_ROW.items():
         yield from _delete(connection, table, column, before, batch)
+    for table, (column, condition) in UNLESS_ALERTED.items():
+        yield from _delete(connection, table, column, before, batch, condition)
     for table, column in WHILE_UNCONFIRMED.items():
         yield from _delete(connection, table, column, mempool_before or before, batch)
     for table in ONLINE:

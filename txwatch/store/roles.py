@@ -43,7 +43,7 @@ RIGHTS = {
     "webserver": Rights(changes=("dagster",)),
     "daemon": Rights(changes=("dagster",)),
     "mlflow": Rights(owns="mlflow"),
-    "api": Rights(reads=("public", "dagster", "feast"), tables=("feedback", *_PEOPLE)),
+    "api": Rights(reads=("public", "dagster", "feast"), tables=("feedback", "rules", *_PEOPLE)),
     "dashboard": Rights(reads=("public",)),
     "bot": Rights(reads=("public",), tables=(*_CHATS, "case_events", "changes")),
 }

@@ -243,6 +243,36 @@ telegram_requests = sa.Table(
     sa.Index("ix_telegram_requests_chat_id_started_at", "chat_id", "started_at"),
 )
 
+rules = sa.Table(
+    "rules",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, comment="1 for the first; each change adds one"),
+    sa.Column("document", JSONB, nullable=False, comment="as it was written, without its mode"),
+    sa.Column("mode", sa.Text, nullable=False),
+    sa.Column("changed_at", _time, nullable=False, comment="by the database's clock; it holds from then on"),
+    sa.Column("changed_by", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, comment="why txwatch itself switched it off"),
+    sa.CheckConstraint("mode IN ('active', 'test', 'off')", name="mode_is_known"),
+    comment="every version of every rule: rows are added and never changed",
+)
+
+rule_matches = sa.Table(
+    "rule_matches",
+    metadata,
+    sa.Column("txid", sa.Text, primary_key=True),
+    sa.Column("rule", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False, comment="of the rule, by which it matched"),
+    sa.Column("seen_at", _time, nullable=False, index=True, comment="of the transaction"),
+    sa.Column("severity", sa.Text, nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False, comment="alert, test, or held back by the cap an hour"),
+    sa.Column("alike_seconds", sa.Integer, comment="within which matches of one pattern are one alert"),
+    sa.Column("reason", JSONB, nullable=False),
+    sa.CheckConstraint("outcome IN ('alert', 'test', 'held')", name="outcome_is_known"),
+    sa.Index("ix_rule_matches_rule_seen_at", "rule", "seen_at"),
+    comment="transactions that rules matched, each once",
+)
+
 labels = sa.Table(
     "labels",
     metadata,

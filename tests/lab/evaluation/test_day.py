@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 
+from txwatch.detection.kinds import Severity
 from txwatch.lab.evaluation.day import PLANTS_PER_HOUR, DayOptions, evaluate_day
+from txwatch.rules.parse import comparison
+from txwatch.rules.rule import Rule
 
 
 def check(result: dict[str, Any], options: DayOptions) -> None:
@@ -33,8 +36,16 @@ def check(result: dict[str, Any], options: DayOptions) -> None:
 
 
 def test_two_hours_deliver_every_planted_accident_and_whale_within_the_budget() -> None:
-    options = DayOptions(hours=2, train_hours=3, warm_hours=3, rate=2.0, trees=200)
-    check(evaluate_day(options), options)
+    rules = (
+        Rule("large", "Large", Severity.low, comparison("kind = whale"), alerts_per_hour=1_000),
+        Rule("mixed", "Mixed", Severity.low, comparison("kind = coinjoin"), alerts_per_hour=2),
+    )
+    options = DayOptions(hours=2, train_hours=3, warm_hours=3, rate=2.0, trees=200, rules=rules)
+    result = evaluate_day(options)
+    check(result, options)
+    kinds = result["with_plants"]["kinds"]
+    assert kinds["rule:large"]["found"] == kinds["rule:large"]["alerts"] == kinds["whale"]["found"]
+    assert kinds["rule:mixed"]["found"] == kinds["coinjoin"]["found"] > 4, "found beyond its cap as well"
 
 
 @pytest.mark.soak

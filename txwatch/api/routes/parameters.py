@@ -9,6 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import AwareDatetime, BeforeValidator
 
 from txwatch.queries.paging import DEFAULT_LIMIT, MAX_LIMIT
+from txwatch.rules.rule import NAME, PREFIX
 from txwatch.store.database import Connection
 
 TXID = "^[0-9a-f]{64}$"
@@ -69,5 +70,8 @@ def _slice(since: Since = None, until: Until = None, cursor: Cursor = None, limi
 
 
 Seen = Annotated[Slice, Depends(_slice)]
-Kind = Annotated[str | None, Query(pattern="^[a-z_]{1,40}$", description="One of its kinds.", examples=["whale"])]
+KIND = f"^([a-z_]{{1,40}}|{PREFIX}{NAME.pattern})$"
+Kind = Annotated[
+    str | None, Query(pattern=KIND, description="One of its kinds; a rule's is `rule:<name>`.", examples=["whale"])
+]
 Hours = Annotated[float, Query(gt=0, le=24 * 7, description="How far back from now, in hours.")]

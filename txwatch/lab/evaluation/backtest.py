@@ -2,7 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any
@@ -22,6 +22,10 @@ from txwatch.detection.threshold import SPAN, RecentScores, scores_kept
 from txwatch.features.batch import Floats, WindowFeatures
 from txwatch.lab.evaluation.replay import Labelled, replay
 from txwatch.labels.store import NOTHING_KNOWN, KnownAddresses
+from txwatch.rules.evaluate import RuleSet, Traffic, kinds_of
+from txwatch.rules.look_ups import LookUps
+from txwatch.rules.matches import Matched
+from txwatch.rules.rule import Rule
 from txwatch.store.prices import PriceOf, no_price
 
 
@@ -56,6 +60,26 @@ class FollowedScoring:
         scores, patterns, hours = map(np.concatenate, zip(*parts, strict=True))
         best = np.sort(best_of_each(scores, patterns, hours))[::-1]
         return RecentScores(len(scores), best[: scores_kept(self.model.card.alerts_per_hour)].tolist())
+
+
+@dataclass
+class FollowedRules:
+    """Users' rules, as if they were active, on windows that are given in order of time; their caps kept in memory."""
+
+    rules: RuleSet
+    look_ups: LookUps = field(default_factory=LookUps)
+    _matches: Counter[tuple[str, datetime]] = field(default_factory=Counter, init=False, repr=False)
+
+    def match(self, window: WindowFeatures, scores: Sequence[Score]) -> dict[str, list[tuple[Matched, bool]]]:
+        """What they match, by txid, and whether that alerts: what is over a rule's cap of the hour does not."""
+        judged = self.rules.judge(Traffic(window.batch, window.features, kinds_of(scores)), self.look_ups)
+        found: dict[str, list[tuple[Matched, bool]]] = {}
+        for match in sorted(judged.matches, key=lambda match: match.seen_at):
+            hour = match.rule.name, match.seen_at.replace(minute=0, second=0, microsecond=0)
+            self._matches[hour] += 1
+            alerts = self._matches[hour] <= match.rule.alerts_per_hour
+            found.setdefault(match.txid, []).append((Matched.of(match), alerts))
+        return found
 
 
 @dataclass(frozen=True)
@@ -110,28 +134,43 @@ def backtest(
     whale_usd: float | None = None,
     price_of: PriceOf = no_price,
     known: KnownAddresses = NOTHING_KNOWN,
+    rules: Sequence[Rule] = (),
+    look_ups: LookUps | None = None,
 ) -> Backtest:
     """Replay the traffic in order of time, in the context that it would have made, and score it with each model.
 
-    `known` is what is known of addresses, `price_of` what is known of prices at that time. The first two windows have
-    no context, as after a cold start.
+    `known` is what is known of addresses, `price_of` what is known of prices at that time, and `look_ups` where users'
+    `rules` look things up. The first two windows have no context, as after a cold start.
     """
     windows = list(replay(sorted(traffic.transactions, key=lambda tx: (tx.seen_at, tx.txid))))
     detectors = default_detectors(whale_btc=whale_btc, whale_usd=whale_usd, price_of=price_of, known=known)
 
     def alerts(model: Model) -> dict[str, Score]:
         scoring, campaigns = FollowedScoring(model, detectors), Campaigns()
+        followed = FollowedRules(RuleSet(rules), look_ups or LookUps())
         raised: dict[str, Score] = {}
         for window in windows:
-            of_txid = {score.txid: score for score in scoring.score(window) if score.is_anomaly}
-            scored = [ScoredTransaction(score, "feed", model.version) for score in of_txid.values()]
+            scores = scoring.score(window)
+            matched = followed.match(window, scores)
+            scored = [
+                ScoredTransaction(score, "feed", model.version, within_caps)
+                for score in scores
+                if (within_caps := [match for match, alerts in matched.get(score.txid, ()) if alerts])
+                or score.is_anomaly
+            ]
+            of_txid = {one.score.txid: one for one in scored}
             first = campaigns.first_of_each(raise_alerts(scored, window.start + WINDOW))
-            raised |= {alert.alert_key: of_txid[alert.alert_key] for alert in first}
+            raised |= {alert.alert_key: _with_matches(of_txid[alert.alert_key]) for alert in first}
         return raised
 
     seen = [tx.seen_at for window in windows for tx in window.transactions]
     hours = max((max(seen) - min(seen)) / timedelta(hours=1), 1 / 60) if seen else 1 / 60
     return Backtest(len(traffic), hours, {model.version: alerts(model) for model in models})
+
+
+def _with_matches(scored: ScoredTransaction) -> Score:
+    reasons = [match.reason for match in scored.matched]
+    return replace(scored.score, reasons=[*scored.score.reasons, *reasons])
 
 
 def _kinds(score: Score) -> set[str]:

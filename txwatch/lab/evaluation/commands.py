@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,10 +14,18 @@ from txwatch.errors import UserError
 from txwatch.places import Place, place
 from txwatch.settings import Settings
 
+if TYPE_CHECKING:
+    from txwatch.rules.rule import Rule
+
 console = Console(highlight=False, markup=False)
 CAPTURE = "FILE|s3://BUCKET/KEY"
 _FILES = {"--train", "--background", "--positives"}
 _FIGURES = ("recall_at_budget_fpr", "recall_at_0_2pct_fpr", "recall_at_1pct_fpr", "average_precision", "auc")
+
+
+RuleFiles = Annotated[
+    list[str] | None, typer.Option(metavar="FILE|NAME", help="A rule to follow as well, as in `txwatch rules`.")
+]
 
 
 class FilesCommand(TyperCommand):
@@ -99,6 +107,7 @@ def evaluate(
 def backtest(
     capture: Annotated[str, typer.Option(metavar=CAPTURE, help="The capture to replay.")],
     models: Annotated[str, typer.Option(help="Versions or aliases, such as 3,challenger.")],
+    rule: RuleFiles = None,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """The alerts of model versions on one capture, and their difference. Sends nothing."""
@@ -106,6 +115,7 @@ def backtest(
     from txwatch.lab.evaluation.backtest import backtest as replayed
     from txwatch.lab.evaluation.replay import read_labelled
     from txwatch.labels.store import KnownAddresses
+    from txwatch.rules.look_ups import LookUps
     from txwatch.store.database import connect
     from txwatch.store.prices import StoredPrices
 
@@ -122,6 +132,8 @@ def backtest(
             whale_usd=settings.whale_usd,
             price_of=StoredPrices(connection),
             known=known,
+            rules=_rules(rule),
+            look_ups=LookUps.stored(connection),
         )
     figures = result.as_dict()
     if as_json:
@@ -140,6 +152,7 @@ def evaluate_day(
     warm_hours: Annotated[float, typer.Option(help="Hours before that, which fill the trailing day.")] = 24.0,
     regime: Annotated[str, typer.Option(help="2024-03, 2024-10 or 2025-07.")] = "2024-03",
     rate: Annotated[float | None, typer.Option(help="Transactions a second; the regime's own by default.")] = None,
+    rule: RuleFiles = None,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """A simulated day through scoring, alerts and planned messages, and the same day without plants.
@@ -153,7 +166,16 @@ def evaluate_day(
     from txwatch.lab.evaluation.day import evaluate_day as simulated
 
     settings = Settings()
-    options = DayOptions(regime, hours, train_hours, warm_hours, rate, settings.alerts_per_hour, settings.whale_btc)
+    options = DayOptions(
+        regime,
+        hours,
+        train_hours,
+        warm_hours,
+        rate,
+        settings.alerts_per_hour,
+        settings.whale_btc,
+        rules=_rules(rule),
+    )
     result = simulated(options)
     if as_json:
         print(json.dumps(result))
@@ -161,6 +183,14 @@ def evaluate_day(
         for name in ("with_plants", "without_plants"):
             _print_day(name.replace("_", " "), result[name])
     raise typer.Exit(1 if result["with_plants"]["undelivered"] else 0)
+
+
+def _rules(named: Sequence[str] | None) -> "tuple[Rule, ...]":
+    """The rules in these files, or shipped under these names. Raises UserError."""
+    from txwatch.rules.commands import read_rule_file
+    from txwatch.rules.parse import parse_rule
+
+    return tuple(parse_rule(read_rule_file(one)) for one in named or ())
 
 
 def _print_day(name: str, day: dict[str, Any]) -> None:

@@ -28,12 +28,14 @@ from txwatch.detection.model import TREES, Model
 from txwatch.detection.rules import default_detectors
 from txwatch.detection.training import train
 from txwatch.features.batch import Floats, WindowFeatures
-from txwatch.lab.evaluation.backtest import FollowedScoring
+from txwatch.lab.evaluation.backtest import FollowedRules, FollowedScoring
 from txwatch.lab.evaluation.evaluate import REAL_MOVES, largest_output
 from txwatch.lab.evaluation.examination import SEED, START
 from txwatch.lab.evaluation.replay import replay
 from txwatch.lab.simulator.plants import label
 from txwatch.lab.simulator.traffic import Simulator
+from txwatch.rules.evaluate import RuleSet
+from txwatch.rules.rule import Rule
 from txwatch.wire.messages import SAT_PER_BTC
 from txwatch.wire.transaction import Transaction
 
@@ -136,6 +138,8 @@ class DayOptions:
     whale_btc: float = 500.0
     seed: int = SEED
     trees: int = TREES
+    rules: tuple[Rule, ...] = ()
+    """Rules of users, which alert as if they were active. Nothing is known of labels, of sources and of prices."""
 
 
 @dataclass
@@ -163,6 +167,7 @@ class Day:
         """For JSON."""
         planted = {known.removeprefix("plant:") for known in self.labels.values()}
         kinds = planted.union(*self.found.values())
+        of_rules = [rule.kind for rule in self.options.rules]
         by_forest = sum("forest" in alert.kinds for alert in self.alerts.values())
         return {
             "transactions": self.transactions,
@@ -173,7 +178,7 @@ class Day:
             "budget": self.options.alerts_per_hour,
             "messages": self.chat.messages,
             "undelivered": sorted(txid for kind in MUST_ARRIVE for txid in self.planted(kind) - self.chat.sent.keys()),
-            "kinds": {kind: self._figures(kind) for kind in KINDS if kind in kinds},
+            "kinds": {kind: self._figures(kind) for kind in (*KINDS, *of_rules) if kind in kinds},
         }
 
     def _figures(self, kind: str) -> dict[str, Any]:
@@ -225,7 +230,7 @@ def simulate_day(options: DayOptions, plants_per_hour: Mapping[str, float]) -> D
     detectors = default_detectors(whale_btc=options.whale_btc)
     before: list[Floats] = []
     scoring: FollowedScoring | None = None
-    campaigns = Campaigns()
+    campaigns, rules = Campaigns(), FollowedRules(RuleSet(options.rules))
     for window in replay(_traffic(options, plants_per_hour, day, begins, ends)):
         if window.start < trains:
             continue
@@ -235,20 +240,25 @@ def simulate_day(options: DayOptions, plants_per_hour: Mapping[str, float]) -> D
         if scoring is None:
             scoring = FollowedScoring(_trained(np.concatenate(before), begins, options), detectors)
             before.clear()
-        _live_through(day, window, scoring, campaigns)
+        _live_through(day, window, scoring, campaigns, rules)
     day.chat.until(ends + timedelta(hours=1))
     return day
 
 
-def _live_through(day: Day, window: WindowFeatures, scoring: FollowedScoring, campaigns: Campaigns) -> None:
+def _live_through(
+    day: Day, window: WindowFeatures, scoring: FollowedScoring, campaigns: Campaigns, rules: FollowedRules
+) -> None:
     scores = scoring.score(window)
+    matched = rules.match(window, scores)
     day.transactions += len(scores)
     for score in scores:
         kinds = {reason.kind for reason in score.reasons} | ({"forest"} if score.score >= score.threshold else set())
+        kinds |= {match.reason.kind for match, _ in matched.get(score.txid, ())}
         if kinds:
             day.found[score.txid] = kinds
-        if score.is_anomaly:
-            scored = ScoredTransaction(score, "feed", scoring.model.version)
+        within_caps = [match for match, alerts in matched.get(score.txid, ()) if alerts]
+        if score.is_anomaly or within_caps:
+            scored = ScoredTransaction(score, "feed", scoring.model.version, within_caps)
             alerts = campaigns.first_of_each(raise_alerts([scored], score.seen_at + LANDED_AFTER))
             day.chat.take(alerts)
             day.alerts |= {alert.alert_key: alert for alert in alerts}
