@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from txwatch.alerts import transport
-from txwatch.alerts.deliveries import Outcome, Unknown
 from txwatch.alerts.sender import TelegramSender
+from txwatch.channels.outcomes import Outcome, Unknown
 from txwatch.clock import utc_now
 from txwatch.ingest import rest
 from txwatch.sources import bitcoin_rpc, mempool_space_rest

@@ -46,9 +46,7 @@ def whale(now: datetime, n: int = 0, severity: Severity = Severity.high) -> Aler
 @pytest.fixture
 def connection(database_url: str) -> Iterator[Connection]:
     with connect(database_url) as connection:
-        connection.execute(
-            "TRUNCATE alerts, telegram_chats, telegram_requests, transactions, transaction_scores CASCADE"
-        )
+        connection.execute("TRUNCATE alerts, channels, channel_requests, transactions, transaction_scores CASCADE")
         yield connection
 
 
@@ -97,14 +95,14 @@ def test_status_says_how_things_are(connection: Connection) -> None:
 @pytest.mark.parametrize("command", ["/mute", "/mute 0x", "/mute 99999999999", "/mute -5", "/quiet late", "/least <b>"])
 def test_what_cannot_be_read_changes_nothing_and_is_explained(connection: Connection, command: str) -> None:
     assert plain(connection, command)
-    assert connection.execute("SELECT count(*) FROM telegram_chats").fetchone() == (0,)
+    assert connection.execute("SELECT count(*) FROM channels").fetchone() == (0,)
 
 
 def test_a_chat_gets_what_reaches_its_least_severity(connection: Connection) -> None:
     plain(connection, "/least high")
     now = utc_now()
     insert_alerts(connection, [whale(now, 1), whale(now, 2, Severity.medium)], [CHAT, "43"])
-    rows = connection.execute("SELECT left(alert_key, 2), chat_id FROM alert_deliveries ORDER BY 1, 2").fetchall()
+    rows = connection.execute("SELECT left(alert_key, 2), channel FROM alert_deliveries ORDER BY 1, 2").fetchall()
     assert rows == [("01", "42"), ("01", "43"), ("02", "43")]
 
 
@@ -136,12 +134,12 @@ def test_why_explains_a_score_by_txid_or_its_beginning(connection: Connection) -
 @pytest.mark.parametrize("minutes", ["0000019999999", "10081", "1e3", "٣٠", "9" * 5_000, "00", "-1"])
 def test_nobody_mutes_for_longer_than_a_week(connection: Connection, minutes: str) -> None:
     assert "1 to 10080" in plain(connection, f"/mute {minutes}")
-    assert connection.execute("SELECT count(*) FROM telegram_chats").fetchone() == (0,)
+    assert connection.execute("SELECT count(*) FROM channels").fetchone() == (0,)
 
 
 def test_a_mute_counts_from_when_it_was_said(connection: Connection) -> None:
     now = utc_now()
-    held_until = "SELECT held_until FROM telegram_chats"
+    held_until = "SELECT held_until FROM channels"
 
     def muted(text: str, said_at: datetime) -> str:
         return str(answer(connection, CHAT, text, now, said_at))
@@ -238,7 +236,7 @@ def test_a_button_that_was_pressed_while_nobody_listened_holds_up_nothing(
 
 def test_the_pause_of_a_chat_holds_up_no_other_chat(database_url: str, connection: Connection) -> None:
     connection.execute(
-        "INSERT INTO telegram_chats (chat_id, failures, retry_at) VALUES (%s, 1, now() + interval '1386 seconds')",
+        "INSERT INTO channels (channel, failures, retry_at) VALUES (%s, 1, now() + interval '1386 seconds')",
         [CHAT],
     )
     with listening(database_url, CHAT, "43") as person:
@@ -247,7 +245,7 @@ def test_the_pause_of_a_chat_holds_up_no_other_chat(database_url: str, connectio
         person.say("43", "/status")
         answered(person, "43", "Status")
         assert {m.chat_id for m in person.local.received} == {"43"}
-    muted = connection.execute("SELECT held_until > now() FROM telegram_chats WHERE chat_id = %s", [CHAT])
+    muted = connection.execute("SELECT held_until > now() FROM channels WHERE channel = %s", [CHAT])
     assert muted.fetchone() == (True,), "what it asks for is done at once"
 
 
@@ -274,9 +272,7 @@ def test_what_cannot_be_read_or_handled_is_left_behind(database_url: str, connec
         person.say(CHAT, "/quiet 22:00-07:00 " + "../" * 1_300)
         person.say(CHAT, "/" + " x" * 2_000)
         person.say(CHAT, "/least high")
-        wait_until(
-            lambda: connection.execute("SELECT 1 FROM telegram_chats WHERE min_severity = 'high'").fetchone(), "done"
-        )
+        wait_until(lambda: connection.execute("SELECT 1 FROM channels WHERE min_severity = 'high'").fetchone(), "done")
 
 
 def test_after_a_quiet_week_updates_have_any_number_and_each_is_handled_once(database_url: str) -> None:
@@ -359,7 +355,7 @@ def test_only_administrators_of_a_group_change_what_it_gets(database_url: str, c
         person.say(group, "/mute 30", sender_chat={"id": -1009, "type": "channel"})
         person.say(group, "/status")
         answered(person, group, "Status")
-        untouched = "SELECT 1 FROM telegram_chats WHERE num_nonnulls(held_until, quiet_hours, min_severity) > 0"
+        untouched = "SELECT 1 FROM channels WHERE num_nonnulls(held_until, quiet_hours, min_severity) > 0"
         assert connection.execute(untouched).fetchone() is None
         person.local.administrators.add(5)
         person.say(group, "/least critical")
@@ -376,7 +372,7 @@ def test_a_command_for_another_bot_is_left_to_it(database_url: str, connection: 
             person.say(group, command)
         answered(person, group, "From now on alerts from high on")
         assert len(person.local.received) == 1
-    assert connection.execute("SELECT held_until FROM telegram_chats").fetchone() == (None,)
+    assert connection.execute("SELECT held_until FROM channels").fetchone() == (None,)
 
 
 def test_a_chat_is_known_by_any_of_its_ids_and_by_its_name_in_any_case(
@@ -392,9 +388,7 @@ def test_a_chat_is_known_by_any_of_its_ids_and_by_its_name_in_any_case(
         person.say("-666", "", migrate_to_chat_id=-1006)
         person.say("@NAME", "/status")
         answered(person, "@name", "Status")
-    chats = connection.execute(
-        'SELECT chat_id, moved_to, min_severity FROM telegram_chats ORDER BY chat_id COLLATE "C"'
-    )
+    chats = connection.execute('SELECT channel, moved_to, min_severity FROM channels ORDER BY channel COLLATE "C"')
     assert chats.fetchall() == [("-1005", None, "critical"), ("-5", "-1005", None), ("@name", None, "high")]
 
 

@@ -61,7 +61,7 @@ def become(connection: Connection, service: str) -> None:
         ("api", "SELECT count(*) FROM transactions, dagster.runs, feast.feature_views"),
         ("api", "DELETE FROM feedback"),
         ("dashboard", "SELECT count(*) FROM alerts"),
-        ("bot", "UPDATE telegram_chats SET failures = 0"),
+        ("bot", "UPDATE channels SET failures = 0"),
     ],
 )
 def test_a_service_can_do_what_it_needs(role: Connection, service: str, statement: str) -> None:

@@ -105,7 +105,7 @@ def _status(asked: Command) -> list[Line]:
         for p in read_precision(connection, now - 30 * DAY)[:TOP]
     )
     row = connection.execute(
-        "SELECT held_until, quiet_hours, min_severity FROM telegram_chats WHERE chat_id = %s", [asked.chat_id]
+        "SELECT held_until, quiet_hours, min_severity FROM channels WHERE channel = %s", [asked.chat_id]
     ).fetchone()
     held_until, quiet, least = row or (None, None, None)
     if held_until is not None and held_until > now:
@@ -193,8 +193,8 @@ def _set(asked: Command, column: str, value: object) -> None:
     name = sql.Identifier(column)
     asked.connection.execute(
         sql.SQL(
-            "INSERT INTO telegram_chats (chat_id, {name}) VALUES (%s, %s)"
-            " ON CONFLICT (chat_id) DO UPDATE SET {name} = excluded.{name}"
+            "INSERT INTO channels (channel, {name}) VALUES (%s, %s)"
+            " ON CONFLICT (channel) DO UPDATE SET {name} = excluded.{name}"
         ).format(name=name),
         [asked.chat_id, value],
     )

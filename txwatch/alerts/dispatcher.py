@@ -16,11 +16,12 @@ import structlog
 
 from txwatch.alerts import deliveries
 from txwatch.alerts.alert import groups_with_pending, is_of_transaction, present_id, record_move
-from txwatch.alerts.deliveries import Claim, NotSent, Outcome, Sent, chat_lock
+from txwatch.alerts.deliveries import Claim, channel_lock
 from txwatch.alerts.messages import DigestLine, alert_message, digest_message, is_silent
 from txwatch.alerts.planning import EditAlert, Idle, Limits, Request, SendAlert, SendDigest, Step, Wait, next_step
 from txwatch.alerts.sender import Buttons, Sender, TelegramSender
 from txwatch.alerts.store import BUTTONS, SentMessage, read_alerts, read_sent_message
+from txwatch.channels.outcomes import NotSent, Outcome, Sent
 from txwatch.clock import Clock, utc_now
 from txwatch.labels.store import read_known
 from txwatch.settings import Settings
@@ -119,7 +120,7 @@ class Dispatcher:
                 if self.clock() > deadline:
                     return NotSent("what it says has become too old")
                 chat_id = present_id(connection, chat_id)
-                with chat_lock(connection, chat_id) as held:
+                with channel_lock(connection, chat_id) as held:
                     wait: Wait | Claim = Wait(self.clock() + BUSY)
                     if held:
                         deliveries.take_over(connection, chat_id, self.clock())
@@ -169,7 +170,7 @@ class Dispatcher:
     async def _step(self, connection: Connection, chat_id: str) -> Step:
         """Send one message, if one may be sent now. Gives the decision."""
         chat_id = present_id(connection, chat_id)
-        with chat_lock(connection, chat_id) as held:
+        with channel_lock(connection, chat_id) as held:
             if not held:
                 return Wait(self.clock() + BUSY)
             step, prepared = await asyncio.to_thread(self._prepare, connection, chat_id)
@@ -177,7 +178,7 @@ class Dispatcher:
                 return step
             claimed, message = prepared
             html, buttons, sent = message.html, message.buttons, message.sent
-            if sent is not None and sent.chat_id == chat_id:
+            if sent is not None and sent.channel == chat_id:
                 outcome = await self.sender.edit(chat_id, sent.message_id, html, buttons=buttons)
             else:
                 outcome = await self.sender.send(chat_id, html, silent=message.silent, buttons=buttons)
@@ -192,7 +193,7 @@ class Dispatcher:
         """Decide, write the message, and commit the claim. Whatever fails before the commit has sent nothing."""
         now = self.clock()
         deliveries.take_over(connection, chat_id, now)
-        chat = deliveries.read_chat(connection, chat_id, self.limits, now)
+        chat = deliveries.read_channel(connection, chat_id, self.limits, now)
         step = next_step(chat, now)
         if isinstance(step, Idle | Wait):
             return step, None

@@ -56,8 +56,7 @@ def read_health(connection: Connection, home: Path, now: datetime, chats: Sequen
     [(lag_seconds, dead, reason)] = connection.execute(statement("alerts", "health"), {"now": now})
     chats = list(dict.fromkeys(present_id(connection, chat_id) for chat_id in chats))
     refusing = connection.execute(
-        "SELECT chat_id, refused_since, refusal FROM telegram_chats"
-        " WHERE chat_id = ANY(%s) AND refused_since IS NOT NULL",
+        "SELECT channel, refused_since, refusal FROM channels WHERE channel = ANY(%s) AND refused_since IS NOT NULL",
         [chats],
     )
     refusals = {chat_id: (since, str(why)) for chat_id, since, why in refusing}

@@ -135,7 +135,7 @@ class SentAlone:
 
 
 @dataclass(frozen=True)
-class ChatState:
+class ChannelState:
     """All that the next step depends on. Times UTC, None for never."""
 
     pending: Sequence[PendingAlert] = ()
@@ -191,7 +191,7 @@ Request = SendAlert | SendDigest | EditAlert
 Step = Request | Wait | Idle
 
 
-def next_step(chat: ChatState, now: datetime) -> Step:
+def next_step(chat: ChannelState, now: datetime) -> Step:
     """What to do for a chat now."""
     step = _unpaced(chat, now)
     if isinstance(step, Wait | Idle) and chat.outdated:
@@ -201,7 +201,7 @@ def next_step(chat: ChatState, now: datetime) -> Step:
     return step
 
 
-def _unpaced(chat: ChatState, now: datetime) -> Step:
+def _unpaced(chat: ChannelState, now: datetime) -> Step:
     pending = sorted(chat.pending, key=lambda alert: (-alert.severity, -alert.amount, alert.seen_at))
     fresh = [alert for alert in pending if not alert.late and now - alert.seen_at <= LATE_AFTER]
     old = [alert for alert in pending if alert.late or now - alert.seen_at > LATE_AFTER]

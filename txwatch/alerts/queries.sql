@@ -139,7 +139,7 @@ SELECT
     count(*),
     (array_agg(reason ORDER BY ended_at DESC))[1]
 FROM alert_deliveries
-JOIN telegram_requests ON request_id = id
+JOIN channel_requests ON request_id = id
 WHERE state = 'dead' AND ended_at > %(now)s - interval '1 hour' AND alert_key NOT LIKE 'system:%%'
 
 
@@ -161,16 +161,16 @@ WITH raised AS (
 ),
 chats AS (
     -- A chat that is named by two of its ids is one.
-    SELECT DISTINCT coalesce(moved_to, chat_id) AS chat_id
-    FROM unnest(%(chats)s::text[]) AS named (chat_id)
-    LEFT JOIN telegram_chats USING (chat_id)
+    SELECT DISTINCT coalesce(moved_to, channel) AS channel
+    FROM unnest(%(chats)s::text[]) AS named (channel)
+    LEFT JOIN channels USING (channel)
 ),
 addressed AS (
-    INSERT INTO alert_deliveries (alert_key, chat_id)
-    SELECT alert_key, chat_id
+    INSERT INTO alert_deliveries (alert_key, channel)
+    SELECT alert_key, channel
     FROM raised
     CROSS JOIN chats
-    LEFT JOIN telegram_chats USING (chat_id)
+    LEFT JOIN channels USING (channel)
     WHERE array_position(%(severities)s, severity) >= coalesce(array_position(%(severities)s, min_severity), 0)
     ON CONFLICT DO NOTHING
 )
@@ -450,14 +450,14 @@ WHERE replaced_by IS NOT NULL
 -- not stand in its place; what a source still holds, or another one replaced, is not gone. The message may have been sent
 -- under a former id of the chat.
 SELECT
-    chat_id,
+    channel,
     message_id,
     sent_at,
     coalesce(array_agg(text ORDER BY created_at, update_key) FILTER (WHERE holds), '{}'),
     count(*)
 FROM (
     SELECT
-        chat_id, message_id, sent_at, text, alert_updates.created_at, update_key,
+        channel, message_id, sent_at, text, alert_updates.created_at, update_key,
         CASE said.what
             WHEN 'replaced' THEN NOT own.confirmed AND about.confirmed
             WHEN 'replaced_by' THEN NOT own.confirmed
@@ -505,10 +505,10 @@ FROM (
                 HAVING every(removed_at IS NOT NULL) AND every(replaced_by IS NULL)
             ) AS dropped_by
     ) AS own
-    WHERE chat_id = ANY(%(chats)s) AND alert_key = %(alert_key)s AND state = 'sent'
+    WHERE channel = ANY(%(chats)s) AND alert_key = %(alert_key)s AND state = 'sent'
 ) AS updates
-GROUP BY chat_id, message_id, sent_at
-ORDER BY chat_id = %(chat)s DESC, chat_id
+GROUP BY channel, message_id, sent_at
+ORDER BY channel = %(chat)s DESC, channel
 LIMIT 1
 
 
@@ -538,12 +538,12 @@ SELECT alert_key
 FROM updates
 JOIN alert_deliveries AS sent USING (alert_key)
 WHERE
-    chat_id = ANY(%(ids)s)
+    channel = ANY(%(ids)s)
     AND state = 'sent'
     AND (SELECT count(*) FROM alert_updates WHERE alert_updates.alert_key = sent.alert_key) > shown_updates
     AND (
-        chat_id = %(chat_id)s
-        OR NOT EXISTS (SELECT FROM alert_deliveries WHERE alert_key = sent.alert_key AND chat_id = %(chat_id)s)
+        channel = %(channel)s
+        OR NOT EXISTS (SELECT FROM alert_deliveries WHERE alert_key = sent.alert_key AND channel = %(channel)s)
     )
 ORDER BY updated_at, alert_key
 
@@ -554,7 +554,7 @@ SELECT
     CASE WHEN right(reasons -> 0 ->> 'feature', 4) = '_sat' THEN coalesce((reasons -> 0 ->> 'value')::float8, 0) ELSE 0 END
 FROM alert_deliveries
 JOIN alerts USING (alert_key)
-WHERE chat_id = %(chat_id)s AND state = 'pending'
+WHERE channel = %(channel)s AND state = 'pending'
 ORDER BY seen_at, alert_key
 LIMIT 20000
 
@@ -581,10 +581,10 @@ ORDER BY scores.txid, scored_at
 
 -- name: select_sent_alone
 SELECT requests.ended_at, kinds[1], severity
-FROM telegram_requests AS requests
+FROM channel_requests AS requests
 JOIN alert_deliveries AS deliveries ON deliveries.request_id = requests.id
 JOIN alerts USING (alert_key)
-WHERE requests.chat_id = %(chat_id)s AND purpose = 'alert' AND started_at > %(now)s - interval '1 hour'
+WHERE requests.channel = %(channel)s AND purpose = 'alert' AND started_at > %(now)s - interval '1 hour'
   AND ended_at IS NOT NULL AND state IN ('sent', 'uncertain')
 
 

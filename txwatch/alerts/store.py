@@ -127,7 +127,7 @@ class SentMessage:
     """A message about an alert, and the updates that it should show."""
 
     alert_key: str
-    chat_id: str
+    channel: str
     """A former id of the chat, if it was sent before the chat moved."""
     message_id: int
     sent_at: datetime
@@ -204,8 +204,8 @@ def record_feedback(
     """
     row = connection.execute(
         "INSERT INTO feedback AS given (alert_key, user_id, verdict, chat_id, given_at)"
-        " SELECT alert_key, %(user)s, %(verdict)s, chat_id, %(now)s FROM alert_deliveries"
-        " WHERE chat_id = %(chat)s AND message_id = %(message)s AND state = 'sent'"
+        " SELECT alert_key, %(user)s, %(verdict)s, channel, %(now)s FROM alert_deliveries"
+        " WHERE channel = %(chat)s AND message_id = %(message)s AND state = 'sent'"
         " ON CONFLICT (alert_key, user_id) DO UPDATE SET verdict = excluded.verdict, given_at = excluded.given_at"
         " RETURNING alert_key",
         {"chat": chat_id, "message": message_id, "user": user_id, "verdict": verdict, "now": now},

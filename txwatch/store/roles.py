@@ -35,7 +35,7 @@ class Rights:
     """Schemas in which it makes tables and drops them. Only their owner can do so with the days of our tables."""
 
 
-_CHATS = ("alert_deliveries", "feedback", "telegram_bot", "telegram_chats", "telegram_requests")
+_CHATS = ("alert_deliveries", "feedback", "telegram_bot", "channels", "channel_requests")
 RIGHTS = {
     # Its runs land, score, alert, and drop what is too old. Feast joins a training's rows in a table that it makes.
     "code": Rights(changes=("public", "dagster", "feast"), makes=("public", "feast")),
