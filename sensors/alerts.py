@@ -11,6 +11,7 @@ from resources.database import DatabaseResource
 from resources.telegram import TelegramResource
 from sensors.events import events_after, range_requests, running_sensor, windows_since
 from txwatch.alerts.deliveries import delivery_needed
+from txwatch.channels.store import active_channels
 from txwatch.clock import utc_now
 
 DELIVERY_BUCKET_SECONDS = 30
@@ -64,12 +65,13 @@ def scored_without_alerts(
 def delivery_sensor(
     context: dg.SensorEvaluationContext, database: DatabaseResource, telegram: TelegramResource
 ) -> dg.SensorResult | dg.SkipReason:
-    if not telegram.chats:
-        return dg.SkipReason(
-            "No chat is set up (TELEGRAM_BOT_TOKEN, TELEGRAM_CHAT_ID); alerts stay visible in the terminal."
-        )
     now = utc_now()
     with database.connect() as connection:
+        if not telegram.chats and not active_channels(connection):
+            return dg.SkipReason(
+                "No channel is set up (TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID, or `txwatch channels add`);"
+                " alerts stay visible in the terminal."
+            )
         need = delivery_needed(connection, telegram.chats, now)
     if need is None:
         return dg.SkipReason("Nothing waits that may be sent now.")

@@ -218,7 +218,7 @@ def test_a_chat_that_refuses_for_a_while_loses_nothing_and_another_one_is_told(
     assert delivery.drain() == Counter(sent=1)
     digest = delivery.local.received[-1]
     first, *lines = digest.text.splitlines()
-    assert first == "⏸ This chat took no messages since 14 Mar 12:00 UTC"
+    assert first == "⏸ No messages were taken here since 14 Mar 12:00 UTC"
     assert lines[0].startswith("🗂 5 alerts in one message")
     assert sum("reason" in line for line in lines) == 4
     assert not digest.silent

@@ -16,7 +16,6 @@ from txwatch.alerts.planning import (
     Idle,
     Limits,
     PendingAlert,
-    QuietHours,
     SendAlert,
     SendDigest,
     SentAlone,
@@ -25,6 +24,7 @@ from txwatch.alerts.planning import (
     chat_free_at,
     next_step,
 )
+from txwatch.channels.quiet_hours import QuietHours
 from txwatch.detection.kinds import KINDS, Severity
 
 T0 = datetime(2024, 3, 14, 12, tzinfo=UTC)

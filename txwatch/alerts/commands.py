@@ -9,8 +9,8 @@ from psycopg import sql
 
 from txwatch.alerts.deliveries import read_delivery_levels
 from txwatch.alerts.messages import EXPLORER, DigestLine, Line, Piece, clean, digest_line, to_html
-from txwatch.alerts.planning import QuietHours
 from txwatch.alerts.store import read_alerts, read_precision
+from txwatch.channels.quiet_hours import QuietHours
 from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import btc
 from txwatch.labels.flows import FlowClass

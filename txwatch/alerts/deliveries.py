@@ -1,11 +1,12 @@
-"""The state of each delivery in Postgres, and how long a chat or everything has to wait.
+"""The state of each delivery in Postgres, and how long a channel or everything has to wait.
 
 - `pending`: no request was made, or the last one certainly did not arrive. Goes to `sending` only. All deliveries of a
-  chat that takes no messages stay pending.
-- `sending`: committed before the request starts. Only the holder of the chat's lock makes requests and records their
+  channel that takes no messages stay pending.
+- `sending`: committed before the request starts. Only the holder of the channel's lock makes requests and records their
   outcomes, so to whoever holds the lock a delivery in this state belongs to a process that is gone.
 - `uncertain`: a request was made and nobody knows whether it arrived. It is never made again; the next digest names
-  the alert. Only the process that made the request can still turn it into `sent`.
+  the alert. Only the process that made the request can still turn it into `sent`. But to a webhook it is made again,
+  with the same key, once the first one must have ended.
 - `sent`, `digested`, `dead`: final. A dead one can never be sent and has a reason; the next digest names its alert too.
   The message of a sent one may be edited, even twice, for that changes nothing: `shown_updates` counts what it shows.
 
@@ -16,19 +17,19 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 
 from txwatch.alerts.alert import adopt_deliveries, former_ids, present_id, record_move
 from txwatch.alerts.planning import (
+    LIMITS,
     MAX_HOLD,
     MINUTE,
     SECOND,
     ChannelState,
     Limits,
     PendingAlert,
-    QuietHours,
     Request,
     SendAlert,
     SendDigest,
@@ -39,7 +40,10 @@ from txwatch.alerts.planning import (
     next_step,
 )
 from txwatch.alerts.store import SentMessage
-from txwatch.channels.outcomes import ChannelRefused, NotSent, Outcome, Refused, Sent, Unknown
+from txwatch.channels.channel import is_chat
+from txwatch.channels.outcomes import ChannelRefused, Gone, NotSent, Outcome, Refused, Sent, Unanswered, Unknown
+from txwatch.channels.quiet_hours import QuietHours
+from txwatch.channels.store import active_channels, kind_of
 from txwatch.detection.kinds import Severity
 from txwatch.store.database import Connection, statement
 from txwatch.store.locks import Lock, if_free, wait_for
@@ -63,16 +67,15 @@ class DeliveryLevels:
     latency_ms_p99: float | None
 
 
-def delivery_needed(
-    connection: Connection, chats: Sequence[str], now: datetime, limits: Limits | None = None
-) -> str | None:
-    """Why a delivery run should start now, for the operator, or None."""
-    for channel in dict.fromkeys(present_id(connection, channel) for channel in chats):
-        chat = read_channel(connection, channel, limits or Limits(), now)
+def delivery_needed(connection: Connection, chats: Sequence[str], now: datetime) -> str | None:
+    """Why a delivery run should start now, to these chats or to other channels, for the operator, or None."""
+    ours = [*(present_id(connection, chat_id) for chat_id in chats), *active_channels(connection)]
+    for channel in dict.fromkeys(ours):
+        chat = read_channel(connection, channel, LIMITS[kind_of(connection, channel) or "telegram"], now)
         step = next_step(chat, now + RUN_STARTS_IN)
         overdue = sum(now - alert.created_at > RAISER_DELIVERS_IN for alert in chat.pending) + len(chat.unlisted)
         if isinstance(step, SendAlert | SendDigest) and overdue:
-            return f"{overdue} alerts wait for chat {channel}"
+            return f"{overdue} alerts wait for channel {channel}"
     [(left,)] = connection.execute(
         "SELECT count(*) FROM alert_deliveries JOIN channel_requests ON request_id = id"
         " WHERE state = 'sending' AND started_at < %s",
@@ -89,12 +92,23 @@ def read_delivery_levels(connection: Connection, since: datetime) -> DeliveryLev
 
 log = structlog.get_logger(__name__)
 
-Purpose = Literal["alert", "digest", "edit", "reply"]
+Purpose = Literal["alert", "digest", "edit", "reply", "test"]
 
 _MAX_REQUEST = timedelta(minutes=1)
 """A request without an end that is older belongs to a process that is gone."""
 _KEEP_REQUESTS = timedelta(hours=1)
-_STATES = {NotSent: "pending", ChannelRefused: "pending", Refused: "dead", Unknown: "uncertain"}
+_KEEP_DIGESTS = timedelta(days=2)
+"""Longer than digests may be apart."""
+TOLD_AFTER = 8
+"""Requests in a row that fail before a channel besides chats counts as one that refuses: after some minutes."""
+_STATES = {
+    NotSent: "pending",
+    ChannelRefused: "pending",
+    Gone: "pending",
+    Refused: "dead",
+    Unknown: "uncertain",
+    Unanswered: "uncertain",
+}
 
 
 @dataclass(frozen=True)
@@ -113,13 +127,17 @@ def channel_lock(connection: Connection, channel: str) -> AbstractContextManager
 def take_over(connection: Connection, channel: str, now: datetime) -> int:
     """Under the lock: what a process that is gone left as sending becomes uncertain. Returns how many."""
     with connection.transaction():
-        connection.execute("INSERT INTO channels (channel) VALUES (%s) ON CONFLICT DO NOTHING", [channel])
+        if is_chat(channel):
+            connection.execute("INSERT INTO channels (channel) VALUES (%s) ON CONFLICT DO NOTHING", [channel])
         if former := former_ids(connection, channel):
             adopt_deliveries(connection, channel, former)
         connection.execute(
             "UPDATE channel_requests SET ended_at = %s WHERE channel = %s AND ended_at IS NULL", [now, channel]
         )
-        connection.execute("DELETE FROM channel_requests WHERE started_at < %s", [now - _KEEP_REQUESTS])
+        connection.execute(
+            "DELETE FROM channel_requests WHERE started_at < %s AND (purpose <> 'digest' OR started_at < %s)",
+            [now - _KEEP_REQUESTS, now - _KEEP_DIGESTS],
+        )
         ahead = connection.execute(
             "DELETE FROM channel_requests WHERE channel = %s AND greatest(started_at, ended_at) > %s",
             [channel, now + _MAX_REQUEST],
@@ -134,15 +152,24 @@ def take_over(connection: Connection, channel: str, now: datetime) -> int:
             " (SELECT FROM channel_requests WHERE id = request_id AND started_at > %s))",
             ["the process that sent it ended before it knew whether it arrived", channel, former, now - _MAX_REQUEST],
         )
+        if not is_chat(channel):
+            ended = {"channel": channel, "began_before": now - _MAX_REQUEST}
+            connection.execute(statement("alerts", "repeat_unanswered"), ended)
     return left.rowcount
 
 
+_NO_ROW: tuple[Any, ...] = (None, None, None, None, "telegram", False, None, 0)
+"""Of a chat to which nothing was ever sent."""
+
+
 def read_channel(connection: Connection, channel: str, limits: Limits, now: datetime) -> ChannelState:
-    """What the chat's next step depends on."""
+    """What the channel's next step depends on."""
     chat = connection.execute(
-        "SELECT retry_at, held_until, quiet_hours, refused_since FROM channels WHERE channel = %s", [channel]
+        "SELECT retry_at, held_until, quiet_hours, refused_since, kind, disabled_at IS NOT NULL, digest_every, failures"
+        " FROM channels WHERE channel = %s",
+        [channel],
     ).fetchone()
-    retry_at, muted_until, quiet_hours, refused_since = chat or (None, None, None, None)
+    retry_at, muted_until, quiet_hours, refused_since, kind, disabled, digest_every, failures = chat or _NO_ROW
     quiet_until = None if quiet_hours is None else _quiet_until(channel, quiet_hours, now)
     requests = connection.execute(
         "SELECT purpose, ended_at FROM channel_requests WHERE channel = %s AND ended_at IS NOT NULL"
@@ -168,6 +195,10 @@ def read_channel(connection: Connection, channel: str, limits: Limits, now: date
         sent_alone=[SentAlone(at, kind, Severity[severity]) for at, kind, severity in sent_alone],
         last_digest=next((ended_at for purpose, ended_at in requests if purpose == "digest"), None),
         refused_since=refused_since,
+        kind=kind,
+        disabled=disabled,
+        digest_every=digest_every,
+        failures=failures,
     )
 
 
@@ -215,14 +246,16 @@ def claim_reply(connection: Connection, channel: str, limits: Limits, now: datet
 
 def start_request(connection: Connection, channel: str, purpose: Purpose, limits: Limits, now: datetime) -> int | None:
     """Record a request, in the caller's transaction. None when all processes together would make too many a second."""
-    wait_for(connection, Lock.REQUESTS)
-    [(running,)] = connection.execute(
-        "SELECT count(*) FROM channel_requests"
-        " WHERE started_at > %s AND started_at < %s AND (ended_at IS NULL OR ended_at > %s)",
-        [now - _MAX_REQUEST, now + _MAX_REQUEST, now - SECOND],
-    )
-    if running >= limits.overall_per_second:
-        return None
+    if limits.overall_per_second is not None:
+        wait_for(connection, Lock.REQUESTS)
+        [(running,)] = connection.execute(
+            "SELECT count(*) FROM channel_requests LEFT JOIN channels USING (channel)"
+            " WHERE started_at > %s AND started_at < %s AND (ended_at IS NULL OR ended_at > %s)"
+            " AND coalesce(kind, 'telegram') = 'telegram'",
+            [now - _MAX_REQUEST, now + _MAX_REQUEST, now - SECOND],
+        )
+        if running >= limits.overall_per_second:
+            return None
     [(request_id,)] = connection.execute(
         "INSERT INTO channel_requests (channel, purpose, started_at) VALUES (%s, %s, %s) RETURNING id",
         [channel, purpose, now],
@@ -251,7 +284,7 @@ def record(
             "UPDATE alert_deliveries SET state = %s, reason = %s WHERE request_id = %s AND state = 'sending'",
             [_STATES[type(outcome)], outcome.reason, made.request_id],
         )
-        if isinstance(outcome, NotSent | ChannelRefused):
+        if isinstance(outcome, NotSent | ChannelRefused | Gone):
             connection.execute("UPDATE alert_deliveries SET listed_in = NULL WHERE listed_in = %s", [made.request_id])
 
 
@@ -278,34 +311,37 @@ def record_edit(
 
 
 def end_request(connection: Connection, channel: str, request_id: int, outcome: Outcome, now: datetime) -> None:
-    """Record the end of a request and, for all processes, when the next one to the chat may be made."""
+    """Record the end of a request and, for all processes, when the next one to the channel may be made."""
     ended = connection.execute(
         "UPDATE channel_requests SET ended_at = %s WHERE id = %s RETURNING purpose", [now, request_id]
     ).fetchone()
     if isinstance(outcome, Sent) and ended != ("edit",):
         # A chat that takes no messages may still allow an edit.
         connection.execute("UPDATE channels SET refused_since = NULL, refusal = NULL WHERE channel = %s", [channel])
-    if not isinstance(outcome, NotSent | ChannelRefused):
+    if isinstance(outcome, Sent | Refused | Unknown):
         connection.execute(
             "UPDATE channels SET failures = 0, retry_at = NULL WHERE channel = %s AND failures > 0", [channel]
         )
         return
     row = connection.execute(
-        "UPDATE channels SET failures = failures + 1 WHERE channel = %s RETURNING failures", [channel]
+        "UPDATE channels SET failures = failures + 1 WHERE channel = %s RETURNING failures, kind", [channel]
     ).fetchone()
-    failures = int(row[0]) if row else 1
-    if isinstance(outcome, ChannelRefused):
-        retry_at = now + backoff(failures, MINUTE, MAX_HOLD)
-        connection.execute(
-            "UPDATE channels SET retry_at = %s, refusal = %s, refused_since = coalesce(refused_since, %s)"
-            " WHERE channel = %s",
-            [retry_at, outcome.reason, now, channel],
-        )
-        return
-    delay = outcome.retry_after if outcome.retry_after is not None else backoff(failures)
+    failures, kind = row or (1, "telegram")
+    moved_to, delay = None, backoff(failures)
+    if isinstance(outcome, NotSent):
+        moved_to, delay = outcome.moved_to, outcome.retry_after if outcome.retry_after is not None else delay
+    elif isinstance(outcome, ChannelRefused | Gone):
+        delay = backoff(failures, MINUTE, MAX_HOLD)
     connection.execute("UPDATE channels SET retry_at = %s WHERE channel = %s", [now + delay, channel])
-    if outcome.moved_to is not None:
-        record_move(connection, channel, outcome.moved_to)
+    if isinstance(outcome, ChannelRefused | Gone) or (kind != "telegram" and failures >= TOLD_AFTER):
+        connection.execute(
+            "UPDATE channels SET refusal = %s, refused_since = coalesce(refused_since, %s) WHERE channel = %s",
+            [outcome.reason, now, channel],
+        )
+    if isinstance(outcome, Gone):
+        connection.execute("UPDATE channels SET disabled_at = %s WHERE channel = %s", [now, channel])
+    if moved_to is not None:
+        record_move(connection, channel, moved_to)
 
 
 def give_up(connection: Connection, channel: str, keys: Sequence[str], reason: str) -> None:

@@ -157,21 +157,29 @@ WITH raised AS (
     LEFT JOIN LATERAL usd_price_at(seen_at) AS price ON strpos(alert_key, ':') = 0
     ORDER BY alert_key
     ON CONFLICT (alert_key) DO NOTHING
-    RETURNING alert_key, severity
+    RETURNING alert_key, severity, kinds AS has
 ),
-chats AS (
+recipients AS (
     -- A chat that is named by two of its ids is one.
-    SELECT DISTINCT coalesce(moved_to, channel) AS channel
+    SELECT coalesce(moved_to, channel) AS channel
     FROM unnest(%(chats)s::text[]) AS named (channel)
     LEFT JOIN channels USING (channel)
+    UNION
+    SELECT channel FROM channels WHERE kind <> 'telegram'
 ),
 addressed AS (
     INSERT INTO alert_deliveries (alert_key, channel)
     SELECT alert_key, channel
     FROM raised
-    CROSS JOIN chats
+    CROSS JOIN recipients
     LEFT JOIN channels USING (channel)
     WHERE array_position(%(severities)s, severity) >= coalesce(array_position(%(severities)s, min_severity), 0)
+        AND disabled_at IS NULL
+        AND (
+            kinds IS NULL
+            OR has && kinds
+            OR 'rule:*' = ANY(kinds) AND EXISTS (SELECT FROM unnest(has) AS kind WHERE starts_with(kind, 'rule:'))
+        )
     ON CONFLICT DO NOTHING
 )
 SELECT alert_key FROM raised
@@ -344,6 +352,14 @@ WHERE
 ORDER BY created_at <= now(), created_at
 
 
+-- name: repeat_unanswered
+-- To a webhook, which knows a repetition by its key, once the request before must have ended.
+UPDATE alert_deliveries SET state = 'pending'
+WHERE channel = %(channel)s AND state = 'uncertain'
+    AND EXISTS (SELECT FROM channels WHERE channel = %(channel)s AND kind = 'webhook')
+    AND NOT EXISTS (SELECT FROM channel_requests WHERE id = request_id AND started_at > %(began_before)s)
+
+
 -- name: select_anomalies
 -- Of several scores of a transaction the first that found it unusual: that would have alerted.
 SELECT DISTINCT ON (scores.txid)
@@ -454,10 +470,11 @@ SELECT
     message_id,
     sent_at,
     coalesce(array_agg(text ORDER BY created_at, update_key) FILTER (WHERE holds), '{}'),
-    count(*)
+    count(*),
+    coalesce(bool_or(confirmed OR holds AND what IN ('replaced', 'replaced_by', 'dropped', 'over')), false)
 FROM (
     SELECT
-        channel, message_id, sent_at, text, alert_updates.created_at, update_key,
+        channel, message_id, sent_at, text, alert_updates.created_at, update_key, said.what, own.confirmed,
         CASE said.what
             WHEN 'replaced' THEN NOT own.confirmed AND about.confirmed
             WHEN 'replaced_by' THEN NOT own.confirmed
@@ -551,7 +568,8 @@ ORDER BY updated_at, alert_key
 -- name: select_pending
 SELECT
     alert_key, kinds[1], severity, late, seen_at, created_at,
-    CASE WHEN right(reasons -> 0 ->> 'feature', 4) = '_sat' THEN coalesce((reasons -> 0 ->> 'value')::float8, 0) ELSE 0 END
+    CASE WHEN right(reasons -> 0 ->> 'feature', 4) = '_sat' THEN coalesce((reasons -> 0 ->> 'value')::float8, 0) ELSE 0 END,
+    attempts
 FROM alert_deliveries
 JOIN alerts USING (alert_key)
 WHERE channel = %(channel)s AND state = 'pending'

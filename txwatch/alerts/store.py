@@ -34,8 +34,8 @@ class AlertCounts:
 
 
 def insert_alerts(connection: Connection, alerts: Sequence[Alert], chats: Sequence[str]) -> list[str]:
-    """Insert the alerts that are not there yet, each with a pending delivery for every chat whose least severity
-    it reaches. Returns the new keys.
+    """Insert the alerts that are not there yet, each with a pending delivery for each of these chats and every
+    other channel, whose terms it meets. Returns the new keys.
 
     In the caller's transaction, so that an alert is durable together with what raised it. An alert with the same key
     stays as it is, without further deliveries. Of a campaign only the first is inserted; the others join it.
@@ -128,12 +128,14 @@ class SentMessage:
 
     alert_key: str
     channel: str
-    """A former id of the chat, if it was sent before the chat moved."""
+    """A former id of a chat, if it was sent before the chat moved."""
     message_id: int
     sent_at: datetime
     updates: list[str]
     shown: int
     """How many updates these are, with those that do not hold any more."""
+    ended: bool = False
+    """Whether what holds is the end of it: confirmed, replaced, dropped, or over."""
 
 
 def later_kinds(alert: Alert) -> list[AlertUpdate]:
