@@ -23,7 +23,7 @@ from txwatch.alerts.planning import EditAlert, Idle, Limits, Request, SendAlert,
 from txwatch.alerts.sender import Sender, TelegramSender
 from txwatch.channels.channel import Kind, WrongChannelError
 from txwatch.channels.outcomes import NotSent, Outcome, Sent
-from txwatch.channels.store import active_channels, kind_of
+from txwatch.channels.store import NoSuchChannelError, active_channels, kind_of
 from txwatch.clock import Clock, utc_now
 from txwatch.settings import Settings
 from txwatch.store.database import Connection, connect
@@ -195,8 +195,10 @@ class Dispatcher:
 
     def _carrier(self, connection: Connection, channel: str) -> Carrier:
         kind = kind_of(connection, channel)
-        if kind is None or kind not in self._carriers:
-            raise WrongChannelError(f"nothing can be sent to {channel!r}: there is no such channel, or no bot's token")
+        if kind is None:
+            raise NoSuchChannelError(f"there is no channel {channel!r}")
+        if kind not in self._carriers:
+            raise WrongChannelError(f"nothing can be sent to {channel!r}: TELEGRAM_BOT_TOKEN is not set")
         return self._carriers[kind]
 
     async def _drain_channel(self, channel: str, deadline: datetime) -> None:
@@ -254,7 +256,7 @@ class Dispatcher:
         now = self.clock()
         try:
             carrier = self._carrier(connection, channel)
-        except WrongChannelError:
+        except NoSuchChannelError:
             return Idle(), None  # it was removed a moment ago
         deliveries.take_over(connection, channel, now)
         state = deliveries.read_channel(connection, channel, carrier.limits, now)

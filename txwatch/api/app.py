@@ -20,7 +20,7 @@ from fastapi.staticfiles import StaticFiles
 from txwatch.api import problems
 from txwatch.api.middleware import MAX_BODY_BYTES, BodyLimit, LoopbackOnly, RequestLog, keeps_request_id, new_request_id
 from txwatch.api.problems import ProblemError, problem_response
-from txwatch.api.routes import alerts, anomalies, drift, feed, health, models, scoring, stream, transactions
+from txwatch.api.routes import alerts, anomalies, channels, drift, feed, health, models, scoring, stream, transactions
 from txwatch.api.routes.scoring import Models, Scorer
 from txwatch.api.routes.stream import Stream
 from txwatch.detection.drift_reports import DriftPages
@@ -36,7 +36,7 @@ from txwatch.wire.messages import WireTransaction
 
 MAX_REQUESTS = 8
 """Requests that use the database at once. The other connections of the server are for those who write to it."""
-ROUTERS = (health, transactions, anomalies, alerts, scoring, models, drift, feed, stream)
+ROUTERS = (health, transactions, anomalies, alerts, channels, scoring, models, drift, feed, stream)
 
 
 class Api(FastAPI):
@@ -87,6 +87,7 @@ def create_app(settings: Settings, max_body_bytes: int = MAX_BODY_BYTES) -> Fast
         " Errors are problem details (RFC 9457). Lists come newest first; `next` of a page is the `cursor` of the"
         " one after it.",
         lifespan=lifespan,
+        webhooks=channels.webhooks,
         docs_url=None,
         redoc_url=None,
     )

@@ -62,18 +62,12 @@ class Channel:
     refused_since: datetime | None
     refusal: str | None
     disabled_at: datetime | None
+    state: Literal["on", "refuses", "off"]
     sent: int
     waiting: int
     uncertain: int
     dead: int
     last_sent_at: datetime | None
-
-    @property
-    def state(self) -> Literal["on", "refuses", "off"]:
-        """Whether it gets alerts and takes them."""
-        if self.disabled_at is not None:
-            return "off"
-        return "on" if self.refused_since is None else "refuses"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 -- Former ids of chats are left out: the present one has all that is theirs.
 SELECT
     channel, kind, shown_as, min_severity, kinds, quiet_hours, digest_every, failures, retry_at, refused_since, refusal,
-    disabled_at, coalesce(sent, 0) AS sent, coalesce(waiting, 0) AS waiting, coalesce(uncertain, 0) AS uncertain,
+    disabled_at,
+    CASE WHEN disabled_at IS NOT NULL THEN 'off' WHEN refused_since IS NOT NULL THEN 'refuses' ELSE 'on' END AS state,
+    coalesce(sent, 0) AS sent, coalesce(waiting, 0) AS waiting, coalesce(uncertain, 0) AS uncertain,
     coalesce(dead, 0) AS dead, last_sent_at
 FROM channels
 LEFT JOIN (
