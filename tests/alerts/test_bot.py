@@ -81,18 +81,36 @@ def test_status_says_how_things_are(connection: Connection) -> None:
     plain(connection, "/mute 30", now)
     plain(connection, "/quiet 22:00-07:00 Europe/Berlin")
     plain(connection, "/least high")
+    plain(connection, "/kinds whale, rule:big")
+    plain(connection, "/digest 60")
     status = plain(connection, "/status", now)
     assert "the feed is followed, 2.0 s behind" in status
     assert "0 alerts sent; 0 in digests, 1 waiting" in status
     assert f"muted until {now + timedelta(minutes=30):%d %b %H:%M} UTC" in status
     assert "quiet hours 22:00-07:00 Europe/Berlin" in status
     assert "only alerts from high on" in status
-    for command in ("/mute off", "/quiet off", "/least low"):
+    assert "only alerts of whale, rule:big" in status
+    assert "a digest every 60 minutes" in status
+    for command in ("/mute off", "/quiet off", "/least low", "/kinds all", "/digest off"):
         plain(connection, command)
     assert len(plain(connection, "/status").splitlines()) == 2
 
 
-@pytest.mark.parametrize("command", ["/mute", "/mute 0x", "/mute 99999999999", "/mute -5", "/quiet late", "/least <b>"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "/mute",
+        "/mute 0x",
+        "/mute 99999999999",
+        "/mute -5",
+        "/quiet late",
+        "/least <b>",
+        "/kinds <b>",
+        "/kinds",
+        "/digest 4",
+        "/digest x",
+    ],
+)
 def test_what_cannot_be_read_changes_nothing_and_is_explained(connection: Connection, command: str) -> None:
     assert plain(connection, command)
     assert connection.execute("SELECT count(*) FROM channels").fetchone() == (0,)
@@ -348,14 +366,18 @@ def test_an_update_that_no_decoder_takes_spoils_no_other(content: bytes, form: b
 def test_only_administrators_of_a_group_change_what_it_gets(database_url: str, connection: Connection) -> None:
     group = "-1005"
     with listening(database_url, group) as person:
-        for number, command in enumerate(("/mute 30", "/quiet 22:00-07:00", "/least critical")):
+        for number, command in enumerate(
+            ("/mute 30", "/quiet 22:00-07:00", "/least critical", "/kinds whale", "/digest 60")
+        ):
             person.say(group, command)
             wait_until(lambda n=number: len(person.local.received) > n, "it is answered")
             answered(person, group, "Only administrators")
         person.say(group, "/mute 30", sender_chat={"id": -1009, "type": "channel"})
         person.say(group, "/status")
         answered(person, group, "Status")
-        untouched = "SELECT 1 FROM channels WHERE num_nonnulls(held_until, quiet_hours, min_severity) > 0"
+        untouched = (
+            "SELECT 1 FROM channels WHERE num_nonnulls(held_until, quiet_hours, min_severity, kinds, digest_every) > 0"
+        )
         assert connection.execute(untouched).fetchone() is None
         person.local.administrators.add(5)
         person.say(group, "/least critical")

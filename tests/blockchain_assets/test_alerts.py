@@ -162,7 +162,7 @@ def test_what_waits_is_delivered_by_a_run_that_the_sensor_asks_for(
     asked = ask()
     assert isinstance(asked, dg.SensorResult)
     assert asked.run_requests is not None
-    assert asked.run_requests[0].tags["txwatch/reason"] == "1 alerts wait for chat 1"
+    assert asked.run_requests[0].tags["txwatch/reason"] == "1 alerts wait for channel 1"
 
     result = deliver_alerts_job.execute_in_process(
         instance=dagster_instance, resources={"database": database, "telegram": telegram}

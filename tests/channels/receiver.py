@@ -4,9 +4,10 @@ import hashlib
 import hmac
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -61,6 +62,7 @@ class Receiver:
     """All that came whole, whatever was answered."""
     taken: list[Post] = field(default_factory=list)
     """Those that were answered with OK, or with another 2xx."""
+    tls: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
         self._socket = socket.socket()
@@ -99,7 +101,12 @@ class Receiver:
                 connection, _ = self._socket.accept()
             except OSError:
                 return
-            threading.Thread(target=self._serve, args=[connection], daemon=True).start()
+            threading.Thread(target=self._answer, args=[connection], daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        # A client that does not like the certificate hangs up.
+        with suppress(OSError):
+            self._serve(connection if self.tls is None else self.tls.wrap_socket(connection, server_side=True))
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, connection.makefile("rb") as lines:
@@ -122,9 +129,9 @@ class Receiver:
 
 
 @contextmanager
-def receiver(*answers: bytes, up: bool = True) -> Iterator[Receiver]:
+def receiver(*answers: bytes, up: bool = True, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
     """A receiver for the block."""
-    one = Receiver(list(answers))
+    one = Receiver(list(answers), tls=tls)
     if up:
         one.up()
     try:

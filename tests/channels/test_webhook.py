@@ -1,15 +1,24 @@
 """A webhook's signature, and what each answer means."""
 
+import asyncio
+import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
+from cryptography.x509.oid import NameOID
 
+from tests.channels.receiver import receiver
+from txwatch.channels.channel import Target
 from txwatch.channels.outcomes import ChannelRefused, Gone, NotSent, Refused, Sent
-from txwatch.channels.webhook import LONGEST_PAUSE, outcome, pause, signature
+from txwatch.channels.webhook import LONGEST_PAUSE, Event, WebhookPoster, outcome, pause, signature
 
 NOW = datetime(2024, 3, 14, 12, tzinfo=UTC)
-SECOND = timedelta(seconds=1)
+SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
 PAGE = Path(__file__).parents[2] / "docs/channels.md"
 
 
@@ -35,6 +44,51 @@ def test_the_example_of_the_documentation_verifies_it() -> None:
     assert not is_from_txwatch("another", header, b"body")
     assert not is_from_txwatch("new secret", header, b"bodY")
     assert not is_from_txwatch("new secret", signature(["new secret"], b"body", NOW), b"body"), "it is old"
+
+
+@pytest.fixture
+def certified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """The certificate of a server named localhost, which this machine trusts."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - HOUR, now + 24 * HOUR)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    file = tmp_path / "certificate.pem"
+    file.write_bytes(
+        certificate.public_bytes(Encoding.PEM)
+        + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context
+
+
+def test_the_certificate_must_be_that_of_the_name_though_the_address_is_asked(certified: ssl.SSLContext) -> None:
+    async def posted(*urls: str) -> list[object]:
+        async with WebhookPoster(private=True) as poster:
+            return [await poster.post(Target(url, ("secret",)), Event("alert.created", "a/0", b"{}")) for url in urls]
+
+    with receiver(tls=certified) as hook:
+        well, other = asyncio.run(posted(f"https://localhost:{hook.port}/hook", f"https://127.0.0.1:{hook.port}/hook"))
+        assert well == Sent()
+        assert isinstance(other, NotSent)
+        assert "certificate" in other.reason
+        assert [post.headers["host"] for post in hook.posts] == [f"localhost:{hook.port}"]
+
+
+def test_a_name_that_is_none_and_a_url_that_cannot_be_used_are_told() -> None:
+    async def posted(url: str) -> object:
+        async with WebhookPoster(private=True) as poster:
+            return await poster.post(Target(url, ("secret",)), Event("alert.created", "a/0", b"{}"))
+
+    missing = asyncio.run(posted("https://nowhere.invalid/secret-path"))
+    assert isinstance(missing, NotSent)
+    assert "cannot be resolved" in missing.reason
+    assert isinstance(asyncio.run(posted("https://a..b:99999/secret-path")), ChannelRefused | NotSent)
 
 
 @pytest.mark.parametrize(

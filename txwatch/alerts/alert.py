@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from txwatch.detection.kinds import KINDS, Kind, Severity, raising
 from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score
-from txwatch.store.database import Connection
+from txwatch.store.database import Connection, statement
 from txwatch.wire.transaction import Origin
 
 
@@ -55,16 +55,7 @@ def record_move(connection: Connection, former: str, present: str) -> None:
     """Record, in the caller's transaction, that a chat has a new id. Its settings are copied to that."""
     if former == present:
         return
-    connection.execute(
-        "INSERT INTO channels AS chats (channel, held_until, quiet_hours, min_severity)"
-        " SELECT %(present)s, held_until, quiet_hours, min_severity FROM (VALUES (%(former)s)) AS moved (channel)"
-        " LEFT JOIN channels USING (channel)"
-        " ON CONFLICT (channel) DO UPDATE SET moved_to = NULL,"
-        " held_until = coalesce(chats.held_until, excluded.held_until),"
-        " quiet_hours = coalesce(chats.quiet_hours, excluded.quiet_hours),"
-        " min_severity = coalesce(chats.min_severity, excluded.min_severity)",
-        {"present": present, "former": former},
-    )
+    connection.execute(statement("alerts", "copy_terms"), {"present": present, "former": former})
     connection.execute(
         "INSERT INTO channels (channel, moved_to) VALUES (%(former)s, %(present)s)"
         " ON CONFLICT (channel) DO UPDATE SET moved_to = %(present)s, refused_since = NULL, refusal = NULL",

@@ -48,7 +48,9 @@ def show() -> None:
 
 
 def _state(one: "Channel") -> str:
-    return one.state if one.refusal is None else f"{one.state}: {one.refusal}"
+    since = one.disabled_at or one.refused_since
+    said = one.state if since is None else f"{one.state} since {since:%Y-%m-%d %H:%M}"
+    return said if one.refusal is None else f"{said}: {one.refusal}"
 
 
 def _terms(one: "Channel") -> str:

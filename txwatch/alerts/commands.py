@@ -10,6 +10,7 @@ from psycopg import sql
 from txwatch.alerts.deliveries import read_delivery_levels
 from txwatch.alerts.messages import EXPLORER, DigestLine, Line, Piece, clean, digest_line, to_html
 from txwatch.alerts.store import read_alerts, read_precision
+from txwatch.channels.channel import WrongChannelError, terms
 from txwatch.channels.quiet_hours import QuietHours
 from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import btc
@@ -37,6 +38,8 @@ HELP = (
     "/mute 30  only critical alerts for 30 minutes; /mute off",
     "/quiet 22:00-07:00 Europe/Berlin  the same every day; /quiet off",
     "/least high  only alerts from this severity on: low, medium, high or critical",
+    "/kinds whale, rule:big  only alerts of these kinds and rules; /kinds all",
+    "/digest 60  all but critical alerts in one message every 60 minutes; /digest off",
 )
 
 
@@ -68,7 +71,7 @@ def answer(
 
 def changes_the_chat(text: str) -> bool:
     """Whether a command changes what the chat gets, for everybody in it."""
-    return _name(text) in {"/mute", "/quiet", "/least"}
+    return _name(text) in {"/mute", "/quiet", "/least", "/kinds", "/digest"}
 
 
 def named_bot(text: str) -> str:
@@ -105,15 +108,20 @@ def _status(asked: Command) -> list[Line]:
         for p in read_precision(connection, now - 30 * DAY)[:TOP]
     )
     row = connection.execute(
-        "SELECT held_until, quiet_hours, min_severity FROM channels WHERE channel = %s", [asked.chat_id]
+        "SELECT held_until, quiet_hours, min_severity, kinds, digest_every FROM channels WHERE channel = %s",
+        [asked.chat_id],
     ).fetchone()
-    held_until, quiet, least = row or (None, None, None)
+    held_until, quiet, least, kinds, digest_every = row or (None, None, None, None, None)
     if held_until is not None and held_until > now:
         lines.append([Piece(f"🔕 muted until {held_until:%d %b %H:%M} UTC")])
     if quiet is not None:
         lines.append([Piece(f"🌙 quiet hours {quiet}")])
     if least is not None:
         lines.append([Piece(f"only alerts from {least} on")])
+    if kinds is not None:
+        lines.append([Piece(f"only alerts of {', '.join(kinds)}")])
+    if digest_every is not None:
+        lines.append([Piece(f"🗂 a digest every {digest_every.total_seconds() / 60:.0f} minutes")])
     return lines
 
 
@@ -189,6 +197,34 @@ def _least(asked: Command) -> list[Line]:
     return [[Piece(f"From now on alerts from {least} on.")]]
 
 
+def _kinds(asked: Command) -> list[Line]:
+    named = [name for part in asked.argument.split(",") if (name := part.strip())]
+    if asked.argument.lower() == "all":
+        _set(asked, "kinds", None)
+        return [[Piece("From now on alerts of all kinds.")]]
+    try:
+        kinds = terms(kinds=named).kinds
+    except WrongChannelError as problem:
+        return [[Piece(f"That cannot be: {clean(str(problem))}.")]]
+    if kinds is None:
+        return [[Piece("Say which kinds: /kinds whale, fee_accident. For all: /kinds all")]]
+    _set(asked, "kinds", list(kinds))
+    return [[Piece(f"From now on only alerts of {', '.join(kinds)}.")]]
+
+
+def _digest(asked: Command) -> list[Line]:
+    if asked.argument.lower() in {"off", "0"}:
+        _set(asked, "digest_every", None)
+        return [[Piece("Alerts come one by one again.")]]
+    minutes = int(asked.argument) if _MINUTES.fullmatch(asked.argument) else 0
+    try:
+        every = terms(digest_every=timedelta(minutes=minutes)).digest_every
+    except WrongChannelError as problem:
+        return [[Piece(f"Say how many minutes apart: /digest 60. To end it: /digest off. {clean(str(problem))}.")]]
+    _set(asked, "digest_every", every)
+    return [[Piece(f"🗂 Critical alerts at once, all others in a digest every {minutes} minutes.")]]
+
+
 def _set(asked: Command, column: str, value: object) -> None:
     name = sql.Identifier(column)
     asked.connection.execute(
@@ -209,4 +245,6 @@ ANSWERS: dict[str, Answer] = {
     "/mute": _mute,
     "/quiet": _quiet,
     "/least": _least,
+    "/kinds": _kinds,
+    "/digest": _digest,
 }

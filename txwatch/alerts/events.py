@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, cast
+from urllib.parse import quote
 
 import msgspec
 
@@ -92,7 +93,8 @@ def alert_event(alert: Alert, transaction: Transaction | None, sent: SentMessage
         transaction=None if transaction is None else _transaction(transaction, alert.usd_price),
         updates=[] if sent is None else sent.updates,
     )
-    return _event(AlertEvent(VERSION, name, revision, told), f"{alert.alert_key}/{revision}")
+    # A header has ASCII alone; most keys are as they are.
+    return _event(AlertEvent(VERSION, name, revision, told), f"{quote(alert.alert_key, safe=':')}/{revision}")
 
 
 def trial_event(now: datetime) -> Event:

@@ -17,6 +17,21 @@ HAVING count(*) > 1
 ORDER BY alert_key
 
 
+-- name: copy_terms
+-- What somebody set up in a chat, to its new id, where nothing was set up before.
+INSERT INTO channels AS chats (channel, held_until, quiet_hours, min_severity, kinds, digest_every)
+SELECT %(present)s, held_until, quiet_hours, min_severity, kinds, digest_every
+FROM (VALUES (%(former)s)) AS moved (channel)
+LEFT JOIN channels USING (channel)
+ON CONFLICT (channel) DO UPDATE SET
+    moved_to = NULL,
+    held_until = coalesce(chats.held_until, excluded.held_until),
+    quiet_hours = coalesce(chats.quiet_hours, excluded.quiet_hours),
+    min_severity = coalesce(chats.min_severity, excluded.min_severity),
+    kinds = coalesce(chats.kinds, excluded.kinds),
+    digest_every = coalesce(chats.digest_every, excluded.digest_every)
+
+
 -- name: count_alerts
 SELECT
     date_bin('5 minutes', seen_at, 'epoch') AS window_start,

@@ -68,14 +68,16 @@ class WebhookPoster:
 
     async def post(self, target: Target, event: Event) -> Outcome:
         """Post one event to the addresses of a target in turn, until one of them is reached. Raises nothing."""
-        url = httpx.URL(target.url)
-        port = url.port or (443 if url.scheme == "https" else 80)
         try:
+            url = httpx.URL(target.url)
+            port = url.port or (443 if url.scheme == "https" else 80)
             async with asyncio.timeout(CONNECT_SECONDS):
                 addresses = await resolve(url.raw_host.decode(), port, private=self._private)
         except PrivateAddressError as error:
             return ChannelRefused(str(error))
-        except (OSError, UnicodeError) as error:  # TimeoutError is one
+        except httpx.InvalidURL:
+            return ChannelRefused("its URL cannot be used")
+        except (OSError, UnicodeError) as error:  # TimeoutError and no such name are one
             return NotSent(f"its name cannot be resolved: {type(error).__name__}")
         outcome: Outcome = NotSent("its name has no address")
         for address in addresses:
@@ -84,7 +86,7 @@ class WebhookPoster:
                     return await self._post_to(address, url, target.secrets, event)
             except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
                 outcome = NotSent(f"{type(error).__name__}: {error}"[:200])
-            except (httpx.HTTPError, TimeoutError) as error:
+            except (httpx.HTTPError, OSError) as error:  # TimeoutError is one
                 return Unanswered(f"no answer came: {type(error).__name__}")
         return outcome
 
