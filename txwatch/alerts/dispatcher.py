@@ -109,6 +109,10 @@ class Dispatcher:
                 except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                     log.warning("database_away", cause=str(error).strip())
                     await self.sleep(RECONNECT_SECONDS)
+                except psycopg.Error:
+                    # It must not end the delivery to those that are known.
+                    log.exception("channels_not_read")
+                    await self.sleep(RECONNECT_SECONDS)
 
     def _read_others(self) -> list[str]:
         if not self.others:

@@ -5,9 +5,10 @@ router. A name is resolved once, and the connection goes to the address that was
 another address a moment later leads nowhere else.
 """
 
-import asyncio
 import socket
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from txwatch.waiting import in_daemon
 
 MOST_TRIED = 3
 """Addresses of one name that are tried in turn."""
@@ -42,17 +43,13 @@ async def resolve(host: str, port: int, *, private: bool) -> list[str]:
 
     Raises PrivateAddressError if any of them may not, and OSError without one.
     """
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return _judged([str(place[0]) for *_, place in found], private=private)
+    return await in_daemon(lambda: resolve_blocking(host, port, private=private))
 
 
 def resolve_blocking(host: str, port: int, *, private: bool) -> list[str]:
-    """The same, for a thread."""
+    """The same, for a thread. A server of names that is away may hold it up for half a minute."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return _judged([str(place[0]) for *_, place in found], private=private)
-
-
-def _judged(addresses: list[str], *, private: bool) -> list[str]:
+    addresses = [str(place[0]) for *_, place in found]
     if not private and not all(map(is_public, addresses)):
         raise PrivateAddressError("its name leads to a private address: TXWATCH_WEBHOOK_PRIVATE allows these")
     return list(dict.fromkeys(addresses))[:MOST_TRIED]

@@ -8,13 +8,13 @@ a URL, and goes nowhere. It is imported where it is used: it takes a second, and
 import asyncio
 import logging
 import re
-import threading
 from contextlib import suppress
 from typing import Any
 
 from txwatch.channels.addresses import PrivateAddressError, resolve_blocking
 from txwatch.channels.channel import MAX_URL, Target, WrongChannelError, scheme_of
 from txwatch.channels.outcomes import ChannelRefused, NotSent, Outcome, Sent, Unknown
+from txwatch.waiting import in_daemon
 
 SECONDS = 30.0
 """For a whole request. One that goes on is left to its thread."""
@@ -42,31 +42,23 @@ class Notifier:
 
     def __init__(self, *, private: bool, seconds: float = SECONDS) -> None:
         self._private, self._seconds = private, seconds
-        self._threads: dict[str, threading.Thread] = {}
+        self._running = set[str]()
 
     async def notify(self, channel: str, target: Target, title: str, body: str) -> Outcome:
         """Send one message, as plain text. Raises nothing."""
-        before = self._threads.get(channel)
-        if before is not None and before.is_alive():
+        if channel in self._running:
             return NotSent("the request before has not ended yet")
-        loop = asyncio.get_running_loop()
-        ended: asyncio.Future[Outcome] = loop.create_future()
+        self._running.add(channel)
 
-        def settle(outcome: Outcome) -> None:
-            if not ended.done():
-                ended.set_result(outcome)
+        def work() -> Outcome:
+            try:
+                return _notify(target.url, title, body, private=self._private)
+            finally:
+                self._running.discard(channel)
 
-        def work() -> None:
-            outcome = _notify(target.url, title, body, private=self._private)
-            with suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(settle, outcome)
-
-        # A daemon: a service that never answers holds up no end of the process.
-        self._threads[channel] = thread = threading.Thread(target=work, name="apprise", daemon=True)
-        thread.start()
         try:
             async with asyncio.timeout(self._seconds):
-                return await ended
+                return await in_daemon(work)
         except TimeoutError:
             return Unknown(f"no end after {self._seconds:.0f} s")
 
