@@ -18,7 +18,7 @@ from tests.builders import T0, transaction
 from tests.channels.mail_server import mail_server
 from tests.channels.outbox import HOUR, MINUTE, SECOND, Outbox, alert, outbox
 from tests.channels.receiver import NEVER, Post, answer, receiver
-from txwatch.channels.apprise import Notifier
+from txwatch.channels.apprise import Notifier, _service
 from txwatch.channels.channel import Target, terms
 from txwatch.channels.outcomes import ChannelRefused, NotSent, Sent, Unknown
 from txwatch.channels.store import list_channels, read_one
@@ -170,6 +170,11 @@ def test_a_request_without_an_end_is_uncertain_and_the_next_one_waits_for_it() -
         first, second = asyncio.run(twice(f"json://127.0.0.1:{server.port}/?rto=1800"))
         assert isinstance(first, Unknown)
         assert second == NotSent("the request before has not ended yet")
+
+
+def test_an_answer_is_waited_for_longer_than_apprise_would() -> None:
+    assert _service("json://example.org").socket_read_timeout == 15
+    assert _service("json://example.org/?rto=20").socket_read_timeout == 20
 
 
 def test_private_addresses_are_asked_only_if_a_setting_allows_it(box: Outbox) -> None:

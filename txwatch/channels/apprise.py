@@ -18,6 +18,8 @@ from txwatch.waiting import in_daemon
 
 SECONDS = 30.0
 """For a whole request. One that goes on is left to its thread."""
+READ_SECONDS = 15.0
+"""For an answer, at least. apprise waits for 4, and calls a message that was taken later one that was not."""
 _HOSTS = ("host", "smtp_host")
 """Attributes of a service that may name a host. Of many services `host` is a token, and leads nowhere."""
 _STATUS = re.compile(r"error=(\d{3})\b")
@@ -115,4 +117,7 @@ def _service(url: str) -> Any:
         pgp_autogen=False,
         pem_autogen=False,
     )
-    return apprise.Apprise.instantiate(url, asset=asset)
+    service = apprise.Apprise.instantiate(url, asset=asset)
+    if service is not None:
+        service.socket_read_timeout = max(service.socket_read_timeout, READ_SECONDS)
+    return service
