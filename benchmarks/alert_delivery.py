@@ -59,7 +59,7 @@ async def _one_by_one(
             await asyncio.to_thread(
                 wait_until, lambda n=n: dispatcher.delivered.total() >= n, "the last is recorded", 10, 0.001
             )
-            connection.execute("DELETE FROM telegram_requests")
+            connection.execute("DELETE FROM channel_requests")
             arrived.clear()
             began = time.perf_counter()
             await asyncio.to_thread(_commit, connection, [_alert(n)])
@@ -73,7 +73,7 @@ async def _one_by_one(
 
 
 async def _storm(connection: Connection, database_url: str, url: str, arrived: threading.Event, count: int) -> float:
-    connection.execute("DELETE FROM telegram_requests")
+    connection.execute("DELETE FROM channel_requests")
     _commit(connection, [_alert(1_000_000 + n) for n in range(count)])
     arrived.clear()
     async with TelegramSender("1:a", url) as sender:

@@ -84,7 +84,7 @@ def _latencies(bench: Bench, rate: int, whales: int) -> list[float]:
 
             def all_arrived() -> bool:
                 # Without a record of requests no message waits for the pace that Telegram asks for.
-                connection.execute("DELETE FROM telegram_requests WHERE ended_at IS NOT NULL")
+                connection.execute("DELETE FROM channel_requests WHERE ended_at IS NOT NULL")
                 return len(sent) == whales and sent.keys() <= received.keys()
 
             wait_until(all_arrived, "all whales were told of", 90 + whales * WHALE_EVERY_SECONDS, 0.02)

@@ -61,6 +61,7 @@ def default_resources(settings: Settings) -> dict[str, Any]:
         token="" if settings.telegram_bot_token is None else dg.EnvVar("TELEGRAM_BOT_TOKEN"),
         chats=list(settings.telegram_chats),
         api_url=settings.telegram_api_url,
+        webhook_private=settings.webhook_private,
     )
     return {
         "database": database,

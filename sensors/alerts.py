@@ -11,6 +11,7 @@ from resources.database import DatabaseResource
 from resources.telegram import TelegramResource
 from sensors.events import events_after, range_requests, running_sensor, was_run_lately, windows_since
 from txwatch.alerts.deliveries import delivery_needed
+from txwatch.channels.store import active_channels
 from txwatch.clock import utc_now
 from txwatch.store.database import database_now
 
@@ -65,11 +66,12 @@ def scored_without_alerts(
 def delivery_sensor(
     context: dg.SensorEvaluationContext, database: DatabaseResource, telegram: TelegramResource
 ) -> dg.SensorResult | dg.SkipReason:
-    if not telegram.chats:
-        return dg.SkipReason(
-            "No chat is set up (TELEGRAM_BOT_TOKEN, TELEGRAM_CHAT_ID); alerts stay visible in the terminal."
-        )
     with database.connect() as connection:
+        if not telegram.chats and not active_channels(connection):
+            return dg.SkipReason(
+                "No channel is set up (TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID, or `txwatch channels add`);"
+                " alerts stay visible in the terminal."
+            )
         need, now = delivery_needed(connection, telegram.chats, utc_now()), database_now(connection)
     if need is None:
         return dg.SkipReason("Nothing waits that may be sent now.")

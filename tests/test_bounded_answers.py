@@ -15,9 +15,9 @@ import pytest
 
 from tests.waiting import wait_until
 from txwatch.alerts import transport
-from txwatch.alerts.deliveries import Outcome, Unknown
 from txwatch.alerts.sender import TelegramSender
 from txwatch.answers import EndlessAnswerError
+from txwatch.channels.outcomes import Outcome, Unknown
 from txwatch.clock import utc_now
 from txwatch.ingest import rest
 from txwatch.sources import bitcoin_rpc, mempool_space_rest

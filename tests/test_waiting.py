@@ -3,11 +3,12 @@
 import asyncio
 import os
 import signal
+import threading
 
 import pytest
 
 from tests.waiting import PATIENCE_SECONDS
-from txwatch.waiting import run_until_signalled, wait_for_first
+from txwatch.waiting import in_daemon, run_until_signalled, wait_for_first
 
 
 @pytest.mark.anyio
@@ -47,3 +48,19 @@ def test_a_signal_ends_the_work_which_gives_its_result(number: int) -> None:
         return "stopped"
 
     assert run_until_signalled(work) == "stopped"
+
+
+@pytest.mark.anyio
+async def test_what_hangs_in_a_thread_holds_up_neither_the_loop_nor_others() -> None:
+    hangs = threading.Event()
+    try:
+        for _ in range(50):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.001):
+                    await in_daemon(lambda: hangs.wait(PATIENCE_SECONDS))
+        assert await in_daemon(lambda: "done") == "done"
+        assert await asyncio.to_thread(lambda: "done") == "done"
+        with pytest.raises(ZeroDivisionError):
+            await in_daemon(lambda: 1 / 0)
+    finally:
+        hangs.set()

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from txwatch.alerts.channel_commands import channels
 from txwatch.captures import existing_capture
 from txwatch.clock import utc_now
 from txwatch.errors import UserError
@@ -383,6 +384,7 @@ def doctor() -> None:
 app.add_typer(labels, name="labels")
 app.add_typer(keys, name="keys")
 app.add_typer(rules, name="rules")
+app.add_typer(channels, name="channels")
 app.command(cls=FilesCommand)(evaluate)
 app.command()(backtest)
 app.command()(evaluate_day)

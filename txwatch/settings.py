@@ -161,6 +161,11 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str | None = _env(
         "MLFLOW_TRACKING_URI", "MLflow server. Unset: the same Postgres, artifacts under TXWATCH_HOME.", repr=False
     )
+    webhook_private: bool = _env(
+        "TXWATCH_WEBHOOK_PRIVATE",
+        "Whether webhooks and services may be at private and loopback addresses, which only this network reaches.",
+        False,
+    )
     telegram_bot_token: SecretStr | None = _env(
         "TELEGRAM_BOT_TOKEN", "Token of the Telegram bot. Unset: alerts stay visible in the terminal."
     )

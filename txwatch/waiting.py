@@ -1,8 +1,10 @@
-"""Waiting in asyncio: until a signal, and for the first of several things."""
+"""Waiting in asyncio: until a signal, for the first of several things, and for what may hang."""
 
 import asyncio
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -31,3 +33,18 @@ async def wait_for_first(*waits: Awaitable[object], at_most: float | None = None
         await asyncio.gather(*tasks, return_exceptions=True)
     for task in ended:
         task.result()
+
+
+def in_daemon(function: Callable[[], _T]) -> asyncio.Future[_T]:
+    """Run what may hang in a thread of its own: the loop's pool would soon be full of it, and the process never end."""
+    ended: Future[_T] = Future()
+    ended.set_running_or_notify_cancel()
+
+    def work() -> None:
+        try:
+            ended.set_result(function())
+        except BaseException as error:
+            ended.set_exception(error)
+
+    threading.Thread(target=work, name="in_daemon", daemon=True).start()
+    return asyncio.wrap_future(ended)

@@ -46,9 +46,7 @@ def whale(now: datetime, n: int = 0, severity: Severity = Severity.high) -> Aler
 @pytest.fixture
 def connection(database_url: str) -> Iterator[Connection]:
     with connect(database_url) as connection:
-        connection.execute(
-            "TRUNCATE alerts, telegram_chats, telegram_requests, transactions, transaction_scores CASCADE"
-        )
+        connection.execute("TRUNCATE alerts, channels, channel_requests, transactions, transaction_scores CASCADE")
         yield connection
 
 
@@ -83,28 +81,46 @@ def test_status_says_how_things_are(connection: Connection) -> None:
     plain(connection, "/mute 30", now)
     plain(connection, "/quiet 22:00-07:00 Europe/Berlin")
     plain(connection, "/least high")
+    plain(connection, "/kinds whale, rule:big")
+    plain(connection, "/digest 60")
     status = plain(connection, "/status", now)
     assert "the feed is followed, 2.0 s behind" in status
     assert "0 alerts sent; 0 in digests, 1 waiting" in status
     assert f"muted until {now + timedelta(minutes=30):%d %b %H:%M} UTC" in status
     assert "quiet hours 22:00-07:00 Europe/Berlin" in status
     assert "only alerts from high on" in status
-    for command in ("/mute off", "/quiet off", "/least low"):
+    assert "only alerts of whale, rule:big" in status
+    assert "a digest every 60 minutes" in status
+    for command in ("/mute off", "/quiet off", "/least low", "/kinds all", "/digest off"):
         plain(connection, command)
     assert len(plain(connection, "/status").splitlines()) == 2
 
 
-@pytest.mark.parametrize("command", ["/mute", "/mute 0x", "/mute 99999999999", "/mute -5", "/quiet late", "/least <b>"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "/mute",
+        "/mute 0x",
+        "/mute 99999999999",
+        "/mute -5",
+        "/quiet late",
+        "/least <b>",
+        "/kinds <b>",
+        "/kinds",
+        "/digest 4",
+        "/digest x",
+    ],
+)
 def test_what_cannot_be_read_changes_nothing_and_is_explained(connection: Connection, command: str) -> None:
     assert plain(connection, command)
-    assert connection.execute("SELECT count(*) FROM telegram_chats").fetchone() == (0,)
+    assert connection.execute("SELECT count(*) FROM channels").fetchone() == (0,)
 
 
 def test_a_chat_gets_what_reaches_its_least_severity(connection: Connection) -> None:
     plain(connection, "/least high")
     now = utc_now()
     insert_alerts(connection, [whale(now, 1), whale(now, 2, Severity.medium)], [CHAT, "43"])
-    rows = connection.execute("SELECT left(alert_key, 2), chat_id FROM alert_deliveries ORDER BY 1, 2").fetchall()
+    rows = connection.execute("SELECT left(alert_key, 2), channel FROM alert_deliveries ORDER BY 1, 2").fetchall()
     assert rows == [("01", "42"), ("01", "43"), ("02", "43")]
 
 
@@ -136,12 +152,12 @@ def test_why_explains_a_score_by_txid_or_its_beginning(connection: Connection) -
 @pytest.mark.parametrize("minutes", ["0000019999999", "10081", "1e3", "٣٠", "9" * 5_000, "00", "-1"])
 def test_nobody_mutes_for_longer_than_a_week(connection: Connection, minutes: str) -> None:
     assert "1 to 10080" in plain(connection, f"/mute {minutes}")
-    assert connection.execute("SELECT count(*) FROM telegram_chats").fetchone() == (0,)
+    assert connection.execute("SELECT count(*) FROM channels").fetchone() == (0,)
 
 
 def test_a_mute_counts_from_when_it_was_said(connection: Connection) -> None:
     now = utc_now()
-    held_until = "SELECT held_until FROM telegram_chats"
+    held_until = "SELECT held_until FROM channels"
 
     def muted(text: str, said_at: datetime) -> str:
         return str(answer(connection, CHAT, text, now, said_at))
@@ -238,7 +254,7 @@ def test_a_button_that_was_pressed_while_nobody_listened_holds_up_nothing(
 
 def test_the_pause_of_a_chat_holds_up_no_other_chat(database_url: str, connection: Connection) -> None:
     connection.execute(
-        "INSERT INTO telegram_chats (chat_id, failures, retry_at) VALUES (%s, 1, now() + interval '1386 seconds')",
+        "INSERT INTO channels (channel, failures, retry_at) VALUES (%s, 1, now() + interval '1386 seconds')",
         [CHAT],
     )
     with listening(database_url, CHAT, "43") as person:
@@ -247,7 +263,7 @@ def test_the_pause_of_a_chat_holds_up_no_other_chat(database_url: str, connectio
         person.say("43", "/status")
         answered(person, "43", "Status")
         assert {m.chat_id for m in person.local.received} == {"43"}
-    muted = connection.execute("SELECT held_until > now() FROM telegram_chats WHERE chat_id = %s", [CHAT])
+    muted = connection.execute("SELECT held_until > now() FROM channels WHERE channel = %s", [CHAT])
     assert muted.fetchone() == (True,), "what it asks for is done at once"
 
 
@@ -274,9 +290,7 @@ def test_what_cannot_be_read_or_handled_is_left_behind(database_url: str, connec
         person.say(CHAT, "/quiet 22:00-07:00 " + "../" * 1_300)
         person.say(CHAT, "/" + " x" * 2_000)
         person.say(CHAT, "/least high")
-        wait_until(
-            lambda: connection.execute("SELECT 1 FROM telegram_chats WHERE min_severity = 'high'").fetchone(), "done"
-        )
+        wait_until(lambda: connection.execute("SELECT 1 FROM channels WHERE min_severity = 'high'").fetchone(), "done")
 
 
 def test_after_a_quiet_week_updates_have_any_number_and_each_is_handled_once(database_url: str) -> None:
@@ -352,14 +366,18 @@ def test_an_update_that_no_decoder_takes_spoils_no_other(content: bytes, form: b
 def test_only_administrators_of_a_group_change_what_it_gets(database_url: str, connection: Connection) -> None:
     group = "-1005"
     with listening(database_url, group) as person:
-        for number, command in enumerate(("/mute 30", "/quiet 22:00-07:00", "/least critical")):
+        for number, command in enumerate(
+            ("/mute 30", "/quiet 22:00-07:00", "/least critical", "/kinds whale", "/digest 60")
+        ):
             person.say(group, command)
             wait_until(lambda n=number: len(person.local.received) > n, "it is answered")
             answered(person, group, "Only administrators")
         person.say(group, "/mute 30", sender_chat={"id": -1009, "type": "channel"})
         person.say(group, "/status")
         answered(person, group, "Status")
-        untouched = "SELECT 1 FROM telegram_chats WHERE num_nonnulls(held_until, quiet_hours, min_severity) > 0"
+        untouched = (
+            "SELECT 1 FROM channels WHERE num_nonnulls(held_until, quiet_hours, min_severity, kinds, digest_every) > 0"
+        )
         assert connection.execute(untouched).fetchone() is None
         person.local.administrators.add(5)
         person.say(group, "/least critical")
@@ -376,7 +394,7 @@ def test_a_command_for_another_bot_is_left_to_it(database_url: str, connection: 
             person.say(group, command)
         answered(person, group, "From now on alerts from high on")
         assert len(person.local.received) == 1
-    assert connection.execute("SELECT held_until FROM telegram_chats").fetchone() == (None,)
+    assert connection.execute("SELECT held_until FROM channels").fetchone() == (None,)
 
 
 def test_a_chat_is_known_by_any_of_its_ids_and_by_its_name_in_any_case(
@@ -392,9 +410,7 @@ def test_a_chat_is_known_by_any_of_its_ids_and_by_its_name_in_any_case(
         person.say("-666", "", migrate_to_chat_id=-1006)
         person.say("@NAME", "/status")
         answered(person, "@name", "Status")
-    chats = connection.execute(
-        'SELECT chat_id, moved_to, min_severity FROM telegram_chats ORDER BY chat_id COLLATE "C"'
-    )
+    chats = connection.execute('SELECT channel, moved_to, min_severity FROM channels ORDER BY channel COLLATE "C"')
     assert chats.fetchall() == [("-1005", None, "critical"), ("-5", "-1005", None), ("@name", None, "high")]
 
 

@@ -10,18 +10,12 @@ from psycopg.rows import dict_row
 
 from txwatch.alerts.alert import Alert, former_ids, present_id, record_move
 from txwatch.alerts.deliveries import (
-    ChatRefused,
     Claim,
-    NotSent,
-    Outcome,
-    Refused,
-    Sent,
-    Unknown,
-    chat_lock,
+    channel_lock,
     claim,
     claim_reply,
     end_request,
-    read_chat,
+    read_channel,
     record,
     record_edit,
     start_request,
@@ -29,6 +23,7 @@ from txwatch.alerts.deliveries import (
 )
 from txwatch.alerts.planning import EditAlert, Limits, PendingAlert, Request, SendAlert, SendDigest, SentAlone, Wait
 from txwatch.alerts.store import AlertUpdate, SentMessage, insert_alerts, insert_updates
+from txwatch.channels.outcomes import ChannelRefused, NotSent, Outcome, Refused, Sent, Unknown
 from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import Reason
 from txwatch.store.database import Connection, connect
@@ -45,14 +40,14 @@ class Chats:
 
     connection: Connection
 
-    def delivery(self, key: str, chat_id: str = CHAT) -> dict[str, Any]:
+    def delivery(self, key: str, channel: str = CHAT) -> dict[str, Any]:
         """A row of `alert_deliveries`, but for its key."""
         with self.connection.cursor(row_factory=dict_row) as cursor:
             row = cursor.execute(
-                "SELECT * FROM alert_deliveries WHERE alert_key = %s AND chat_id = %s", [key, chat_id]
+                "SELECT * FROM alert_deliveries WHERE alert_key = %s AND channel = %s", [key, channel]
             ).fetchone()
         assert row is not None
-        return {name: value for name, value in row.items() if name not in {"alert_key", "chat_id"}}
+        return {name: value for name, value in row.items() if name not in {"alert_key", "channel", "chat_id"}}
 
     def untouched(self, *keys: str) -> bool:
         """Whether these are as they were raised, and all of the other chat are."""
@@ -63,14 +58,14 @@ class Chats:
     def requests(self) -> list[tuple[Any, ...]]:
         """All requests, in the order in which they were entered."""
         rows = self.connection.execute(
-            "SELECT chat_id, purpose, started_at, ended_at FROM telegram_requests ORDER BY id"
+            "SELECT channel, purpose, started_at, ended_at FROM channel_requests ORDER BY id"
         )
         return rows.fetchall()
 
-    def chat(self, chat_id: str = CHAT) -> tuple[Any, ...] | None:
+    def chat(self, channel: str = CHAT) -> tuple[Any, ...] | None:
         """The failures in a row of a chat, when to try again, and where it moved."""
         return self.connection.execute(
-            "SELECT failures, retry_at, moved_to FROM telegram_chats WHERE chat_id = %s", [chat_id]
+            "SELECT failures, retry_at, moved_to FROM channels WHERE channel = %s", [channel]
         ).fetchone()
 
     def claimed(self, step: Request = SendAlert("a"), now: datetime = T0) -> Claim:  # noqa: B008 - frozen
@@ -89,16 +84,16 @@ class Chats:
 @pytest.fixture
 def chats(database_url: str) -> Iterator[Chats]:
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE alerts, telegram_chats, telegram_requests CASCADE")
+        connection.execute("TRUNCATE alerts, channels, channel_requests CASCADE")
         with connection.transaction():
             insert_alerts(connection, [alert(key, n) for n, key in enumerate("abc")], [CHAT, OTHER])
         take_over(connection, OTHER, T0)
         yield Chats(connection)
 
 
-def sent_message(shown: int, chat_id: str = CHAT) -> SentMessage:
+def sent_message(shown: int, channel: str = CHAT) -> SentMessage:
     """What the message about a, which is number 7 in its chat, is to show."""
-    return SentMessage("a", chat_id, 7, T0, ["news"], shown)
+    return SentMessage("a", channel, 7, T0, ["news"], shown)
 
 
 def alert(key: str, seconds: int = 0) -> Alert:
@@ -140,7 +135,7 @@ def test_a_claim_takes_nothing_that_does_not_wait(chats: Chats) -> None:
         (SendDigest(["a"], []), Sent(7), "digested", 7, None),
         (SendAlert("a"), NotSent("away"), "pending", None, "away"),
         (SendDigest(["a"], []), NotSent("away"), "pending", None, "away"),
-        (SendAlert("a"), ChatRefused("blocked"), "pending", None, "blocked"),
+        (SendAlert("a"), ChannelRefused("blocked"), "pending", None, "blocked"),
         (SendAlert("a"), Refused("no such tag"), "dead", None, "no such tag"),
         (SendAlert("a"), Unknown("cut off"), "uncertain", None, "cut off"),
     ],
@@ -219,7 +214,7 @@ def test_an_uncertain_one_is_named_until_a_digest_may_have_arrived(
         chats.uncertain(key)
     made = chats.claimed(SendDigest([], ["b", "c"]))
     record(chats.connection, CHAT, made, outcome, T0)
-    assert read_chat(chats.connection, CHAT, LIMITS, T0).unlisted == unlisted
+    assert read_channel(chats.connection, CHAT, LIMITS, T0).unlisted == unlisted
     assert [chats.delivery(key)["state"] for key in "bc"] == ["uncertain", "uncertain"]
 
 
@@ -263,56 +258,56 @@ def test_failures_in_a_row_delay_the_chat_ever_longer_and_a_success_ends_that(ch
 
 def test_a_chat_that_takes_no_messages_is_tried_with_growing_pauses_until_it_takes_one(chats: Chats) -> None:
     def refusal() -> tuple[Any, ...] | None:
-        query = "SELECT refused_since, refusal, retry_at FROM telegram_chats WHERE chat_id = %s"
+        query = "SELECT refused_since, refusal, retry_at FROM channels WHERE channel = %s"
         return chats.connection.execute(query, [CHAT]).fetchone()
 
     now, pauses = T0, []
     for n in range(7):
         made = chats.claimed(SendDigest(["a", "b"], []), now)
-        record(chats.connection, CHAT, made, ChatRefused(f"blocked {n}"), now)
+        record(chats.connection, CHAT, made, ChannelRefused(f"blocked {n}"), now)
         since, why, retry_at = refusal() or (None, None, None)
         assert (since, why) == (T0, f"blocked {n}"), "since the first one, for the reason of the last"
         pauses.append((retry_at - now) / MINUTE)
         now = retry_at
     assert pauses == [1, 2, 4, 8, 15, 15, 15]
     assert [chats.delivery(key)["state"] for key in "ab"] == ["pending", "pending"]
-    assert read_chat(chats.connection, CHAT, LIMITS, now).refused_since == T0
-    assert read_chat(chats.connection, OTHER, LIMITS, now).refused_since is None
+    assert read_channel(chats.connection, CHAT, LIMITS, now).refused_since == T0
+    assert read_channel(chats.connection, OTHER, LIMITS, now).refused_since is None
     record(chats.connection, CHAT, chats.claimed(SendAlert("a"), now), NotSent("away", retry_after=HOUR), now)
     assert refusal() == (T0, "blocked 6", now + HOUR), "what Telegram asks for counts, and says nothing of the chat"
     record(chats.connection, CHAT, chats.claimed(SendAlert("a"), now), Sent(7), now)
     assert refusal() == (None, None, None)
-    record(chats.connection, CHAT, chats.claimed(SendAlert("b"), now), ChatRefused("again"), now)
+    record(chats.connection, CHAT, chats.claimed(SendAlert("b"), now), ChannelRefused("again"), now)
     record_edit(chats.connection, CHAT, chats.claimed(EditAlert("a"), now), sent_message(1), Sent(7), now)
     assert refusal() == (now, "again", None), "a chat may allow an edit that takes no messages"
 
 
 def test_what_can_never_be_sent_is_named_in_a_digest_once(chats: Chats) -> None:
     record(chats.connection, CHAT, chats.claimed(), Refused("no such tag"), T0)
-    assert read_chat(chats.connection, CHAT, LIMITS, T0).unlisted == ["a"]
+    assert read_channel(chats.connection, CHAT, LIMITS, T0).unlisted == ["a"]
     made = chats.claimed(SendDigest([], ["a"]), T0 + MINUTE)
     record(chats.connection, CHAT, made, Sent(8), T0 + MINUTE)
-    assert read_chat(chats.connection, CHAT, LIMITS, T0).unlisted == []
+    assert read_channel(chats.connection, CHAT, LIMITS, T0).unlisted == []
     assert chats.delivery("a")["state"] == "dead"
 
 
 def test_a_chat_that_moved_keeps_what_waits_and_what_was_set_up_in_it(chats: Chats) -> None:
     record(chats.connection, CHAT, chats.claimed(SendAlert("c")), Sent(7), T0)
-    chats.connection.execute("UPDATE telegram_chats SET min_severity = 'high' WHERE chat_id = %s", [CHAT])
+    chats.connection.execute("UPDATE channels SET min_severity = 'high' WHERE channel = %s", [CHAT])
     chats.uncertain("b")
     record(chats.connection, CHAT, chats.claimed(), NotSent("moved", moved_to="-100"), T0)
     assert present_id(chats.connection, CHAT) == "-100"
     assert former_ids(chats.connection, "-100") == [CHAT]
     take_over(chats.connection, "-100", T0)
-    chat = read_chat(chats.connection, "-100", LIMITS, T0)
+    chat = read_channel(chats.connection, "-100", LIMITS, T0)
     assert ([pending.alert_key for pending in chat.pending], chat.unlisted, chat.free_at) == (["a"], ["b"], None)
     assert chats.delivery("a", "-100")["reason"] == "moved"
-    kept = "SELECT quiet_hours, min_severity FROM telegram_chats WHERE chat_id = '-100'"
+    kept = "SELECT quiet_hours, min_severity FROM channels WHERE channel = '-100'"
     assert chats.connection.execute(kept).fetchone() == (None, "high")
     assert chats.delivery("c")["state"] == "sent", "what was sent stays where it is"
     with chats.connection.transaction():
         insert_alerts(chats.connection, [alert("d")], [CHAT, "-100", "-100"])
-    rows = chats.connection.execute("SELECT chat_id FROM alert_deliveries WHERE alert_key = 'd'").fetchall()
+    rows = chats.connection.execute("SELECT channel FROM alert_deliveries WHERE alert_key = 'd'").fetchall()
     assert rows == [("-100",)], "by whatever ids a chat is named, it is one"
 
 
@@ -322,8 +317,8 @@ def test_an_alert_that_waits_under_two_ids_of_a_chat_is_sent_once(chats: Chats) 
         record_move(chats.connection, "-5", "-100")
     take_over(chats.connection, "-5", T0)
     take_over(chats.connection, "-100", T0)
-    assert [p.alert_key for p in read_chat(chats.connection, "-100", LIMITS, T0).pending] == ["d", "e"]
-    assert read_chat(chats.connection, "-5", LIMITS, T0).pending == []
+    assert [p.alert_key for p in read_channel(chats.connection, "-100", LIMITS, T0).pending] == ["d", "e"]
+    assert read_channel(chats.connection, "-5", LIMITS, T0).pending == []
 
 
 def test_a_request_under_a_former_id_is_given_its_time(chats: Chats) -> None:
@@ -333,7 +328,7 @@ def test_a_request_under_a_former_id_is_given_its_time(chats: Chats) -> None:
     assert take_over(chats.connection, "-100", T0 + SECOND) == 0, "it may still be under way"
     assert take_over(chats.connection, "-100", T0 + 2 * MINUTE) == 1
     take_over(chats.connection, "-100", T0 + 2 * MINUTE)
-    assert read_chat(chats.connection, "-100", LIMITS, T0).unlisted == ["a"]
+    assert read_channel(chats.connection, "-100", LIMITS, T0).unlisted == ["a"]
 
 
 def test_a_chat_that_moves_on_or_back_is_still_one(chats: Chats) -> None:
@@ -351,9 +346,9 @@ def test_a_chat_that_moves_on_or_back_is_still_one(chats: Chats) -> None:
 def test_all_processes_together_start_no_more_requests_than_telegram_takes_in_a_second(chats: Chats) -> None:
     limits = Limits(overall_per_second=2)
 
-    def started(chat_id: str, now: datetime) -> int | None:
+    def started(channel: str, now: datetime) -> int | None:
         with chats.connection.transaction():
-            return start_request(chats.connection, chat_id, "reply", limits, now)
+            return start_request(chats.connection, channel, "reply", limits, now)
 
     first, second = started("1", T0), started("2", T0)
     assert first is not None
@@ -382,14 +377,14 @@ def test_an_answer_waits_for_the_chat_and_for_all_chats(chats: Chats) -> None:
 
 
 def test_the_chat_is_read_with_all_that_the_decision_needs(chats: Chats) -> None:
-    assert read_chat(chats.connection, CHAT, LIMITS, T0).free_at is None
+    assert read_channel(chats.connection, CHAT, LIMITS, T0).free_at is None
     record(chats.connection, CHAT, chats.claimed(), Sent(7), T0)
     digest = chats.claimed(SendDigest(["b"], []), T0 + MINUTE)
     record(chats.connection, CHAT, digest, Sent(8), T0 + MINUTE + SECOND)
     news = [AlertUpdate(key, "confirmed:f0", "confirmed", T0 + MINUTE) for key in "abc"]
     with chats.connection.transaction():
         insert_updates(chats.connection, news)
-    chat = read_chat(chats.connection, CHAT, LIMITS, T0 + 2 * MINUTE)
+    chat = read_channel(chats.connection, CHAT, LIMITS, T0 + 2 * MINUTE)
     assert chat.pending == [
         PendingAlert("c", "whale", Severity.high, False, T0 + 2 * SECOND, T0 + 3 * SECOND, amount=5e10)
     ]
@@ -398,26 +393,26 @@ def test_the_chat_is_read_with_all_that_the_decision_needs(chats: Chats) -> None
     assert chat.last_digest == T0 + MINUTE + SECOND
     assert chat.free_at == T0 + MINUTE + 2 * SECOND
     assert (chat.held_until, chat.unlisted) == (None, [])
-    other = read_chat(chats.connection, OTHER, LIMITS, T0 + 2 * MINUTE)
+    other = read_channel(chats.connection, OTHER, LIMITS, T0 + 2 * MINUTE)
     assert [pending.alert_key for pending in other.pending] == ["a", "b", "c"]
     assert (other.sent_alone, other.outdated, other.last_digest, other.free_at) == ([], [], None, None)
-    later = read_chat(chats.connection, CHAT, LIMITS, T0 + timedelta(days=2))
+    later = read_channel(chats.connection, CHAT, LIMITS, T0 + timedelta(days=2))
     assert (later.sent_alone, later.outdated) == ([], []), "an hour's messages, a day's news"
 
 
 def test_the_later_of_two_reasons_to_wait_decides(chats: Chats) -> None:
     record(chats.connection, CHAT, chats.claimed(), NotSent("slow down", retry_after=MINUTE), T0)
-    assert read_chat(chats.connection, CHAT, LIMITS, T0).free_at == T0 + MINUTE
+    assert read_channel(chats.connection, CHAT, LIMITS, T0).free_at == T0 + MINUTE
     slow = Limits(chat_interval=HOUR)
-    assert read_chat(chats.connection, CHAT, slow, T0).free_at == T0 + HOUR
+    assert read_channel(chats.connection, CHAT, slow, T0).free_at == T0 + HOUR
 
     def held(muted_until: datetime | None, quiet_hours: str | None) -> datetime | None:
         chats.connection.execute(
-            "UPDATE telegram_chats SET held_until = %s, quiet_hours = %s WHERE chat_id = %s",
+            "UPDATE channels SET held_until = %s, quiet_hours = %s WHERE channel = %s",
             [muted_until, quiet_hours, CHAT],
         )
-        assert read_chat(chats.connection, OTHER, LIMITS, T0).held_until is None
-        return read_chat(chats.connection, CHAT, LIMITS, T0).held_until
+        assert read_channel(chats.connection, OTHER, LIMITS, T0).held_until is None
+        return read_channel(chats.connection, CHAT, LIMITS, T0).held_until
 
     assert held(T0 + HOUR, None) == T0 + HOUR
     assert held(None, "11:00-14:00") == T0 + 2 * HOUR
@@ -434,18 +429,18 @@ def test_a_group_is_paced_by_the_newest_of_its_requests(chats: Chats) -> None:
             request_id = start_request(chats.connection, "-1", "reply", LIMITS, now)
             assert request_id is not None
             end_request(chats.connection, "-1", request_id, Sent(n), now)
-    assert read_chat(chats.connection, "-1", LIMITS, T0 + MINUTE / 2).free_at == T0 + MINUTE
+    assert read_channel(chats.connection, "-1", LIMITS, T0 + MINUTE / 2).free_at == T0 + MINUTE
     with chats.connection.transaction():
         start_request(chats.connection, "-1", "reply", LIMITS, T0 + MINUTE)
-    assert read_chat(chats.connection, "-1", LIMITS, T0 + MINUTE).free_at == T0 + MINUTE, "one under way has no end"
+    assert read_channel(chats.connection, "-1", LIMITS, T0 + MINUTE).free_at == T0 + MINUTE, "one under way has no end"
 
 
 def test_a_chat_has_one_lock(chats: Chats, database_url: str) -> None:
-    with connect(database_url) as another, chat_lock(chats.connection, CHAT) as held:
+    with connect(database_url) as another, channel_lock(chats.connection, CHAT) as held:
         assert held
-        with chat_lock(another, CHAT) as too, chat_lock(another, OTHER) as elsewhere:
+        with channel_lock(another, CHAT) as too, channel_lock(another, OTHER) as elsewhere:
             assert (too, elsewhere) == (False, True)
-        with chat_lock(another, CHAT) as again:
+        with channel_lock(another, CHAT) as again:
             assert not again, "letting go of what was not held frees nothing"
-    with connect(database_url) as another, chat_lock(another, CHAT) as held:
+    with connect(database_url) as another, channel_lock(another, CHAT) as held:
         assert held

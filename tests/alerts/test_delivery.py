@@ -102,8 +102,7 @@ def telegram(database_url: str) -> Iterator[Telegram]:
     local = LocalTelegram(time_.clock, token=TOKEN)
     with connect(database_url) as connection:
         connection.execute(
-            "TRUNCATE alerts, alert_deliveries, telegram_chats, telegram_requests, transactions, blocks,"
-            " confirmations CASCADE"
+            "TRUNCATE alerts, alert_deliveries, channels, channel_requests, transactions, blocks, confirmations CASCADE"
         )
     with TelegramServer(local) as server:
         yield Telegram(local, server, time_, database_url)
@@ -268,7 +267,7 @@ def test_what_telegram_will_never_take_is_dead_with_a_reason_and_named(telegram:
 def test_no_alert_is_lost_to_a_chat_that_refuses(telegram: Telegram, fault: Fault) -> None:
     telegram.local.faults.append(fault)
     telegram.raise_alerts(alert(1), alert(2, seen_at=ORIGIN + timedelta(seconds=1)))
-    assert telegram.deliver() == Counter(chatrefused=1, sent=1)
+    assert telegram.deliver() == Counter(channelrefused=1, sent=1)
     assert telegram.states() == {key(1): "digested", key(2): "digested"}
 
 
@@ -346,7 +345,7 @@ def test_the_limit_of_groups_is_kept(telegram: Telegram) -> None:
         seen = telegram.time.clock()
         telegram.raise_alerts(*(alert(100 * round_ + n, seen_at=seen) for n in range(BURST)), chats=(GROUP,))
         with connect(telegram.database_url) as connection:
-            connection.execute("UPDATE telegram_requests SET purpose = 'edit'")
+            connection.execute("UPDATE channel_requests SET purpose = 'edit'")
         telegram.deliver(HOUR, GROUP)
     assert len(telegram.local.received) == 3 * BURST
     assert telegram.local.flood_control.exceeded == {}
@@ -386,7 +385,7 @@ def test_hostile_and_over_long_text_arrives_as_text(telegram: Telegram, text: st
 def test_a_muted_chat_gets_what_it_missed_in_a_digest(telegram: Telegram) -> None:
     until, seen_at = ORIGIN + timedelta(minutes=2), ORIGIN - timedelta(minutes=14)
     with connect(telegram.database_url) as connection:
-        connection.execute("INSERT INTO telegram_chats (chat_id, held_until) VALUES (%s, %s)", [CHAT, until])
+        connection.execute("INSERT INTO channels (channel, held_until) VALUES (%s, %s)", [CHAT, until])
     telegram.raise_alerts(alert(1, seen_at=seen_at), alert(2, severity=Severity.critical))
     assert telegram.deliver(timedelta(seconds=30)) == Counter(sent=1)
     assert telegram.naming(key(2))

@@ -13,12 +13,13 @@ from tests.builders import T0, transaction
 from tests.waiting import PATIENCE_SECONDS, eventually
 from txwatch.alerts.alert import Alert
 from txwatch.alerts.conditions import Condition, State, condition_alerts
-from txwatch.alerts.deliveries import NotSent, Outcome, Sent, chat_lock
+from txwatch.alerts.deliveries import channel_lock
 from txwatch.alerts.dispatcher import ANSWER_PATIENCE, RECONNECT_SECONDS, Dispatcher
 from txwatch.alerts.health import conditions, read_health
 from txwatch.alerts.planning import Limits
 from txwatch.alerts.sender import Buttons, TelegramSender
 from txwatch.alerts.store import BUTTONS, AlertUpdate, insert_alerts, insert_updates, record_feedback
+from txwatch.channels.outcomes import NotSent, Outcome, Sent
 from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import Reason
 from txwatch.lab.simulator.telegram import Fault, LocalTelegram
@@ -118,7 +119,7 @@ def delivery(database_url: str) -> Iterator[Delivery]:
     waited = Waited()
     local = LocalTelegram(waited.clock)
     with connect(database_url) as connection, TelegramServer(local) as server:
-        connection.execute("TRUNCATE alerts, telegram_chats, telegram_requests, transactions, labels CASCADE")
+        connection.execute("TRUNCATE alerts, channels, channel_requests, transactions, labels CASCADE")
         yield Delivery(database_url, connection, local, server, waited)
 
 
@@ -159,7 +160,7 @@ def test_what_may_not_be_sent_within_the_patience_is_left(delivery: Delivery, pa
 
 def test_a_chat_that_another_process_serves_is_left_to_it(delivery: Delivery) -> None:
     delivery.raise_alerts(alert(1))
-    with chat_lock(delivery.connection, CHAT):
+    with channel_lock(delivery.connection, CHAT):
         assert delivery.drain(0.3 * SECOND) == Counter()
     assert delivery.waited.seconds == [0.2]
     assert delivery.states() == {alert(1).alert_key: "pending"}
@@ -196,7 +197,7 @@ def test_a_chat_that_refuses_for_a_while_loses_nothing_and_another_one_is_told(
 ) -> None:
     delivery.local.refusals[CHAT] = refusal
     delivery.raise_alerts(*(alert(n) for n in range(4)))
-    assert delivery.drain(10 * MINUTE) == Counter(chatrefused=4)
+    assert delivery.drain(10 * MINUTE) == Counter(channelrefused=4)
     assert delivery.waited.seconds == [60.0, 120.0, 240.0]
     assert Counter(delivery.states().values()) == Counter(pending=4)
 
@@ -217,7 +218,7 @@ def test_a_chat_that_refuses_for_a_while_loses_nothing_and_another_one_is_told(
     assert delivery.drain() == Counter(sent=1)
     digest = delivery.local.received[-1]
     first, *lines = digest.text.splitlines()
-    assert first == "⏸ This chat took no messages since 14 Mar 12:00 UTC"
+    assert first == "⏸ No messages were taken here since 14 Mar 12:00 UTC"
     assert lines[0].startswith("🗂 5 alerts in one message")
     assert sum("reason" in line for line in lines) == 4
     assert not digest.silent
@@ -246,7 +247,7 @@ def test_an_alert_that_cannot_be_written_holds_up_nothing_and_is_named(delivery:
 
 
 def test_what_befalls_one_chat_ends_the_delivery_to_no_other(delivery: Delivery) -> None:
-    delivery.connection.execute("INSERT INTO telegram_chats (chat_id, quiet_hours) VALUES (%s, '1-2 Nowhere')", [OTHER])
+    delivery.connection.execute("INSERT INTO channels (channel, quiet_hours) VALUES (%s, '1-2 Nowhere')", [OTHER])
     delivery.raise_alerts(alert(1), chats=(CHAT, OTHER))
 
     class Broken(TelegramSender):
@@ -391,7 +392,7 @@ def test_a_chat_is_served_once_by_whichever_of_its_ids_it_is_named(delivery: Del
     delivery.local.moved["-5"] = "-1005"
     delivery.raise_alerts(alert(1), chats=("-5",))
     assert delivery.drain(timedelta(0), "-5") == Counter(notsent=1, sent=1), "it is learned when something is sent"
-    delivery.connection.execute("UPDATE alert_deliveries SET chat_id = '-5', state = 'pending'")
+    delivery.connection.execute("UPDATE alert_deliveries SET channel = '-5', state = 'pending'")
     delivery.raise_alerts(alert(2), chats=named)
     assert delivery.drain(HOUR, *named) == Counter(sent=2)
     assert [m.chat_id for m in delivery.local.received] == ["-1005"] * 3
@@ -404,7 +405,7 @@ def test_what_waits_under_an_id_that_the_settings_name_no_more_goes_to_the_prese
     delivery.local.moved |= {"-5": "-1005", "-6": "-1006"}
     assert delivery.drain(HOUR, "-1005") == Counter(sent=1)
     assert [m.chat_id for m in delivery.local.received] == ["-1005"]
-    left = "SELECT chat_id FROM alert_deliveries WHERE state = 'pending' ORDER BY chat_id COLLATE \"C\""
+    left = "SELECT channel FROM alert_deliveries WHERE state = 'pending' ORDER BY channel COLLATE \"C\""
     assert delivery.connection.execute(left).fetchall() == [("-6",), ("-7",)], "those that were taken out get nothing"
 
 
@@ -469,15 +470,15 @@ def test_an_answer_waits_its_turn_and_is_tried_once(delivery: Delivery) -> None:
     delivery.local.faults.append(Fault.server_error)
     assert isinstance(delivery.reply(OTHER, "x"), NotSent)
     assert len(delivery.local.received) == 2
-    rows = delivery.connection.execute("SELECT purpose, ended_at FROM telegram_requests ORDER BY id").fetchall()
+    rows = delivery.connection.execute("SELECT purpose, ended_at FROM channel_requests ORDER BY id").fetchall()
     assert rows == [("alert", T0), ("reply", T0 + SECOND), ("reply", T0 + MINUTE + SECOND)]
-    failed = delivery.connection.execute("SELECT failures FROM telegram_chats WHERE chat_id = %s", [OTHER])
+    failed = delivery.connection.execute("SELECT failures FROM channels WHERE channel = %s", [OTHER])
     assert failed.fetchone() == (1,), "and the chat is left alone for a while"
 
 
 def test_an_answer_that_cannot_be_given_for_long_is_left_out(delivery: Delivery) -> None:
     until = T0 + ANSWER_PATIENCE + SECOND
-    delivery.connection.execute("INSERT INTO telegram_chats (chat_id, retry_at) VALUES (%s, %s)", [CHAT, until])
+    delivery.connection.execute("INSERT INTO channels (channel, retry_at) VALUES (%s, %s)", [CHAT, until])
     outcome = delivery.reply(CHAT, "x")
     assert isinstance(outcome, NotSent)
     assert "12:05:01" in outcome.reason
@@ -491,9 +492,7 @@ def test_the_patience_for_an_answer_counts_from_when_it_was_written(delivery: De
     outcome = delivery.reply(CHAT, "x", written_at - 2 * SECOND)
     assert isinstance(outcome, NotSent)
     assert "too old" in outcome.reason
-    delivery.connection.execute(
-        "INSERT INTO telegram_chats (chat_id, retry_at) VALUES (%s, %s)", [CHAT, T0 + 2 * SECOND]
-    )
+    delivery.connection.execute("INSERT INTO channels (channel, retry_at) VALUES (%s, %s)", [CHAT, T0 + 2 * SECOND])
     assert isinstance(delivery.reply(CHAT, "x", written_at), NotSent)
     assert delivery.waited.seconds == [], "nobody waits for what is too old then"
     assert delivery.reply(CHAT, "x", written_at + SECOND) == Sent(1)
@@ -526,7 +525,7 @@ def test_a_clock_that_was_ahead_holds_nothing_back_once_it_is_right(delivery: De
 def test_an_answer_waits_while_another_process_serves_the_chat(delivery: Delivery) -> None:
     with connect(delivery.database_url) as another:
         another.execute("SELECT 1")
-        held = chat_lock(another, CHAT)
+        held = channel_lock(another, CHAT)
         assert held.__enter__()
         delivery.waited.then = lambda: len(delivery.waited.seconds) == 2 and held.__exit__(None, None, None)
         assert delivery.reply(CHAT, "x") == Sent(1)
@@ -543,7 +542,7 @@ def test_a_dispatcher_that_runs_looks_every_second_and_serves_every_chat(deliver
 def test_a_dispatcher_that_runs_rests_until_something_may_be_sent(delivery: Delivery) -> None:
     delivery.raise_alerts(alert(1), alert(2))
     delivery.connection.execute(
-        "INSERT INTO telegram_chats (chat_id, held_until) VALUES (%s, %s)", [CHAT, T0 + 2.25 * SECOND]
+        "INSERT INTO channels (channel, held_until) VALUES (%s, %s)", [CHAT, T0 + 2.25 * SECOND]
     )
     assert delivery.run(waits=5) == Counter(sent=2)
     assert delivery.waited.seconds == [1.0, 1.0, 0.25, 1.0, 1.0], "never longer than it takes to look again"

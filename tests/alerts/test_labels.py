@@ -6,7 +6,7 @@ import pytest
 
 from tests.builders import T0, transaction
 from txwatch.alerts.alert import Alert
-from txwatch.alerts.messages import alert_message
+from txwatch.alerts.messages import alert_lines, to_html
 from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import Reason
 from txwatch.labels.label import Label, known_by_address
@@ -28,7 +28,7 @@ def message(*reasons: Reason, source: str = "someone", target: str = "another") 
         outputs=[CreatedOutput(target, 60_000_000_000, "p2wpkh", 0), CreatedOutput(source, 5_000, "p2wpkh", 1)],
     )
     alert = Alert(tx.txid, [r.kind for r in reasons], Severity.high, list(reasons), False, T0, T0, "7")
-    return alert_message(alert, tx, T0 + timedelta(seconds=1), known=KNOWN).splitlines()
+    return to_html(alert_lines(alert, tx, T0 + timedelta(seconds=1), known=KNOWN)).splitlines()
 
 
 def test_the_flow_of_a_whale_stands_beside_its_amount_and_the_sources_below() -> None:

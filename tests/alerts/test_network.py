@@ -9,7 +9,7 @@ import pytest
 from tests.builders import T0, transaction
 from txwatch.alerts.alert import is_of_transaction
 from txwatch.alerts.conditions import LastAlert, State, condition_alerts, condition_ends, read_raised
-from txwatch.alerts.messages import alert_message
+from txwatch.alerts.messages import alert_lines, to_html
 from txwatch.alerts.network import (
     LASTS_AT_MOST,
     Fingerprint,
@@ -100,7 +100,7 @@ class World:
         """The message about the last alert, as it is after the last edit."""
         [alert] = read_alerts(self.connection, self.keys[-1:])
         updates = self.connection.execute("SELECT text FROM alert_updates WHERE alert_key = %s", [alert.alert_key])
-        return alert_message(alert, None, alert.created_at, [text for (text,) in updates])
+        return to_html(alert_lines(alert, None, alert.created_at, [text for (text,) in updates]))
 
 
 def name_of(key: str) -> str:

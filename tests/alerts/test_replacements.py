@@ -191,7 +191,7 @@ def raise_alert(connection: Connection) -> None:
         [ALERT, T0, T0],
     )
     connection.execute(
-        "INSERT INTO alert_deliveries (alert_key, chat_id, state, message_id, sent_at) VALUES (%s, '1', 'sent', 7, %s)",
+        "INSERT INTO alert_deliveries (alert_key, channel, state, message_id, sent_at) VALUES (%s, '1', 'sent', 7, %s)",
         [ALERT, T0],
     )
 

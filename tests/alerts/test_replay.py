@@ -71,7 +71,7 @@ def connection(database_url: str) -> Iterator[Connection]:
     with connect(database_url) as connection:
         connection.execute(
             "TRUNCATE transactions, network_baseline, transaction_features, transaction_scores, alerts,"
-            " alert_deliveries, telegram_chats, telegram_requests CASCADE"
+            " alert_deliveries, channels, channel_requests CASCADE"
         )
         yield connection
 

@@ -8,7 +8,7 @@ import pytest
 from tests.alerts.accelerated import ORIGIN
 from tests.builders import transaction
 from txwatch.alerts.alert import LATE_AFTER
-from txwatch.alerts.planning import ChatState, PendingAlert, SendAlert, next_step
+from txwatch.alerts.planning import ChannelState, PendingAlert, SendAlert, next_step
 from txwatch.alerts.samples import SAMPLE, Misses, raise_sample, read_misses
 from txwatch.alerts.store import read_alerts, record_verdict
 from txwatch.detection.kinds import Severity
@@ -80,5 +80,5 @@ def test_the_bounds_of_the_estimate(useful: int, missed: float, low: float, high
 
 def test_its_message_has_buttons_though_it_is_a_day_old() -> None:
     asked = PendingAlert("a", SAMPLE, Severity.low, False, NEXT_MORNING - DAY, NEXT_MORNING)
-    assert next_step(ChatState([asked]), NEXT_MORNING) == SendAlert("a")
+    assert next_step(ChannelState([asked]), NEXT_MORNING) == SendAlert("a")
     assert NEXT_MORNING - asked.seen_at > LATE_AFTER

@@ -11,8 +11,8 @@ from itertools import count
 import pytest
 
 from tests.builders import T0
-from txwatch.alerts.deliveries import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
 from txwatch.alerts.sender import TelegramSender
+from txwatch.channels.outcomes import ChannelRefused, NotSent, Outcome, Refused, Sent, Unknown
 from txwatch.lab.simulator.telegram import Fault, LocalTelegram
 from txwatch.lab.simulator.telegram_server import TelegramServer
 
@@ -84,8 +84,8 @@ def test_an_edit_changes_the_text_and_the_buttons_and_may_be_repeated(telegram: 
         (Fault.bad_gateway, NotSent, "Bad Gateway"),
         (Fault.too_many, NotSent, "Flood control exceeded"),
         (Fault.moved, NotSent, "migrated to supergroup"),
-        (Fault.forbidden, ChatRefused, "blocked by the user"),
-        (Fault.bad_request, ChatRefused, "Chat not found"),
+        (Fault.forbidden, ChannelRefused, "blocked by the user"),
+        (Fault.bad_request, ChannelRefused, "Chat not found"),
         (Fault.unreadable, Refused, "Can't parse entities"),
         (Fault.accept_then_garbage, Unknown, "TelegramError: Invalid server response"),
         (Fault.accept_then_nonsense, Unknown, "Error: "),
@@ -111,13 +111,13 @@ def test_each_answer_says_whether_it_may_have_arrived(
 @pytest.mark.parametrize(
     ("status", "said", "sent", "edited"),
     [
-        (400, "Bad Request: not enough rights to send text messages to the chat", ChatRefused, ChatRefused),
-        (400, "Bad Request: TOPIC_CLOSED", ChatRefused, ChatRefused),
-        (400, "Bad Request: CHAT_WRITE_FORBIDDEN", ChatRefused, ChatRefused),
-        (403, "Forbidden: bot was kicked from the supergroup chat", ChatRefused, ChatRefused),
-        (403, "Forbidden: user is deactivated", ChatRefused, ChatRefused),
-        (403, "<html><title>403</title>Your proxy</html>", ChatRefused, ChatRefused),
-        (400, "Bad Request: words that nobody knows", ChatRefused, Refused),
+        (400, "Bad Request: not enough rights to send text messages to the chat", ChannelRefused, ChannelRefused),
+        (400, "Bad Request: TOPIC_CLOSED", ChannelRefused, ChannelRefused),
+        (400, "Bad Request: CHAT_WRITE_FORBIDDEN", ChannelRefused, ChannelRefused),
+        (403, "Forbidden: bot was kicked from the supergroup chat", ChannelRefused, ChannelRefused),
+        (403, "Forbidden: user is deactivated", ChannelRefused, ChannelRefused),
+        (403, "<html><title>403</title>Your proxy</html>", ChannelRefused, ChannelRefused),
+        (400, "Bad Request: words that nobody knows", ChannelRefused, Refused),
         (400, "Bad Request: message is too long", Refused, Refused),
         (400, "Bad Request: BUTTON_DATA_INVALID", Refused, Refused),
         (400, "Bad Request: message can't be edited", Refused, Refused),
@@ -146,7 +146,7 @@ def test_a_refusal_is_of_the_chat_or_of_the_message(
         (429, b'{"ok":false,"parameters":{"retry_after":NaN}}', NotSent, None),
         (429, b'{"description":7,"parameters":{"retry_after":5}}', NotSent, timedelta(seconds=5)),
         (429, rb'{"description":"\ud800","parameters":{"retry_after":5}}', NotSent, timedelta(seconds=5)),
-        (400, rb'{"description":"Bad Request: no \u0000 such chat"}', ChatRefused, None),
+        (400, rb'{"description":"Bad Request: no \u0000 such chat"}', ChannelRefused, None),
         (502, rb'{"description":"\u0000"}', NotSent, None),
         (429, b'{"parameters":{"retry_after":5,"migrate_to_chat_id":"x"}}', NotSent, timedelta(seconds=5)),
         (400, b'{"description":"Bad Request: message is too long","parameters":null}', Refused, None),
@@ -158,8 +158,8 @@ def test_a_refusal_is_of_the_chat_or_of_the_message(
         (503, b'{"ok":fal', NotSent, None),
         (504, b"\xff\xfe", NotSent, None),
         (401, b'{"ok":false,"description":"Unauthorized"}', NotSent, None),
-        (403, b"", ChatRefused, None),
-        (400, b'{"description":{"of":"another form"}}', ChatRefused, None),
+        (403, b"", ChannelRefused, None),
+        (400, b'{"description":{"of":"another form"}}', ChannelRefused, None),
         (200, b"<html>log in to this network</html>", Unknown, None),
         (200, b'{"ok":true,"result":{"message_id":1', Unknown, None),
         (200, b'{"ok":true}', Unknown, None),

@@ -174,7 +174,7 @@ def test_what_a_chat_refused_that_gets_no_alerts_any_more_is_over(database_url: 
     with connect(database_url) as connection, connection.transaction(force_rollback=True):
         for chat_id in ("-5", "-6"):
             take_over(connection, chat_id, T0)
-            connection.execute("UPDATE telegram_chats SET refused_since = %s, refusal = 'no rights'", [T0])
+            connection.execute("UPDATE channels SET refused_since = %s, refusal = 'no rights'", [T0])
         assert ["wrong" in line for line in checked(connection, T0, "-5", "-6")] == [True, True]
         record_move(connection, "-5", "-1005")
         assert checked(connection, T0 + MINUTE, "-5") == [

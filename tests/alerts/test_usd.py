@@ -8,7 +8,7 @@ import pytest
 from tests.builders import T0, transaction
 from tests.modelling import model
 from txwatch.alerts.alert import Alert
-from txwatch.alerts.messages import DigestLine, alert_message, digest_message
+from txwatch.alerts.messages import DigestLine, alert_lines, digest_lines, to_html
 from txwatch.alerts.store import insert_alerts, raise_window_alerts, read_alerts
 from txwatch.clock import WINDOW, window_start
 from txwatch.detection.kinds import Severity
@@ -83,22 +83,22 @@ WHALE = Reason("whale", "600.00 BTC likely moved", "moved_sat", 6e10)
 
 
 def test_a_message_tells_amounts_in_usd_too() -> None:
-    title, *_, facts, _origin = alert_message(an_alert(WHALE), a_move("a", 600), T0).splitlines()
+    title, *_, facts, _origin = to_html(alert_lines(an_alert(WHALE), a_move("a", 600), T0)).splitlines()
     assert title == "<b>🐋 Whale</b> · 600.00 BTC · 40.8 M USD between unknown parties"
     assert facts.startswith("total 600.00 BTC · 40.8 M USD · fee 1,220 sat · 0.83 USD (")
     fee = Reason("fee_accident", "fee of 1,220 sat", "fee_sat", 1_220)
-    assert "fee 1,220 sat · 0.83 USD" in alert_message(an_alert(fee, kind="fee_accident"), a_move("a", 600), T0)
+    assert "fee 1,220 sat · 0.83 USD" in to_html(alert_lines(an_alert(fee, kind="fee_accident"), a_move("a", 600), T0))
 
 
 def test_a_message_without_a_price_tells_btc_alone() -> None:
-    message = alert_message(an_alert(WHALE, usd_price=None), a_move("a", 600), T0)
+    message = to_html(alert_lines(an_alert(WHALE, usd_price=None), a_move("a", 600), T0))
     assert message.startswith("<b>🐋 Whale</b> · 600.00 BTC between unknown parties\n")
     assert "USD" not in message
 
 
 def test_a_digest_tells_amounts_in_usd_too() -> None:
     lines = [DigestLine(an_alert(WHALE), 60_000_000_000), DigestLine(an_alert(kind="forest"), 60_000_000_000)]
-    *_, whale, forest = digest_message(lines, (), T0).splitlines()
+    *_, whale, forest = to_html(digest_lines(lines, (), T0)).splitlines()
     assert whale.endswith(" 600.00 BTC · 40.8 M USD likely moved")
     assert forest.endswith(" 600.00 BTC · 40.8 M USD · unusual transaction")
 

@@ -34,6 +34,7 @@ def at_work(populated: Populated) -> Iterator[None]:
             yield
         connection.execute("UPDATE ingest_lease SET heartbeat_at = %s, committed_through = %s", [before, before])
         connection.execute("DELETE FROM transactions WHERE txid = %s", ["ab" * 32])
+        connection.execute("DELETE FROM channels WHERE kind <> 'telegram'")
 
 
 @pytest.mark.usefixtures("at_work")

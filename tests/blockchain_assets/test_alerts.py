@@ -41,8 +41,7 @@ def window() -> datetime:
 def local(installation: Installation) -> LocalTelegram:
     with connect(installation.database_url) as connection:
         connection.execute(
-            "TRUNCATE transactions, transaction_scores, alerts, alert_deliveries, telegram_chats, telegram_requests"
-            " CASCADE"
+            "TRUNCATE transactions, transaction_scores, alerts, alert_deliveries, channels, channel_requests CASCADE"
         )
     return LocalTelegram()
 
@@ -156,14 +155,14 @@ def test_what_waits_is_delivered_by_a_run_that_the_sensor_asks_for(
     assert materialize(installation, window, telegram, dagster_instance)["pending"] == 1
     assert isinstance(ask(), dg.SkipReason), "Telegram asked to wait"
     with connect(installation.database_url) as connection:
-        connection.execute("UPDATE telegram_chats SET retry_at = NULL")
+        connection.execute("UPDATE channels SET retry_at = NULL")
         connection.execute("UPDATE alerts SET created_at = now() + interval '1 hour'")
         assert isinstance(ask(), dg.SkipReason), "whoever raised it may still deliver it"
         connection.execute("UPDATE alerts SET created_at = now() - interval '1 minute'")
     asked = ask()
     assert isinstance(asked, dg.SensorResult)
     assert asked.run_requests is not None
-    assert asked.run_requests[0].tags["txwatch/reason"] == "1 alerts wait for chat 1"
+    assert asked.run_requests[0].tags["txwatch/reason"] == "1 alerts wait for channel 1"
 
     result = deliver_alerts_job.execute_in_process(
         instance=dagster_instance, resources={"database": database, "telegram": telegram}

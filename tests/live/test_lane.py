@@ -55,7 +55,7 @@ def empty(database_url: str) -> None:
     with connect(database_url) as connection:
         connection.execute(
             "TRUNCATE transactions, blocks, feed_gaps, ingest_lease, quarantined_messages, transaction_scores, alerts,"
-            " telegram_chats, telegram_requests CASCADE"
+            " channels, channel_requests CASCADE"
         )
 
 

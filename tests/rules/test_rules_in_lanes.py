@@ -14,7 +14,7 @@ from tests.modelling import model
 from txwatch.alerts.alert import Alert
 from txwatch.alerts.conditions import State
 from txwatch.alerts.health import conditions, read_health, record_health
-from txwatch.alerts.messages import alert_message
+from txwatch.alerts.messages import alert_lines, to_html
 from txwatch.alerts.store import raise_window_alerts, read_alerts, read_sent_message
 from txwatch.clock import WINDOW, window_start
 from txwatch.detection.kinds import Severity
@@ -40,7 +40,7 @@ def connection(database_url: str) -> Iterator[Connection]:
     with connect(database_url) as connection:
         connection.execute(
             "TRUNCATE rules, rule_matches, labels, label_changes, transactions, transaction_scores, alerts,"
-            " transaction_features, network_baseline, campaign_transactions, telegram_chats CASCADE"
+            " transaction_features, network_baseline, campaign_transactions, channels CASCADE"
         )
         with connection.transaction():
             import_labels(connection, [Label("kraken", "explorer", "Kraken", "exchange")], T0)
@@ -110,7 +110,7 @@ def test_the_live_lane_tells_a_match_with_what_was_true_of_it(connection: Connec
     assert (alert.severity, alert.kinds) == (Severity.critical, ["rule:large", "exchange_in"])
     said = "Large transfer: 200.00 BTC likely moved (>= 100 BTC); from unknown to Kraken (labels: explorer)"
     assert alert.reasons[0].text == f"{said} (rule large, version 1)"
-    message = alert_message(alert, pay(1, 200, "kraken"), T0)
+    message = to_html(alert_lines(alert, pay(1, 200, "kraken"), T0))
     assert message.startswith("<b>📏 Rule large, into an exchange</b> · 200.00 BTC\n• Large transfer: 200.00 BTC")
 
 

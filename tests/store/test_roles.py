@@ -61,8 +61,11 @@ def become(connection: Connection, service: str) -> None:
         ("api", "SELECT count(*) FROM transactions, dagster.runs, feast.feature_views"),
         ("api", "DELETE FROM feedback"),
         ("api", "INSERT INTO rules SELECT * FROM rules"),
-        ("dashboard", "SELECT count(*) FROM alerts"),
-        ("bot", "UPDATE telegram_chats SET failures = 0"),
+        ("api", "SELECT count(*) FROM channel_secrets"),
+        ("api", "INSERT INTO channels (channel, kind) VALUES ('siem', 'webhook')"),
+        ("api", "INSERT INTO channel_requests (channel, purpose, started_at) VALUES ('siem', 'test', now())"),
+        ("dashboard", "SELECT count(*) FROM alerts, channels"),
+        ("bot", "UPDATE channels SET failures = 0"),
     ],
 )
 def test_a_service_can_do_what_it_needs(role: Connection, service: str, statement: str) -> None:
@@ -76,6 +79,8 @@ def test_a_service_can_do_what_it_needs(role: Connection, service: str, statemen
         ("code", "SELECT * FROM mlflow.experiments"),
         ("code", "DROP TABLE alerts"),
         ("code", "CREATE ROLE other"),
+        ("dashboard", "SELECT * FROM channel_secrets"),
+        ("bot", "SELECT * FROM channel_secrets"),
         ("webserver", "SELECT * FROM alerts"),
         ("webserver", "DROP TABLE dagster.runs"),
         ("daemon", "SELECT * FROM feast.feature_views"),

@@ -2,7 +2,7 @@
 
 What a kind means (whether it alerts, how severe it is, what it claims) is in `txwatch.detection.kinds`.
 
-A group's id changes when Telegram makes it a supergroup; `telegram_chats.moved_to` of a former id is the present one.
+A group's id changes when Telegram makes it a supergroup; `channels.moved_to` of a former id is the present one.
 Settings of a chat and deliveries that wait are kept under its present id. Deliveries that were sent before a move stay
 under the former id, where their messages are.
 """
@@ -17,7 +17,7 @@ from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score
 from txwatch.rules.matches import Matched
 from txwatch.rules.rule import PREFIX
-from txwatch.store.database import Connection
+from txwatch.store.database import Connection, statement
 from txwatch.wire.transaction import Origin
 
 
@@ -45,22 +45,22 @@ def most_severe_first(names: Iterable[str], severities: Mapping[str, Severity] =
 
 def present_id(connection: Connection, chat_id: str) -> str:
     """The present id of a chat, by any id that it ever had."""
-    row = connection.execute("SELECT moved_to FROM telegram_chats WHERE chat_id = %s", [chat_id]).fetchone()
+    row = connection.execute("SELECT moved_to FROM channels WHERE channel = %s", [chat_id]).fetchone()
     return chat_id if row is None or row[0] is None else str(row[0])
 
 
 def former_ids(connection: Connection, chat_id: str) -> list[str]:
     """The ids that a chat had before its present one."""
-    rows = connection.execute("SELECT chat_id FROM telegram_chats WHERE moved_to = %s ORDER BY chat_id", [chat_id])
+    rows = connection.execute("SELECT channel FROM channels WHERE moved_to = %s ORDER BY channel", [chat_id])
     return [former for (former,) in rows]
 
 
 def groups_with_pending(connection: Connection, ours: Iterable[str], now: datetime) -> list[str]:
     """Up to five other groups with pending deliveries and no known move; others each time."""
     rows = connection.execute(
-        "SELECT chat_id FROM alert_deliveries LEFT JOIN telegram_chats USING (chat_id)"
-        " WHERE state = 'pending' AND moved_to IS NULL AND chat_id <> ALL(%s) AND chat_id LIKE '-%%'"
-        " GROUP BY chat_id ORDER BY md5(chat_id || %s) LIMIT 5",
+        "SELECT channel FROM alert_deliveries LEFT JOIN channels USING (channel)"
+        " WHERE state = 'pending' AND moved_to IS NULL AND channel <> ALL(%s) AND channel LIKE '-%%'"
+        " GROUP BY channel ORDER BY md5(channel || %s) LIMIT 5",
         [list(ours), now.isoformat()],
     )
     return [chat_id for (chat_id,) in rows]
@@ -70,35 +70,26 @@ def record_move(connection: Connection, former: str, present: str) -> None:
     """Record, in the caller's transaction, that a chat has a new id. Its settings are copied to that."""
     if former == present:
         return
+    connection.execute(statement("alerts", "copy_terms"), {"present": present, "former": former})
     connection.execute(
-        "INSERT INTO telegram_chats AS chats (chat_id, held_until, quiet_hours, min_severity)"
-        " SELECT %(present)s, held_until, quiet_hours, min_severity FROM (VALUES (%(former)s)) AS moved (chat_id)"
-        " LEFT JOIN telegram_chats USING (chat_id)"
-        " ON CONFLICT (chat_id) DO UPDATE SET moved_to = NULL,"
-        " held_until = coalesce(chats.held_until, excluded.held_until),"
-        " quiet_hours = coalesce(chats.quiet_hours, excluded.quiet_hours),"
-        " min_severity = coalesce(chats.min_severity, excluded.min_severity)",
-        {"present": present, "former": former},
-    )
-    connection.execute(
-        "INSERT INTO telegram_chats (chat_id, moved_to) VALUES (%(former)s, %(present)s)"
-        " ON CONFLICT (chat_id) DO UPDATE SET moved_to = %(present)s, refused_since = NULL, refusal = NULL",
+        "INSERT INTO channels (channel, moved_to) VALUES (%(former)s, %(present)s)"
+        " ON CONFLICT (channel) DO UPDATE SET moved_to = %(present)s, refused_since = NULL, refusal = NULL",
         {"present": present, "former": former},
     )
     # After a second move all former ids lead to the present one.
-    connection.execute("UPDATE telegram_chats SET moved_to = %s WHERE moved_to = %s", [present, former])
+    connection.execute("UPDATE channels SET moved_to = %s WHERE moved_to = %s", [present, former])
 
 
 def adopt_deliveries(connection: Connection, chat_id: str, former_chat_ids: Sequence[str]) -> None:
     """Move what waits for a chat from its former ids to the present one, once for each alert."""
     for former in former_chat_ids:
         connection.execute(
-            "UPDATE alert_deliveries AS waiting SET chat_id = %(present)s WHERE chat_id = %(former)s"
+            "UPDATE alert_deliveries AS waiting SET channel = %(present)s WHERE channel = %(former)s"
             " AND (state = 'pending' OR state IN ('uncertain', 'dead') AND listed_in IS NULL) AND NOT EXISTS"
-            " (SELECT FROM alert_deliveries WHERE alert_key = waiting.alert_key AND chat_id = %(present)s)",
+            " (SELECT FROM alert_deliveries WHERE alert_key = waiting.alert_key AND channel = %(present)s)",
             {"present": chat_id, "former": former},
         )
-        connection.execute("DELETE FROM alert_deliveries WHERE chat_id = %s AND state = 'pending'", [former])
+        connection.execute("DELETE FROM alert_deliveries WHERE channel = %s AND state = 'pending'", [former])
 
 
 LATE_AFTER = timedelta(minutes=15)

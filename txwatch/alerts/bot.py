@@ -19,12 +19,12 @@ from telegram.error import RetryAfter, TelegramError
 from txwatch.alerts.alert import present_id, record_move
 from txwatch.alerts.cases import close_by_button
 from txwatch.alerts.commands import NOBODY, Person, answer, changes_the_chat, named_bot
-from txwatch.alerts.deliveries import Sent
 from txwatch.alerts.dispatcher import Dispatcher
 from txwatch.alerts.planning import backoff
 from txwatch.alerts.sender import TelegramSender
 from txwatch.alerts.store import Verdict, record_feedback
 from txwatch.alerts.transport import Polling, Transport, quiet_libraries
+from txwatch.channels.outcomes import Sent
 from txwatch.clock import utc_now
 from txwatch.store.database import Connection, connect, storable
 from txwatch.waiting import wait_for_first

@@ -11,9 +11,10 @@ from psycopg import sql
 from txwatch.alerts.cases import Action, CaseError, Step, keys_beginning, take_step
 from txwatch.alerts.deliveries import read_delivery_levels
 from txwatch.alerts.messages import EXPLORER, DigestLine, Line, Piece, clean, digest_line, to_html
-from txwatch.alerts.planning import QuietHours
 from txwatch.alerts.samples import read_misses
 from txwatch.alerts.store import Verdict, read_alerts, read_precision
+from txwatch.channels.channel import WrongChannelError, terms
+from txwatch.channels.quiet_hours import QuietHours
 from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import btc
 from txwatch.labels.flows import FlowClass
@@ -44,6 +45,8 @@ HELP = (
     "/note <txid> any text  kept with the case",
     "/close <txid> useful why  or noise; /reopen <txid>",
     "/least high  only alerts from this severity on: low, medium, high or critical",
+    "/kinds whale, rule:big  only alerts of these kinds and rules; /kinds all",
+    "/digest 60  all but critical alerts in one message every 60 minutes; /digest off",
 )
 
 
@@ -98,7 +101,7 @@ def answer(
 
 def changes_the_chat(text: str) -> bool:
     """Whether a command changes what the chat gets, for everybody in it."""
-    return _name(text) in {"/mute", "/quiet", "/least"}
+    return _name(text) in {"/mute", "/quiet", "/least", "/kinds", "/digest"}
 
 
 def named_bot(text: str) -> str:
@@ -139,15 +142,20 @@ def _status(asked: Command) -> list[Line]:
         of = f"{misses.useful} of {misses.judged} that were drawn"
         lines.append([Piece(f"missed a day: about {missed:,.0f}, between {fewest:,.0f} and {most:,.0f} ({of})")])
     row = connection.execute(
-        "SELECT held_until, quiet_hours, min_severity FROM telegram_chats WHERE chat_id = %s", [asked.chat_id]
+        "SELECT held_until, quiet_hours, min_severity, kinds, digest_every FROM channels WHERE channel = %s",
+        [asked.chat_id],
     ).fetchone()
-    held_until, quiet, least = row or (None, None, None)
+    held_until, quiet, least, kinds, digest_every = row or (None, None, None, None, None)
     if held_until is not None and held_until > now:
         lines.append([Piece(f"🔕 muted until {held_until:%d %b %H:%M} UTC")])
     if quiet is not None:
         lines.append([Piece(f"🌙 quiet hours {quiet}")])
     if least is not None:
         lines.append([Piece(f"only alerts from {least} on")])
+    if kinds is not None:
+        lines.append([Piece(f"only alerts of {', '.join(kinds)}")])
+    if digest_every is not None:
+        lines.append([Piece(f"🗂 a digest every {digest_every.total_seconds() / 60:.0f} minutes")])
     return lines
 
 
@@ -265,12 +273,40 @@ def _least(asked: Command) -> list[Line]:
     return [[Piece(f"From now on alerts from {least} on.")]]
 
 
+def _kinds(asked: Command) -> list[Line]:
+    named = [name for part in asked.argument.split(",") if (name := part.strip())]
+    if asked.argument.lower() == "all":
+        _set(asked, "kinds", None)
+        return [[Piece("From now on alerts of all kinds.")]]
+    try:
+        kinds = terms(kinds=named).kinds
+    except WrongChannelError as problem:
+        return [[Piece(f"That cannot be: {clean(str(problem))}.")]]
+    if kinds is None:
+        return [[Piece("Say which kinds: /kinds whale, fee_accident. For all: /kinds all")]]
+    _set(asked, "kinds", list(kinds))
+    return [[Piece(f"From now on only alerts of {', '.join(kinds)}.")]]
+
+
+def _digest(asked: Command) -> list[Line]:
+    if asked.argument.lower() in {"off", "0"}:
+        _set(asked, "digest_every", None)
+        return [[Piece("Alerts come one by one again.")]]
+    minutes = int(asked.argument) if _MINUTES.fullmatch(asked.argument) else 0
+    try:
+        every = terms(digest_every=timedelta(minutes=minutes)).digest_every
+    except WrongChannelError as problem:
+        return [[Piece(f"Say how many minutes apart: /digest 60. To end it: /digest off. {clean(str(problem))}.")]]
+    _set(asked, "digest_every", every)
+    return [[Piece(f"🗂 Critical alerts at once, all others in a digest every {minutes} minutes.")]]
+
+
 def _set(asked: Command, column: str, value: object) -> None:
     name = sql.Identifier(column)
     asked.connection.execute(
         sql.SQL(
-            "INSERT INTO telegram_chats (chat_id, {name}) VALUES (%s, %s)"
-            " ON CONFLICT (chat_id) DO UPDATE SET {name} = excluded.{name}"
+            "INSERT INTO channels (channel, {name}) VALUES (%s, %s)"
+            " ON CONFLICT (channel) DO UPDATE SET {name} = excluded.{name}"
         ).format(name=name),
         [asked.chat_id, value],
     )
@@ -290,4 +326,6 @@ ANSWERS: dict[str, Answer] = {
     "/mute": _mute,
     "/quiet": _quiet,
     "/least": _least,
+    "/kinds": _kinds,
+    "/digest": _digest,
 }

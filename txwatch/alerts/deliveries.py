@@ -1,11 +1,12 @@
-"""The state of each delivery in Postgres, and how long a chat or everything has to wait.
+"""The state of each delivery in Postgres, and how long a channel or everything has to wait.
 
 - `pending`: no request was made, or the last one certainly did not arrive. Goes to `sending` only. All deliveries of a
-  chat that takes no messages stay pending.
-- `sending`: committed before the request starts. Only the holder of the chat's lock makes requests and records their
+  channel that takes no messages stay pending.
+- `sending`: committed before the request starts. Only the holder of the channel's lock makes requests and records their
   outcomes, so to whoever holds the lock a delivery in this state belongs to a process that is gone.
 - `uncertain`: a request was made and nobody knows whether it arrived. It is never made again; the next digest names
-  the alert. Only the process that made the request can still turn it into `sent`.
+  the alert. Only the process that made the request can still turn it into `sent`. But to a webhook it is made again,
+  with the same key, once the first one must have ended.
 - `sent`, `digested`, `dead`: final. A dead one can never be sent and has a reason; the next digest names its alert too.
   The message of a sent one may be edited, even twice, for that changes nothing: `shown_updates` counts what it shows.
 
@@ -16,19 +17,19 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 
 from txwatch.alerts.alert import adopt_deliveries, former_ids, present_id, record_move
 from txwatch.alerts.planning import (
+    LIMITS,
     MAX_HOLD,
     MINUTE,
     SECOND,
-    ChatState,
+    ChannelState,
     Limits,
     PendingAlert,
-    QuietHours,
     Request,
     SendAlert,
     SendDigest,
@@ -39,48 +40,13 @@ from txwatch.alerts.planning import (
     next_step,
 )
 from txwatch.alerts.store import SentMessage
+from txwatch.channels.channel import is_chat
+from txwatch.channels.outcomes import ChannelRefused, Gone, NotSent, Outcome, Refused, Sent, Unanswered, Unknown
+from txwatch.channels.quiet_hours import QuietHours
+from txwatch.channels.store import active_channels, kind_of
 from txwatch.detection.kinds import Severity
 from txwatch.store.database import Connection, statement
 from txwatch.store.locks import Lock, if_free, wait_for
-
-
-@dataclass(frozen=True)
-class Sent:
-    """It arrived, with this number within the chat."""
-
-    message_id: int
-
-
-@dataclass(frozen=True)
-class Failure:
-    """It was not sent, or nobody knows."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class NotSent(Failure):
-    """It certainly did not arrive, and may be sent later: Telegram was away, or asked to wait."""
-
-    retry_after: timedelta | None = None
-    moved_to: str | None = None
-    """The present id of the chat."""
-
-
-class ChatRefused(Failure):
-    """It did not arrive, and no other would: the chat takes no messages until somebody acts there."""
-
-
-class Refused(Failure):
-    """Telegram will never take this message, but may take others."""
-
-
-class Unknown(Failure):
-    """No answer says whether it arrived."""
-
-
-Outcome = Sent | NotSent | ChatRefused | Refused | Unknown
-
 
 RAISER_DELIVERS_IN = timedelta(seconds=15)
 """The process that raised an alert delivers it too; what still waits after this needs a run of its own."""
@@ -101,18 +67,17 @@ class DeliveryLevels:
     latency_ms_p99: float | None
 
 
-def delivery_needed(
-    connection: Connection, chats: Sequence[str], now: datetime, limits: Limits | None = None
-) -> str | None:
-    """Why a delivery run should start now, for the operator, or None."""
-    for chat_id in dict.fromkeys(present_id(connection, chat_id) for chat_id in chats):
-        chat = read_chat(connection, chat_id, limits or Limits(), now)
+def delivery_needed(connection: Connection, chats: Sequence[str], now: datetime) -> str | None:
+    """Why a delivery run should start now, to these chats or to other channels, for the operator, or None."""
+    ours = [*(present_id(connection, chat_id) for chat_id in chats), *active_channels(connection)]
+    for channel in dict.fromkeys(ours):
+        chat = read_channel(connection, channel, LIMITS[kind_of(connection, channel) or "telegram"], now)
         step = next_step(chat, now + RUN_STARTS_IN)
         overdue = sum(now - alert.created_at > RAISER_DELIVERS_IN for alert in chat.pending) + len(chat.unlisted)
         if isinstance(step, SendAlert | SendDigest) and overdue:
-            return f"{overdue} alerts wait for chat {chat_id}"
+            return f"{overdue} alerts wait for channel {channel}"
     [(left,)] = connection.execute(
-        "SELECT count(*) FROM alert_deliveries JOIN telegram_requests ON request_id = id"
+        "SELECT count(*) FROM alert_deliveries JOIN channel_requests ON request_id = id"
         " WHERE state = 'sending' AND started_at < %s",
         [now - LEFT_AFTER],
     )
@@ -127,12 +92,23 @@ def read_delivery_levels(connection: Connection, since: datetime) -> DeliveryLev
 
 log = structlog.get_logger(__name__)
 
-Purpose = Literal["alert", "digest", "edit", "reply"]
+Purpose = Literal["alert", "digest", "edit", "reply", "test"]
 
 _MAX_REQUEST = timedelta(minutes=1)
 """A request without an end that is older belongs to a process that is gone."""
 _KEEP_REQUESTS = timedelta(hours=1)
-_STATES = {NotSent: "pending", ChatRefused: "pending", Refused: "dead", Unknown: "uncertain"}
+_KEEP_DIGESTS = timedelta(days=2)
+"""Longer than digests may be apart."""
+TOLD_AFTER = 8
+"""Requests in a row that fail before a channel besides chats counts as one that refuses: after some minutes."""
+_STATES = {
+    NotSent: "pending",
+    ChannelRefused: "pending",
+    Gone: "pending",
+    Refused: "dead",
+    Unknown: "uncertain",
+    Unanswered: "uncertain",
+}
 
 
 @dataclass(frozen=True)
@@ -143,61 +119,74 @@ class Claim:
     purpose: Purpose
 
 
-def chat_lock(connection: Connection, chat_id: str) -> AbstractContextManager[bool]:
+def channel_lock(connection: Connection, channel: str) -> AbstractContextManager[bool]:
     """Holds the chat's lock for the block, if it is free. Gives whether it is held."""
-    return if_free(connection, Lock.CHAT, of=chat_id)
+    return if_free(connection, Lock.CHANNEL, of=channel)
 
 
-def take_over(connection: Connection, chat_id: str, now: datetime) -> int:
+def take_over(connection: Connection, channel: str, now: datetime) -> int:
     """Under the lock: what a process that is gone left as sending becomes uncertain. Returns how many."""
     with connection.transaction():
-        connection.execute("INSERT INTO telegram_chats (chat_id) VALUES (%s) ON CONFLICT DO NOTHING", [chat_id])
-        if former := former_ids(connection, chat_id):
-            adopt_deliveries(connection, chat_id, former)
+        if is_chat(channel):
+            connection.execute("INSERT INTO channels (channel) VALUES (%s) ON CONFLICT DO NOTHING", [channel])
+        if former := former_ids(connection, channel):
+            adopt_deliveries(connection, channel, former)
         connection.execute(
-            "UPDATE telegram_requests SET ended_at = %s WHERE chat_id = %s AND ended_at IS NULL", [now, chat_id]
+            "UPDATE channel_requests SET ended_at = %s WHERE channel = %s AND ended_at IS NULL", [now, channel]
         )
-        connection.execute("DELETE FROM telegram_requests WHERE started_at < %s", [now - _KEEP_REQUESTS])
+        connection.execute(
+            "DELETE FROM channel_requests WHERE started_at < %s AND (purpose <> 'digest' OR started_at < %s)",
+            [now - _KEEP_REQUESTS, now - _KEEP_DIGESTS],
+        )
         ahead = connection.execute(
-            "DELETE FROM telegram_requests WHERE chat_id = %s AND greatest(started_at, ended_at) > %s",
-            [chat_id, now + _MAX_REQUEST],
+            "DELETE FROM channel_requests WHERE channel = %s AND greatest(started_at, ended_at) > %s",
+            [channel, now + _MAX_REQUEST],
         )
         if ahead.rowcount:
             # They were made while a clock was ahead: nothing would be sent until that moment comes.
-            connection.execute("UPDATE telegram_chats SET retry_at = NULL WHERE chat_id = %s", [chat_id])
+            connection.execute("UPDATE channels SET retry_at = NULL WHERE channel = %s", [channel])
         left = connection.execute(
-            "UPDATE alert_deliveries SET state = 'uncertain', reason = %s WHERE state = 'sending' AND (chat_id = %s"
+            "UPDATE alert_deliveries SET state = 'uncertain', reason = %s WHERE state = 'sending' AND (channel = %s"
             # A request under a former id has another lock, and may still run.
-            " OR chat_id = ANY(%s) AND NOT EXISTS"
-            " (SELECT FROM telegram_requests WHERE id = request_id AND started_at > %s))",
-            ["the process that sent it ended before it knew whether it arrived", chat_id, former, now - _MAX_REQUEST],
+            " OR channel = ANY(%s) AND NOT EXISTS"
+            " (SELECT FROM channel_requests WHERE id = request_id AND started_at > %s))",
+            ["the process that sent it ended before it knew whether it arrived", channel, former, now - _MAX_REQUEST],
         )
+        if not is_chat(channel):
+            ended = {"channel": channel, "began_before": now - _MAX_REQUEST}
+            connection.execute(statement("alerts", "repeat_unanswered"), ended)
     return left.rowcount
 
 
-def read_chat(connection: Connection, chat_id: str, limits: Limits, now: datetime) -> ChatState:
-    """What the chat's next step depends on."""
+_NO_ROW: tuple[Any, ...] = (None, None, None, None, "telegram", False, None, 0)
+"""Of a chat to which nothing was ever sent."""
+
+
+def read_channel(connection: Connection, channel: str, limits: Limits, now: datetime) -> ChannelState:
+    """What the channel's next step depends on."""
     chat = connection.execute(
-        "SELECT retry_at, held_until, quiet_hours, refused_since FROM telegram_chats WHERE chat_id = %s", [chat_id]
+        "SELECT retry_at, held_until, quiet_hours, refused_since, kind, disabled_at IS NOT NULL, digest_every, failures"
+        " FROM channels WHERE channel = %s",
+        [channel],
     ).fetchone()
-    retry_at, muted_until, quiet_hours, refused_since = chat or (None, None, None, None)
-    quiet_until = None if quiet_hours is None else _quiet_until(chat_id, quiet_hours, now)
+    retry_at, muted_until, quiet_hours, refused_since, kind, disabled, digest_every, failures = chat or _NO_ROW
+    quiet_until = None if quiet_hours is None else _quiet_until(channel, quiet_hours, now)
     requests = connection.execute(
-        "SELECT purpose, ended_at FROM telegram_requests WHERE chat_id = %s AND ended_at IS NOT NULL"
+        "SELECT purpose, ended_at FROM channel_requests WHERE channel = %s AND ended_at IS NOT NULL"
         " ORDER BY ended_at DESC LIMIT 300",
-        [chat_id],
+        [channel],
     ).fetchall()
-    pending = connection.execute(statement("alerts", "select_pending"), {"chat_id": chat_id})
+    pending = connection.execute(statement("alerts", "select_pending"), {"channel": channel})
     unlisted = connection.execute(
-        "SELECT alert_key FROM alert_deliveries WHERE chat_id = %s AND state IN ('uncertain', 'dead')"
+        "SELECT alert_key FROM alert_deliveries WHERE channel = %s AND state IN ('uncertain', 'dead')"
         " AND listed_in IS NULL ORDER BY alert_key",
-        [chat_id],
+        [channel],
     )
-    ids = [chat_id, *former_ids(connection, chat_id)]
-    outdated = connection.execute(statement("alerts", "select_outdated"), {"chat_id": chat_id, "ids": ids, "now": now})
-    sent_alone = connection.execute(statement("alerts", "select_sent_alone"), {"chat_id": chat_id, "now": now})
-    free_at = chat_free_at(chat_id, [ended_at for _, ended_at in requests], limits)
-    return ChatState(
+    ids = [channel, *former_ids(connection, channel)]
+    outdated = connection.execute(statement("alerts", "select_outdated"), {"channel": channel, "ids": ids, "now": now})
+    sent_alone = connection.execute(statement("alerts", "select_sent_alone"), {"channel": channel, "now": now})
+    free_at = chat_free_at(channel, [ended_at for _, ended_at in requests], limits)
+    return ChannelState(
         pending=[PendingAlert(key, kind, Severity[severity], *rest) for key, kind, severity, *rest in pending],
         unlisted=[key for (key,) in unlisted],
         outdated=[key for (key,) in outdated],
@@ -206,10 +195,14 @@ def read_chat(connection: Connection, chat_id: str, limits: Limits, now: datetim
         sent_alone=[SentAlone(at, kind, Severity[severity]) for at, kind, severity in sent_alone],
         last_digest=next((ended_at for purpose, ended_at in requests if purpose == "digest"), None),
         refused_since=refused_since,
+        kind=kind,
+        disabled=disabled,
+        digest_every=digest_every,
+        failures=failures,
     )
 
 
-def claim(connection: Connection, chat_id: str, step: Request, limits: Limits, now: datetime) -> Claim | None:
+def claim(connection: Connection, channel: str, step: Request, limits: Limits, now: datetime) -> Claim | None:
     """Under the lock: commit what is about to be requested. None when there are too many requests at once."""
     purpose: Purpose = "edit"
     keys, unlisted = list[str](), list[str]()
@@ -219,64 +212,66 @@ def claim(connection: Connection, chat_id: str, step: Request, limits: Limits, n
         case SendDigest(keys, unlisted):
             purpose = "digest"
     with connection.transaction():
-        request_id = start_request(connection, chat_id, purpose, limits, now)
+        request_id = start_request(connection, channel, purpose, limits, now)
         if request_id is None:
             return None
         connection.execute(
             "UPDATE alert_deliveries SET state = 'sending', attempts = attempts + 1, request_id = %s"
-            " WHERE chat_id = %s AND alert_key = ANY(%s) AND state = 'pending'",
-            [request_id, chat_id, keys],
+            " WHERE channel = %s AND alert_key = ANY(%s) AND state = 'pending'",
+            [request_id, channel, keys],
         )
         connection.execute(
-            "UPDATE alert_deliveries SET listed_in = %s WHERE chat_id = %s AND alert_key = ANY(%s)",
-            [request_id, chat_id, unlisted],
+            "UPDATE alert_deliveries SET listed_in = %s WHERE channel = %s AND alert_key = ANY(%s)",
+            [request_id, channel, unlisted],
         )
     return Claim(request_id, purpose)
 
 
-def claim_reply(connection: Connection, chat_id: str, limits: Limits, now: datetime) -> Claim | Wait:
+def claim_reply(connection: Connection, channel: str, limits: Limits, now: datetime) -> Claim | Wait:
     """Under the lock: a request for an answer to somebody in the chat, or when to try again."""
-    free_at = read_chat(connection, chat_id, limits, now).free_at
+    free_at = read_channel(connection, channel, limits, now).free_at
     if free_at is not None and now < free_at:
         return Wait(free_at)
     earlier = connection.execute(
-        "SELECT started_at FROM telegram_requests WHERE chat_id = %s AND purpose = 'reply'"
+        "SELECT started_at FROM channel_requests WHERE channel = %s AND purpose = 'reply'"
         " ORDER BY started_at DESC OFFSET %s LIMIT 1",
-        [chat_id, limits.answers_per_minute - 1],
+        [channel, limits.answers_per_minute - 1],
     ).fetchone()
     if earlier is not None and now < earlier[0] + MINUTE:
         return Wait(earlier[0] + MINUTE)
     with connection.transaction():
-        request_id = start_request(connection, chat_id, "reply", limits, now)
+        request_id = start_request(connection, channel, "reply", limits, now)
     return Wait(now + SECOND) if request_id is None else Claim(request_id, "reply")
 
 
-def start_request(connection: Connection, chat_id: str, purpose: Purpose, limits: Limits, now: datetime) -> int | None:
+def start_request(connection: Connection, channel: str, purpose: Purpose, limits: Limits, now: datetime) -> int | None:
     """Record a request, in the caller's transaction. None when all processes together would make too many a second."""
-    wait_for(connection, Lock.REQUESTS)
-    [(running,)] = connection.execute(
-        "SELECT count(*) FROM telegram_requests"
-        " WHERE started_at > %s AND started_at < %s AND (ended_at IS NULL OR ended_at > %s)",
-        [now - _MAX_REQUEST, now + _MAX_REQUEST, now - SECOND],
-    )
-    if running >= limits.overall_per_second:
-        return None
+    if limits.overall_per_second is not None:
+        wait_for(connection, Lock.REQUESTS)
+        [(running,)] = connection.execute(
+            "SELECT count(*) FROM channel_requests LEFT JOIN channels USING (channel)"
+            " WHERE started_at > %s AND started_at < %s AND (ended_at IS NULL OR ended_at > %s)"
+            " AND coalesce(kind, 'telegram') = 'telegram'",
+            [now - _MAX_REQUEST, now + _MAX_REQUEST, now - SECOND],
+        )
+        if running >= limits.overall_per_second:
+            return None
     [(request_id,)] = connection.execute(
-        "INSERT INTO telegram_requests (chat_id, purpose, started_at) VALUES (%s, %s, %s) RETURNING id",
-        [chat_id, purpose, now],
+        "INSERT INTO channel_requests (channel, purpose, started_at) VALUES (%s, %s, %s) RETURNING id",
+        [channel, purpose, now],
     )
     return int(request_id)
 
 
 def record(
-    connection: Connection, chat_id: str, made: Claim, outcome: Outcome, now: datetime, sent: SentMessage | None = None
+    connection: Connection, channel: str, made: Claim, outcome: Outcome, now: datetime, sent: SentMessage | None = None
 ) -> None:
     """Commit the outcome of a request, by `record_edit` if it was about a message that was sent before."""
     if sent is not None:
-        record_edit(connection, chat_id, made, sent, outcome, now)
+        record_edit(connection, channel, made, sent, outcome, now)
         return
     with connection.transaction():
-        end_request(connection, chat_id, made.request_id, outcome, now)
+        end_request(connection, channel, made.request_id, outcome, now)
         if isinstance(outcome, Sent):
             # Also when another process took this one for dead meanwhile.
             connection.execute(
@@ -289,88 +284,89 @@ def record(
             "UPDATE alert_deliveries SET state = %s, reason = %s WHERE request_id = %s AND state = 'sending'",
             [_STATES[type(outcome)], outcome.reason, made.request_id],
         )
-        if isinstance(outcome, NotSent | ChatRefused):
+        if isinstance(outcome, NotSent | ChannelRefused | Gone):
             connection.execute("UPDATE alert_deliveries SET listed_in = NULL WHERE listed_in = %s", [made.request_id])
 
 
 def record_edit(
-    connection: Connection, chat_id: str, made: Claim, sent: SentMessage, outcome: Outcome, now: datetime
+    connection: Connection, channel: str, made: Claim, sent: SentMessage, outcome: Outcome, now: datetime
 ) -> None:
     """Commit the outcome of an edit, or of the new message for one that is under a former id of the chat.
 
     An edit is repeated until it is done or refused. A new message is sent once, like all others.
     """
     with connection.transaction():
-        end_request(connection, chat_id, made.request_id, outcome, now)
+        end_request(connection, channel, made.request_id, outcome, now)
         place: tuple[str | None, str, int] | None = None
         if isinstance(outcome, Sent):
-            place = None, chat_id, outcome.message_id
-        elif isinstance(outcome, Refused) or (sent.chat_id != chat_id and isinstance(outcome, Unknown)):
-            place = outcome.reason, sent.chat_id, sent.message_id
+            place = None, channel, outcome.message_id
+        elif isinstance(outcome, Refused) or (sent.channel != channel and isinstance(outcome, Unknown)):
+            place = outcome.reason, sent.channel, sent.message_id
         if place is not None:
             connection.execute(
-                "UPDATE alert_deliveries SET shown_updates = %s, reason = %s, chat_id = %s, message_id = %s"
-                " WHERE chat_id = %s AND alert_key = %s",
-                [sent.shown, *place, sent.chat_id, sent.alert_key],
+                "UPDATE alert_deliveries SET shown_updates = %s, reason = %s, channel = %s, message_id = %s"
+                " WHERE channel = %s AND alert_key = %s",
+                [sent.shown, *place, sent.channel, sent.alert_key],
             )
 
 
-def end_request(connection: Connection, chat_id: str, request_id: int, outcome: Outcome, now: datetime) -> None:
-    """Record the end of a request and, for all processes, when the next one to the chat may be made."""
+def end_request(connection: Connection, channel: str, request_id: int, outcome: Outcome, now: datetime) -> None:
+    """Record the end of a request and, for all processes, when the next one to the channel may be made."""
     ended = connection.execute(
-        "UPDATE telegram_requests SET ended_at = %s WHERE id = %s RETURNING purpose", [now, request_id]
+        "UPDATE channel_requests SET ended_at = %s WHERE id = %s RETURNING purpose", [now, request_id]
     ).fetchone()
     if isinstance(outcome, Sent) and ended != ("edit",):
         # A chat that takes no messages may still allow an edit.
+        connection.execute("UPDATE channels SET refused_since = NULL, refusal = NULL WHERE channel = %s", [channel])
+    if isinstance(outcome, Sent | Refused | Unknown):
         connection.execute(
-            "UPDATE telegram_chats SET refused_since = NULL, refusal = NULL WHERE chat_id = %s", [chat_id]
-        )
-    if not isinstance(outcome, NotSent | ChatRefused):
-        connection.execute(
-            "UPDATE telegram_chats SET failures = 0, retry_at = NULL WHERE chat_id = %s AND failures > 0", [chat_id]
+            "UPDATE channels SET failures = 0, retry_at = NULL WHERE channel = %s AND failures > 0", [channel]
         )
         return
     row = connection.execute(
-        "UPDATE telegram_chats SET failures = failures + 1 WHERE chat_id = %s RETURNING failures", [chat_id]
+        "UPDATE channels SET failures = failures + 1 WHERE channel = %s RETURNING failures, kind", [channel]
     ).fetchone()
-    failures = int(row[0]) if row else 1
-    if isinstance(outcome, ChatRefused):
-        retry_at = now + backoff(failures, MINUTE, MAX_HOLD)
+    failures, kind = row or (1, "telegram")
+    moved_to, delay = None, backoff(failures)
+    if isinstance(outcome, NotSent):
+        moved_to, delay = outcome.moved_to, outcome.retry_after if outcome.retry_after is not None else delay
+    elif isinstance(outcome, ChannelRefused | Gone):
+        delay = backoff(failures, MINUTE, MAX_HOLD)
+    connection.execute("UPDATE channels SET retry_at = %s WHERE channel = %s", [now + delay, channel])
+    if isinstance(outcome, ChannelRefused | Gone) or (kind != "telegram" and failures >= TOLD_AFTER):
         connection.execute(
-            "UPDATE telegram_chats SET retry_at = %s, refusal = %s, refused_since = coalesce(refused_since, %s)"
-            " WHERE chat_id = %s",
-            [retry_at, outcome.reason, now, chat_id],
+            "UPDATE channels SET refusal = %s, refused_since = coalesce(refused_since, %s) WHERE channel = %s",
+            [outcome.reason, now, channel],
         )
-        return
-    delay = outcome.retry_after if outcome.retry_after is not None else backoff(failures)
-    connection.execute("UPDATE telegram_chats SET retry_at = %s WHERE chat_id = %s", [now + delay, chat_id])
-    if outcome.moved_to is not None:
-        record_move(connection, chat_id, outcome.moved_to)
+    if isinstance(outcome, Gone):
+        connection.execute("UPDATE channels SET disabled_at = %s WHERE channel = %s", [now, channel])
+    if moved_to is not None:
+        record_move(connection, channel, moved_to)
 
 
-def give_up(connection: Connection, chat_id: str, keys: Sequence[str], reason: str) -> None:
+def give_up(connection: Connection, channel: str, keys: Sequence[str], reason: str) -> None:
     """Under the lock: no message can be written about these alerts, so their pending deliveries are dead."""
     connection.execute(
         "UPDATE alert_deliveries SET state = 'dead', reason = %s"
-        " WHERE chat_id = %s AND alert_key = ANY(%s) AND state = 'pending'",
-        [reason, chat_id, list(keys)],
+        " WHERE channel = %s AND alert_key = ANY(%s) AND state = 'pending'",
+        [reason, channel, list(keys)],
     )
 
 
-def give_up_updates(connection: Connection, chat_id: str, key: str, reason: str) -> None:
+def give_up_updates(connection: Connection, channel: str, key: str, reason: str) -> None:
     """Under the lock: the updates of this alert cannot be written into its message, and are left out."""
     connection.execute(
         "UPDATE alert_deliveries SET reason = %(reason)s,"
         " shown_updates = (SELECT count(*) FROM alert_updates WHERE alert_key = %(key)s)"
-        " WHERE chat_id = ANY(%(ids)s) AND alert_key = %(key)s",
-        {"reason": reason, "key": key, "ids": [chat_id, *former_ids(connection, chat_id)]},
+        " WHERE channel = ANY(%(ids)s) AND alert_key = %(key)s",
+        {"reason": reason, "key": key, "ids": [channel, *former_ids(connection, channel)]},
     )
 
 
-def _quiet_until(chat_id: str, quiet_hours: str, now: datetime) -> datetime | None:
+def _quiet_until(channel: str, quiet_hours: str, now: datetime) -> datetime | None:
     try:
         return QuietHours.parse(quiet_hours).until(now)
     except ValueError as problem:
         # Such as a zone that this machine does not know. Better a message at night than none.
-        log.warning("quiet_hours_not_kept", chat=chat_id, cause=str(problem))
+        log.warning("quiet_hours_not_kept", chat=channel, cause=str(problem))
         return None

@@ -1,13 +1,13 @@
-"""Deliver what is due to each chat, in a task for each, so that one chat holds up no other.
+"""Deliver what is due to each channel, in a task for each, so that one channel holds up no other.
 
-For each message the chat's lock is taken, the next step decided, the claim committed, the request made, and its outcome
-committed. Then the lock is released; waiting is done without it.
+For each message the channel's lock is taken, the next step decided, the claim committed, the request made, and its
+outcome committed. Then the lock is released; waiting is done without it.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -15,52 +15,55 @@ import psycopg
 import structlog
 
 from txwatch.alerts import deliveries
-from txwatch.alerts.alert import groups_with_pending, is_of_transaction, present_id, record_move
-from txwatch.alerts.deliveries import Claim, NotSent, Outcome, Sent, chat_lock
-from txwatch.alerts.messages import DigestLine, alert_message, digest_message, is_silent
+from txwatch.alerts.alert import groups_with_pending, present_id, record_move
+from txwatch.alerts.carriers import Carrier, Message, TelegramCarrier, open_carriers, read_digest_lines
+from txwatch.alerts.deliveries import Claim, channel_lock
+from txwatch.alerts.messages import digest_lines
 from txwatch.alerts.planning import EditAlert, Idle, Limits, Request, SendAlert, SendDigest, Step, Wait, next_step
-from txwatch.alerts.sender import Buttons, Sender, TelegramSender
-from txwatch.alerts.store import BUTTONS, SentMessage, read_alerts, read_sent_message
+from txwatch.alerts.sender import Sender, TelegramSender
+from txwatch.channels.channel import Kind, WrongChannelError
+from txwatch.channels.outcomes import NotSent, Outcome, Sent
+from txwatch.channels.store import NoSuchChannelError, active_channels, kind_of
 from txwatch.clock import Clock, utc_now
-from txwatch.labels.store import read_known
 from txwatch.settings import Settings
 from txwatch.store.database import Connection, connect
-from txwatch.store.transactions import read_transaction
 from txwatch.waiting import wait_for_first
 
 log = structlog.get_logger(__name__)
 
 BUSY = timedelta(milliseconds=200)
-"""Wait while another process holds a chat's lock, or all together make too many requests."""
+"""Wait while another process holds a channel's lock, or all together make too many requests."""
 POLL = timedelta(seconds=1)
 RECONNECT_SECONDS = 2.0
 ANSWER_PATIENCE = timedelta(minutes=5)
 """An answer that is older is not sent: what it says may not be true any more."""
 
 
-@dataclass(frozen=True)
-class _Message:
-    html: str
-    silent: bool = False
-    buttons: Buttons = ()
-    sent: SentMessage | None = None
-    """The message to edit. One under a former id of the chat is sent again instead."""
+TEST_PATIENCE = timedelta(seconds=30)
+"""How long a test waits for a request to the same channel that is under way."""
 
 
 @dataclass
 class Dispatcher:
-    """Delivers to these chats. `delivered` counts the outcomes of its own requests by name."""
+    """Delivers to these chats, and by `others` to all other channels; `delivered` counts the outcomes by name.
+
+    Without `sender` there are no chats.
+    """
 
     database_url: str
-    sender: Sender
+    sender: Sender | None
     chats: Sequence[str]
     limits: Limits = field(default_factory=Limits)
     clock: Clock = utc_now
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    others: Mapping[Kind, Carrier] = field(default_factory=dict)
     delivered: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
+        telegram = {} if self.sender is None else {"telegram": TelegramCarrier(self.sender, self.limits)}
+        self._carriers: dict[Kind, Carrier] = {**self.others, **telegram}  # type: ignore[dict-item]
         self._wakes = {chat_id: asyncio.Event() for chat_id in self.chats}
+        self._active = set(self.chats)
 
     def wake(self) -> None:
         """Say that alerts were committed, so that they go out without waiting for the next poll."""
@@ -70,11 +73,11 @@ class Dispatcher:
     async def drain(self, patience: timedelta) -> None:
         """Deliver until nothing waits, or what waits may not be sent within `patience` from now.
 
-        An error of one chat is raised when the others have been served.
+        An error of one channel is raised when the others have been served.
         """
         deadline = self.clock() + patience
-        chats = (self._drain_chat(chat_id, deadline) for chat_id in self.chats)
-        served = await asyncio.gather(self._drain_moved(deadline), *chats, return_exceptions=True)
+        channels = (self._drain_channel(channel, deadline) for channel in (*self.chats, *self._read_others()))
+        served = await asyncio.gather(self._drain_moved(deadline), *channels, return_exceptions=True)
         for error in served:
             if error is not None:
                 raise error
@@ -84,7 +87,38 @@ class Dispatcher:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_moves())
             for chat_id in self.chats:
-                tasks.create_task(self._run_chat(chat_id, stop))
+                tasks.create_task(self._run_channel(chat_id, stop))
+            if self.others:
+                tasks.create_task(self._run_others(stop))
+
+    async def _run_others(self, stop: asyncio.Event) -> None:
+        """A task for each channel that is there now. One that is added is found within POLL, one that goes ends."""
+        running: dict[str, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as tasks:
+            while not stop.is_set():
+                try:
+                    with connect(self.database_url, application="txwatch alerts") as connection:
+                        while not stop.is_set():
+                            there = active_channels(connection)
+                            self._active = {*self.chats, *there}
+                            for channel in there:
+                                if channel not in running or running[channel].done():
+                                    self._wakes[channel] = asyncio.Event()
+                                    running[channel] = tasks.create_task(self._run_channel(channel, stop))
+                            await wait_for_first(stop.wait(), self.sleep(POLL.total_seconds()))
+                except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                    log.warning("database_away", cause=str(error).strip())
+                    await self.sleep(RECONNECT_SECONDS)
+                except psycopg.Error:
+                    # It must not end the delivery to those that are known.
+                    log.exception("channels_not_read")
+                    await self.sleep(RECONNECT_SECONDS)
+
+    def _read_others(self) -> list[str]:
+        if not self.others:
+            return []
+        with connect(self.database_url, application="txwatch alerts") as connection:
+            return active_channels(connection)
 
     async def _follow_moves(self) -> set[str]:
         """Learn of moves from the settings: a group with pending alerts that they do not name may have moved to one.
@@ -95,8 +129,8 @@ class Dispatcher:
         try:
             with connect(self.database_url, application="txwatch alerts") as connection:
                 ours = {present_id(connection, chat_id) for chat_id in self.chats}
-                formers = groups_with_pending(connection, ours, self.clock())
-                presents = await asyncio.gather(*(self.sender.moved_to(former) for former in formers))
+                formers = groups_with_pending(connection, ours, self.clock()) if self.sender else []
+                presents = await asyncio.gather(*(self.sender.moved_to(former) for former in formers if self.sender))
                 for former, present in zip(formers, presents, strict=True):
                     if present in ours:
                         with connection.transaction():
@@ -109,23 +143,25 @@ class Dispatcher:
     async def _drain_moved(self, deadline: datetime) -> None:
         """Deliver what waits under the former ids of chats that were perhaps drained before the move was known."""
         for chat_id in await self._follow_moves():
-            await self._drain_chat(chat_id, deadline)
+            await self._drain_channel(chat_id, deadline)
 
     async def reply(self, chat_id: str, html: str, written_at: datetime) -> Outcome:
         """Answer somebody in a chat, within the same limits. An answer is tried once, and not kept."""
-        deadline = written_at + ANSWER_PATIENCE
+        sender, deadline = self.sender, written_at + ANSWER_PATIENCE
+        if sender is None:
+            return NotSent("there is no bot")
         with connect(self.database_url, application="txwatch bot") as connection:
             while True:
                 if self.clock() > deadline:
                     return NotSent("what it says has become too old")
                 chat_id = present_id(connection, chat_id)
-                with chat_lock(connection, chat_id) as held:
+                with channel_lock(connection, chat_id) as held:
                     wait: Wait | Claim = Wait(self.clock() + BUSY)
                     if held:
                         deliveries.take_over(connection, chat_id, self.clock())
                         wait = deliveries.claim_reply(connection, chat_id, self.limits, self.clock())
                     if isinstance(wait, Claim):
-                        outcome = await self.sender.send(chat_id, html)
+                        outcome = await sender.send(chat_id, html)
                         with connection.transaction():
                             deliveries.end_request(connection, chat_id, wait.request_id, outcome, self.clock())
                         if isinstance(outcome, NotSent) and outcome.moved_to is not None:
@@ -135,30 +171,64 @@ class Dispatcher:
                     return NotSent(f"nothing may be sent to the chat before {wait.until:%H:%M:%S} UTC")
                 await self.sleep(max(0.0, (wait.until - self.clock()).total_seconds()))
 
-    async def _drain_chat(self, chat_id: str, deadline: datetime) -> None:
+    async def test(self, channel: str) -> Outcome:
+        """Send a message that says only that messages arrive, also to a channel that is disabled.
+
+        Raises WrongChannelError if nothing can be sent to it.
+        """
+        deadline = self.clock() + TEST_PATIENCE
         with connect(self.database_url, application="txwatch alerts") as connection:
-            while not isinstance(step := await self._step(connection, chat_id), Idle):
+            while self.clock() <= deadline:
+                channel = present_id(connection, channel)
+                with channel_lock(connection, channel) as held:
+                    carrier = self._carrier(connection, channel)
+                    message = carrier.write_test(connection, channel, self.clock())
+                    with connection.transaction():
+                        request = (
+                            deliveries.start_request(connection, channel, "test", carrier.limits, self.clock())
+                            if held
+                            else None
+                        )
+                    if request is not None:
+                        outcome = await message.send()
+                        with connection.transaction():
+                            deliveries.end_request(connection, channel, request, outcome, self.clock())
+                        return outcome
+                await self.sleep(BUSY.total_seconds())
+        return NotSent("another request to it is under way")
+
+    def _carrier(self, connection: Connection, channel: str) -> Carrier:
+        kind = kind_of(connection, channel)
+        if kind is None:
+            raise NoSuchChannelError(f"there is no channel {channel!r}")
+        if kind not in self._carriers:
+            raise WrongChannelError(f"nothing can be sent to {channel!r}: TELEGRAM_BOT_TOKEN is not set")
+        return self._carriers[kind]
+
+    async def _drain_channel(self, channel: str, deadline: datetime) -> None:
+        with connect(self.database_url, application="txwatch alerts") as connection:
+            while not isinstance(step := await self._step(connection, channel), Idle):
                 if isinstance(step, Wait):
                     if step.until > deadline:
                         return
                     await self.sleep(max(0.0, (step.until - self.clock()).total_seconds()))
 
-    async def _run_chat(self, chat_id: str, stop: asyncio.Event) -> None:
-        while not stop.is_set():
+    async def _run_channel(self, channel: str, stop: asyncio.Event) -> None:
+        while not stop.is_set() and channel in self._active:
             try:
                 with connect(self.database_url, application="txwatch alerts") as connection:
-                    while not stop.is_set():
+                    while not stop.is_set() and channel in self._active:
                         # Before the step: what is committed during it must end the rest that follows.
-                        self._wakes[chat_id].clear()
-                        step = await self._step(connection, chat_id)
+                        self._wakes[channel].clear()
+                        step = await self._step(connection, channel)
                         if isinstance(step, Idle | Wait):
-                            await self._rest(step, stop, self._wakes[chat_id])
+                            await self._rest(step, stop, self._wakes[channel])
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                 log.warning("database_away", cause=str(error).strip())
                 await self.sleep(RECONNECT_SECONDS)
             except Exception:
-                # It must not end the delivery to the other chats.
-                log.exception("chat_not_served", chat=chat_id)
+                # It must not end the delivery to the other channels.
+                log.exception("channel_not_served", channel=channel)
                 await self.sleep(RECONNECT_SECONDS)
 
     async def _rest(self, step: Idle | Wait, stop: asyncio.Event, wake: asyncio.Event) -> None:
@@ -166,79 +236,64 @@ class Dispatcher:
         rest = POLL if isinstance(step, Idle) else min(POLL, max(timedelta(0), step.until - self.clock()))
         await wait_for_first(stop.wait(), wake.wait(), self.sleep(rest.total_seconds()))
 
-    async def _step(self, connection: Connection, chat_id: str) -> Step:
+    async def _step(self, connection: Connection, channel: str) -> Step:
         """Send one message, if one may be sent now. Gives the decision."""
-        chat_id = present_id(connection, chat_id)
-        with chat_lock(connection, chat_id) as held:
+        channel = present_id(connection, channel)
+        with channel_lock(connection, channel) as held:
             if not held:
                 return Wait(self.clock() + BUSY)
-            step, prepared = await asyncio.to_thread(self._prepare, connection, chat_id)
+            step, prepared = await asyncio.to_thread(self._prepare, connection, channel)
             if prepared is None:
                 return step
             claimed, message = prepared
-            html, buttons, sent = message.html, message.buttons, message.sent
-            if sent is not None and sent.chat_id == chat_id:
-                outcome = await self.sender.edit(chat_id, sent.message_id, html, buttons=buttons)
-            else:
-                outcome = await self.sender.send(chat_id, html, silent=message.silent, buttons=buttons)
-            await asyncio.to_thread(deliveries.record, connection, chat_id, claimed, outcome, self.clock(), sent)
+            outcome = await message.send()
+            now = self.clock()
+            await asyncio.to_thread(deliveries.record, connection, channel, claimed, outcome, now, message.sent)
             name = type(outcome).__name__.lower()
             self.delivered[name] += 1
             why = {} if isinstance(outcome, Sent) else {"reason": outcome.reason}
-            log.info("telegram_request", chat=chat_id, purpose=claimed.purpose, outcome=name, **why)
+            log.info("channel_request", channel=channel, purpose=claimed.purpose, outcome=name, **why)
             return step
 
-    def _prepare(self, connection: Connection, chat_id: str) -> tuple[Step, tuple[Claim, _Message] | None]:
+    def _prepare(self, connection: Connection, channel: str) -> tuple[Step, tuple[Claim, Message] | None]:
         """Decide, write the message, and commit the claim. Whatever fails before the commit has sent nothing."""
         now = self.clock()
-        deliveries.take_over(connection, chat_id, now)
-        chat = deliveries.read_chat(connection, chat_id, self.limits, now)
-        step = next_step(chat, now)
+        try:
+            carrier = self._carrier(connection, channel)
+        except NoSuchChannelError:
+            return Idle(), None  # it was removed a moment ago
+        deliveries.take_over(connection, channel, now)
+        state = deliveries.read_channel(connection, channel, carrier.limits, now)
+        step = next_step(state, now)
         if isinstance(step, Idle | Wait):
             return step, None
         try:
-            message = _message(connection, chat_id, step, chat.refused_since, now)
+            message = carrier.write(connection, channel, step, state.refused_since, now)
         except psycopg.Error:
             raise
         except Exception as error:
-            log.exception("message_not_written", chat=chat_id, step=type(step).__name__)
-            _give_up(connection, chat_id, step, f"it cannot be written: {type(error).__name__}: {error}"[:300], now)
+            log.exception("message_not_written", channel=channel, step=type(step).__name__)
+            _give_up(connection, channel, step, f"it cannot be written: {type(error).__name__}: {error}"[:300], now)
             return Wait(now), None
-        claimed = deliveries.claim(connection, chat_id, step, self.limits, now)
+        claimed = deliveries.claim(connection, channel, step, carrier.limits, now)
         return (Wait(now + BUSY), None) if claimed is None else (step, (claimed, message))
 
 
-def _message(
-    connection: Connection, chat_id: str, step: Request, refused_since: datetime | None, now: datetime
-) -> _Message:
-    if isinstance(step, SendDigest):
-        lines = _digest_lines(connection, step.alert_keys)
-        html = digest_message(lines, step.uncertain, now, refused_since)
-        return _Message(html, is_silent([line.alert for line in lines]))
-    (alert,) = read_alerts(connection, [step.alert_key])
-    sent = read_sent_message(connection, chat_id, step.alert_key) if isinstance(step, EditAlert) else None
-    transaction = read_transaction(connection, alert.alert_key)
-    known = {} if transaction is None else read_known(connection, transaction.addresses)
-    html = alert_message(alert, transaction, sent.sent_at if sent else now, sent.updates if sent else (), known)
-    buttons = BUTTONS if is_of_transaction(alert.alert_key) else ()
-    return _Message(html, sent is not None or is_silent([alert]), buttons, sent)
-
-
-def _give_up(connection: Connection, chat_id: str, step: Request, reason: str, now: datetime) -> None:
+def _give_up(connection: Connection, channel: str, step: Request, reason: str, now: datetime) -> None:
     """Skip what no message can be written about: it would be tried for ever, and hold up all behind it."""
     match step:
         case SendAlert(key):
-            deliveries.give_up(connection, chat_id, [key], reason)
+            deliveries.give_up(connection, channel, [key], reason)
         case SendDigest(keys, _):
             keys = [key for key in keys if not _has_a_line(connection, key, now)]
-            deliveries.give_up(connection, chat_id, keys, reason)
+            deliveries.give_up(connection, channel, keys, reason)
         case EditAlert(key):
-            deliveries.give_up_updates(connection, chat_id, key, reason)
+            deliveries.give_up_updates(connection, channel, key, reason)
 
 
 def _has_a_line(connection: Connection, key: str, now: datetime) -> bool:
     try:
-        digest_message(_digest_lines(connection, [key]), (), now)
+        digest_lines(read_digest_lines(connection, [key]), (), now)
     except psycopg.Error:
         raise
     except Exception:
@@ -246,28 +301,30 @@ def _has_a_line(connection: Connection, key: str, now: datetime) -> bool:
     return True
 
 
-def _digest_lines(connection: Connection, keys: Sequence[str]) -> list[DigestLine]:
-    rows = connection.execute("SELECT txid, value_sat FROM transactions WHERE txid = ANY(%s)", [list(keys)])
-    values: dict[str, int] = dict(rows.fetchall())
-    return [DigestLine(alert, values.get(alert.alert_key)) for alert in read_alerts(connection, keys)]
-
-
 @dataclass(frozen=True)
 class Chats:
-    """The chats that get alerts, and the bot. Without chats alerts are raised, and stay in the database."""
+    """The chats that get alerts, the bot, and how other channels are reached.
+
+    Without any channel alerts are raised, and stay in the database.
+    """
 
     ids: tuple[str, ...] = ()
     token: str = field(default="", repr=False)
     api_url: str = "https://api.telegram.org"
+    webhook_private: bool = False
+    """Whether other channels may be at addresses that are not public."""
 
     @classmethod
     def of(cls, settings: Settings) -> "Chats":
         """Those that the settings name."""
         token = settings.telegram_bot_token
-        return cls(settings.telegram_chats, token.get_secret_value() if token else "", settings.telegram_api_url)
+        secret = token.get_secret_value() if token else ""
+        return cls(settings.telegram_chats, secret, settings.telegram_api_url, settings.webhook_private)
 
     @asynccontextmanager
     async def dispatcher(self, database_url: str) -> AsyncIterator[Dispatcher]:
-        """The dispatcher to these chats."""
-        async with TelegramSender(self.token, self.api_url) as sender:
-            yield Dispatcher(database_url, sender, self.ids)
+        """The dispatcher to these chats and to all other channels."""
+        async with AsyncExitStack() as stack:
+            sender = await stack.enter_async_context(TelegramSender(self.token, self.api_url)) if self.token else None
+            others = await open_carriers(stack, private=self.webhook_private, clock=utc_now)
+            yield Dispatcher(database_url, sender, self.ids, others=others)

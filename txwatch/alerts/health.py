@@ -9,6 +9,7 @@ from pathlib import Path
 from txwatch.alerts.alert import present_id
 from txwatch.alerts.bot import BotStatus, read_bot_status
 from txwatch.alerts.conditions import Condition, LastAlert, State
+from txwatch.channels.channel import is_chat
 from txwatch.clock import WINDOW, parse_window_key, window_key
 from txwatch.rules.store import list_rules
 from txwatch.store.database import Connection, statement
@@ -41,11 +42,11 @@ class Health:
     landing_lag: timedelta | None
     """99 % of the last minute's live transactions were durable within this."""
     dead_letters: int
-    """Deliveries that Telegram refused in the last hour."""
+    """Deliveries that were refused for good in the last hour."""
     dead_reason: str | None
     disk_free_share: float
     chats: Mapping[str, tuple[datetime, str] | None] = field(default_factory=dict)
-    """The chats that get the alerts, each with since when it takes no messages and why, or None."""
+    """The channels that get the alerts, each with since when it takes no messages and why, or None."""
     left: Mapping[str, str] = field(default_factory=dict)
     """Ids that refused messages when they were checked last and get no alerts any more, each with the chat's present
     one."""
@@ -58,15 +59,17 @@ class Health:
 
 
 def read_health(connection: Connection, home: Path, now: datetime, chats: Sequence[str] = ()) -> Health:
-    """Check the database, the disk that holds the state, and the messages to these chats."""
+    """Check the database, the disk that holds the state, and the messages to these chats and to other channels."""
     [(lag_seconds, dead, reason)] = connection.execute(statement("alerts", "health"), {"now": now})
-    chats = list(dict.fromkeys(present_id(connection, chat_id) for chat_id in chats))
-    refusing = connection.execute(
-        "SELECT chat_id, refused_since, refusal FROM telegram_chats"
-        " WHERE chat_id = ANY(%s) AND refused_since IS NOT NULL",
+    chats = [present_id(connection, chat_id) for chat_id in chats]
+    # One that its own answer disabled still counts; of one that somebody disabled nothing is expected.
+    served = connection.execute(
+        "SELECT channel, refused_since, refusal FROM channels"
+        " WHERE channel = ANY(%s) OR kind <> 'telegram' AND (disabled_at IS NULL OR refused_since IS NOT NULL)",
         [chats],
     )
-    refusals = {chat_id: (since, str(why)) for chat_id, since, why in refusing}
+    refusals = {channel: since and (since, str(why)) for channel, since, why in served}
+    chats = list(dict.fromkeys([*chats, *refusals]))
     former = _found_wrong(connection, CHAT_REFUSES)
     off = {one.name: (one.changed_at, one.reason) for one in list_rules(connection) if one.reason is not None}
     disk = shutil.disk_usage(home if home.exists() else Path.cwd())
@@ -99,7 +102,7 @@ def conditions(health: Health, now: datetime) -> list[Condition]:
         _dead_letters(health),
         _disk(health),
         _bot(health.bot, now),
-        *(_chat(chat_id, refusal) for chat_id, refusal in health.chats.items()),
+        *(_channel(channel, refusal) for channel, refusal in health.chats.items()),
         *(_left(chat_id, present) for chat_id, present in health.left.items()),
         *(_rule_off(name, at, why) for name, (at, why) in health.rules_off.items()),
         *(Condition(RULE_OFF + name, State.well, f"Rule {name} was changed") for name in health.rules_mended),
@@ -211,18 +214,22 @@ def _bot(status: BotStatus | None, now: datetime) -> Condition:
     return Condition(name, State.wrong, text, status.deaf_since)
 
 
-def _chat(chat_id: str, refusal: tuple[datetime, str] | None) -> Condition:
-    name = f"{CHAT_REFUSES}{chat_id}"
+def _named(channel: str) -> str:
+    return f"{'Chat' if is_chat(channel) else 'Channel'} {channel}"
+
+
+def _channel(channel: str, refusal: tuple[datetime, str] | None) -> Condition:
+    name = f"{CHAT_REFUSES}{channel}"
     if refusal is None:
-        return Condition(name, State.well, f"Chat {chat_id} takes messages again")
+        return Condition(name, State.well, f"{_named(channel)} takes messages again")
     since, why = refusal
-    text = f"Chat {chat_id} takes no messages since {since:%d %b %H:%M} UTC: {why[:MAX_CAUSE]}. Its alerts wait"
+    text = f"{_named(channel)} takes no messages since {since:%d %b %H:%M} UTC: {why[:MAX_CAUSE]}. Its alerts wait"
     return Condition(name, State.wrong, text, since)
 
 
 def _left(chat_id: str, present: str) -> Condition:
     became = "gets no alerts any more" if present == chat_id else f"is {present} now"
-    return Condition(f"{CHAT_REFUSES}{chat_id}", State.well, f"Chat {chat_id} {became}")
+    return Condition(f"{CHAT_REFUSES}{chat_id}", State.well, f"{_named(chat_id)} {became}")
 
 
 def _rule_off(name: str, at: datetime, why: str) -> Condition:

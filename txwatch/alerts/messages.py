@@ -1,4 +1,4 @@
-"""The texts of alerts and digests, in Telegram's HTML."""
+"""The lines of alerts and digests, written in Telegram's HTML or as plain text."""
 
 import html
 import itertools
@@ -89,6 +89,13 @@ def to_html(lines: Iterable[Line], limit: int = MAX_UNITS) -> str:
     return "\n".join(written).rstrip("\n")
 
 
+def to_text(lines: Iterable[Line]) -> str:
+    """The lines as plain text of any length, each link in brackets behind its words."""
+    return "\n".join(
+        "".join(piece.text + (f" ({piece.link})" if piece.link else "") for piece in line) for line in lines
+    )
+
+
 def _is_joined(text: str, at: int) -> bool:
     """Whether the character at `at` belongs to the one before it: an accent, a variation or skin tone, a joiner."""
     character = text[at]
@@ -117,18 +124,18 @@ class DigestLine:
     value_sat: int | None
 
 
-def alert_message(
+def alert_lines(
     alert: Alert,
     transaction: Transaction | None,
     sent_at: datetime,
     updates: Sequence[str] = (),
     known: Mapping[str, Known] = MappingProxyType({}),
-) -> str:
-    """The message about one alert, in Telegram's HTML. `known` are the labels of the transaction's addresses."""
+) -> list[Line]:
+    """What is said about one alert, the title first. `known` are the labels of the transaction's addresses."""
     later = [[Piece(clean(update), "b")] for update in updates]
     if not is_of_transaction(alert.alert_key):
         noticed = [Piece(f"noticed {alert.seen_at:%H:%M:%S} UTC", "i")]
-        return to_html([_title(alert), *later, *_reasons(alert), noticed])
+        return [_title(alert), *later, *_reasons(alert), noticed]
     # There is none after retention has removed it.
     amount = [] if transaction is None else [Piece(f" · {_headline(alert, transaction)}")]
     facts = [] if transaction is None else [*_labels(alert, transaction, known), [Piece(_facts(alert, transaction))]]
@@ -137,19 +144,19 @@ def alert_message(
         Piece(f" · seen {alert.seen_at:%H:%M:%S} UTC, sent {duration(sent_at - alert.seen_at)} later"),
         Piece(" · rules only" if alert.model_version is None else f" · model {alert.model_version}"),
     ]
-    return to_html([_title(alert, *amount), *later, *_reasons(alert), *facts, origin])
+    return [_title(alert, *amount), *later, *_reasons(alert), *facts, origin]
 
 
-def digest_message(
+def digest_lines(
     lines: Sequence[DigestLine], uncertain: Sequence[str], now: datetime, refused_since: datetime | None = None
-) -> str:
-    """One message about many alerts, most severe first, and about those that may not have arrived.
+) -> list[Line]:
+    """What is said about many alerts in one message, most severe first, and about those that may not have arrived.
 
-    Since `refused_since` the chat had taken no messages.
+    Since `refused_since` the channel had taken no messages.
     """
     message: list[Line] = []
     if refused_since is not None:
-        message.append([Piece(f"⏸ This chat took no messages since {refused_since:%d %b %H:%M} UTC", "b")])
+        message.append([Piece(f"⏸ No messages were taken here since {refused_since:%d %b %H:%M} UTC", "b")])
     if lines:
         kinds = Counter(kind_named(line.alert.kinds[0]).title for line in lines)
         message.append([Piece(f"🗂 {_count(len(lines), 'alert')} in one message", "b"), Piece(f" · {_span(lines)}")])
@@ -163,7 +170,7 @@ def digest_message(
         message.extend([_link(key)] for key in uncertain[:MAX_DIGEST_LINES])
         if len(uncertain) > MAX_DIGEST_LINES:
             message.append([Piece(f"… and {len(uncertain) - MAX_DIGEST_LINES:,} more", "i")])
-    return to_html(message)
+    return message
 
 
 def is_silent(alerts: Sequence[Alert]) -> bool:

@@ -1,4 +1,4 @@
-"""Plan what a chat gets and when: alone, in a digest or not at all, by severity, pace and quiet hours.
+"""Plan what a channel gets and when: alone, in a digest or not at all, by severity, pace and quiet hours.
 
 https://core.telegram.org/bots/faq: about one message a second to a chat, 20 a minute to a group, 30 a second in all.
 Telegram counts when a request arrives, which is between its start and its end as seen from here. So gaps are kept from
@@ -12,17 +12,19 @@ the end of one request to the start of the next: the limits hold whatever the ne
 - Updates of an alert are written into its message when nothing else is to be sent.
 - What a chat missed while it took no messages goes into one digest, with which it is tried again.
 - While a chat is muted or has its quiet hours, all but critical alerts wait.
+- A channel with digests gets all but critical alerts in these, as far apart as somebody set.
+- A service of apprise gets the same as a chat, but no updates: what was sent there cannot be edited.
+- A webhook gets each alert and each update by itself: a program needs no digests. What it did not take lets others go
+  first, so that one event that fails again and again holds up none.
 """
 
-import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
-from typing import Self
-from zoneinfo import ZoneInfo
+from datetime import datetime, timedelta
 
 from txwatch.alerts.alert import LATE_AFTER, kind_named
+from txwatch.channels.channel import Kind
 from txwatch.detection.kinds import Severity
 
 SECOND = timedelta(seconds=1)
@@ -34,13 +36,21 @@ MAX_HOLD = timedelta(minutes=15)
 
 @dataclass(frozen=True)
 class Limits:
-    """What Telegram allows, and how much of that answers may take."""
+    """What a channel allows, as Telegram does, and how much of that answers may take."""
 
     chat_interval: timedelta = SECOND
     group_per_minute: int = 20
-    overall_per_second: int = 30
+    overall_per_second: int | None = 30
+    """To all chats together. None: requests to others do not count."""
     answers_per_minute: int = 10
     """To a chat, so that a member who asks again and again holds up no alert. Not Telegram's limit."""
+
+
+LIMITS: Mapping[Kind, Limits] = {
+    "telegram": Limits(),
+    "webhook": Limits(chat_interval=timedelta(0), overall_per_second=None),
+    "apprise": Limits(overall_per_second=None),
+}
 
 
 def chat_free_at(chat_id: str, ended: Sequence[datetime], limits: Limits) -> datetime | None:
@@ -57,51 +67,6 @@ def chat_free_at(chat_id: str, ended: Sequence[datetime], limits: Limits) -> dat
 def backoff(failures: int, first: timedelta = SECOND, longest: timedelta = MAX_BACKOFF) -> timedelta:
     """How long to wait after so many failures in a row: doubled each time."""
     return min(longest, first * (1 << min(failures - 1, 10)))
-
-
-_QUIET_HOURS = re.compile(r"(\d{1,2}):(\d{2})-(\d{1,2}):(\d{2})(?:\s+(\S+))?")
-
-
-@dataclass(frozen=True)
-class QuietHours:
-    """From a time of day to another, which may be on the next day."""
-
-    begin: time
-    end: time
-    zone: ZoneInfo
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read `22:00-07:00 Europe/Berlin`; UTC without a zone. Raises ValueError, whose text is for a person."""
-        match = _QUIET_HOURS.fullmatch(text.strip())
-        if match is None:
-            raise ValueError("quiet hours look like 22:00-07:00 Europe/Berlin")
-        hours = [int(part) for part in match.groups()[:4]]
-        try:
-            begin, end = time(hours[0], hours[1]), time(hours[2], hours[3])
-        except ValueError:
-            raise ValueError("a time of day lies between 00:00 and 23:59") from None
-        if begin == end:
-            raise ValueError("quiet hours that last the whole day would keep everything back")
-        try:
-            return cls(begin, end, ZoneInfo(match.group(5) or "UTC"))
-        except (OSError, ValueError, KeyError):
-            raise ValueError(f"no time zone named {match.group(5)}; one is Europe/Berlin") from None
-
-    def until(self, now: datetime) -> datetime | None:
-        """When the quiet hours that contain this moment end, UTC; None outside of them."""
-        local = now.astimezone(self.zone)
-        for day in (local.date() - timedelta(days=1), local.date()):
-            # Local time decides, also on days on which clocks change.
-            begin = datetime.combine(day, self.begin, self.zone)
-            last = day if self.begin < self.end else day + timedelta(days=1)
-            end = datetime.combine(last, self.end, self.zone)
-            if begin.astimezone(UTC) <= now < end.astimezone(UTC):
-                return end.astimezone(UTC)
-        return None
-
-    def __str__(self) -> str:
-        return f"{self.begin:%H:%M}-{self.end:%H:%M} {self.zone.key}"
 
 
 BURST = 12
@@ -123,6 +88,7 @@ class PendingAlert:
     created_at: datetime
     amount: float = 0.0
     """Satoshi: a fee, or a value that moved. 0 for none."""
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +101,7 @@ class SentAlone:
 
 
 @dataclass(frozen=True)
-class ChatState:
+class ChannelState:
     """All that the next step depends on. Times UTC, None for never."""
 
     pending: Sequence[PendingAlert] = ()
@@ -151,6 +117,11 @@ class ChatState:
     last_digest: datetime | None = None
     refused_since: datetime | None = None
     """Since then it took no message."""
+    kind: Kind = "telegram"
+    disabled: bool = False
+    digest_every: timedelta | None = None
+    failures: int = 0
+    """Requests in a row that failed."""
 
 
 @dataclass(frozen=True)
@@ -191,17 +162,33 @@ Request = SendAlert | SendDigest | EditAlert
 Step = Request | Wait | Idle
 
 
-def next_step(chat: ChatState, now: datetime) -> Step:
-    """What to do for a chat now."""
-    step = _unpaced(chat, now)
-    if isinstance(step, Wait | Idle) and chat.outdated:
+def next_step(chat: ChannelState, now: datetime) -> Step:
+    """What to do for a channel now."""
+    if chat.disabled:
+        return Idle()
+    step = _event(chat, now) if chat.kind == "webhook" else _unpaced(chat, now)
+    if isinstance(step, Wait | Idle) and chat.outdated and chat.kind == "telegram":
         step = EditAlert(chat.outdated[0])
     if isinstance(step, Request) and chat.free_at is not None and now < chat.free_at:
         return Wait(chat.free_at)
     return step
 
 
-def _unpaced(chat: ChatState, now: datetime) -> Step:
+def _event(chat: ChannelState, now: datetime) -> Step:
+    """The next event of a webhook: a new alert, then in turn an update or an alert that it did not take."""
+    held = chat.held_until is not None and now < chat.held_until
+    pending = sorted(
+        (alert for alert in chat.pending if not held or alert.severity is Severity.critical),
+        key=lambda alert: (alert.attempts, -alert.severity, alert.created_at, alert.alert_key),
+    )
+    if chat.outdated and not (pending and (pending[0].attempts == 0 or chat.failures % 2)):
+        return EditAlert(chat.outdated[chat.failures // 2 % len(chat.outdated)])
+    if pending:
+        return SendAlert(pending[0].alert_key)
+    return Wait(chat.held_until) if chat.pending and chat.held_until is not None else Idle()
+
+
+def _unpaced(chat: ChannelState, now: datetime) -> Step:
     pending = sorted(chat.pending, key=lambda alert: (-alert.severity, -alert.amount, alert.seen_at))
     fresh = [alert for alert in pending if not _is_old(alert, now)]
     old = [alert for alert in pending if _is_old(alert, now)]
@@ -214,7 +201,8 @@ def _unpaced(chat: ChatState, now: datetime) -> Step:
         missed = [alert.alert_key for alert in pending]
         return SendDigest(missed, list(chat.unlisted)) if missed or chat.unlisted else Idle()
     sent = Counter(alert.kind for alert in chat.sent_alone)
-    first = next((alert for alert in fresh if sent[alert.kind] < kind_named(alert.kind).alone_per_hour), None)
+    alone = fresh if chat.digest_every is None else [a for a in fresh if a.severity is Severity.critical]
+    first = next((alert for alert in alone if sent[alert.kind] < kind_named(alert.kind).alone_per_hour), None)
     recent = [alert.severity for alert in chat.sent_alone if now - alert.at < FLOOD_WINDOW]
     if first is not None and sum(severity >= first.severity for severity in recent) < BURST:
         return SendAlert(first.alert_key)
@@ -223,8 +211,11 @@ def _unpaced(chat: ChatState, now: datetime) -> Step:
         return Idle()
     # One of the future was raised while the clock was ahead, and has waited since.
     due = min((alert.created_at + DIGEST_WAIT for alert in digest if alert.created_at - now <= MINUTE), default=now)
+    every = chat.digest_every or DIGEST_EVERY
     if chat.last_digest is not None:
-        due = max(due, chat.last_digest + DIGEST_EVERY)
+        due = max(due, chat.last_digest + every)
+    elif chat.digest_every is not None:
+        due += every
     if now < due:
         return Wait(due)
     return SendDigest([alert.alert_key for alert in digest], list(chat.unlisted))

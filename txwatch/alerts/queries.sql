@@ -17,6 +17,21 @@ HAVING count(*) > 1
 ORDER BY alert_key
 
 
+-- name: copy_terms
+-- What somebody set up in a chat, to its new id, where nothing was set up before.
+INSERT INTO channels AS chats (channel, held_until, quiet_hours, min_severity, kinds, digest_every)
+SELECT %(present)s, held_until, quiet_hours, min_severity, kinds, digest_every
+FROM (VALUES (%(former)s)) AS moved (channel)
+LEFT JOIN channels USING (channel)
+ON CONFLICT (channel) DO UPDATE SET
+    moved_to = NULL,
+    held_until = coalesce(chats.held_until, excluded.held_until),
+    quiet_hours = coalesce(chats.quiet_hours, excluded.quiet_hours),
+    min_severity = coalesce(chats.min_severity, excluded.min_severity),
+    kinds = coalesce(chats.kinds, excluded.kinds),
+    digest_every = coalesce(chats.digest_every, excluded.digest_every)
+
+
 -- name: count_alerts
 SELECT
     date_bin('5 minutes', seen_at, 'epoch') AS window_start,
@@ -165,7 +180,7 @@ SELECT
     count(*),
     (array_agg(reason ORDER BY ended_at DESC))[1]
 FROM alert_deliveries
-JOIN telegram_requests ON request_id = id
+JOIN channel_requests ON request_id = id
 WHERE state = 'dead' AND ended_at > %(now)s - interval '1 hour' AND alert_key NOT LIKE 'system:%%'
 
 
@@ -183,21 +198,29 @@ WITH raised AS (
     LEFT JOIN LATERAL usd_price_at(seen_at) AS price ON strpos(alert_key, ':') = 0
     ORDER BY alert_key
     ON CONFLICT (alert_key) DO NOTHING
-    RETURNING alert_key, severity
+    RETURNING alert_key, severity, kinds AS has
 ),
-chats AS (
+recipients AS (
     -- A chat that is named by two of its ids is one.
-    SELECT DISTINCT coalesce(moved_to, chat_id) AS chat_id
-    FROM unnest(%(chats)s::text[]) AS named (chat_id)
-    LEFT JOIN telegram_chats USING (chat_id)
+    SELECT coalesce(moved_to, channel) AS channel
+    FROM unnest(%(chats)s::text[]) AS named (channel)
+    LEFT JOIN channels USING (channel)
+    UNION
+    SELECT channel FROM channels WHERE kind <> 'telegram'
 ),
 addressed AS (
-    INSERT INTO alert_deliveries (alert_key, chat_id)
-    SELECT alert_key, chat_id
+    INSERT INTO alert_deliveries (alert_key, channel)
+    SELECT alert_key, channel
     FROM raised
-    CROSS JOIN chats
-    LEFT JOIN telegram_chats USING (chat_id)
+    CROSS JOIN recipients
+    LEFT JOIN channels USING (channel)
     WHERE array_position(%(severities)s, severity) >= coalesce(array_position(%(severities)s, min_severity), 0)
+        AND disabled_at IS NULL
+        AND (
+            kinds IS NULL
+            OR has && kinds
+            OR 'rule:*' = ANY(kinds) AND EXISTS (SELECT FROM unnest(has) AS kind WHERE starts_with(kind, 'rule:'))
+        )
     ON CONFLICT DO NOTHING
 )
 SELECT alert_key FROM raised
@@ -387,6 +410,14 @@ WHERE
 ORDER BY created_at <= now(), created_at
 
 
+-- name: repeat_unanswered
+-- To a webhook, which knows a repetition by its key, once the request before must have ended.
+UPDATE alert_deliveries SET state = 'pending'
+WHERE channel = %(channel)s AND state = 'uncertain'
+    AND EXISTS (SELECT FROM channels WHERE channel = %(channel)s AND kind = 'webhook')
+    AND NOT EXISTS (SELECT FROM channel_requests WHERE id = request_id AND started_at > %(began_before)s)
+
+
 -- name: select_anomalies
 -- Of several scores of a transaction the first that found it unusual: that would have alerted.
 SELECT DISTINCT ON (scores.txid)
@@ -493,14 +524,15 @@ WHERE replaced_by IS NOT NULL
 -- not stand in its place; what a source still holds, or another one replaced, is not gone. The message may have been sent
 -- under a former id of the chat.
 SELECT
-    chat_id,
+    channel,
     message_id,
     sent_at,
     coalesce(array_agg(text ORDER BY created_at, update_key) FILTER (WHERE holds), '{}'),
-    count(*)
+    count(*),
+    coalesce(bool_or(confirmed OR holds AND what IN ('replaced', 'replaced_by', 'dropped', 'over')), false)
 FROM (
     SELECT
-        chat_id, message_id, sent_at, text, alert_updates.created_at, update_key,
+        channel, message_id, sent_at, text, alert_updates.created_at, update_key, said.what, own.confirmed,
         CASE said.what
             WHEN 'replaced' THEN NOT own.confirmed AND about.confirmed
             WHEN 'replaced_by' THEN NOT own.confirmed
@@ -554,10 +586,10 @@ FROM (
                 HAVING every(removed_at IS NOT NULL) AND every(replaced_by IS NULL)
             ) AS dropped_by
     ) AS own
-    WHERE chat_id = ANY(%(chats)s) AND alert_key = %(alert_key)s AND state = 'sent'
+    WHERE channel = ANY(%(chats)s) AND alert_key = %(alert_key)s AND state = 'sent'
 ) AS updates
-GROUP BY chat_id, message_id, sent_at
-ORDER BY chat_id = %(chat)s DESC, chat_id
+GROUP BY channel, message_id, sent_at
+ORDER BY channel = %(chat)s DESC, channel
 LIMIT 1
 
 
@@ -620,12 +652,12 @@ SELECT alert_key
 FROM updates
 JOIN alert_deliveries AS sent USING (alert_key)
 WHERE
-    chat_id = ANY(%(ids)s)
+    channel = ANY(%(ids)s)
     AND state = 'sent'
     AND (SELECT count(*) FROM alert_updates WHERE alert_updates.alert_key = sent.alert_key) > shown_updates
     AND (
-        chat_id = %(chat_id)s
-        OR NOT EXISTS (SELECT FROM alert_deliveries WHERE alert_key = sent.alert_key AND chat_id = %(chat_id)s)
+        channel = %(channel)s
+        OR NOT EXISTS (SELECT FROM alert_deliveries WHERE alert_key = sent.alert_key AND channel = %(channel)s)
     )
 ORDER BY updated_at, alert_key
 
@@ -633,10 +665,11 @@ ORDER BY updated_at, alert_key
 -- name: select_pending
 SELECT
     alert_key, kinds[1], severity, late, seen_at, created_at,
-    CASE WHEN right(reasons -> 0 ->> 'feature', 4) = '_sat' THEN coalesce((reasons -> 0 ->> 'value')::float8, 0) ELSE 0 END
+    CASE WHEN right(reasons -> 0 ->> 'feature', 4) = '_sat' THEN coalesce((reasons -> 0 ->> 'value')::float8, 0) ELSE 0 END,
+    attempts
 FROM alert_deliveries
 JOIN alerts USING (alert_key)
-WHERE chat_id = %(chat_id)s AND state = 'pending'
+WHERE channel = %(channel)s AND state = 'pending'
 ORDER BY seen_at, alert_key
 LIMIT 20000
 
@@ -663,10 +696,10 @@ ORDER BY scores.txid, scored_at
 
 -- name: select_sent_alone
 SELECT requests.ended_at, kinds[1], severity
-FROM telegram_requests AS requests
+FROM channel_requests AS requests
 JOIN alert_deliveries AS deliveries ON deliveries.request_id = requests.id
 JOIN alerts USING (alert_key)
-WHERE requests.chat_id = %(chat_id)s AND purpose = 'alert' AND started_at > %(now)s - interval '1 hour'
+WHERE requests.channel = %(channel)s AND purpose = 'alert' AND started_at > %(now)s - interval '1 hour'
   AND ended_at IS NOT NULL AND state IN ('sent', 'uncertain')
 
 

@@ -18,8 +18,8 @@ from telegram.error import (
     TelegramError,
 )
 
-from txwatch.alerts.deliveries import ChatRefused, NotSent, Outcome, Refused, Sent, Unknown
 from txwatch.alerts.transport import CONNECT_SECONDS, Transport, quiet_libraries
+from txwatch.channels.outcomes import ChannelRefused, NotSent, Outcome, Refused, Sent, Unknown
 from txwatch.store.database import storable
 
 ANSWER_SECONDS = 15.0
@@ -146,7 +146,7 @@ class TelegramSender:
             case BadRequest() | Forbidden():
                 # Unknown words hold up the chat: it is tried again with a digest, which is another message.
                 of_message = any(words in error.message.lower() for words in OF_THE_MESSAGE)
-                return Refused(words) if of_message else ChatRefused(words)
+                return Refused(words) if of_message else ChannelRefused(words)
             case InvalidToken() | Conflict():
                 # What waits goes out when somebody has acted, such as set the right token.
                 return NotSent(words)

@@ -37,8 +37,8 @@ class AlertCounts:
 
 
 def insert_alerts(connection: Connection, alerts: Sequence[Alert], chats: Sequence[str]) -> list[str]:
-    """Insert the alerts that are not there yet, each with a pending delivery for every chat whose least severity
-    it reaches. Returns the new keys.
+    """Insert the alerts that are not there yet, each with a pending delivery for each of these chats and every
+    other channel, whose terms it meets. Returns the new keys.
 
     In the caller's transaction, so that an alert is durable together with what raised it. An alert with the same key
     stays as it is, without further deliveries. Of a campaign only the first is inserted; the others join it.
@@ -135,13 +135,15 @@ class SentMessage:
     """A message about an alert, and the updates that it should show."""
 
     alert_key: str
-    chat_id: str
-    """A former id of the chat, if it was sent before the chat moved."""
+    channel: str
+    """A former id of a chat, if it was sent before the chat moved."""
     message_id: int
     sent_at: datetime
     updates: list[str]
     shown: int
     """How many updates these are, with those that do not hold any more."""
+    ended: bool = False
+    """Whether what holds is the end of it: confirmed, replaced, dropped, or over."""
 
 
 def later_kinds(alert: Alert) -> list[AlertUpdate]:
@@ -212,8 +214,8 @@ def record_feedback(
     """
     row = connection.execute(
         "INSERT INTO feedback AS given (alert_key, user_id, verdict, chat_id, given_at)"
-        " SELECT alert_key, %(user)s, %(verdict)s, chat_id, %(now)s FROM alert_deliveries"
-        " WHERE chat_id = %(chat)s AND message_id = %(message)s AND state = 'sent'"
+        " SELECT alert_key, %(user)s, %(verdict)s, channel, %(now)s FROM alert_deliveries"
+        " WHERE channel = %(chat)s AND message_id = %(message)s AND state = 'sent'"
         " ON CONFLICT (alert_key, user_id) DO UPDATE SET verdict = excluded.verdict, given_at = excluded.given_at"
         " RETURNING alert_key",
         {"chat": chat_id, "message": message_id, "user": user_id, "verdict": verdict, "now": now},

@@ -25,6 +25,7 @@ from txwatch.api.routes import (
     alerts,
     anomalies,
     cases,
+    channels,
     drift,
     feed,
     health,
@@ -50,7 +51,21 @@ from txwatch.wire.messages import WireTransaction
 
 MAX_REQUESTS = 8
 """Requests that use the database at once. The other connections of the server are for those who write to it."""
-ROUTERS = (health, transactions, anomalies, alerts, cases, rules, scoring, models, drift, feed, stream, people)
+ROUTERS = (
+    health,
+    transactions,
+    anomalies,
+    alerts,
+    cases,
+    channels,
+    rules,
+    scoring,
+    models,
+    drift,
+    feed,
+    stream,
+    people,
+)
 
 
 class Api(FastAPI):
@@ -101,6 +116,7 @@ def create_app(settings: Settings, max_body_bytes: int = MAX_BODY_BYTES) -> Fast
         " Errors are problem details (RFC 9457). Lists come newest first; `next` of a page is the `cursor` of the"
         " one after it.",
         lifespan=lifespan,
+        webhooks=channels.webhooks,
         docs_url=None,
         redoc_url=None,
     )

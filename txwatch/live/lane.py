@@ -194,12 +194,12 @@ class LiveLane:
         relieved: bool = False,
     ) -> None:
         self.champion = Champion(registry, spare_the_collector)
-        self._delivery = Delivery(lambda: chats.dispatcher(database_url)) if chats.ids else None
+        self._delivery = Delivery(lambda: chats.dispatcher(database_url))
         scoring = LiveScoring(
             lambda: self.champion.model,
             CurrentDetectors(whale_btc, whale_usd),
             chats.ids,
-            self._delivery.wake if self._delivery else lambda: None,
+            self._delivery.wake,
         )
         self._prices = PriceKeeper(database_url, sources.price_services)
         clock = MonotoneClock()
@@ -219,15 +219,13 @@ class LiveLane:
         """Work until `stop` is set, the shift is over, or another worker has taken the lease."""
         self.champion.start()
         self._prices.start()
-        if self._delivery is not None:
-            self._delivery.start()
+        self._delivery.start()
         try:
             return await self.worker.run(stop)
         finally:
             self.champion.stop()
             self._prices.stop()
-            if self._delivery is not None:
-                await asyncio.to_thread(self._delivery.stop, STOP_SECONDS)
+            await asyncio.to_thread(self._delivery.stop, STOP_SECONDS)
 
 
 def spare_the_collector() -> None:

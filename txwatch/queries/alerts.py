@@ -233,7 +233,7 @@ def read_alert(connection: Connection, key: str) -> AlertDetail | None:
     if not found:
         return None
     deliveries = (
-        "SELECT state, attempts, sent_at, reason FROM alert_deliveries WHERE alert_key = %(key)s ORDER BY chat_id"
+        "SELECT state, attempts, sent_at, reason FROM alert_deliveries WHERE alert_key = %(key)s ORDER BY channel"
     )
     updates = "SELECT text, created_at FROM alert_updates WHERE alert_key = %(key)s ORDER BY created_at, update_key"
     asked = {"key": key}

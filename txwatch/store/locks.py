@@ -13,8 +13,8 @@ class Lock(IntEnum):
 
     MIGRATION = 7_842_001
     """Two migrations at once would both try to create the tables."""
-    CHAT = 7_842_002
-    """One of each chat: its holder makes the requests to it."""
+    CHANNEL = 7_842_002
+    """One of each channel: its holder makes the requests to it."""
     PUBLICATION = 7_842_003
     """A context must not sum buckets of a lower publication that are not committed yet."""
     RECOVERY = 7_842_004

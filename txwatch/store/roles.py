@@ -29,23 +29,29 @@ class Rights:
     changes: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
     """Tables of ours in which it inserts, updates and deletes."""
+    hidden: tuple[str, ...] = ()
+    """Tables of ours that it does not even read."""
     owns: str | None = None
     """A schema whose tables it makes and migrates itself."""
     makes: tuple[str, ...] = ()
     """Schemas in which it makes tables and drops them. Only their owner can do so with the days of our tables."""
 
 
-_CHATS = ("alert_deliveries", "feedback", "telegram_bot", "telegram_chats", "telegram_requests")
+_CHATS = ("alert_deliveries", "feedback", "telegram_bot", "channels", "channel_requests")
 _PEOPLE = ("api_keys", "case_events", "changes")
+_SECRETS = ("channel_secrets", "api_keys")
 RIGHTS = {
     # Its runs land, score, alert, and drop what is too old. Feast joins a training's rows in a table that it makes.
     "code": Rights(changes=("public", "dagster", "feast"), makes=("public", "feast")),
     "webserver": Rights(changes=("dagster",)),
     "daemon": Rights(changes=("dagster",)),
     "mlflow": Rights(owns="mlflow"),
-    "api": Rights(reads=("public", "dagster", "feast"), tables=("feedback", "rules", *_PEOPLE)),
-    "dashboard": Rights(reads=("public",)),
-    "bot": Rights(reads=("public",), tables=(*_CHATS, "case_events", "changes")),
+    "api": Rights(
+        reads=("public", "dagster", "feast"),
+        tables=("feedback", "rules", "channels", "channel_secrets", "channel_requests", *_PEOPLE),
+    ),
+    "dashboard": Rights(reads=("public",), hidden=_SECRETS),
+    "bot": Rights(reads=("public",), tables=(*_CHATS, "case_events", "changes"), hidden=_SECRETS),
 }
 """By service, as docker-compose.yml names them."""
 
@@ -102,6 +108,8 @@ def _rights(connection: Connection, role: sql.Identifier, rights: Rights) -> Ite
     if rights.tables:
         tables = sql.SQL(", ").join(sql.Identifier(OURS, table) for table in rights.tables)
         yield sql.SQL("GRANT INSERT, UPDATE, DELETE ON {} TO {}").format(tables, role)
+    for table in rights.hidden:
+        yield sql.SQL("REVOKE ALL ON {} FROM {}").format(sql.Identifier(OURS, table), role)
     for schema in rights.makes:
         yield sql.SQL("GRANT CREATE ON SCHEMA {} TO {}").format(sql.Identifier(schema), role)
     for table in connection.execute(_TO_HAND_OVER, {"owns": rights.owns, "days": OURS in rights.makes, "ours": OURS}):

@@ -141,20 +141,21 @@ alert_deliveries = sa.Table(
     "alert_deliveries",
     metadata,
     sa.Column("alert_key", sa.Text, sa.ForeignKey("alerts.alert_key", ondelete="CASCADE"), primary_key=True),
-    sa.Column("chat_id", sa.Text, primary_key=True),
+    sa.Column("channel", sa.Text, primary_key=True, comment="a chat's id at Telegram, or a channel's name"),
     sa.Column("state", sa.Text, nullable=False, server_default="pending"),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("request_id", BIGINT, comment="of the latest attempt"),
-    sa.Column("sent_at", _time, comment="when Telegram confirmed the message, or the digest that names the alert"),
+    sa.Column("sent_at", _time, comment="when the message was confirmed, or the digest that names the alert"),
     sa.Column("message_id", BIGINT, comment="of that message, within the chat"),
     sa.Column("reason", sa.Text, comment="why it is not sent, in words"),
     sa.Column("listed_in", BIGINT, comment="request of the digest that names it as uncertain"),
     sa.Column("shown_updates", sa.Integer, nullable=False, server_default="0", comment="that the message shows"),
+    sa.Column("chat_id", sa.Text, sa.Computed("channel"), comment="the channel, by the name that others read"),
     sa.CheckConstraint(
         "state IN ('pending', 'sending', 'sent', 'digested', 'uncertain', 'dead')", name="state_is_known"
     ),
     sa.Index("ix_alert_deliveries_request_id", "request_id"),
-    sa.Index("ix_alert_deliveries_open", "chat_id", "state", postgresql_where=_undelivered),
+    sa.Index("ix_alert_deliveries_open", "channel", "state", postgresql_where=_undelivered),
 )
 
 alert_updates = sa.Table(
@@ -207,18 +208,35 @@ feedback = sa.Table(
     sa.CheckConstraint("verdict IN ('useful', 'noise')", name="verdict_is_known"),
 )
 
-telegram_chats = sa.Table(
-    "telegram_chats",
+channels = sa.Table(
+    "channels",
     metadata,
-    sa.Column("chat_id", sa.Text, primary_key=True),
-    sa.Column("retry_at", _time, comment="nothing is sent before: Telegram said so, or it could not be reached"),
+    sa.Column("channel", sa.Text, primary_key=True, comment="a chat's id at Telegram, or a name"),
+    sa.Column("kind", sa.Text, nullable=False, server_default="telegram"),
+    sa.Column("shown_as", sa.Text, comment="where it leads, without its secrets; NULL for Telegram"),
+    sa.Column("retry_at", _time, comment="nothing is sent before: it said so, or could not be reached"),
     sa.Column("failures", sa.Integer, nullable=False, server_default="0", comment="in a row"),
     sa.Column("held_until", _time, comment="muted: all but critical alerts wait, and then go into a digest"),
     sa.Column("quiet_hours", sa.Text, comment="such as 22:00-07:00 Europe/Berlin; as if muted every day"),
     sa.Column("min_severity", sa.Text, comment="alerts below it are not delivered here; NULL for all"),
+    sa.Column("kinds", ARRAY(sa.Text), comment="only alerts of one of these are delivered here; NULL for all"),
+    sa.Column("digest_every", sa.Interval, comment="all but critical alerts go into digests so far apart"),
     sa.Column("moved_to", sa.Text, comment="the id that Telegram gave when the group became a supergroup"),
-    sa.Column("refused_since", _time, comment="the chat takes no messages; NULL while it does"),
-    sa.Column("refusal", sa.Text, comment="why not, in Telegram's words"),
+    sa.Column("refused_since", _time, comment="it takes no messages; NULL while it does"),
+    sa.Column("refusal", sa.Text, comment="why not, in words"),
+    sa.Column("disabled_at", _time, comment="since then it gets no alerts; NULL while it does"),
+    sa.CheckConstraint("kind IN ('telegram', 'webhook', 'apprise')", name="kind_is_known"),
+)
+
+channel_secrets = sa.Table(
+    "channel_secrets",
+    metadata,
+    sa.Column("channel", sa.Text, sa.ForeignKey("channels.channel", ondelete="CASCADE"), primary_key=True),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("secret", sa.Text, comment="that signs what goes to a webhook; NULL for others"),
+    sa.Column("former_secret", sa.Text, comment="that signs besides, while receivers change to the new one"),
+    sa.Column("former_until", _time, comment="until when it does"),
+    comment="what must not be shown of channels",
 )
 
 telegram_bot = sa.Table(
@@ -231,16 +249,16 @@ telegram_bot = sa.Table(
     sa.CheckConstraint("only_one", name="only_one"),
 )
 
-telegram_requests = sa.Table(
-    "telegram_requests",
+channel_requests = sa.Table(
+    "channel_requests",
     metadata,
     sa.Column("id", BIGINT, sa.Identity(), primary_key=True),
-    sa.Column("chat_id", sa.Text, nullable=False),
+    sa.Column("channel", sa.Text, nullable=False),
     sa.Column("purpose", sa.Text, nullable=False),
     sa.Column("started_at", _time, nullable=False, index=True),
     sa.Column("ended_at", _time, comment="NULL while it is under way"),
-    sa.CheckConstraint("purpose IN ('alert', 'digest', 'edit', 'reply')", name="purpose_is_known"),
-    sa.Index("ix_telegram_requests_chat_id_started_at", "chat_id", "started_at"),
+    sa.CheckConstraint("purpose IN ('alert', 'digest', 'edit', 'reply', 'test')", name="purpose_is_known"),
+    sa.Index("ix_channel_requests_channel_started_at", "channel", "started_at"),
 )
 
 rules = sa.Table(

@@ -1,6 +1,6 @@
 -- name: first_alert
 -- When the first alert about a live transaction was sent; where no chat is set up, when it was raised.
-SELECT min(coalesce(sent_at, CASE WHEN chat_id IS NULL THEN created_at END))
+SELECT min(coalesce(sent_at, CASE WHEN channel IS NULL THEN created_at END))
 FROM alerts
 LEFT JOIN alert_deliveries USING (alert_key)
 WHERE created_at >= %(since)s AND NOT late AND alert_key NOT LIKE '%%:%%'

@@ -11,7 +11,7 @@ import numpy as np
 from txwatch.alerts.alert import Alert, ScoredTransaction, raise_alerts
 from txwatch.alerts.campaigns import Campaigns
 from txwatch.alerts.planning import (
-    ChatState,
+    ChannelState,
     EditAlert,
     Idle,
     Limits,
@@ -82,7 +82,7 @@ class PlannedChat:
         while now <= end:
             while self._alone and now - self._alone[0].at > timedelta(hours=1):
                 self._alone.popleft()
-            state = ChatState(
+            state = ChannelState(
                 pending=list(self._pending.values()),
                 free_at=chat_free_at(self.chat_id, list(self._requests), self.limits),
                 sent_alone=list(self._alone),
