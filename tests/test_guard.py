@@ -11,6 +11,7 @@ import httpx
 import pytest
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.server import ServerState
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -401,6 +402,30 @@ def test_an_answer_that_nobody_takes_does_not_hold_its_connection(monkeypatch: p
     ):
         raw.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert ended.wait(20)
+
+
+@pytest.mark.parametrize(("taken", "stays"), [(PART_BYTES - 1, False), (PART_BYTES, True)])
+def test_an_answer_that_is_taken_by_the_byte_does_not_hold_its_connection(taken: int, stays: bool) -> None:
+    """`taken` is what the client took since it was looked at last."""
+    aborted: list[bool] = []
+
+    class Transport(asyncio.Transport):
+        def get_write_buffer_size(self) -> int:
+            return 5
+
+        def abort(self) -> None:
+            aborted.append(True)
+
+    loop = asyncio.new_event_loop()
+    try:
+        config = uvicorn.Config(Counting(), log_config=None)
+        config.load()
+        protocol = BoundedH11(config, ServerState(), {}, loop)
+        protocol.transport = Transport()
+        protocol._end_if_left(5 + taken)
+    finally:
+        loop.close()
+    assert bool(aborted) is not stays
 
 
 def test_the_last_of_an_answer_that_nobody_takes_does_not_hold_a_connection_that_closes(

@@ -40,6 +40,15 @@ def test_a_batch_whose_commit_was_not_answered_counts_once(fresh: str) -> None:
         assert query(fresh, f"SELECT count(*) FROM {table}") == [(1,)]  # noqa: S608
 
 
+def test_a_batch_says_when_a_transaction_was_heard_last(fresh: str) -> None:
+    """Not when it came empty: the feed would never be taken for silent."""
+    with connect(fresh) as connection:
+        epoch = take_lease(connection, "test", T0, None)
+        for second, numbers in enumerate([(), (1,), (), ()]):
+            commit(connection, batch(*numbers), epoch=epoch, now=T0 + second * SECOND)
+            assert query(fresh, "SELECT heard_at FROM ingest_lease") == [(T0 + SECOND if second else None,)]
+
+
 @pytest.mark.parametrize("count", [1, 7, 2_000])
 def test_a_transaction_that_cannot_be_scored_is_alone_in_that(fresh: str, count: int) -> None:
     scored: list[str] = []

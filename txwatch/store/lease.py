@@ -93,7 +93,7 @@ def renew_lease(
         "UPDATE ingest_lease SET heartbeat_at = %(now)s,"
         " committed_through = greatest(committed_through, %(committed_through)s),"
         # What lies in the future is from before the clock was set back, and counts from then on.
-        " heard_at = CASE WHEN %(heard)s THEN %(now)s ELSE least(heard_at, %(now)s) END,"
+        " heard_at = CASE WHEN %(heard)s OR heard_at > %(now)s THEN %(now)s ELSE heard_at END,"
         " acquired_at = least(acquired_at, %(now)s) WHERE epoch = %(epoch)s",
         {"epoch": epoch, "now": now, "committed_through": committed_through, "heard": heard},
     )
