@@ -8,7 +8,7 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -33,6 +33,8 @@ from txwatch.wire.raw import decode_raw
 COUNT = 10_000
 LIVE_RATE, LIVE_SECONDS = 100, 30
 BASELINE = 100
+ATTEMPTS = 3
+"""Of the limit and of what is held against it; the best of each counts."""
 INPUTS = 2
 OUTPUTS_OF_PARENT = 300
 COIN_SAT, FEE_SAT = 500_000, 1_000
@@ -62,26 +64,24 @@ async def measured(bench: Bench, node: Node) -> list[Measurement]:
     coins, block_of = make_coins(node, INPUTS * (count + live))
     spends = [spend(coins[n : n + INPUTS]) for n in range(0, len(coins), INPUTS)]
     rpc = BitcoinRpc(node.rpc_url)
-    limit = max(batched(rpc, coins[: INPUTS * count]) for _ in range(3))
+    limit = max(batched(rpc, coins[: INPUTS * count]) for _ in range(ATTEMPTS))
     before = one_by_one(rpc, coins[:: len(coins) // (INPUTS * BASELINE)], block_of)
 
     after_outage = bench.database()
     async with worker(after_outage, node, bench.folder / "spool-outage"):
         pass
-    burst_database = bench.database()
-    gate = asyncio.Event()
-    async with worker(burst_database, node, bench.folder / "spool-burst", gate):
+    bursts = [(bench.database(), asyncio.Event()) for _ in range(ATTEMPTS)]
+    async with AsyncExitStack() as workers:
+        for n, (database, gate) in enumerate(bursts):
+            await workers.enter_async_context(worker(database, node, bench.folder / f"spool-burst-{n}", gate))
         await asyncio.to_thread(broadcast, rpc, spends[:count])
-        began = time.perf_counter()
-        gate.set()
-        await until_stored(burst_database, count)
-        sustained = count / (time.perf_counter() - began)
+        sustained = max([await landed(database, count, gate) for database, gate in bursts])
     began = time.perf_counter()
     async with worker(after_outage, node, bench.folder / "spool-outage"):
         await until_stored(after_outage, count)
         resync = time.perf_counter() - began
         latency = await live_latency(after_outage, rpc, spends[count:])
-    for database in (burst_database, after_outage):
+    for database in (after_outage, *(database for database, _ in bursts)):
         with connect(database) as connection:
             unknown = "SELECT count(*) FROM transactions WHERE fee_sat IS NULL"
             assert scalar(connection, unknown) == 0
@@ -194,6 +194,14 @@ async def worker(
 def one(database_url: str, query: str) -> int:
     with connect(database_url) as connection:
         return int(scalar(connection, query))
+
+
+async def landed(database_url: str, count: int, gate: asyncio.Event) -> float:
+    """Transactions a second that one worker lands of a burst which waits for it, from when its gate is opened."""
+    began = time.perf_counter()
+    gate.set()
+    await until_stored(database_url, count)
+    return count / (time.perf_counter() - began)
 
 
 async def until_stored(database_url: str, count: int) -> None:

@@ -10,6 +10,7 @@ from blockchain_assets.windows import OWNERS
 from resources.database import DatabaseResource
 from resources.feature_store import FeatureStoreResource
 from resources.model_registry import ModelRegistryResource
+from txwatch.alerts.samples import SAMPLE
 from txwatch.clock import WINDOW, utc_now, window_start
 from txwatch.detection.training import held_out_from, train
 from txwatch.features.contract import FEATURE_NAMES
@@ -61,7 +62,7 @@ def anomaly_model_asset(alerts_per_hour: float, whale_btc: float, material_btc: 
         )
         with database.connect() as connection:
             held_out = read_held_out(connection, trained_to, window_start(now))
-            judged = read_judged(connection)
+            judged = read_judged(connection, ("forest", SAMPLE))
         lesson = teach_if_better(trained, features, judged, held_out, whale_btc=whale_btc)
         trained = lesson.trained
         card = trained.card

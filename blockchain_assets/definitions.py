@@ -11,12 +11,18 @@ from blockchain_assets.anomaly_model import anomaly_model_asset, training_job
 from blockchain_assets.blocks import blocks, recovery_job
 from blockchain_assets.champion_model import champion_model_asset
 from blockchain_assets.drift_report import drift_job, drift_report_asset
-from blockchain_assets.jobs import deliver_alerts_job, ingest_shift_job, raise_alerts_job, score_windows_job
+from blockchain_assets.jobs import (
+    deliver_alerts_job,
+    ingest_shift_job,
+    raise_alerts_job,
+    sample_job,
+    score_windows_job,
+)
 from blockchain_assets.maintenance import maintenance_job
 from blockchain_assets.network_baseline import network_baseline_asset
 from blockchain_assets.partitions import first_window, window_partitions
 from blockchain_assets.restore_drill import restore_drill_job
-from blockchain_assets.schedules import daily_maintenance, daily_training, hourly_drift_report
+from blockchain_assets.schedules import daily_maintenance, daily_sample, daily_training, hourly_drift_report
 from blockchain_assets.transaction_features import transaction_features_asset
 from blockchain_assets.transaction_scores import transaction_scores_asset
 from blockchain_assets.transactions import transactions_asset
@@ -124,8 +130,14 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
             drift_job,
             maintenance_job(settings.retention_days),
             restore_drill_job(settings.home.resolve()),
+            *([sample_job(settings.samples_a_day)] if settings.samples_a_day else []),
         ],
-        schedules=[daily_training, hourly_drift_report, daily_maintenance],
+        schedules=[
+            daily_training,
+            hourly_drift_report,
+            daily_maintenance,
+            *([daily_sample] if settings.samples_a_day else []),
+        ],
         sensors=[
             *([keeper_sensor] if settings.keeper else []),
             landing_sensor(start),

@@ -12,6 +12,8 @@ from blockchain_assets.platform.log_beside import log_beside
 from resources.database import DatabaseResource
 from resources.ingestion import IngestionResource
 from resources.telegram import TelegramResource
+from txwatch.alerts.samples import raise_sample
+from txwatch.clock import utc_now
 from txwatch.waiting import run_until_signalled
 
 INGEST_PRIORITY = "100"
@@ -68,3 +70,22 @@ def deliver_pending(context: dg.OpExecutionContext, database: DatabaseResource, 
 )
 def deliver_alerts_job() -> None:
     deliver_pending()
+
+
+def sample_job(count: int) -> dg.JobDefinition:
+    @dg.op(pool="delivery", description=f"Asks about {count} transactions of yesterday that raised no alert.")
+    def ask_for_sample(context: dg.OpExecutionContext, database: DatabaseResource, telegram: TelegramResource) -> None:
+        with database.connect() as connection:
+            asked = raise_sample(connection, count, telegram.chats, utc_now())
+        context.add_output_metadata({"asked_about": len(asked)})
+        telegram.deliver(database.url, DELIVERY_PATIENCE)
+
+    @dg.job(
+        name="daily_sample",
+        tags=NO_RETRIES,
+        description="Asks people about unusual transactions of yesterday that raised no alert: what was missed?",
+    )
+    def daily_sample() -> None:
+        ask_for_sample()
+
+    return daily_sample

@@ -30,6 +30,12 @@ daily_maintenance = _running_schedule(
     cron_schedule="40 3 * * *",
     description="Drops what is older than the retention, every night.",
 )
+daily_sample = _running_schedule(
+    name="daily_sample",
+    job_name="daily_sample",
+    cron_schedule="20 9 * * *",
+    description="Asks about a sample of what raised no alert the day before, if TXWATCH_SAMPLES_A_DAY asks for any.",
+)
 hourly_drift_report = _running_schedule(
     name="hourly_drift_report",
     job_name="drift",

@@ -1,7 +1,7 @@
 """Asks for the runs that raise alerts from scores without alerts, and for those that deliver waiting alerts."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 
 import dagster as dg
@@ -9,11 +9,12 @@ import dagster as dg
 from blockchain_assets import keys
 from resources.database import DatabaseResource
 from resources.telegram import TelegramResource
-from sensors.events import events_after, range_requests, running_sensor, windows_since
+from sensors.events import events_after, range_requests, running_sensor, was_run_lately, windows_since
 from txwatch.alerts.deliveries import delivery_needed
 from txwatch.clock import utc_now
+from txwatch.store.database import database_now
 
-DELIVERY_BUCKET_SECONDS = 30
+DELIVER_AGAIN = timedelta(seconds=30)
 
 
 def alert_sensor(first_window: datetime) -> dg.SensorDefinition:
@@ -68,12 +69,11 @@ def delivery_sensor(
         return dg.SkipReason(
             "No chat is set up (TELEGRAM_BOT_TOKEN, TELEGRAM_CHAT_ID); alerts stay visible in the terminal."
         )
-    now = utc_now()
     with database.connect() as connection:
-        need = delivery_needed(connection, telegram.chats, now)
+        need, now = delivery_needed(connection, telegram.chats, utc_now()), database_now(connection)
     if need is None:
         return dg.SkipReason("Nothing waits that may be sent now.")
+    if was_run_lately(context.instance, "deliver_alerts", now, DELIVER_AGAIN):
+        return dg.SkipReason(f"A delivery was asked for a moment ago: {need}.")
     context.log.info(f"Asking for a delivery: {need}.")
-    # A constant key would run once. This one changes each half-minute, and so asks again while alerts still wait.
-    run_key = f"deliver-{int(now.timestamp()) // DELIVERY_BUCKET_SECONDS}"
-    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=run_key, tags={"txwatch/reason": need})])
+    return dg.SensorResult(run_requests=[dg.RunRequest(tags={"txwatch/reason": need})])

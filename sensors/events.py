@@ -4,8 +4,8 @@
 read all events, oldest first, from a storage id that they keep in their cursor.
 """
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import partial
 
 import dagster as dg
@@ -30,6 +30,18 @@ def events_after(instance: dg.DagsterInstance, asset: dg.AssetKey, after: int) -
     return instance.fetch_materializations(
         dg.AssetRecordsFilter(asset_key=asset, after_storage_id=after), limit=EVENTS_PER_TICK, ascending=True
     ).records
+
+
+def was_run_lately(
+    instance: dg.DagsterInstance, job: str, now: datetime, within: timedelta, tags: Mapping[str, str] | None = None
+) -> bool:
+    """Whether a run of the job with these tags was made within this time until `now`, by the database's clock.
+
+    A run of the future was made while a clock was ahead, and says nothing. A run key made of the time would be used
+    already after a clock was set back, and Dagster would make no run.
+    """
+    made = instance.get_run_records(dg.RunsFilter(job_name=job, tags=tags), limit=1)
+    return any(timedelta(0) <= now - run.create_timestamp < within for run in made)
 
 
 def was_materialized(instance: dg.DagsterInstance, asset: dg.AssetKey) -> bool:

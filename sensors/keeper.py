@@ -40,7 +40,8 @@ def keeper_sensor(context: dg.SensorEvaluationContext, database: DatabaseResourc
     asked = msgspec.json.decode(context.cursor, type=Asked) if context.cursor else None
     if asked is not None and asked.epoch == epoch:
         patience = STARTS_WITHIN if _is_starting(context.instance, asked.at) else ASK_AGAIN
-        if now - asked.at < patience:
+        # One of the future was asked for while the clock was ahead, and may have failed long ago.
+        if timedelta(0) <= now - asked.at < patience:
             return dg.SkipReason(f"A shift was asked for {(now - asked.at).total_seconds():.0f} s ago: {need}.")
     context.log.info(f"Asking for a shift: {need}.")
     # A tick that is repeated after a crash has the same key; one that asks again has another.

@@ -7,10 +7,10 @@ import dagster as dg
 from blockchain_assets import keys
 from resources.database import DatabaseResource
 from resources.model_registry import ModelRegistryResource
-from sensors.events import NOT_FINISHED, materialized_windows, running_sensor, was_materialized
-from txwatch.clock import utc_now
+from sensors.events import NOT_FINISHED, materialized_windows, running_sensor, was_materialized, was_run_lately
 from txwatch.detection.training import MIN_ROWS
 from txwatch.features.contract import contract_fingerprint
+from txwatch.store.database import database_now
 
 RETRY_AFTER = timedelta(minutes=10)
 BEHIND_SHARE = 0.1
@@ -45,8 +45,10 @@ def first_training_sensor(
         return dg.SkipReason(f"{behind} of {len(sealed)} sealed windows have no features yet.")
     with database.connect() as connection:
         row = connection.execute("SELECT count(*) FROM transaction_features").fetchone()
+        now = database_now(connection)
     rows = row[0] if row else 0
     if rows < MIN_ROWS:
         return dg.SkipReason(f"{rows} transactions have features; the first training wants {MIN_ROWS}.")
-    attempt = int(utc_now().timestamp() // RETRY_AFTER.total_seconds())
-    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"first-training-{attempt}")])
+    if was_run_lately(context.instance, "training", now, RETRY_AFTER):
+        return dg.SkipReason("A training gave no model a while ago; the next one waits.")
+    return dg.SensorResult(run_requests=[dg.RunRequest()])

@@ -9,7 +9,7 @@ import uvicorn
 
 from tests.waiting import PATIENCE_SECONDS
 from txwatch.api.app import create_app
-from txwatch.api.middleware import MAX_BODY_BYTES
+from txwatch.guard import MAX_BODY_BYTES
 from txwatch.settings import Settings
 
 KEY = "a-key-for-the-tests-0123456789"

@@ -1,22 +1,28 @@
 """Answers without an end, to each HTTP client that asks others than our own servers, over real sockets."""
 
 import asyncio
+import errno
 import gzip
+import socketserver
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.waiting import wait_until
 from txwatch.alerts import transport
 from txwatch.alerts.deliveries import Outcome, Unknown
 from txwatch.alerts.sender import TelegramSender
+from txwatch.answers import EndlessAnswerError
 from txwatch.clock import utc_now
 from txwatch.ingest import rest
 from txwatch.sources import bitcoin_rpc, mempool_space_rest
 from txwatch.sources.source import SourceAwayError
+from txwatch.system import doctor
 from txwatch.wire.messages import MalformedMessageError
 
 BOUND = 8 << 10
@@ -70,6 +76,7 @@ def _bounds(monkeypatch: pytest.MonkeyPatch) -> None:
         (bitcoin_rpc, "MAX_BYTES"),
         (mempool_space_rest, "MAX_ANSWER_BYTES"),
         (transport, "MAX_BYTES"),
+        (doctor, "MAX_BYTES"),
     ):
         monkeypatch.setattr(module, name, BOUND)
     monkeypatch.setattr(rest, "ATTEMPTS", 1)
@@ -89,17 +96,21 @@ def height_by_rpc(url: str) -> object:
     return bitcoin_rpc.BitcoinRpc(url).call(int, "getblockcount")
 
 
+def doctors_question(url: str) -> object:
+    return doctor.ask(url)
+
+
 async def sent(url: str) -> Outcome:
     async with TelegramSender("1:x", url) as sender:
         return await sender.send("42", "x")
 
 
 @pytest.mark.parametrize("status", [200, 302])
-@pytest.mark.parametrize("ask", [blocks_by_rest, mempool_by_rest])
+@pytest.mark.parametrize("ask", [blocks_by_rest, mempool_by_rest, doctors_question])
 def test_an_answer_and_a_redirect_have_so_many_bytes_at_most(ask: Callable[[str], object], status: int) -> None:
     with (
         answering(status, {"Location": "/there"}, long) as url,
-        pytest.raises((rest.RestError, SourceAwayError), match="EndlessAnswerError: no end after"),
+        pytest.raises((rest.RestError, SourceAwayError, EndlessAnswerError), match="no end after"),
     ):
         ask(url)
 
@@ -108,6 +119,18 @@ def test_an_answer_and_a_redirect_have_so_many_bytes_at_most(ask: Callable[[str]
 def test_a_redirect_of_no_length_is_followed(ask: Callable[[str], object]) -> None:
     with answering(302, {"Location": "/there"}, lambda: iter([b"moved"])) as url:
         assert ask(url) in ([], b"[]")
+
+
+@pytest.mark.parametrize(
+    "place", ["http://a..b/", "http://xn--/", "http://127.0.0.1:99999999999999999999/", "http://[::1/"]
+)
+@pytest.mark.parametrize("ask", [blocks_by_rest, mempool_by_rest])
+def test_a_redirect_to_no_address_is_a_failed_request(ask: Callable[[str], object], place: str) -> None:
+    with (
+        answering(302, {"Location": place}, lambda: iter([b"moved"])) as url,
+        pytest.raises((rest.RestError, SourceAwayError), match=r"Error|InvalidURL"),
+    ):
+        ask(url)
 
 
 def test_a_nodes_answer_has_so_many_bytes_at_most() -> None:
@@ -135,20 +158,86 @@ def test_nothing_is_inflated(encoding: str) -> None:
             height_by_rpc(url)
 
 
-def test_an_answer_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mempool_space_rest, "ANSWER_SECONDS", 0.3)
-    monkeypatch.setattr(bitcoin_rpc, "ANSWER_SECONDS", 0.3)
+FOREVER = {
+    "status line": (b"HTTP/1.1 200 ", b"O"),
+    "headers": (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+    "answers before the answer": (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+    "length of a chunk": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;", b"x"),
+    "body": (b"HTTP/1.1 200 OK\r\n\r\n", b" "),
+    "a redirect's body": (b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", b" "),
+}
+"""By what has no end: how an answer begins, and what trickles then."""
+
+
+@contextmanager
+def trickling(begins: bytes, goes_on: bytes, asked: list[bytes] | None = None) -> Iterator[str]:
     given_up = threading.Event()
 
-    def trickle() -> Iterator[bytes]:
-        while not given_up.wait(0.05):
-            yield b" "
+    class Trickling(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            request = self.request.recv(1 << 16)
+            if asked is not None:
+                asked.append(request)
+            try:
+                self.request.sendall(begins)
+                while not given_up.wait(0.05):
+                    self.request.sendall(goes_on)
+            except OSError:
+                """The client has had enough."""
 
-    with answering(200, {}, trickle) as url:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Trickling) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
         try:
-            with pytest.raises(SourceAwayError, match="TimeoutError"):
-                mempool_by_rest(url)
-            with pytest.raises(SourceAwayError, match="no end after"):
-                height_by_rpc(url)
+            yield f"http://127.0.0.1:{server.server_address[1]}"
         finally:
             given_up.set()
+            server.shutdown()
+            serving.join()
+
+
+@pytest.mark.parametrize("ask", [blocks_by_rest, mempool_by_rest, height_by_rpc, doctors_question])
+@pytest.mark.parametrize("endless", FOREVER.values(), ids=FOREVER)
+def test_an_answer_that_trickles_is_given_up(
+    ask: Callable[[str], object], endless: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each part of it comes in time."""
+    for module in (rest, bitcoin_rpc, mempool_space_rest):
+        monkeypatch.setattr(module, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(doctor, "SECONDS", 0.3)
+    with trickling(*endless) as url, pytest.raises((rest.RestError, SourceAwayError, EndlessAnswerError)):
+        ask(url)
+
+
+def test_what_had_no_end_is_not_asked_for_at_once_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four times five minutes would hold up all others."""
+    monkeypatch.setattr(rest, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(rest, "ATTEMPTS", 4)
+    asked: list[bytes] = []
+    with trickling(*FOREVER["body"], asked) as url, pytest.raises(rest.RestError):
+        blocks_by_rest(url)
+    assert len(asked) == 1
+
+
+def test_a_client_without_a_file_left_for_its_loop_fails_as_one_without_a_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(main: Coroutine[object, object, None]) -> None:
+        main.close()
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("txwatch.answers.asyncio.run", refuse)
+    with pytest.raises(SourceAwayError, match="no node answers"):
+        height_by_rpc("http://127.0.0.1:1")
+
+
+def test_a_client_that_is_closed_ends_what_it_asks() -> None:
+    asked: list[bytes] = []
+    with trickling(*FOREVER["headers"], asked) as url, ThreadPoolExecutor() as threads:
+        node = bitcoin_rpc.BitcoinRpc(url)
+        calls = [threads.submit(node.call, int, "getblockcount") for _ in range(3)]
+        wait_until(lambda: len(asked) == len(calls), "all are asked")
+        node.close()
+        for call in calls:
+            with pytest.raises(SourceAwayError, match="broke"):
+                call.result()

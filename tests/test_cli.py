@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,8 @@ from tests.deploy.processes import quiet_environment
 from tests.feeds import CapturedFeed
 from tests.waiting import PATIENCE_SECONDS, eventually
 from txwatch.cli import app
+from txwatch.clock import utc_now
+from txwatch.people.keys import find_key
 from txwatch.store.database import connect
 from txwatch.store.lease import read_lease
 from txwatch.system.environment import PORTS, PortInUseError
@@ -181,3 +184,25 @@ def test_without_a_token_the_bot_waits_and_says_so(tmp_path: Path) -> None:
         assert bot.poll() is None
         bot.terminate()
     assert bot.returncode == 0
+
+
+def test_keys_are_made_once_listed_without_themselves_and_revoked(database_url: str, tmp_path: Path) -> None:
+    def keys(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return txwatch("keys", *arguments, folder=tmp_path, DATABASE_URL=database_url)
+
+    assert "There is no key yet" in keys("list").stderr
+    made = keys("add", "alice", "--scope=read", "--scope=manage", "--days=30")
+    assert made.returncode == 0, made.stderr
+    key = made.stdout.strip()
+    assert keys("add", "alice", "--scope=read").returncode == 2
+    assert "A scope is read, score or manage" in keys("add", "bob", "--scope=all").stderr
+    listed = keys("list").stdout
+    assert re.search(r"alice +read, manage", listed)
+    assert key not in listed
+    assert keys("revoke", "alice").returncode == 0
+    assert keys("revoke", "alice").returncode == 2
+    with connect(database_url) as connection:
+        assert find_key(connection, key, utc_now()) is None
+        done = connection.execute("SELECT who, subject, action FROM changes WHERE area = 'keys' ORDER BY id").fetchall()
+    assert [(subject, action) for _, subject, action in done] == [("alice", "add"), ("alice", "revoke")]
+    assert all(who.startswith("shell:") for who, _, _ in done)

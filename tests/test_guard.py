@@ -272,6 +272,43 @@ async def take(scope: Scope, receive: Receive, send: Send) -> None:
     await Counting()(scope, receive, send)
 
 
+async def catch(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with 500 if the body cannot be had, as the applications behind the guard do."""
+    try:
+        await take(scope, receive, send)
+    except Exception:
+        await send({"type": "http.response.start", "status": 500})
+        await send({"type": "http.response.body", "body": b"it failed"})
+
+
+@pytest.mark.parametrize("app", [take, catch])
+def test_a_body_has_so_many_bytes_at_most_by_what_it_says_and_by_what_comes(app: ASGIApp) -> None:
+    with (
+        listening(Guard(app, health="/health", max_body_bytes=1_000)) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        for body, status in (([b"x" * 1_000], 200), ([b"x" * 1_001], 413), ([b"x" * 600] * 2, 413)):
+            announced, streamed = client.post("/", content=b"".join(body)), client.post("/", content=iter(body))
+            assert [announced.status_code, streamed.status_code] == [status, status]
+            assert {answer.headers.get("connection") for answer in (announced, streamed)} == {
+                "close" if status == 413 else None
+            }
+
+
+def test_what_was_answered_before_its_body_was_too_large_is_ended() -> None:
+    async def early(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b"so far", "more_body": True})
+        await catch(scope, receive, send)
+
+    with (
+        listening(Guard(early, health="/health", max_body_bytes=1_000)) as port,
+        pytest.raises(httpx.RemoteProtocolError),
+    ):
+        httpx.post(f"http://127.0.0.1:{port}/", content=iter([b"x" * 1_001]))
+
+
 POST = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
 
 
@@ -366,6 +403,41 @@ def test_an_answer_that_nobody_takes_does_not_hold_its_connection(monkeypatch: p
         assert ended.wait(20)
 
 
+def test_the_last_of_an_answer_that_nobody_takes_does_not_hold_a_connection_that_closes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is less than that with which asyncio pauses writing."""
+    monkeypatch.setattr(guard, "PART_SECONDS", 0.3)
+    made, lost = BoundedH11.connection_made, BoundedH11.connection_lost
+    transports, ended = list[asyncio.Transport](), threading.Event()
+
+    def noted(protocol: BoundedH11, transport: asyncio.Transport) -> None:
+        transports.append(transport)
+        made(protocol, transport)
+
+    def noted_end(protocol: BoundedH11, error: Exception | None) -> None:
+        lost(protocol, error)
+        ended.set()
+
+    monkeypatch.setattr(BoundedH11, "connection_made", noted)
+    monkeypatch.setattr(BoundedH11, "connection_lost", noted_end)
+
+    async def talkative(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await Counting()(scope, receive, send)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while transports[-1].get_write_buffer_size() == 0:
+            await send({"type": "http.response.body", "body": 10_000 * b"x", "more_body": True})
+        await send({"type": "http.response.body"})
+
+    with (
+        listening(Guard(talkative, health="/health")) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=20) as raw,
+    ):
+        raw.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert ended.wait(20)
+
+
 def test_a_head_as_long_as_it_may_be_is_answered_in_whatever_pieces_it_comes(port: int) -> None:
     target, long = "/" + "a" * (MAX_TARGET_BYTES - 1), "x" * (MAX_HEADER_BYTES - 100)
     head = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nA: {long}\r\n\r\n".encode()
@@ -398,3 +470,26 @@ def test_a_websocket_opens_for_our_own_pages_and_for_programs_alone(app: Countin
     ):
         pass
     assert app.reached == []
+
+
+def test_a_websocket_stays_open_however_long_it_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(guard, "PART_SECONDS", 0.5)
+
+    async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await Counting()(scope, receive, send)
+            return
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": message["text"]})
+
+    with (
+        listening(Guard(echo, health="/health")) as port,
+        connect(f"ws://127.0.0.1:{port}/page") as websocket,
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as later,
+    ):
+        assert later.recv(1) == b"", "the time is over"
+        websocket.send("still here")
+        assert websocket.recv(timeout=PATIENCE_SECONDS) == "still here"

@@ -38,7 +38,10 @@ def test_its_commands_and_options_exist() -> None:
     assert {name for name, _ in named} >= {"demo", "run", "ingest", "status", "evaluate", "record", "api"}
     for name, rest in named:
         assert name in commands, name
-        options = {option for parameter in commands[name].params for option in parameter.opts}
+        command = commands[name]
+        if words := re.findall(r"[a-z]+", rest) if hasattr(command, "commands") else []:
+            command = command.commands[words[0]]
+        options = {option for parameter in command.params for option in parameter.opts}
         assert set(re.findall(r"--[a-z]+", rest)) <= options, name
 
 

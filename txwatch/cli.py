@@ -17,6 +17,7 @@ from txwatch.captures import existing_capture
 from txwatch.clock import utc_now
 from txwatch.errors import UserError
 from txwatch.lab.evaluation.commands import CAPTURE, FilesCommand, backtest, evaluate, evaluate_day
+from txwatch.people.commands import keys
 from txwatch.places import place
 from txwatch.rules.commands import rules
 from txwatch.settings import Settings
@@ -38,6 +39,12 @@ Regime = Annotated[str, typer.Option(help="2024-03, 2024-10 or 2025-07.")]
 
 def _connected(application: str = "txwatch labels") -> AbstractContextManager[Connection]:
     return connect(Settings().require_database_url(), application=application)
+
+
+def _record(connection: Connection, subject: str, action: str, detail: str = "") -> None:
+    from txwatch.people.changes import record_change, shell_user
+
+    record_change(connection, shell_user(), "labels", subject, action, utc_now(), detail)
 
 
 def _as_named(address: str) -> str:
@@ -71,10 +78,9 @@ def import_files(
         for file in read:
             done = import_labels(connection, file.labels, utc_now())
             skipped = f", {file.skipped:,} of other currencies left out" if file.skipped else ""
-            console.print(
-                f"{file.path.name}: {done.new:,} new, {done.changed:,} changed, {done.unchanged:,} unchanged{skipped}",
-                soft_wrap=True,
-            )
+            told = f"{done.new:,} new, {done.changed:,} changed, {done.unchanged:,} unchanged{skipped}"
+            _record(connection, file.path.name, "import", told)
+            console.print(f"{file.path.name}: {told}", soft_wrap=True)
         if watch:
             added = watch_all(connection, (label for file in read for label in file.labels), utc_now())
             console.print(f"{added:,} more addresses are watched.")
@@ -113,6 +119,7 @@ def watch(address: Address, note: Annotated[str, typer.Option(help="Shown in the
         raise UserError(f"{error}.") from error
     with _connected() as connection, connection.transaction():
         put_on_list(connection, wanted, note or "watched", utc_now())
+        _record(connection, wanted, "watch", note)
     console.print(f"{wanted} is watched.", soft_wrap=True)
 
 
@@ -124,6 +131,7 @@ def unwatch(address: Address) -> None:
     with _connected() as connection, connection.transaction():
         if not take_off_list(connection, _as_named(address), utc_now()):
             raise UserError(f"{address} is not watched.")
+        _record(connection, _as_named(address), "unwatch")
     console.print(f"{address} is no longer watched.", soft_wrap=True)
 
 
@@ -373,6 +381,7 @@ def doctor() -> None:
 
 
 app.add_typer(labels, name="labels")
+app.add_typer(keys, name="keys")
 app.add_typer(rules, name="rules")
 app.command(cls=FilesCommand)(evaluate)
 app.command()(backtest)

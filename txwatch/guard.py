@@ -9,12 +9,14 @@ requests from those of our own pages, whether a key is set or not:
   page, because it only shows one: so GET must change nothing, and GraphQL, which can, needs POST.
 
 Programs such as curl and Prometheus send Host alone.
+
+It also bounds what a request may have: heads and bodies, which the servers behind it keep in memory whole.
 """
 
 import os
 import re
 from asyncio import TimerHandle, Transport
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Any, NamedTuple
@@ -37,6 +39,9 @@ HEAD_SECONDS = 30.0
 """Seconds until a request's line and headers have come. Each connection that waits takes one of the few open files."""
 PART_BYTES, PART_SECONDS = 16 * 1024, 30.0
 """Bytes of a body, or of an answer, that pass within so many seconds: half a kilobyte a second."""
+
+MAX_BODY_BYTES = 16 << 20
+"""Bytes of a body; a model that MLflow takes has three million."""
 
 _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
@@ -83,9 +88,12 @@ class BoundedH11(H11Protocol):
         self._forget_taken()
 
     def _expect(self, came: int) -> None:
-        """Wait for the end of a head, or for the next part of a body; after its answer for no further part."""
+        """Wait for the end of a head, or for the next part of a body; after its answer for no further part.
+
+        A connection that became a WebSocket has a protocol of its own, which pings.
+        """
         awaited = self.conn.their_state
-        if awaited not in {h11.IDLE, h11.SEND_BODY}:
+        if awaited not in {h11.IDLE, h11.SEND_BODY} or self.transport.get_protocol() is not self:
             self._forget_end()
             return
         if awaited is h11.SEND_BODY and self.conn.our_state is not h11.DONE:
@@ -131,11 +139,16 @@ class Refusal(NamedTuple):
 
     status: HTTPStatus
     detail: str
+    headers: Mapping[str, str] = {}
 
 
 def _as_problem(scope: Scope, refusal: Refusal) -> ASGIApp:  # noqa: ARG001 - other answers name the path
     problem = {"title": refusal.status.phrase, "status": refusal.status, "detail": refusal.detail}
-    return JSONResponse(problem, refusal.status, media_type="application/problem+json")
+    return JSONResponse(problem, refusal.status, refusal.headers, media_type="application/problem+json")
+
+
+class BodyTooLargeError(Exception):
+    """More came than a body may have."""
 
 
 class Guard:
@@ -152,9 +165,10 @@ class Guard:
         hosts: Collection[str] = (),
         *,
         health: str,
+        max_body_bytes: int = MAX_BODY_BYTES,
         answer: Callable[[Scope, Refusal], ASGIApp] = _as_problem,
     ) -> None:
-        self.app, self.health, self.answer = app, health, answer
+        self.app, self.health, self.max_body_bytes, self.answer = app, health, max_body_bytes, answer
         self.hosts = frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -162,13 +176,51 @@ class Guard:
         if scope["type"] not in {"http", "websocket"}:
             await self.app(scope, receive, send)
             return
-        refusal = refused(scope, self.hosts, self.health)
+        refusal = refused(scope, self.hosts, self.health) or self._too_large(scope)
         if refusal is None:
-            await self.app(scope, receive, _unframed(send))
+            await self._pass(scope, receive, _unframed(send))
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": refusal.detail})
         else:
             await self.answer(scope, refusal)(scope, receive, send)
+
+    def _too_large(self, scope: Scope) -> Refusal | None:
+        announced = Headers(scope=scope).get("content-length", "")
+        return self._refused_body if announced.isdecimal() and int(announced) > self.max_body_bytes else None
+
+    @property
+    def _refused_body(self) -> Refusal:
+        detail = f"a body may have {self.max_body_bytes:,} bytes"
+        return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, {"Connection": "close"})
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the app have the request, until more of its body has come than may be, whatever it announced."""
+        came, is_answered = 0, False
+
+        async def counted() -> Message:
+            nonlocal came
+            message = await receive()
+            came += len(message.get("body", b""))
+            if came > self.max_body_bytes:
+                raise BodyTooLargeError
+            return message
+
+        async def noted(message: Message) -> None:
+            nonlocal is_answered
+            # What an app makes of the error, such as status 500, is not the answer.
+            if came <= self.max_body_bytes:
+                is_answered = True
+                await send(message)
+
+        try:
+            await self.app(scope, counted, noted)
+        except Exception:
+            if came <= self.max_body_bytes:
+                raise
+        if came > self.max_body_bytes:
+            if is_answered:
+                raise BodyTooLargeError
+            await self.answer(scope, self._refused_body)(scope, receive, send)
 
 
 def refused(scope: Scope, hosts: Collection[str], health: str) -> Refusal | None:

@@ -84,6 +84,13 @@ class Settings(BaseSettings):
     alerts_per_hour: float = _env(
         "TXWATCH_ALERTS_PER_HOUR", "Budget of alerts an hour that the forest may spend.", 12, gt=0
     )
+    samples_a_day: int = _env(
+        "TXWATCH_SAMPLES_A_DAY",
+        "Unusual transactions without an alert that people are asked about every day, to estimate what is missed.",
+        0,
+        ge=0,
+        le=50,
+    )
     history_start: datetime | None = _env(
         "TXWATCH_HISTORY_START",
         "First window, UTC, kept in the database. Unset: the day of the first `txwatch migrate`.",
@@ -137,6 +144,9 @@ class Settings(BaseSettings):
         "TXWATCH_API_KEY",
         "Key for the API's writes and scoring. Unset: it answers on loopback only, and refuses both.",
         min_length=16,
+    )
+    api_private: bool = _env(
+        "TXWATCH_API_PRIVATE", "Whether reading the API needs a key as well, one with the scope read.", False
     )
     api_url: str = _env(
         "TXWATCH_API_URL", "Where the dashboard asks the API how a score comes about.", "http://127.0.0.1:8000"

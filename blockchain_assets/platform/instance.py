@@ -18,6 +18,7 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import create_pg_engine, pg_url_from_config
 from sqlalchemy import Engine
+from sqlalchemy.event import listens_for
 
 KEPT = 4
 """Connections that a process keeps, for all its instances."""
@@ -45,7 +46,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
 @lru_cache(maxsize=4)
 def _pool(postgres_url: str) -> Engine:
     DagsterPostgresStorage(postgres_url)  # makes the tables where there are none
-    return create_pg_engine(
+    pool = create_pg_engine(
         postgres_url,
         isolation_level="AUTOCOMMIT",
         pool_size=KEPT,
@@ -53,6 +54,15 @@ def _pool(postgres_url: str) -> Engine:
         pool_recycle=RENEWED_AFTER_SECONDS,
         pool_pre_ping=True,  # notices connections that the server has closed
     )
+    listens_for(pool, "connect")(_tell_time_in_utc)
+    return pool
+
+
+def _tell_time_in_utc(connection: Any, _: object) -> None:
+    """Dagster reads the times at which the server stored its runs as UTC, whatever time zone the server has."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET TIME ZONE 'UTC'")
+    connection.commit()
 
 
 INGEST_POOL, INGEST_SLOTS = "ingest", 3

@@ -19,7 +19,7 @@ from txwatch.lab.simulator.traffic import SimulatedTransaction, Simulator
 from txwatch.live.lane import LiveScoring
 from txwatch.sources.source import Removed, Seen
 from txwatch.store.database import Connection, connect
-from txwatch.system.demo import peel_hops
+from txwatch.system.demo import planted_and_told
 from txwatch.wire.transaction import SpentOutput, Transaction
 
 BTC = 100_000_000
@@ -184,8 +184,10 @@ def test_small_rests_and_old_alerts_are_followed_no_further(lane: Lane) -> None:
 
 
 @pytest.mark.parametrize(("by", "outpoint"), [(NODE, True), (FEED, False)])
-def test_planted_peel_chains_are_told_to_their_last_hop(lane: Lane, by: str, outpoint: bool, tmp_path: Path) -> None:
-    rates = {"whale": 60.0}
+def test_planted_peel_chains_are_told_to_their_last_hop_and_storms_whole(
+    lane: Lane, by: str, outpoint: bool, tmp_path: Path
+) -> None:
+    rates = {"whale": 60.0, "dust_storm": 12.0}
     simulator = Simulator(seed=2, start=T0, rate=0.2, plants_per_hour=rates, peeled_share=0.5)
     truth, began = tmp_path / "truth.jsonl", T0 - MINUTE
     lines = [msgspec.json.encode({"txid": txid(9), "labels": ["plant:peel_chain"], "at": T0 - 2 * MINUTE})]
@@ -194,9 +196,9 @@ def test_planted_peel_chains_are_told_to_their_last_hop(lane: Lane, by: str, out
         lines += [msgspec.json.encode({"txid": s.txid, "labels": s.labels, "at": s.at}) for s in sent if s.labels]
         lane.tell(*(as_told(s, outpoint=outpoint) for s in sent), by=by)
     truth.write_bytes(b"\n".join(lines) + b"\n")
-    counted = peel_hops(lane.connection, truth, began)
-    assert counted["planted"] >= 40
-    assert counted["told"] == counted["planted"], "what an earlier run planted does not count"
+    for counted in planted_and_told(lane.connection, truth, began).values():
+        assert counted["planted"] >= 40
+        assert counted["told"] == counted["planted"], "what an earlier run planted does not count"
 
 
 def as_told(simulated: SimulatedTransaction, *, outpoint: bool) -> Transaction:

@@ -35,7 +35,7 @@ def test_a_rule_is_added_switched_and_remembered(keyed: httpx.Client) -> None:
     assert (added["version"], added["mode"], added["changed_by"], added["document"]["when"]) == (
         1,
         "off",
-        "API",
+        "key:owner",
         RULE["when"],
     )
     assert keyed.post("/v1/rules", json=RULE).json() == added, "the same again changes nothing"

@@ -1,9 +1,12 @@
 """The live stream: what is committed reaches each client, and a client that was away gets what it missed."""
 
+import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import httpx
 import psycopg
@@ -15,7 +18,7 @@ from tests.serving import serving, settings_of
 from tests.waiting import PATIENCE_SECONDS, wait_until
 from txwatch.alerts.alert import Alert
 from txwatch.alerts.store import insert_alerts
-from txwatch.api.routes.stream import BATCH, QUEUE
+from txwatch.api.routes.stream import BATCH, QUEUE, READERS, Stream
 from txwatch.clock import utc_now
 from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import Reason
@@ -125,6 +128,21 @@ def test_a_client_that_was_away_goes_on_after_its_last_alert(address: str, datab
     assert keys == [f"{n:064x}" for n in (11, 12, 13)]
 
 
+def test_a_last_alert_of_a_clock_that_was_ahead_hides_none_that_a_client_missed(
+    address: str, database_url: str
+) -> None:
+    ahead = utc_now() + timedelta(hours=2)
+    headers = {"Last-Event-ID": Position(ahead, f"{90_030:064x}").encode()}
+    with connect(database_url) as connection:
+        insert_alerts(connection, [replace(alert(90_030), created_at=ahead)], [])
+        insert_alerts(connection, [replace(alert(90_031), created_at=utc_now() - timedelta(minutes=50))], [])
+        with httpx.stream("GET", f"{address}/v1/stream", headers=headers, timeout=PATIENCE_SECONDS) as response:
+            told = (json.loads(event["data"])["alert_key"] for event in events(response) if event["event"] == "alert")
+            insert_alerts(connection, [alert(90_032)], [])
+            assert f"{90_031:064x}" in iter(told.__next__, f"{90_032:064x}")
+        connection.execute("DELETE FROM alerts WHERE alert_key = %s", [f"{90_030:064x}"])
+
+
 def test_alerts_committed_out_of_order_are_all_told_once(address: str, database_url: str) -> None:
     with (
         connect(database_url) as slow,
@@ -206,3 +224,38 @@ def test_a_bad_id_is_told_before_the_stream_begins(address: str) -> None:
     answer = httpx.get(f"{address}/v1/stream", headers={"Last-Event-ID": "nonsense"})
     assert answer.status_code == 400
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_clients_that_come_back_together_take_few_connections(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres has a hundred for all of the system."""
+    stream, open_now, most = Stream(database_url), 0, 0
+    connected = stream._connected
+
+    @asynccontextmanager
+    async def counted() -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        nonlocal open_now, most
+        open_now += 1
+        most = max(most, open_now)
+        try:
+            async with connected() as connection:
+                yield connection
+        finally:
+            open_now -= 1
+
+    monkeypatch.setattr(stream, "_connected", counted)
+    with connect(database_url) as connection:
+        insert_alerts(connection, [alert(20_001)], [])
+    last = Position(utc_now() - timedelta(minutes=30), "").encode()
+
+    async def come_back() -> None:
+        async for event in stream.subscribe(last):
+            if event.data["alert_key"] == f"{20_001:064x}":
+                return
+
+    async def all_come_back() -> None:
+        await asyncio.gather(*(come_back() for _ in range(5 * READERS)))
+
+    asyncio.run(all_come_back())
+    assert most == READERS

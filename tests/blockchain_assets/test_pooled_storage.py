@@ -1,9 +1,12 @@
 """Dagster's storage keeps its connections: for all instances of a process, and across a restart of the database."""
 
+from datetime import timedelta
+
 import dagster as dg
 import psycopg
 
 from blockchain_assets.platform.instance import KEPT
+from txwatch.clock import utc_now
 from txwatch.store.database import connect
 
 TICKS = 20
@@ -46,3 +49,17 @@ def test_connections_that_a_restart_has_closed_are_replaced(
         for process in backends(database_url):
             connection.execute("SELECT pg_terminate_backend(%s, 10000)", [process])
     tick(dagster_instance)
+
+
+def test_when_a_run_was_made_is_told_in_utc_by_a_server_in_any_time_zone(
+    dagster_instance: dg.DagsterInstance, database_url: str
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        database = psycopg.sql.Identifier(connection.info.dbname)
+        connection.execute(psycopg.sql.SQL("ALTER DATABASE {} SET timezone = 'America/New_York'").format(database))
+        for process in backends(database_url):
+            connection.execute("SELECT pg_terminate_backend(%s, 10000)", [process])
+    made = dagster_instance.run_storage.add_run(dg.DagsterRun("recovery", "1" * 32))
+    record = dagster_instance.get_run_record_by_id(made.run_id)
+    assert record is not None
+    assert abs(utc_now() - record.create_timestamp) < timedelta(hours=1)

@@ -28,3 +28,14 @@ def test_what_needs_a_champion_waits_for_the_first(
     assert runs() == 0
     dagster_instance.report_runless_asset_event(dg.AssetMaterialization("champion_model"))
     assert runs() == 1
+
+
+@pytest.mark.parametrize("count", [0, 5])
+def test_a_sample_is_asked_about_only_where_it_is_wanted(
+    installation: Installation, dagster_instance: dg.DagsterInstance, count: int
+) -> None:
+    repository = build_defs(installation.settings.model_copy(update={"samples_a_day": count})).get_repository_def()
+    assert repository.has_job("daily_sample") is (count > 0)
+    assert ("daily_sample" in [schedule.name for schedule in repository.schedule_defs]) is (count > 0)
+    if count:
+        assert repository.get_job("daily_sample").execute_in_process(instance=dagster_instance).success

@@ -152,6 +152,7 @@ def test_too_few_rows_are_refused() -> None:
         ([True, False, True, True], None, False),
         ([True, True, True], 5.9, False),
         ([True, True, True], 6.0, True),
+        ([True, True, True], -0.1, True),
         ([], None, False),
     ],
 )

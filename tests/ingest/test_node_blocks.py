@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from tests.sources.test_bitcoin_rpc import URL
-from txwatch.ingest.node_blocks import NodeBlocks
-from txwatch.ingest.rest import RestError
+from txwatch.ingest.node_blocks import NodeBlocks, NodeElseRest
+from txwatch.ingest.rest import BlockSource, RestError, rest_client
 from txwatch.sources.bitcoin_node import BitcoinNode
 from txwatch.sources.bitcoin_rpc import BitcoinRpc, NodeAwayError
 from txwatch.sources.source import SourceAwayError
@@ -117,3 +117,22 @@ def test_what_no_column_takes_is_no_answer_of_a_node(changes: dict[str, Any]) ->
         node(lambda _method: block() | {"tx": [HASH], "height": 2**31}).block_txids(HASH)
     with pytest.raises(NodeAwayError):
         node(lambda _method: {"txids": ["\0"], "mempool_sequence": 2**70}).mempool()
+
+
+@pytest.mark.parametrize(("has_it", "fails_as"), [(True, None), (False, (RestError, MalformedMessageError))])
+@pytest.mark.parametrize("answer", [{"error": {"code": -28, "message": "Loading"}}, block(nTx=7)], ids=["away", "cut"])
+def test_a_block_that_a_node_cannot_give_is_asked_of_the_service_and_never_taken_for_absent(
+    answer: dict[str, Any], has_it: bool, fails_as: Any
+) -> None:
+    """One that both are without is given up: a node that is away may have it."""
+    raw_block = {"hash": HASH, "prev_block": PARENT, "height": 9, "time": 1_700_000_000, "n_tx": 0, "tx": []}
+    given = httpx.Response(200, json=raw_block) if has_it else httpx.Response(404, json={"error": "not-found"})
+    service = BlockSource(rest_client("http://api", transport=httpx.MockTransport(lambda _: given)))
+    blocks = NodeElseRest(NodeBlocks(node(lambda _method: answer)), service)
+    if fails_as is None:
+        found = blocks.block(HASH)
+        assert found is not None
+        assert found.hash == HASH
+    else:
+        with pytest.raises(fails_as):
+            blocks.block(HASH)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.builders import T0
@@ -24,7 +23,7 @@ from txwatch.alerts.sender import TelegramSender
 from txwatch.clock import MonotoneClock
 from txwatch.detection.rules import CurrentDetectors
 from txwatch.ingest.recovery import read_chain
-from txwatch.ingest.rest import BlockSource
+from txwatch.ingest.rest import BlockSource, rest_client
 from txwatch.lab.simulator.chain import Chain
 from txwatch.lab.simulator.feed import LocalFeed, Played, Playlist
 from txwatch.lab.simulator.telegram import LocalTelegram
@@ -95,7 +94,7 @@ async def test_messages_end_with_the_block_that_confirmed_or_the_transaction_tha
             return connection.execute("SELECT 1 FROM ingest_lease").fetchone() is not None
 
     def read_blocks(rest_url: str) -> None:
-        with connect(database_url) as connection, httpx.Client(base_url=rest_url) as client:
+        with connect(database_url) as connection, rest_client(rest_url) as client:
             read_chain(connection, BlockSource(client, interval_seconds=0), clock)
             with connection.transaction():
                 insert_chain_updates(connection, clock())

@@ -56,6 +56,8 @@ def test_one_shift_is_asked_for_until_it_has_had_time_to_take_the_lease(
     asked = msgspec.json.decode(first.cursor or "", type=Asked)
     long_ago = Asked(asked.epoch, asked.at - ASK_AGAIN)
     assert isinstance(ask(installation, dagster_instance, msgspec.json.encode(long_ago).decode()), dg.SensorResult)
+    ahead = Asked(asked.epoch, asked.at + timedelta(hours=1))
+    assert isinstance(ask(installation, dagster_instance, msgspec.json.encode(ahead).decode()), dg.SensorResult)
     of_another = Asked(asked.epoch - 1, asked.at)
     assert isinstance(ask(installation, dagster_instance, msgspec.json.encode(of_another).decode()), dg.SensorResult)
 

@@ -6,7 +6,7 @@ import dagster as dg
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from resources.database import DatabaseResource
-from sensors.recovery import ASK_AGAIN_SECONDS, reading_needed, recovery_sensor
+from sensors.recovery import reading_needed, recovery_sensor
 from tests.conftest import Installation
 from txwatch.clock import utc_now
 from txwatch.store.database import connect
@@ -18,27 +18,26 @@ OPEN = Gap(8, NOW - timedelta(minutes=1), None)
 
 
 def test_nothing_is_asked_while_nothing_is_new() -> None:
-    assert reading_needed([], [], NOW) is None
-    assert reading_needed([], [OPEN], NOW) is None, "a gap that lasts cannot be recovered"
+    assert reading_needed([], []) is None
+    assert reading_needed([], [OPEN]) is None, "a gap that lasts cannot be recovered"
 
 
 def test_the_reason_is_said_in_words() -> None:
-    asked = reading_needed(["a" * 64, "b" * 64], [ENDED, OPEN], NOW)
+    asked = reading_needed(["a" * 64, "b" * 64], [ENDED, OPEN])
     assert asked is not None
     assert asked[0] == "2 new blocks, 1 gap to recover"
 
 
-def test_what_is_new_asks_at_once_and_what_is_not_only_after_a_while() -> None:
-    def key(unfetched: list[str], gaps: list[Gap], later: float = 0) -> str:
-        asked = reading_needed(unfetched, gaps, NOW + timedelta(seconds=later))
+def test_a_new_block_and_a_new_gap_are_told_from_those_that_were_asked_for() -> None:
+    def newest(unfetched: list[str], gaps: list[Gap]) -> str:
+        asked = reading_needed(unfetched, gaps)
         assert asked is not None
         return asked[1]
 
-    same = key(["a" * 64], [])
-    assert key(["a" * 64], [], 5) == same
-    assert key(["a" * 64, "b" * 64], []) != same
-    assert key(["a" * 64], [ENDED]) != same
-    assert key(["a" * 64], [], ASK_AGAIN_SECONDS) != same
+    same = newest(["a" * 64], [])
+    assert newest(["b" * 64, "a" * 64], []) == same
+    assert newest(["a" * 64, "b" * 64], []) != same
+    assert newest(["a" * 64], [ENDED]) != same
 
 
 def test_while_a_reading_waits_for_its_turn_no_other_is_asked_for(

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -178,3 +179,15 @@ def test_without_live_traffic_it_ends_with_the_processes_and_is_a_failure(url: s
     result = watching.result()
     assert (result["transactions"], result["drift_share"]) == (0, None)
     assert {"transactions", "drift_share", "first_live_s"} <= set(watching.idle_stages(result))
+
+
+def test_dagster_that_never_answers_is_said_and_the_result_printed_all_the_same(
+    url: str, telegram: TelegramServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        monkeypatch.setattr(watch, "DAGSTER_PORT", closed.getsockname()[1])
+    watching = Watch(Settings(), url, seconds=0.0, began_at=BEGAN)
+    go_through_every_stage(url, telegram)
+    watching(threading.Event())
+    assert "Dagster does not say which windows it has" in capsys.readouterr().err
+    assert watching.idle_stages(watching.result()) == ["windows_sealed", "windows_scored"]

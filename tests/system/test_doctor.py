@@ -162,7 +162,7 @@ def test_each_source_that_is_followed_is_asked(settings_of: Any) -> None:
     settings = settings_of(
         TXWATCH_SOURCES="bitcoin-core,mempool.space",
         BITCOIN_RPC_URL=f"http://user:{PASSWORD}@127.0.0.1:{port}",
-        MEMPOOL_SPACE_URL=f"http://127.0.0.1:{port}",
+        MEMPOOL_SPACE_URL=f"http://user:{PASSWORD}@127.0.0.1:{port}",
     )
     findings = list(doctor.look_at_feed(settings))
     assert [(finding.what, finding.level) for finding in findings] == [

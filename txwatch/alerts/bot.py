@@ -17,7 +17,8 @@ from telegram import Bot, Chat, ChatMember, Message, Update
 from telegram.error import RetryAfter, TelegramError
 
 from txwatch.alerts.alert import present_id, record_move
-from txwatch.alerts.commands import answer, changes_the_chat, named_bot
+from txwatch.alerts.cases import close_by_button
+from txwatch.alerts.commands import NOBODY, Person, answer, changes_the_chat, named_bot
 from txwatch.alerts.deliveries import Sent
 from txwatch.alerts.dispatcher import Dispatcher
 from txwatch.alerts.planning import backoff
@@ -196,7 +197,8 @@ class AlertBot:
         if query is not None and query.message is not None and query.data in get_args(Verdict):
             verdict: Verdict = "useful" if query.data == "useful" else "noise"
             number = query.message.message_id
-            known = await asyncio.to_thread(self._judge, query.message.chat, number, query.from_user.id, verdict)
+            by = Person(query.from_user.id, query.from_user.name)
+            known = await asyncio.to_thread(self._judge, query.message.chat, number, by, verdict)
             await bot.answer_callback_query(query.id, f"Noted: {verdict}." if known else "That is no alert of mine.")
         elif message is not None and message.migrate_to_chat_id is not None:
             await asyncio.to_thread(self._move, message.chat.id, message.migrate_to_chat_id)
@@ -215,7 +217,8 @@ class AlertBot:
             return
         html = await _refusal(bot, message) if changes_the_chat(text) else None
         if html is None:
-            html = await asyncio.to_thread(self._answer, configured, text, message.date)
+            by = NOBODY if message.from_user is None else Person(message.from_user.id, message.from_user.name)
+            html = await asyncio.to_thread(self._answer, configured, text, message.date, by)
         answers = self._answers[configured]
         if html is not None and not answers.full():
             answers.put_nowait((utc_now(), html))
@@ -224,12 +227,15 @@ class AlertBot:
         self._username = self._username or (await bot.get_me()).username or ""
         return self._username.lower()
 
-    def _judge(self, chat: Chat, message_id: int, user_id: int, verdict: Verdict) -> bool:
+    def _judge(self, chat: Chat, message_id: int, by: Person, verdict: Verdict) -> bool:
         with self._connected() as connection:
             name = self._named(connection, chat)
             if name is None:
                 return False
-            return record_feedback(connection, name[0], message_id, user_id, verdict, utc_now()) is not None
+            key = record_feedback(connection, name[0], message_id, by.user_id, verdict, utc_now())
+            if key is not None:
+                close_by_button(connection, key, by.who, by.user_id, verdict, utc_now())
+            return key is not None
 
     def _move(self, former: int, present: int) -> None:
         with self._connected() as connection, connection.transaction():
@@ -241,9 +247,9 @@ class AlertBot:
             named = self._named(connection, chat)
         return None if named is None else named[1]
 
-    def _answer(self, configured: str, text: str, said_at: datetime) -> str | None:
+    def _answer(self, configured: str, text: str, said_at: datetime, by: Person) -> str | None:
         with self._connected() as connection:
-            return answer(connection, present_id(connection, configured), text, utc_now(), said_at)
+            return answer(connection, present_id(connection, configured), text, utc_now(), said_at, by)
 
     def _named(self, connection: Connection, chat: Chat) -> tuple[str, str] | None:
         """The chat's id or name, and its name in the settings, by any id that it ever had; None for strangers."""

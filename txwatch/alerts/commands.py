@@ -4,13 +4,16 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import get_args
 
 from psycopg import sql
 
+from txwatch.alerts.cases import Action, CaseError, Step, keys_beginning, take_step
 from txwatch.alerts.deliveries import read_delivery_levels
 from txwatch.alerts.messages import EXPLORER, DigestLine, Line, Piece, clean, digest_line, to_html
 from txwatch.alerts.planning import QuietHours
-from txwatch.alerts.store import read_alerts, read_precision
+from txwatch.alerts.samples import read_misses
+from txwatch.alerts.store import Verdict, read_alerts, read_precision
 from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import btc
 from txwatch.labels.flows import FlowClass
@@ -36,8 +39,29 @@ HELP = (
     "/why <txid>  the score of a transaction and its reasons; its first 8 digits are enough",
     "/mute 30  only critical alerts for 30 minutes; /mute off",
     "/quiet 22:00-07:00 Europe/Berlin  the same every day; /quiet off",
+    "/ack <txid>  somebody looks into it; its first 8 digits are enough, here and below",
+    "/assign <txid> Alice  who looks into it",
+    "/note <txid> any text  kept with the case",
+    "/close <txid> useful why  or noise; /reopen <txid>",
     "/least high  only alerts from this severity on: low, medium, high or critical",
 )
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody in a chat: Telegram's number, and the name that others there see."""
+
+    user_id: int
+    name: str
+
+    @property
+    def who(self) -> str:
+        """As the record of changes names them."""
+        return f"telegram:{self.name}"
+
+
+NOBODY = Person(0, "unknown")
+"""In whose name a channel or an anonymous administrator speaks."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +74,26 @@ class Command:
     now: datetime
     said_at: datetime
     """May be long before now: commands wait at Telegram while no bot runs."""
+    by: "Person"
 
 
 Answer = Callable[[Command], list[Line]]
 
 
 def answer(
-    connection: Connection, chat_id: str, text: str, now: datetime, said_at: datetime | None = None
+    connection: Connection,
+    chat_id: str,
+    text: str,
+    now: datetime,
+    said_at: datetime | None = None,
+    by: Person = NOBODY,
 ) -> str | None:
     """The answer to a message of `said_at`; None if it is no command."""
     if not text.startswith("/"):
         return None
     argument = "".join(text.split(maxsplit=1)[1:]).strip()
     respond = ANSWERS.get(_name(text), _help)
-    return to_html(respond(Command(connection, chat_id, argument, now, min(now, said_at or now))))
+    return to_html(respond(Command(connection, chat_id, argument, now, min(now, said_at or now), by)))
 
 
 def changes_the_chat(text: str) -> bool:
@@ -104,6 +134,10 @@ def _status(asked: Command) -> list[Line]:
         [Piece(f"{p.kind}, {p.found_by}: {p.useful} of {p.judged} judged useful ({p.share:.0%})")]
         for p in read_precision(connection, now - 30 * DAY)[:TOP]
     )
+    if (misses := read_misses(connection, now - 30 * DAY, now)) is not None:
+        missed, fewest, most = misses.missed_a_day
+        of = f"{misses.useful} of {misses.judged} that were drawn"
+        lines.append([Piece(f"missed a day: about {missed:,.0f}, between {fewest:,.0f} and {most:,.0f} ({of})")])
     row = connection.execute(
         "SELECT held_until, quiet_hours, min_severity FROM telegram_chats WHERE chat_id = %s", [asked.chat_id]
     ).fetchone()
@@ -153,6 +187,48 @@ def _why(asked: Command) -> list[Line]:
         lines.extend([Piece(f"• {clean(reason.text)}")] for reason in stored_reasons(reasons))
         lines.append([Piece(f"seen {seen_at:%d %b %Y %H:%M:%S} UTC", "i")])
     return lines
+
+
+def _step(action: Action) -> Answer:
+    """What does this with the case that is named."""
+
+    def take(asked: Command) -> list[Line]:
+        prefix, _, rest = asked.argument.partition(" ")
+        keys = keys_beginning(asked.connection, prefix.lower()) if _TXID_PREFIX.fullmatch(prefix.lower()) else []
+        if len(keys) != 1:
+            which = "Several alerts begin with that" if keys else "There is no alert that begins with that"
+            return [[Piece(f"{which}. Say its txid, or at least the first 8 digits of it.")]]
+        try:
+            step = _step_of(action, keys[0], rest.strip(), asked)
+            take_step(asked.connection, step)
+        except CaseError as problem:
+            return [[Piece(str(problem))]]
+        named = [Piece(f"{keys[0][:8]}…{keys[0][-4:]}", link=EXPLORER + keys[0])]
+        about = clean(step.assignee or step.verdict or "")
+        return [[*named, Piece(f" · {_DONE[action]} "), Piece(about, "b")]]
+
+    return take
+
+
+def _step_of(action: Action, key: str, rest: str, asked: Command) -> Step:
+    """Raises CaseError."""
+    verdict: Verdict | None = None
+    if action == "close":
+        word, _, rest = rest.partition(" ")
+        if word.lower() not in get_args(Verdict):
+            raise CaseError("Say useful or noise, and why if you like: /close 12ab34cd noise an exchange tidies up")
+        verdict = "useful" if word.lower() == "useful" else "noise"
+    assignee, text = (rest or None, None) if action == "assign" else (None, rest or None)
+    return Step(key, asked.by.who, action, asked.said_at, assignee, verdict, text, asked.by.user_id)
+
+
+_DONE: Mapping[Action, str] = {
+    "acknowledge": "acknowledged",
+    "assign": "assigned to",
+    "note": "noted",
+    "close": "closed as",
+    "reopen": "open again",
+}
 
 
 def _mute(asked: Command) -> list[Line]:
@@ -206,6 +282,11 @@ ANSWERS: dict[str, Answer] = {
     "/status": _status,
     "/top": _top,
     "/why": _why,
+    "/ack": _step("acknowledge"),
+    "/assign": _step("assign"),
+    "/note": _step("note"),
+    "/close": _step("close"),
+    "/reopen": _step("reopen"),
     "/mute": _mute,
     "/quiet": _quiet,
     "/least": _least,

@@ -203,8 +203,8 @@ def next_step(chat: ChatState, now: datetime) -> Step:
 
 def _unpaced(chat: ChatState, now: datetime) -> Step:
     pending = sorted(chat.pending, key=lambda alert: (-alert.severity, -alert.amount, alert.seen_at))
-    fresh = [alert for alert in pending if not alert.late and now - alert.seen_at <= LATE_AFTER]
-    old = [alert for alert in pending if alert.late or now - alert.seen_at > LATE_AFTER]
+    fresh = [alert for alert in pending if not _is_old(alert, now)]
+    old = [alert for alert in pending if _is_old(alert, now)]
     if chat.held_until is not None and now < chat.held_until:
         urgent = [alert for alert in fresh if alert.severity is Severity.critical]
         if urgent:
@@ -228,3 +228,7 @@ def _unpaced(chat: ChatState, now: datetime) -> Step:
     if now < due:
         return Wait(due)
     return SendDigest([alert.alert_key for alert in digest], list(chat.unlisted))
+
+
+def _is_old(alert: PendingAlert, now: datetime) -> bool:
+    return kind_named(alert.kind).is_news and (alert.late or now - alert.seen_at > LATE_AFTER)

@@ -66,6 +66,32 @@ JOIN alerts USING (alert_key)
 WHERE created_at >= %(since)s
 
 
+-- name: draw_sample
+-- Of the most unusual share of a day's transactions those without an alert, by hash; none if the day was asked about.
+WITH scored AS (
+    -- The last word about each: one is scored again when its window is.
+    SELECT DISTINCT ON (txid) txid, seen_at, model_version, score
+    FROM transaction_scores
+    WHERE seen_at >= %(since)s AND seen_at < %(until)s AND lane <> 'shadow'
+    ORDER BY txid, scored_at DESC
+),
+ranked AS (
+    SELECT txid, seen_at, model_version, percent_rank() OVER (ORDER BY score) AS share_below FROM scored
+)
+SELECT txid, seen_at, model_version, share_below
+FROM ranked
+WHERE
+    share_below >= 1 - %(share)s
+    AND NOT EXISTS (SELECT FROM alerts WHERE alert_key = txid)
+    AND NOT EXISTS (SELECT FROM campaign_transactions AS joined WHERE joined.txid = ranked.txid)
+    AND NOT EXISTS (
+        SELECT FROM alerts AS asked
+        WHERE %(kind)s = ANY(asked.kinds) AND asked.seen_at >= %(since)s AND asked.seen_at < %(until)s
+    )
+ORDER BY md5(txid || %(since)s::timestamptz::text), txid
+LIMIT %(count)s
+
+
 -- name: due_double_spends
 -- Coins of which two unconfirmed transactions are each held by a source that never held the other one, since `held_since`
 -- at the latest, and of which no double spend was alerted before. blockchain.info tells nothing of what it drops.
@@ -313,6 +339,23 @@ JOIN alerts USING (alert_key)
 WHERE update_key <> ALL (SELECT 'kind:' || kind FROM unnest(kinds) AS kind)
 ORDER BY alert_key, update_key
 ON CONFLICT DO NOTHING
+
+
+-- name: misses
+-- Of the judged transactions of samples those that were useful, and how many transactions a day are drawn from.
+WITH judged AS (
+    SELECT alert_key, count(*) FILTER (WHERE verdict = 'useful') * 2 >= count(*) AS useful
+    FROM feedback
+    GROUP BY alert_key
+)
+SELECT count(*), count(*) FILTER (WHERE useful), (
+    SELECT round(count(DISTINCT txid) * %(share)s)::integer
+    FROM transaction_scores
+    WHERE seen_at > %(day)s AND seen_at <= %(now)s AND lane <> 'shadow'
+)
+FROM judged
+JOIN alerts USING (alert_key)
+WHERE %(kind)s = ANY(kinds) AND created_at >= %(since)s
 
 
 -- name: precision

@@ -221,13 +221,18 @@ def record_feedback(
     return None if row is None else str(row[0])
 
 
-def record_verdict(connection: Connection, alert_key: str, verdict: Verdict, now: datetime) -> bool:
-    """Keep a verdict by the API; a later one replaces it. False if there is no such alert."""
+def record_verdict(
+    connection: Connection, alert_key: str, verdict: Verdict, now: datetime, user_id: int = API_USER
+) -> bool:
+    """Keep a verdict that was given elsewhere than below a message; a person's later one replaces it.
+
+    False if there is no such alert.
+    """
     given = connection.execute(
         "INSERT INTO feedback AS given (alert_key, user_id, verdict, chat_id, given_at)"
         " SELECT alert_key, %(user)s, %(verdict)s, 'api', %(now)s FROM alerts WHERE alert_key = %(key)s"
         " ON CONFLICT (alert_key, user_id) DO UPDATE SET verdict = excluded.verdict, given_at = excluded.given_at",
-        {"key": alert_key, "user": API_USER, "verdict": verdict, "now": now},
+        {"key": alert_key, "user": user_id, "verdict": verdict, "now": now},
     )
     return given.rowcount > 0
 

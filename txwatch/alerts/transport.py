@@ -18,7 +18,7 @@ from telegram import Update
 from telegram.error import TimedOut
 from telegram.request import HTTPXRequest
 
-from txwatch.answers import async_bounds
+from txwatch.answers import bounds
 
 MAX_PAUSE_SECONDS = 24 * 60 * 60
 """Telegram asks for no longer pause in practice. A nonsensical one must not silence a chat for good."""
@@ -43,7 +43,7 @@ class Transport(HTTPXRequest):
     """The library's, within MAX_BYTES, and each refusal is in Telegram's form. Of any other only the status is left."""
 
     def __init__(self, **timeouts: Any) -> None:
-        super().__init__(httpx_kwargs={"event_hooks": async_bounds(MAX_BYTES)}, **timeouts)
+        super().__init__(httpx_kwargs={"event_hooks": bounds(MAX_BYTES)}, **timeouts)
 
     async def do_request(self, *args: Any, **kwargs: Any) -> tuple[int, bytes]:
         try:

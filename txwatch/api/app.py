@@ -18,16 +18,30 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
 from txwatch.api import problems
-from txwatch.api.middleware import MAX_BODY_BYTES, BodyLimit, LoopbackOnly, RequestLog, keeps_request_id, new_request_id
+from txwatch.api.access import MayRead
+from txwatch.api.middleware import LoopbackOnly, RequestLog, keeps_request_id, new_request_id
 from txwatch.api.problems import ProblemError, problem_response
-from txwatch.api.routes import alerts, anomalies, drift, feed, health, models, rules, scoring, stream, transactions
+from txwatch.api.routes import (
+    alerts,
+    anomalies,
+    cases,
+    drift,
+    feed,
+    health,
+    models,
+    people,
+    rules,
+    scoring,
+    stream,
+    transactions,
+)
 from txwatch.api.routes.scoring import Models, Scorer
 from txwatch.api.routes.stream import Stream
 from txwatch.detection.drift_reports import DriftPages
 from txwatch.detection.registry import ModelRegistry
 from txwatch.errors import UserError
 from txwatch.features.feast import OnlineFeatures
-from txwatch.guard import Guard
+from txwatch.guard import MAX_BODY_BYTES, Guard
 from txwatch.logs import configure_logging
 from txwatch.metrics import RequestMetrics, metrics_registry
 from txwatch.settings import Settings
@@ -36,7 +50,7 @@ from txwatch.wire.messages import WireTransaction
 
 MAX_REQUESTS = 8
 """Requests that use the database at once. The other connections of the server are for those who write to it."""
-ROUTERS = (health, transactions, anomalies, alerts, rules, scoring, models, drift, feed, stream)
+ROUTERS = (health, transactions, anomalies, alerts, cases, rules, scoring, models, drift, feed, stream, people)
 
 
 class Api(FastAPI):
@@ -99,14 +113,14 @@ def create_app(settings: Settings, max_body_bytes: int = MAX_BODY_BYTES) -> Fast
     requests = RequestMetrics()
     app.state.metrics = metrics_registry(pool, settings.home, requests, lambda: live.clients)
     problems.install(app, [route for module in ROUTERS for route in module.router.routes])
+    reading = [MayRead] if settings.api_private else []
     for module in ROUTERS:
-        app.include_router(module.router)
+        app.include_router(module.router, dependencies=reading if module is not health else [])
     app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
     app.add_api_route("/docs", _docs, include_in_schema=False)
     app.mount("/docs/assets", StaticFiles(directory=Path(fastapi_offline.__file__).with_name("static")))
 
     # The last one added is the outermost.
-    app.add_middleware(BodyLimit, limit=max_body_bytes)
     if settings.api_key is None:
         app.add_middleware(LoopbackOnly)
     # Without a key nobody but this machine is answered, by whatever name.
@@ -115,7 +129,10 @@ def create_app(settings: Settings, max_body_bytes: int = MAX_BODY_BYTES) -> Fast
         Guard,
         hosts=names,
         health="/health/live",
-        answer=lambda scope, refused: problem_response(Request(scope), ProblemError(refused.status, refused.detail)),
+        max_body_bytes=max_body_bytes,
+        answer=lambda scope, refused: problem_response(
+            Request(scope), ProblemError(refused.status, refused.detail, headers=refused.headers)
+        ),
     )
     app.add_middleware(RequestLog, metrics=requests)
     app.add_middleware(

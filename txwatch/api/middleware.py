@@ -1,19 +1,16 @@
-"""Who may ask, how large a body may be, and a line of the log for each request.
+"""From where one may ask, and a line of the log for each request.
 
-Without a key the server answers loopback only, and refuses writes and scoring.
+Without TXWATCH_API_KEY the server answers loopback only.
 """
 
-import hmac
 import re
 import secrets
 import time
 from ipaddress import ip_address
-from typing import Annotated
 
 import structlog
 from asgi_correlation_id import correlation_id
-from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
@@ -22,7 +19,6 @@ from txwatch.api.problems import ProblemError, problem_response
 from txwatch.metrics import RequestMetrics
 
 log = structlog.get_logger(__name__)
-MAX_BODY_BYTES = 16 * 1024 * 1024
 LEFT = 499
 """The status in the log and the metrics of a request whose client left before its end, as of nginx."""
 MAX_LOGGED = 200
@@ -33,25 +29,6 @@ _SAFE_HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"SAMEORIGIN"),
 )
-_bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="The value of TXWATCH_API_KEY.")
-
-
-def require_key(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> None:
-    """Let only requests pass that carry the key. Raises ProblemError."""
-    key = request.app.state.settings.api_key
-    if key is None:
-        raise ProblemError(403, "writes and scoring are off: set TXWATCH_API_KEY to allow them")
-    given = "" if credentials is None else credentials.credentials
-    # Compared in constant time, so that how long a refusal takes says nothing about the key.
-    if not hmac.compare_digest(given.encode(), key.get_secret_value().encode()):
-        raise ProblemError(
-            401, "this needs the key: send `Authorization: Bearer <key>`", headers={"WWW-Authenticate": "Bearer"}
-        )
-
-
-KeyRequired = Depends(require_key)
 
 
 class LoopbackOnly:
@@ -73,48 +50,6 @@ def _is_loopback(scope: Scope) -> bool:
         return bool(scope.get("client")) and ip_address(scope["client"][0]).is_loopback
     except ValueError:
         return False
-
-
-class BodyTooLargeError(Exception):
-    """More was sent than may be."""
-
-
-class BodyLimit:
-    """Refuses bodies that are too large: by what the header says, and by what really comes."""
-
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self.app, self.limit = app, limit
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        received, started = 0, False
-
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self.limit:
-                raise BodyTooLargeError
-            return message
-
-        async def noted(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        request = Request(scope)
-        announced = request.headers.get("content-length", "0")
-        try:
-            if announced.isdigit() and int(announced) > self.limit:
-                raise BodyTooLargeError
-            await self.app(scope, counted, noted)
-        except BodyTooLargeError:
-            if started:
-                raise
-            error = ProblemError(413, f"a body may have {self.limit:,} bytes", headers={"Connection": "close"})
-            await problem_response(request, error)(scope, receive, send)
 
 
 def new_request_id() -> str:

@@ -18,6 +18,8 @@ OPTIONS = {
     "browser.gatherUsageStats": False,
     "client.toolbarMode": "minimal",
     "client.showErrorDetails": "type",
+    # Megabytes; Streamlit takes 200 from whoever opens a page.
+    "server.maxMessageSize": 16,
     "theme.base": "light",
     "theme.primaryColor": ACCENT,
     "theme.backgroundColor": PAPER,
@@ -29,14 +31,15 @@ OPTIONS = {
 def serve_dashboard(settings: Settings, host: str, port: int) -> None:
     """Serve until a signal. Raises MissingSettingError without a database."""
     settings.require_database_url()
-    guard = Middleware(Guard, hosts=settings.host_names, health="/_stcore/health")
+    # No page takes files, so that nobody can fill the memory with them.
+    guard = Middleware(Guard, hosts=settings.host_names, health="/_stcore/health", max_body_bytes=0)
     app = st.App(Path(__file__), middleware=[guard])
     app.run(config={**OPTIONS, "server.address": host, "server.port": port})
 
 
 def show_pages() -> None:
     """Show the page that the address names. The libraries of charts are imported when the first one is opened."""
-    from txwatch.dashboard.views import anomalies, drift, feed, models, now, transaction, whales
+    from txwatch.dashboard.views import anomalies, cases, drift, feed, models, now, transaction, whales
 
     st.set_page_config(page_title="txwatch", page_icon="🔎", layout="wide")
     st.html(CSS)
@@ -44,6 +47,7 @@ def show_pages() -> None:
         st.Page(now.page, title="Now", default=True),
         st.Page(anomalies.page, title="Unusual", url_path="unusual"),
         st.Page(whales.page, title="Whales", url_path="whales"),
+        st.Page(cases.page, title="Cases", url_path="cases"),
         st.Page(transaction.page, title="Transaction", url_path="transaction"),
         st.Page(models.page, title="Models", url_path="models"),
         st.Page(drift.page, title="Drift", url_path="drift"),

@@ -168,6 +168,9 @@ def _count_by_block(bins: Ints, blocks: Ints, width: int) -> Ints:
 def retraining_needed(
     drifted: Sequence[bool], asked_at: datetime | None, now: datetime, *, persists: int, cooldown: timedelta
 ) -> bool:
-    """Whether the last `persists` reports, newest first, all found drift, and training was not asked for lately."""
+    """Whether the last `persists` reports, newest first, all found drift, and training was not asked for lately.
+
+    `asked_at` of the future is of a clock that was ahead.
+    """
     persistent = len(drifted) >= persists and all(drifted[:persists])
-    return persistent and (asked_at is None or now - asked_at >= cooldown)
+    return persistent and (asked_at is None or not timedelta(0) <= now - asked_at < cooldown)

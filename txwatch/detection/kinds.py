@@ -39,6 +39,8 @@ class Kind:
     """Features that such a transaction must show: the forest's score leaves them out."""
     silences: tuple[str, ...] = ()
     """Kinds that do not alert on the same transaction."""
+    is_news: bool = True
+    """Whether its message is worth less later: what is old goes into a digest, without buttons."""
 
 
 _SPACE = ("vsize", "fee_sat", "outputs_per_input")
@@ -158,6 +160,15 @@ KINDS: Mapping[str, Kind] = {
             "Thousands of coins were merged into one output: rare, and usually a service that tidies up.",
             alone_per_hour=12,
             accounts_for=(*_MANY_INPUTS, *_AMOUNT, *_BUSY_ADDRESSES),
+        ),
+        Kind(
+            "sample",
+            "Not alerted",
+            "🎲",
+            Severity.low,
+            "Drawn by hash from what nearly alerted, at most so many a day as you set: would it have been useful?",
+            alone_per_hour=50,
+            is_news=False,
         ),
         Kind(
             "coinjoin",

@@ -1,7 +1,7 @@
 """Blocks from a Bitcoin node, with every coin that their transactions spend; a pruned node has the newest only."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 
 import msgspec
@@ -130,10 +130,15 @@ class NodeElseRest:
 
     def block(self, block_hash: str) -> MinedBlock | None:
         """A whole block, None if neither has one of this hash. Raises RestError, or MalformedMessageError."""
-        with suppress(RestError):
-            if (block := self._node.block(block_hash)) is not None:
-                return block
-        return self._rest.block(block_hash)
+        failure: RestError | MalformedMessageError | None = None
+        try:
+            block = self._node.block(block_hash)
+        except (RestError, MalformedMessageError) as error:
+            block, failure = None, error
+        block = block or self._rest.block(block_hash)
+        if block is None and failure is not None:
+            raise failure  # the node may have it
+        return block
 
 
 def _coins(tx: _Transaction, height: int) -> list[Coin | None]:

@@ -11,6 +11,7 @@ from datetime import timedelta
 import httpx
 import structlog
 
+from txwatch.answers import BoundedClient
 from txwatch.clock import Clock, utc_now
 from txwatch.ingest.rest import RestClient, RestError
 from txwatch.sources.chosen import PriceService
@@ -24,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 ASK_EVERY = timedelta(minutes=5)
 AFTER_FAILURE = timedelta(minutes=1)
-TIMEOUT_SECONDS = 10.0
+ANSWER_SECONDS = 30.0
 MAX_BYTES = 64 << 10
 """Bytes of an answer; the prices in all currencies take some three thousand."""
 MOST_TIMES = 2.0
@@ -91,8 +92,8 @@ class PriceKeeper:
 
     def _ask(self, service: PriceService, known: Price | None) -> Price:
         """Raises RestError, MalformedMessageError, WildPriceError or httpx.InvalidURL."""
-        with httpx.Client(base_url=service.url, timeout=TIMEOUT_SECONDS, follow_redirects=True) as client:
-            body = RestClient(client, attempts=1, max_bytes=MAX_BYTES).get(service.path)
+        with BoundedClient(MAX_BYTES, ANSWER_SECONDS, base_url=service.url, follow_redirects=True) as client:
+            body = RestClient(client, attempts=1).get(service.path)
         now = self._clock()
         price = service.decode(body or b"", now)
         if now - price.told_at >= MOST_AGE:

@@ -7,9 +7,11 @@ never mined cannot be recovered.
 
 A gap is recovered once all blocks between its ends were searched: each names its parent, so that none is missed. A
 block that cannot be had now is left for the next time, and holds up no other. So are the later blocks of a long gap:
-announced ones come first.
+announced ones come first, before most of its listings too.
 """
 
+import random
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -38,6 +40,8 @@ log = structlog.get_logger(__name__)
 
 GIVEN_UP_AFTER = timedelta(hours=6)
 """Time after a block's announcement or the end of its gap: a service may have it on some machines only until then."""
+FEW_LISTINGS = 6
+"""Listings, of a minute in all, before announced blocks: those that a gap needs too are then read once for both."""
 GAPS_FOR = timedelta(minutes=10)
 """Time for the blocks of gaps in one reading: those of a long gap take days, and what is announced must not wait."""
 
@@ -79,8 +83,8 @@ def read_chain(
 ) -> Recovery:
     """Fetch the contents of blocks that are new or that a gap needs, and close the gaps that they complete.
 
-    With `start` and `end`, only for the gaps that touch that stretch, and all of their blocks. Each block is a database
-    transaction of its own. Raises RestError if every request failed.
+    With `start` and `end`, only for the gaps that touch that stretch. Each block is a database transaction of its own.
+    Raises RestError if every request failed.
     """
     with if_free(connection, Lock.RECOVERY) as held:
         return _Reading(connection, source, clock).read(start, end) if held else Recovery(busy=True)
@@ -96,6 +100,9 @@ class _Reading:
         self._gaps = unrecovered_gaps(connection)
         self._done = Recovery()
         self._answers = 0
+        self._listings = 0
+        self._tips: list[Link] = []
+        self._until: datetime | None = None
         self._absent: set[str] = set()
         self._unobtainable: set[str] = set()
         self._failed: set[str] = set()
@@ -115,18 +122,10 @@ class _Reading:
             for block in need.blocks:
                 if block.hash not in done:
                     wanted.setdefault(block.hash, []).append(need.gap)
-        tips = []
-        until: datetime | None = None
-        for block_hash, gaps in wanted.items():
-            if everything and block_hash not in announced:
-                until = until or self._clock() + GAPS_FOR
-                if self._clock() >= until:
-                    self._postponed.add(block_hash)
-                    continue
-            link = self._read_block(block_hash, gaps)
-            if link and store.is_missing_ancestor(self._connection, link):
-                tips.append(link)
-        for tip in tips:
+        for block_hash in announced:
+            self._read_end(block_hash, wanted.pop(block_hash))
+        self._read_in_part(wanted)
+        for tip in self._tips:
             self._read_branch(tip)
         store.mark_stale_branches(self._connection)
         for need in needs:
@@ -135,6 +134,23 @@ class _Reading:
         if self._done.failures and not self._answers:
             raise RestError(self._done.failures[0])
         return self._done
+
+    def _read_in_part(self, wanted: dict[str, list[Gap]]) -> None:
+        """Read blocks of gaps while there is time, and postpone the others."""
+        left = deque(wanted.items())
+        while left and not self._is_time_up():
+            block_hash, gaps = left.popleft()
+            self._read_end(block_hash, gaps)
+            if block_hash in self._failed:
+                # Its neighbours may fail too, in each reading, until the time is up: go on elsewhere.
+                left.rotate(random.randrange(len(left) + 1))  # noqa: S311 - a place, no secret
+        self._postponed.update(block_hash for block_hash, _ in left)
+
+    def _is_time_up(self) -> bool:
+        """Whether GAPS_FOR is over, since the first block of a gap."""
+        now = self._clock()
+        self._until = self._until or now + GAPS_FOR
+        return now >= self._until
 
     def _gap_blocks(self, gaps: Sequence[Gap]) -> list[GapBlocks]:
         """The blocks that each gap needs, from the service's listings of its days."""
@@ -157,6 +173,10 @@ class _Reading:
         return [] if block is None else [GapBlocks(gap, [block], complete=True)]
 
     def _listing(self, day: date) -> list[ListedBlock]:
+        self._listings += 1
+        if self._listings > FEW_LISTINGS:
+            for block_hash in store.unfetched_blocks(self._connection, self._clock()):
+                self._read_end(block_hash, [])
         try:
             listing = self._source.blocks_of(day)
         except (RestError, MalformedMessageError) as error:
@@ -164,6 +184,11 @@ class _Reading:
             return []
         self._answers += 1
         return listing
+
+    def _read_end(self, block_hash: str, gaps: Sequence[Gap]) -> None:
+        link = self._read_block(block_hash, gaps)
+        if link and store.is_missing_ancestor(self._connection, link):
+            self._tips.append(link)
 
     def _read_branch(self, tip: Link) -> None:
         """Read the unknown ancestors of a block, which were not announced, as long as each height is one less."""
@@ -225,7 +250,11 @@ class _Reading:
             links = store.links(self._connection, need.heights)
             done = searched(self._connection, need.gap.id)
             missing = missing_link(need, links, done, before)
-            if missing is None or missing.hash in asked or not self._read_block(missing.hash, [need.gap]):
+            if missing is None or missing.hash in asked:
+                break
+            if asked and self._is_time_up():
+                return
+            if not self._read_block(missing.hash, [need.gap]):
                 break
             asked.add(missing.hash)
         left: set[str] = set()

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from http import HTTPStatus
+from typing import Any
 
 import httpx
 import structlog
 
-from txwatch.answers import bounds
+from txwatch.answers import BoundedClient, EndlessAnswerError
 from txwatch.store.blocks import Link
 from txwatch.store.gaps import Gap
 from txwatch.wire.blocks import ListedBlock, MinedBlock, decode_block, decode_listing, is_refusal, mined
@@ -24,7 +25,7 @@ INTERVAL_SECONDS = 10.0
 """Seconds between requests; the public service answers more frequent ones with 429."""
 TIMEOUT_SECONDS = 60.0
 ANSWER_SECONDS = 300.0
-"""Seconds for an answer after its head; one that trickles would hold up all others."""
+"""Seconds for a whole answer, with redirects; one that trickles would hold up all others."""
 MAX_BYTES = 256 << 20
 """Bytes of an answer; a block is some megabytes, and some dozens if it is full of small transactions."""
 ATTEMPTS = 4
@@ -38,20 +39,18 @@ class RestError(Exception):
 class RestClient:
     """A REST API. A request is tried `attempts` times, and only once after one that failed, until it answers again.
 
-    Requests are an interval apart, an answer has at most so many bytes. `sleep` and `monotonic` are for tests.
+    Requests are an interval apart. `sleep` and `monotonic` are for tests.
     """
 
     def __init__(
         self,
-        client: httpx.Client,
+        client: BoundedClient,
         *,
         interval_seconds: float = INTERVAL_SECONDS,
         attempts: int = ATTEMPTS,
-        max_bytes: int = MAX_BYTES,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        client.event_hooks = bounds(max_bytes, ANSWER_SECONDS, monotonic)
         self._client = client
         self._interval = interval_seconds
         self._attempts = attempts
@@ -68,10 +67,12 @@ class RestClient:
             self._wait_for_turn()
             wait = self._interval * 2**attempt
             try:
-                response = self._client.get(path)
+                response = self._client.request("GET", path)
             # The last two by redirects.
-            except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OverflowError) as error:
+            except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
                 failure = f"{type(error).__name__}: {error}"
+                if isinstance(error, EndlessAnswerError):
+                    break  # it took long enough
             else:
                 # A 404 in another form is a proxy's, and says nothing about what was asked for.
                 found = response.status_code == HTTPStatus.OK
@@ -122,11 +123,18 @@ def _retry_after(response: httpx.Response) -> float:
         return 0.0  # a date, which this service does not send
 
 
+def rest_client(url: str, **options: Any) -> BoundedClient:
+    """The client of a REST API at an address, with what else httpx.AsyncClient takes."""
+    return BoundedClient(
+        MAX_BYTES, ANSWER_SECONDS, base_url=url, timeout=TIMEOUT_SECONDS, follow_redirects=True, **options
+    )
+
+
 @contextmanager
 def block_source(rest_url: str, interval_seconds: float = INTERVAL_SECONDS) -> Iterator[BlockSource]:
     """The REST API at an address, for the length of the `with` block."""
-    with httpx.Client(base_url=rest_url, timeout=TIMEOUT_SECONDS, follow_redirects=True) as client:
-        yield BlockSource(client, interval_seconds=interval_seconds, attempts=ATTEMPTS, max_bytes=MAX_BYTES)
+    with rest_client(rest_url) as client:
+        yield BlockSource(client, interval_seconds=interval_seconds, attempts=ATTEMPTS)
 
 
 MEDIAN_OF = 11

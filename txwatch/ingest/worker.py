@@ -165,6 +165,7 @@ class IngestWorker:
         return Shift(self._epoch, self._lander.new, reason)
 
     async def _listen(self, one: _Listening) -> None:
+        has_mempool = isinstance(one.source, MempoolSource)
         async with aclosing(follow(one.source, self.delays)) as events:
             async for event in events:
                 if isinstance(event, Connected):
@@ -184,7 +185,7 @@ class IngestWorker:
                     if isinstance(one.source, MempoolSource):
                         self._resync(one, one.source)
                 else:
-                    if not isinstance(one.source, MempoolSource):
+                    if not has_mempool:
                         self._hear(one, one.source.heard_until)
                     self._batch.add(event, one.source.name, self._recent)
                     await self._make_room()

@@ -14,6 +14,61 @@ FROM (
 GROUP BY bucket
 
 
+-- name: list_cases
+-- Each alert with what people did with it: its state follows from the last step that changes it.
+SELECT
+    alert_key, kinds, severity, seen_at, created_at,
+    (SELECT value_sat FROM transactions WHERE txid = alert_key) AS value_sat, usd_price,
+    CASE steps.last_step WHEN 'close' THEN 'closed' WHEN 'acknowledge' THEN 'acknowledged' ELSE 'open' END AS state,
+    steps.assignee, CASE steps.last_step WHEN 'close' THEN steps.verdict END AS verdict,
+    CASE steps.last_step WHEN 'close' THEN steps.why END AS why,
+    steps.notes, steps.changed_at, steps.changed_by
+FROM alerts
+CROSS JOIN LATERAL (
+    SELECT
+        (array_agg(action ORDER BY at DESC) FILTER (WHERE action IN ('acknowledge', 'close', 'reopen')))[1] AS last_step,
+        (array_agg(case_events.assignee ORDER BY at DESC) FILTER (WHERE action = 'assign'))[1] AS assignee,
+        (array_agg(case_events.verdict ORDER BY at DESC) FILTER (WHERE action = 'close'))[1] AS verdict,
+        (array_agg(text ORDER BY at DESC) FILTER (WHERE action = 'close'))[1] AS why,
+        count(*) FILTER (WHERE action = 'note') AS notes,
+        max(at) AS changed_at,
+        (array_agg(who ORDER BY at DESC))[1] AS changed_by
+    FROM case_events
+    WHERE case_events.alert_key = alerts.alert_key
+) AS steps
+WHERE
+    (%(key)s::text IS NULL OR alert_key = %(key)s)
+    AND (%(since)s::timestamptz IS NULL OR seen_at >= %(since)s)
+    AND (%(until)s::timestamptz IS NULL OR seen_at < %(until)s)
+    AND (%(kind)s::text IS NULL OR %(kind)s = ANY(kinds))
+    AND (%(severity)s::text IS NULL OR severity = %(severity)s)
+    AND (
+        %(state)s::text IS NULL
+        OR %(state)s = CASE last_step WHEN 'close' THEN 'closed' WHEN 'acknowledge' THEN 'acknowledged' ELSE 'open' END
+    )
+    AND (%(assignee)s::text IS NULL OR assignee = %(assignee)s)
+    AND (%(verdict)s::text IS NULL OR (last_step = 'close' AND verdict = %(verdict)s))
+    AND (
+        %(before)s::timestamptz IS NULL
+        OR (seen_at <= %(before)s AND (seen_at, alert_key) < (%(before)s, %(before_key)s))
+    )
+ORDER BY seen_at DESC, alert_key DESC
+LIMIT %(limit)s
+
+
+-- name: list_changes
+SELECT id, changed_at, who, area, subject, action, detail
+FROM changes
+WHERE
+    (%(area)s::text IS NULL OR area = %(area)s)
+    AND (
+        %(before)s::timestamptz IS NULL
+        OR (changed_at <= %(before)s AND (changed_at, lpad(id::text, 19, '0')) < (%(before)s, %(before_key)s))
+    )
+ORDER BY changed_at DESC, id DESC
+LIMIT %(limit)s
+
+
 -- name: scoring_latencies
 -- Histogram of the time from receipt to score, by lane.
 SELECT lane, bucket, count(*), sum(seconds)::float8

@@ -1,6 +1,5 @@
 """The commands `txwatch rules`: check, try on the past, add, and switch."""
 
-import getpass
 import json
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from txwatch.clock import utc_now
 from txwatch.errors import UserError
+from txwatch.people.changes import shell_user
 from txwatch.settings import Settings
 from txwatch.store.database import Connection, connect
 
@@ -101,7 +101,7 @@ def add(file: File) -> None:
 
     document = read_rule_file(file)
     with _connected() as connection:
-        added = add_rule(connection, document, _user())
+        added = add_rule(connection, document, shell_user())
     hint = f" `txwatch rules enable {added.name}` switches it on." if added.mode == "off" else ""
     console.print(f"{added.name} has version {added.version}, and is {added.mode}.{hint}", soft_wrap=True)
 
@@ -166,16 +166,8 @@ def _switch(name: str, mode: "Mode") -> None:
     from txwatch.rules.store import set_mode
 
     with _connected() as connection:
-        changed = set_mode(connection, name, mode, _user())
+        changed = set_mode(connection, name, mode, shell_user())
     console.print(f"{name} is {changed.mode}, by version {changed.version}.", soft_wrap=True)
-
-
-def _user() -> str:
-    """Who types. A container's user may have no name."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "command line"
 
 
 def _changed(stored: "StoredRule") -> tuple[str, str, str]:

@@ -12,6 +12,7 @@ import structlog
 from psycopg.types.json import Jsonb
 
 from txwatch.errors import UserError
+from txwatch.people.changes import record_change
 from txwatch.rules.document import Fault, Placed, Plain, RuleError, plain, read_plain
 from txwatch.rules.evaluate import RuleSet
 from txwatch.rules.look_ups import LookUps
@@ -92,6 +93,7 @@ def _add(
 ) -> StoredRule:
     given = {"name": name, "document": Jsonb(document), "mode": mode, "by": by, "reason": reason}
     [added] = read_rows(connection, StoredRule, statement("rules", "add_version"), given)
+    record_change(connection, by, "rules", name, f"version {added.version}", added.changed_at, reason or mode)
     return added
 
 

@@ -128,14 +128,10 @@ class Subscription:
 
     def read(self) -> list[Notice | Hole]:
         """The messages that wait, at most MOST_MESSAGES, with a Hole before one that others are missing before."""
-        import zmq
-
         since = self.empty_at
         read: list[Notice | Hole] = []
         for _ in range(MOST_MESSAGES):
-            try:
-                parts = self._socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
+            if (parts := self._parts()) is None:
                 break
             if len(parts) != 3 or len(parts[2]) != 4:
                 continue
@@ -151,6 +147,21 @@ class Subscription:
             read.append(Notice(topic, body))
         self._look()
         return read
+
+    def _parts(self) -> list[bytes] | None:
+        """The next message, None if none waits."""
+        import zmq
+
+        # Frames know whether another follows: `recv_multipart` asks the socket for it, which takes twice as long.
+        try:
+            frame = self._socket.recv(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return None
+        parts = [frame.bytes]
+        while frame.more:
+            frame = self._socket.recv(zmq.NOBLOCK, copy=False)
+            parts.append(frame.bytes)
+        return parts
 
     def close(self) -> None:
         """Give up the connection."""

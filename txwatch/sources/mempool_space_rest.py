@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 import httpx
 
-from txwatch.answers import async_bounds
+from txwatch.answers import bounds, shown
 from txwatch.clock import Clock
 from txwatch.sources.source import SourceAwayError
 from txwatch.wire.mempool_space import BlockAnswer, decode_block, decode_hash, decode_txids
@@ -37,7 +37,7 @@ class MempoolSpaceRest:
     """The REST API. Requests wait for each other at `rate` a second, and all wait when the service says so."""
 
     def __init__(self, url: str, rate: float | None, clock: Clock) -> None:
-        self._url = url
+        self._url, self._shown = url, shown(url)
         self._clock = clock
         self._least_interval = self._interval = 1 / rate if rate else 0.0
         self._next_at = 0.0
@@ -100,7 +100,7 @@ class MempoolSpaceRest:
             base_url=self._url,
             timeout=TIMEOUT_SECONDS,
             follow_redirects=True,
-            event_hooks=async_bounds(MAX_ANSWER_BYTES),
+            event_hooks=bounds(MAX_ANSWER_BYTES),
         )
 
     async def _get(self, client: httpx.AsyncClient, path: str, *, may_lack: bool = False) -> bytes | None:
@@ -116,15 +116,15 @@ class MempoolSpaceRest:
                     async with asyncio.timeout(ANSWER_SECONDS):
                         response = await client.get(path)
                 # The last two by redirects.
-                except (httpx.HTTPError, TimeoutError, httpx.InvalidURL, UnicodeError, OverflowError) as error:
-                    failure = SourceAwayError(f"{self._url}{path}: {type(error).__name__}: {error}")
+                except (httpx.HTTPError, TimeoutError, httpx.InvalidURL, UnicodeError) as error:
+                    failure = SourceAwayError(f"{self._shown}{path}: {type(error).__name__}: {error}")
                 else:
                     if response.status_code == HTTPStatus.OK:
                         self._interval = max(self._least_interval, 0.95 * self._interval)
                         return response.content
                     if response.status_code == HTTPStatus.NOT_FOUND and may_lack:
                         return None
-                    failure = RefusedError(f"{self._url}{path}: status {response.status_code}")
+                    failure = RefusedError(f"{self._shown}{path}: status {response.status_code}")
                     wait = min(max(wait, retry_after(response, self._clock())), MAX_WAIT_SECONDS)
                     if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
                         self._slow_down(began, wait)

@@ -36,15 +36,16 @@ class Rights:
 
 
 _CHATS = ("alert_deliveries", "feedback", "telegram_bot", "telegram_chats", "telegram_requests")
+_PEOPLE = ("api_keys", "case_events", "changes")
 RIGHTS = {
     # Its runs land, score, alert, and drop what is too old. Feast joins a training's rows in a table that it makes.
     "code": Rights(changes=("public", "dagster", "feast"), makes=("public", "feast")),
     "webserver": Rights(changes=("dagster",)),
     "daemon": Rights(changes=("dagster",)),
     "mlflow": Rights(owns="mlflow"),
-    "api": Rights(reads=("public", "dagster", "feast"), tables=("feedback", "rules")),
+    "api": Rights(reads=("public", "dagster", "feast"), tables=("feedback", "rules", *_PEOPLE)),
     "dashboard": Rights(reads=("public",)),
-    "bot": Rights(reads=("public",), tables=_CHATS),
+    "bot": Rights(reads=("public",), tables=(*_CHATS, "case_events", "changes")),
 }
 """By service, as docker-compose.yml names them."""
 

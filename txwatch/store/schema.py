@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, BIGINT, JSONB, TIMESTAMP
 
 from txwatch.features.context import QUANTILES, SPANS
 from txwatch.features.contract import FEATURE_NAMES
-from txwatch.store.schema_feed import metadata as metadata
+from txwatch.store.schema_people import metadata as metadata
 
 _time = TIMESTAMP(timezone=True)
 

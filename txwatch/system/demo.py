@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from txwatch.clock import utc_now, window_start
-from txwatch.lab.simulator.plants import PEEL_CHAIN, label
+from txwatch.lab.simulator.plants import DUST_STORM, PEEL_CHAIN, label
 from txwatch.places import Place
 from txwatch.settings import Settings
 from txwatch.sources.bitcoin_core import NAME as NODE
@@ -92,7 +92,7 @@ def run_demo(options: DemoOptions) -> int:
         if options.seconds is None or status != 0:
             return status
         with connect(url, application="txwatch demo") as connection:
-            result = watch.result() | {"peel_hops": peel_hops(connection, truth, began)}
+            result = watch.result() | planted_and_told(connection, truth, began)
             idle = watch.idle_stages(result)
             if nodes is not None:
                 result["node"] = nodes.accounts(connection)
@@ -112,11 +112,21 @@ class Planted(msgspec.Struct):
     at: datetime
 
 
-def peel_hops(connection: Connection, truth: Path, since: datetime) -> dict[str, int]:
-    """How many hops of peel chains were planted since a moment, and how many of them an alert tells."""
+def planted_and_told(connection: Connection, truth: Path, since: datetime) -> dict[str, dict[str, int]]:
+    """What alerts gather, planted since a moment, and how much of it they tell.
+
+    `peel_hops` are hops of peel chains, `campaign_transactions` those of dust storms, each of which is one campaign.
+    """
     lines = msgspec.json.Decoder(Planted).decode_lines(truth.read_bytes())
-    planted = [line.txid for line in lines if label(PEEL_CHAIN) in line.labels and line.at >= since]
-    return {"planted": len(planted), "told": scalar(connection, statement("system", "told_hops"), {"txids": planted})}
+    counts = {}
+    told_by = {
+        "peel_hops": (PEEL_CHAIN, statement("system", "told_peel_hops")),
+        "campaign_transactions": (DUST_STORM, statement("system", "told_campaign_transactions")),
+    }
+    for name, (plant, query) in told_by.items():
+        planted = [line.txid for line in lines if label(plant) in line.labels and line.at >= since]
+        counts[name] = {"planted": len(planted), "told": scalar(connection, query, {"txids": planted})}
+    return counts
 
 
 def history_start(settings: Settings) -> datetime:

@@ -18,6 +18,7 @@ import psutil
 import psycopg
 from packaging.requirements import Requirement
 
+from txwatch.answers import BoundedClient
 from txwatch.clock import Clock, utc_now
 from txwatch.detection.drift_reports import DriftPages
 from txwatch.detection.registry import table_migrations
@@ -222,6 +223,14 @@ def compare_clocks(asked: datetime, now: datetime, answered: datetime) -> Findin
 
 
 SECONDS = 10.0
+MAX_BYTES = 4 << 20
+"""Bytes of an answer: whatever stands at an address may answer with a page, or without an end."""
+
+
+def ask(address: str, **parameters: str) -> httpx.Response:
+    """The answer to a GET. Raises httpx.HTTPError, and what httpx raises for an address that is none."""
+    with BoundedClient(MAX_BYTES, SECONDS) as client:
+        return client.request("GET", address, params=parameters)
 
 
 def look_at_feed(settings: Settings) -> Iterator[Finding]:
@@ -236,9 +245,9 @@ def look_at_feed(settings: Settings) -> Iterator[Finding]:
         return  # a node gives blocks too
     where = place_of(settings.rest_url)
     try:
-        httpx.get(settings.rest_url, timeout=SECONDS)
+        ask(settings.rest_url)
         yield good("blocks", f"{where} answers")
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OverflowError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         yield note("blocks", f"{where} cannot be reached: {first_line(error)}", "without it no outage is recovered")
 
 
@@ -315,8 +324,8 @@ def look_at_telegram(settings: Settings) -> Iterator[Finding]:
 def ask_telegram(address: str, **parameters: str) -> dict[str, Any] | None:
     """Telegram's answer; None without one, not an error, whose text holds the address with the token."""
     try:
-        answer = httpx.get(address, params=parameters, timeout=SECONDS).json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OverflowError, RecursionError):
+        answer = ask(address, **parameters).json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, RecursionError):
         return None
     return answer if isinstance(answer, dict) and isinstance(answer.get("result", {}), dict) else None
 
@@ -329,8 +338,8 @@ def look_at_mlflow(settings: Settings) -> Iterator[Finding]:
         return
     where = place_of(address)
     try:
-        status = httpx.get(f"{address.rstrip('/')}/health", timeout=SECONDS).status_code
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OverflowError) as error:
+        status = ask(f"{address.rstrip('/')}/health").status_code
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         remedy = "start it, or unset MLFLOW_TRACKING_URI"
         yield wrong("MLflow", f"{where} cannot be reached: {first_line(error)}", remedy)
         return

@@ -42,8 +42,15 @@ SELECT
     )
 
 
--- name: told_hops
+-- name: told_peel_hops
 -- Of these transactions, those that some alert tells as a hop of its coins.
 SELECT count(*) FROM unnest(%(txids)s::text[]) AS txid WHERE EXISTS (
     SELECT FROM alert_updates WHERE update_key = 'hop:' || txid
+)
+
+
+-- name: told_campaign_transactions
+-- Of these transactions, those that some alert counts.
+SELECT count(*) FROM unnest(%(txids)s::text[]) AS planted (txid) WHERE EXISTS (
+    SELECT FROM campaign_transactions WHERE campaign_transactions.txid = planted.txid
 )

@@ -137,7 +137,7 @@ class Watch:
                         said = words
                         console.print(said, soft_wrap=True, markup=False)
             if self._seconds < inf and not ended.is_set():
-                self._windows |= materialized_windows(list(self._windows))
+                self._count_windows()
 
     def result(self) -> dict[str, Any]:
         """The figures of the run, once all processes have ended."""
@@ -166,6 +166,12 @@ class Watch:
         stages = ("transactions", "windows_sealed", "windows_scored", "live_windows_scored", "anomalies", "alerts_sent")
         idle = [stage for stage in stages if not result[stage]]
         return idle + [figure for figure in ("first_live_s", "drift_share") if result[figure] is None]
+
+    def _count_windows(self) -> None:
+        try:
+            self._windows |= materialized_windows(list(self._windows))
+        except httpx.HTTPError as error:  # on a machine so slow that it has not started within all that time
+            console.print(f"Dagster does not say which windows it has: {error}.", soft_wrap=True, markup=False)
 
     def _look(self, connection: Connection) -> None:
         if self._history is not None:

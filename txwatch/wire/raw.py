@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
-from typing import NamedTuple, NoReturn
+from struct import Struct
+from struct import error as StructError  # noqa: N812
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
@@ -22,6 +24,7 @@ MAX_WEIGHT = 4_000_000
 """Weight units of a block, and so of any transaction."""
 _SMALLEST_INPUT, _SMALLEST_OUTPUT = 41, 9
 """Bytes, with an empty script. They bound the count of inputs and outputs that the bytes left can hold."""
+_OUTPOINT, _SEQUENCE, _VALUE = Struct("<32sI"), Struct("<I"), Struct("<Q")
 _NO_TXID, _NO_VOUT = "0" * 64, 0xFFFFFFFF
 """The output that a coinbase transaction spends, which is none."""
 
@@ -87,6 +90,14 @@ class _Reader:
             raise MalformedMessageError(f"cut within {what}, at byte {len(self.body)}")
         self.place = end
         return self.body[place:end]
+
+    def unpack(self, form: Struct, what: str) -> tuple[Any, ...]:
+        place = self.place
+        self.place = place + form.size
+        try:
+            return form.unpack_from(self.body, place)
+        except StructError:
+            raise MalformedMessageError(f"cut within {what}, at byte {len(self.body)}") from None
 
     def number(self, size: int, what: str) -> int:
         place, end = self.place, self.place + size
@@ -164,14 +175,14 @@ def decode_raw(body: bytes) -> RawTransaction:
 
 
 def _input(reader: _Reader) -> RawInput:
-    outpoint = reader.take(36, "an input")
+    previous, vout = reader.unpack(_OUTPOINT, "an input")
     reader.skip("an input's script")
-    sequence = reader.number(4, "a sequence number")
-    return RawInput(outpoint[31::-1].hex(), int.from_bytes(outpoint[32:], "little"), sequence)
+    (sequence,) = reader.unpack(_SEQUENCE, "a sequence number")
+    return RawInput(previous[::-1].hex(), vout, sequence)
 
 
 def _output(reader: _Reader) -> RawOutput:
-    value = reader.number(8, "an output")
+    (value,) = reader.unpack(_VALUE, "an output")
     if value > MAX_SUPPLY_SAT:
         raise MalformedMessageError(f"an output of {value} sat exceeds the 21 million BTC that can exist")
     end = reader.skip("an output's script")

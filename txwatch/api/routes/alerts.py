@@ -7,14 +7,14 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
 from txwatch.alerts.store import Precision, Verdict, read_precision, record_verdict
-from txwatch.api.middleware import KeyRequired
+from txwatch.api.access import KeyFirst, MayManage
 from txwatch.api.problems import documented, found
 from txwatch.api.routes.parameters import AlertKey, Database, Hours, Kind, Seen
 from txwatch.clock import utc_now
 from txwatch.queries.alerts import AlertDetail, AlertSummary, list_alerts, read_alert
 from txwatch.queries.paging import Page
 
-router = APIRouter(prefix="/v1", tags=["alerts"])
+router = APIRouter(prefix="/v1", tags=["alerts"], route_class=KeyFirst)
 
 
 class Feedback(BaseModel):
@@ -50,7 +50,7 @@ def alert(database: Database, alert_key: AlertKey) -> AlertDetail:
 @router.post(
     "/alerts/{alert_key}/feedback",
     summary="Say whether an alert was useful",
-    dependencies=[KeyRequired],
+    dependencies=[MayManage],
     responses=documented(401, 404, 413),
 )
 def feedback(database: Database, alert_key: AlertKey, feedback: Feedback) -> AlertDetail:

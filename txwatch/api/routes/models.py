@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from txwatch.api.middleware import KeyRequired
+from txwatch.api.access import Manager
 from txwatch.api.problems import ProblemError, documented
 from txwatch.api.routes.parameters import Database, Hours, Version
 from txwatch.clock import utc_now
@@ -18,6 +18,7 @@ from txwatch.detection.registry import (
     make_champion,
     roll_back,
 )
+from txwatch.people.changes import record_change
 from txwatch.queries.models import Agreement, VersionScores, agreement, scores_by_version
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -68,30 +69,29 @@ def comparison(
     return Comparison(versions[a], versions[b], agreement(database, a, b, utc_now() - timedelta(hours=hours)))
 
 
-@router.post(
-    "/rollback", summary="Back to the champion before", dependencies=[KeyRequired], responses=documented(401, 409)
-)
-def rollback(request: Request) -> Promotion:
+@router.post("/rollback", summary="Back to the champion before", responses=documented(401, 409))
+def rollback(request: Request, database: Database, caller: Manager) -> Promotion:
     """Moves the alias; scores that were written stay."""
     try:
-        champion = roll_back(request.app.state.models.registry, "API")
+        champion = roll_back(request.app.state.models.registry, caller.who)
     except NothingBeforeError as error:
         raise ProblemError(409, str(error)) from error
     request.app.state.models.forget()
+    record_change(database, caller.who, "models", champion, "rollback", utc_now())
     return Promotion(champion)
 
 
 @router.post(
     "/{version}/promote",
     summary="Make a version the champion",
-    dependencies=[KeyRequired],
     responses=documented(401, 404),
 )
-def promote(request: Request, version: Version) -> Promotion:
+def promote(request: Request, database: Database, caller: Manager, version: Version) -> Promotion:
     """Without asking the gate: whoever has the key decides. Live scoring follows within seconds."""
     try:
-        champion = make_champion(request.app.state.models.registry, version, "API")
+        champion = make_champion(request.app.state.models.registry, version, caller.who)
     except NoSuchVersionError as error:
         raise ProblemError(404, str(error)) from error
     request.app.state.models.forget()
+    record_change(database, caller.who, "models", champion, "promote", utc_now())
     return Promotion(champion)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Path, Query
 from pydantic import BaseModel, ConfigDict
 
-from txwatch.api.middleware import KeyRequired
+from txwatch.api.access import KeyFirst, Manager, MayManage
 from txwatch.api.problems import FieldError, ProblemError, documented
 from txwatch.api.routes.parameters import Database
 from txwatch.clock import utc_now
@@ -30,8 +30,7 @@ from txwatch.rules.store import (
     set_mode,
 )
 
-router = APIRouter(prefix="/v1", tags=["rules"])
-BY = "API"
+router = APIRouter(prefix="/v1", tags=["rules"], route_class=KeyFirst)
 MOST_SECONDS = 20.0
 """Of a dry run: it holds one of the connections that requests share."""
 _EXAMPLE = {
@@ -128,14 +127,14 @@ def rules(database: Database) -> list[RuleInList]:
     return [RuleInList(RuleVersion.of(one), counts.get(one.name, MatchCounts())) for one in list_rules(database)]
 
 
-@router.post("/rules", summary="Add a version of a rule", dependencies=[KeyRequired], responses=documented(401, 413))
-def add(database: Database, document: Document) -> RuleVersion:
+@router.post("/rules", summary="Add a rule, or a version of it", responses=documented(401, 413))
+def add(database: Database, caller: Manager, document: Document) -> RuleVersion:
     """In effect within seconds. A first version is off unless it says otherwise; later ones keep the mode."""
     with _answered():
-        return RuleVersion.of(add_rule(database, read_plain(document), BY))
+        return RuleVersion.of(add_rule(database, read_plain(document), caller.who))
 
 
-@router.post("/rule/check", summary="Check a rule", dependencies=[KeyRequired], responses=documented(401, 413))
+@router.post("/rule/check", summary="Check a rule", dependencies=[MayManage], responses=documented(401, 413))
 def check(document: Document) -> Checked:
     """Whether a document is a rule; `errors` of the answer name each place, and the nearest right word."""
     with _answered():
@@ -143,7 +142,9 @@ def check(document: Document) -> Checked:
     return Checked(rule.name, rule.severity.name, rule.alerts_per_hour)
 
 
-@router.post("/rule/dry-run", summary="Try one on the past", dependencies=[KeyRequired], responses=documented(401, 413))
+@router.post(
+    "/rule/dry-run", summary="Try a rule on the past", dependencies=[MayManage], responses=documented(401, 413)
+)
 def try_on_the_past(
     database: Database,
     document: Document,
@@ -174,10 +175,8 @@ def history(database: Database, name: Name) -> list[RuleVersion]:
         return [RuleVersion.of(one) for one in read_history(database, name)]
 
 
-@router.post(
-    "/rules/{name}/mode", summary="Switch a rule", dependencies=[KeyRequired], responses=documented(401, 404, 413)
-)
-def switch(database: Database, name: Name, change: ModeChange) -> RuleVersion:
+@router.post("/rules/{name}/mode", summary="Switch a rule", responses=documented(401, 404, 413))
+def switch(database: Database, caller: Manager, name: Name, change: ModeChange) -> RuleVersion:
     """In effect within seconds, as a version of its own. What it raised stays."""
     with _answered():
-        return RuleVersion.of(set_mode(database, name, change.mode, BY))
+        return RuleVersion.of(set_mode(database, name, change.mode, caller.who))

@@ -16,7 +16,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Request
 from psycopg_pool import ConnectionPool
 
-from txwatch.api.middleware import KeyRequired
+from txwatch.api.access import MayScore
 from txwatch.api.problems import ProblemError, documented
 from txwatch.clock import Clock, context_window, utc_now, window_start
 from txwatch.detection.champion import Champion
@@ -252,7 +252,7 @@ EXAMPLE = {
 @router.post(
     "",
     summary="Score one transaction",
-    dependencies=[KeyRequired],
+    dependencies=[MayScore],
     responses=documented(401, 413, 415),
     openapi_extra=_described(EXAMPLE, TRANSACTION_SCHEMA),
 )
@@ -266,7 +266,7 @@ async def score(request: Request, body: Body) -> ScoreAnswer:
 @router.post(
     "/batch",
     summary=f"Score up to {MAX_BATCH:,} transactions at once",
-    dependencies=[KeyRequired],
+    dependencies=[MayScore],
     responses=documented(401, 413, 415),
     openapi_extra=_described(
         {"transactions": [EXAMPLE]},

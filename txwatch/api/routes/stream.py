@@ -33,11 +33,15 @@ MAX_SECONDS = 10.0
 """After this it is read without a notification too."""
 OVERLAP = timedelta(seconds=10)
 """Is read again, because two lanes commit alerts out of order. An alert that was sent is known by its key."""
+TOLD_AGAIN = timedelta(hours=1)
+"""What a client gets whose last alert is of the future: a clock was ahead, and nobody knows what followed."""
 BATCH = 500
 """Alerts in one reading. More are read batch after batch."""
 QUEUE = 1_000
 """Events. A client that is so far behind is disconnected, and comes back with the id of its last event."""
 MAX_CLIENTS = 200
+READERS = 4
+"""Clients that read at once what they missed, each on a connection: after a restart all come back together."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Stream:
         self._sent: dict[str, datetime] = {}
         self._has_read = False
         self._alerts_since = utc_now()
+        self._readers = asyncio.Semaphore(READERS)
         self._listening: asyncio.Task[None] | None = None
 
     @property
@@ -86,10 +91,10 @@ class Stream:
         may_come_again = self._alerts_since - OVERLAP
         try:
             sent: set[str | None] = set()
-            position = None if last_id is None else Position.decode(last_id)
+            position = None if last_id is None else _begin_after(Position.decode(last_id), utc_now())
             while position is not None:
                 # The connection is not kept while a slow client takes what was read.
-                async with self._connected() as connection:
+                async with self._readers, self._connected() as connection:
                     missed, position = await _alerts_after(connection, position)
                 for event, created_at in missed:
                     if created_at >= may_come_again:
@@ -163,6 +168,10 @@ class Stream:
                 self._clients.discard(queue)
             else:
                 queue.put_nowait(event)
+
+
+def _begin_after(last: Position, now: datetime) -> Position:
+    return last if last.moment <= now + OVERLAP else Position(now - TOLD_AGAIN, "")
 
 
 async def _alerts_after(

@@ -45,7 +45,7 @@ def read_held_out(connection: Connection, start: datetime, end: datetime) -> lis
 
 @dataclass(frozen=True)
 class JudgedAlerts:
-    """Alerts of the forest that people judged, by window. Those that are not `useful`, by txid, are noise."""
+    """Alerts that people judged, by window. Those that are not `useful`, by txid, are noise."""
 
     windows: Sequence[WindowFeatures] = ()
     useful: frozenset[str] = frozenset()
@@ -61,9 +61,13 @@ class JudgedAlerts:
 _NOTHING_JUDGED = JudgedAlerts()
 
 
-def read_judged(connection: Connection, at_most: int = 1_000) -> JudgedAlerts:
-    """The newest judged alerts whose transactions still have features. People who disagree count for the majority."""
-    rows = connection.execute(statement("lab/evaluation", "judged_alerts"), {"at_most": at_most}).fetchall()
+def read_judged(connection: Connection, kinds: Sequence[str] = ("forest",), at_most: int = 1_000) -> JudgedAlerts:
+    """The newest judged alerts of these kinds whose transactions still have features.
+
+    People who disagree count for the majority.
+    """
+    given = {"kinds": list(kinds), "at_most": at_most}
+    rows = connection.execute(statement("lab/evaluation", "judged_alerts"), given).fetchall()
     features = read_named_features(connection, {txid: seen_at for txid, seen_at, _ in rows})
     transactions = [tx for tx in read_named_transactions(connection, list(features)) if tx.txid in features]
     transactions.sort(key=lambda tx: (tx.seen_at, tx.txid))

@@ -8,6 +8,6 @@ WITH judged AS (
 SELECT alert_key, seen_at, useful
 FROM judged
 JOIN alerts USING (alert_key)
-WHERE 'forest' = ANY(kinds)
+WHERE kinds && %(kinds)s::text[]
 ORDER BY created_at DESC, alert_key
 LIMIT %(at_most)s

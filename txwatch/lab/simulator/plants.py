@@ -17,12 +17,13 @@ from txwatch.lab.simulator.spending import UNLOCKING, Coin, Draft, sizes_of, tot
 from txwatch.lab.simulator.wallets import AddressBook, Draws, older_coin
 from txwatch.wire.messages import SAT_PER_BTC
 
+DUST_STORM = "dust_storm"
 PLANTS_PER_HOUR: Mapping[str, float] = {
     "fee_accident": 20.0,
     "whale": 20.0,
     "coinjoin": 24.0,
     "dormant_round_move": 12.0,
-    "dust_storm": 4.0,
+    DUST_STORM: 4.0,
 }
 """Events an hour; a dust storm is one event of tens of transactions. Together below 0.5 % of the default traffic."""
 
@@ -113,7 +114,7 @@ BUILDERS: Mapping[str, Callable[[Draws, OrdinaryTraffic], Draft]] = {
     "whale": whale,
     "coinjoin": coinjoin,
     "dormant_round_move": dormant_round_move,
-    "dust_storm": dust_payment,
+    DUST_STORM: dust_payment,
 }
 
 
@@ -144,7 +145,7 @@ def schedule(
         yield at, kind
         if not opens:
             continue
-        if kind == "dust_storm":
+        if kind == DUST_STORM:
             for _ in range(draws.between(*_STORM_TRANSACTIONS) - 1):
                 heapq.heappush(due, (at + _STORM_SECONDS * draws.share(), kind, False))
         interval = 3600.0 / per_hour[kind]

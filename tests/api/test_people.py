@@ -1,0 +1,212 @@
+"""Named keys, what each may do, the record of changes, and cases, over real HTTP and a real Postgres."""
+
+import io
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from tests.conftest import Installation
+from tests.serving import KEY, serving, settings_of
+from tests.waiting import PATIENCE_SECONDS
+from txwatch.alerts.alert import Alert
+from txwatch.alerts.store import insert_alerts, read_precision
+from txwatch.clock import utc_now
+from txwatch.detection.kinds import Severity
+from txwatch.detection.reasons import Reason
+from txwatch.people.keys import BadKeyError, Scope, add_key, find_key, revoke_key
+from txwatch.store.database import Connection, connect
+
+WHALE, DUST = "a1" * 32, "b2" * 32
+DAY = timedelta(days=1)
+
+
+@dataclass
+class Api:
+    """The API, and its database."""
+
+    connection: Connection
+    url: str
+    open: ExitStack
+
+    def client(self, *scopes: Scope, name: str = "alice") -> httpx.Client:
+        with self.connection.transaction():
+            key = add_key(self.connection, name, scopes, utc_now())
+        return self.with_key(key)
+
+    def with_key(self, key: str) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {key}"}
+        return self.open.enter_context(httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE_SECONDS))
+
+    def steps(self, key: str, *steps: dict[str, Any], by: httpx.Client) -> dict[str, Any]:
+        for step in steps:
+            answer = by.post(f"/v1/cases/{key}", json=step)
+            assert answer.status_code == 200, answer.text
+        detail: dict[str, Any] = answer.json()
+        return detail
+
+
+@pytest.fixture(params=[KEY])
+def api(installation: Installation, request: pytest.FixtureRequest) -> Iterator[Api]:
+    changes = {"TXWATCH_API_KEY": request.param}
+    with connect(installation.database_url) as connection:
+        connection.execute("TRUNCATE alerts, api_keys, changes CASCADE")
+        now = utc_now()
+        alerts = [
+            Alert(key, [kind], severity, [Reason(kind, "=1+1")], False, now - n * DAY, now, "3")
+            for n, (key, kind, severity) in enumerate(
+                [(WHALE, "whale", Severity.high), (DUST, "dust_storm", Severity.medium)]
+            )
+        ]
+        insert_alerts(connection, alerts, ["42"])
+        settings = settings_of(installation.database_url, installation.settings.home, **changes)
+        with serving(settings) as url, ExitStack() as clients:
+            yield Api(connection, url, clients)
+
+
+def test_a_key_does_what_its_scopes_say_until_it_is_revoked(api: Api) -> None:
+    manager, scorer = api.client("manage"), api.client("score", name="bob")
+    note = {"action": "note", "text": "seen"}
+    assert manager.post(f"/v1/cases/{WHALE}", json=note).status_code == 200
+    refused = scorer.post(f"/v1/cases/{WHALE}", json=note)
+    assert (refused.status_code, refused.json()["detail"]) == (403, "key:bob lacks the scope manage")
+    assert manager.post("/v1/score", json={}).status_code == 403
+    assert scorer.post("/v1/score", json={}).status_code == 422
+    with api.connection.transaction():
+        revoke_key(api.connection, "alice", utc_now())
+    assert manager.post(f"/v1/cases/{WHALE}", json=note).status_code == 401
+    assert api.with_key(KEY).post(f"/v1/cases/{WHALE}", json=note).status_code == 200, "the owner's goes on"
+
+
+@pytest.mark.parametrize("api", [None], indirect=True, ids=["without TXWATCH_API_KEY"])
+def test_without_the_owners_key_named_ones_write(api: Api) -> None:
+    note = {"action": "note", "text": "seen"}
+    nobody = api.with_key("txw_unknown").post(f"/v1/cases/{WHALE}", json=note)
+    assert (nobody.status_code, "txwatch keys add" in nobody.json()["detail"]) == (403, True)
+    assert api.client("manage").post(f"/v1/cases/{WHALE}", json=note).status_code == 200
+    assert api.with_key("txw_unknown").post(f"/v1/cases/{WHALE}", json=note).status_code == 401
+
+
+def test_keys_end_are_kept_as_hashes_and_names_are_not_given_twice(api: Api) -> None:
+    now = utc_now()
+    with api.connection.transaction():
+        key = add_key(api.connection, "carol", ["read"], now, now + DAY)
+    found = find_key(api.connection, key, now)
+    assert found is not None
+    assert (found.name, found.scopes) == ("carol", ["read"])
+    assert find_key(api.connection, key, now + DAY) is None
+    assert key not in str(api.connection.execute("SELECT * FROM api_keys").fetchall())
+    for name in ("carol", "", "x" * 100, "nul\0"):
+        with pytest.raises(BadKeyError), api.connection.transaction():
+            add_key(api.connection, name, ["read"], now)
+
+
+def test_a_private_api_is_read_with_a_key_alone(installation: Installation) -> None:
+    settings = settings_of(installation.database_url, installation.settings.home, TXWATCH_API_PRIVATE=True)
+    with connect(installation.database_url) as connection, serving(settings) as url, ExitStack() as clients:
+        connection.execute("TRUNCATE api_keys")
+        api = Api(connection, url, clients)
+        assert httpx.get(f"{url}/v1/alerts").status_code == 401
+        assert httpx.get(f"{url}/health/live").status_code == 200
+        assert api.client("manage").get("/v1/alerts").status_code == 403
+        assert api.client("read", name="bob").get("/v1/alerts").status_code == 200
+        assert api.with_key(KEY).get("/v1/alerts").status_code == 200
+
+
+def test_a_case_goes_from_open_to_closed_and_all_that_was_done_is_kept(api: Api) -> None:
+    alice, bob = api.client("manage"), api.client("manage", name="bob")
+    detail = api.steps(
+        WHALE,
+        {"action": "acknowledge"},
+        {"action": "assign", "assignee": "bob"},
+        {"action": "note", "text": "exchange A moves to cold storage"},
+        by=alice,
+    )
+    case = detail["case"]
+    assert (case["state"], case["assignee"], case["notes"]) == ("acknowledged", "bob", 1)
+    closed = api.steps(WHALE, {"action": "close", "verdict": "noise", "text": "known wallet"}, by=bob)
+    case = closed["case"]
+    assert (case["state"], case["verdict"], case["why"], case["changed_by"]) == (
+        "closed",
+        "noise",
+        "known wallet",
+        "key:bob",
+    )
+    assert [(e["who"], e["action"]) for e in closed["events"]] == [
+        ("key:alice", "acknowledge"),
+        ("key:alice", "assign"),
+        ("key:alice", "note"),
+        ("key:bob", "close"),
+    ]
+    (precision,) = read_precision(api.connection, utc_now() - DAY)
+    assert (precision.kind, precision.judged, precision.useful) == ("whale", 1, 0), "the verdict is feedback"
+    again = api.steps(WHALE, {"action": "reopen"}, by=alice)["case"]
+    assert (again["state"], again["verdict"], again["why"]) == ("open", None, None)
+    changes = alice.get("/v1/changes", params={"area": "cases"}).json()["items"]
+    assert [(one["who"], one["subject"], one["action"], one["detail"]) for one in changes[:2]] == [
+        ("key:alice", WHALE, "reopen", ""),
+        ("key:bob", WHALE, "close", "noise known wallet"),
+    ]
+    (first,) = alice.get("/v1/changes", params={"limit": 1}).json()["items"]
+    assert first == changes[0]
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ({"action": "close"}, "closed with a verdict"),
+        ({"action": "note"}, "A note has a text"),
+        ({"action": "assign"}, "only then name somebody"),
+        ({"action": "acknowledge", "assignee": "bob"}, "only then name somebody"),
+        ({"action": "reopen", "verdict": "useful"}, "takes none"),
+        ({"action": "shred"}, "acknowledge"),
+        ({"action": "note", "text": "x" * 2_001}, "2000"),
+    ],
+)
+def test_a_step_that_is_not_whole_is_refused_in_words(api: Api, step: dict[str, Any], said: str) -> None:
+    client = api.with_key(KEY)
+    answer = client.post(f"/v1/cases/{WHALE}", json=step)
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+    assert client.post(f"/v1/cases/{'0' * 64}", json={"action": "acknowledge"}).status_code == 404
+    assert client.get(f"/v1/cases/{WHALE}").json()["events"] == []
+
+
+def test_cases_are_found_by_what_they_are_and_how_far_people_are(api: Api) -> None:
+    client = api.with_key(KEY)
+    api.steps(DUST, {"action": "close", "verdict": "useful"}, by=client)
+
+    def found(**filters: str) -> list[str]:
+        return [case["alert_key"] for case in client.get("/v1/cases", params=filters).json()["items"]]
+
+    assert found() == [WHALE, DUST]
+    assert found(state="open") == [WHALE]
+    assert found(state="closed") == found(verdict="useful") == found(kind="dust_storm") == [DUST]
+    assert found(verdict="noise") == found(assignee="bob") == []
+    assert found(severity="high") == [WHALE]
+    page = client.get("/v1/cases", params={"limit": 1}).json()
+    assert found(cursor=page["next"]) == [DUST]
+
+
+def test_cases_are_taken_away_with_their_types_and_without_formulas(api: Api) -> None:
+    client = api.with_key(KEY)
+    why = '=HYPERLINK("http://evil.example";"look")'
+    api.steps(WHALE, {"action": "close", "verdict": "useful", "text": why}, by=client)
+    csv = client.get("/v1/cases/export")
+    parquet = client.get("/v1/cases/export", params={"format": "parquet"})
+    assert csv.headers["content-disposition"] == 'attachment; filename="cases.csv"'
+    table = pd.read_csv(io.BytesIO(csv.content), parse_dates=["seen_at", "created_at", "changed_at"])
+    assert table["seen_at"].dt.tz is not None
+    assert table["alert_key"].tolist() == [WHALE, DUST]
+    assert table["why"][0] == f"'{why}", "a spreadsheet takes it for text"
+    rows = pq.read_table(io.BytesIO(parquet.content))
+    assert str(rows.schema.field("seen_at").type) == "timestamp[us, tz=UTC]"
+    assert str(rows.schema.field("value_sat").type) == "int64"
+    assert rows.column("kinds").to_pylist() == [["whale"], ["dust_storm"]]
+    assert rows.column("why").to_pylist() == [why, None]

@@ -1,0 +1,101 @@
+"""Cases: acknowledge, assign, note and close alerts; list them, and take them away as a table."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from txwatch.alerts.cases import MAX_TEXT, Action, CaseError, Step, take_step
+from txwatch.alerts.store import Verdict
+from txwatch.api.access import KeyFirst, Manager
+from txwatch.api.problems import ProblemError, documented, found
+from txwatch.api.routes.parameters import AlertKey, Database, Kind, Seen, Since, Until
+from txwatch.clock import utc_now
+from txwatch.people.keys import MAX_NAME
+from txwatch.queries.cases import Case, CaseDetail, CaseState, all_cases, list_cases, read_case
+from txwatch.queries.paging import Page
+from txwatch.queries.tables import as_csv, as_parquet
+
+router = APIRouter(prefix="/v1", tags=["cases"], route_class=KeyFirst)
+MOST_EXPORTED = 100_000
+MEDIA = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
+Severity = Annotated[Literal["low", "medium", "high", "critical"] | None, Query()]
+State = Annotated[CaseState | None, Query(description="An alert that nobody touched is open.")]
+Assignee = Annotated[str | None, Query(max_length=MAX_NAME, pattern=r"^[^\x00]+$")]
+Given = Annotated[Verdict | None, Query(description="The verdict with which it was closed.")]
+
+
+class CaseStep(BaseModel):
+    """What to do with a case: `assignee` is of assign, `verdict` of close, `text` of note, and why it was closed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    action: Action
+    assignee: str | None = Field(None, min_length=1, max_length=MAX_NAME)
+    verdict: Verdict | None = None
+    text: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
+
+
+@router.get("/cases", summary="Cases, newest first", responses=documented())
+def cases(
+    database: Database,
+    seen: Seen,
+    kind: Kind = None,
+    severity: Severity = None,
+    state: State = None,
+    assignee: Assignee = None,
+    verdict: Given = None,
+) -> Page[Case]:
+    """Every alert is one. Its state follows from what people did with it."""
+    return list_cases(database, **seen, kind=kind, severity=severity, state=state, assignee=assignee, verdict=verdict)
+
+
+@router.get(
+    "/cases/export",
+    summary="Cases as CSV or Parquet",
+    responses=documented() | {200: {"content": {media: {} for media in MEDIA.values()}}},
+    response_class=Response,
+)
+def export(
+    database: Database,
+    format: Literal["csv", "parquet"] = "csv",  # noqa: A002 - the name of the parameter
+    since: Since = None,
+    until: Until = None,
+    kind: Kind = None,
+    severity: Severity = None,
+    state: State = None,
+    assignee: Assignee = None,
+    verdict: Given = None,
+) -> Response:
+    """The newest 100,000 of these filters."""
+    rows = all_cases(
+        database,
+        MOST_EXPORTED,
+        since=since,
+        until=until,
+        kind=kind,
+        severity=severity,
+        state=state,
+        assignee=assignee,
+        verdict=verdict,
+    )
+    body = as_csv(rows) if format == "csv" else as_parquet(rows)
+    disposition = f'attachment; filename="cases.{format}"'
+    return Response(body, media_type=MEDIA[format], headers={"Content-Disposition": disposition})
+
+
+@router.get("/cases/{alert_key}", summary="One case", responses=documented(404))
+def case(database: Database, alert_key: AlertKey) -> CaseDetail:
+    """With all that was done with it, the oldest first."""
+    return found(read_case(database, alert_key), "there is no alert with this key")
+
+
+@router.post("/cases/{alert_key}", summary="Do something with a case", responses=documented(401, 404, 413))
+def step(database: Database, caller: Manager, alert_key: AlertKey, step: CaseStep) -> CaseDetail:
+    """Acknowledge, assign, note, close or reopen it. A close's verdict is the feedback that trains the next model."""
+    try:
+        taken = Step(alert_key, caller.who, step.action, utc_now(), step.assignee, step.verdict, step.text)
+        take_step(database, taken)
+    except CaseError as error:
+        raise ProblemError(422, str(error)) from error
+    return case(database, alert_key)

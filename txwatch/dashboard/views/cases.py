@@ -1,0 +1,118 @@
+"""Cases: what people did with alerts, and what is to be done. A change goes through the API, by a person's own key."""
+
+from html import escape
+from typing import Any, get_args
+
+import httpx
+import streamlit as st
+
+from txwatch.alerts.alert import is_of_transaction
+from txwatch.alerts.cases import ACTIONS
+from txwatch.alerts.store import Verdict
+from txwatch.clock import utc_now
+from txwatch.dashboard import look
+from txwatch.dashboard.data import ask, settings
+from txwatch.dashboard.look import freshness
+from txwatch.queries.cases import Case, CaseEvent, CaseState, list_cases, read_case
+from txwatch.queries.status import read_overview
+
+STATES = ("all", *get_args(CaseState))
+SEVERITIES = ("all", "critical", "high", "medium", "low")
+SHOWN = 40
+_KEY = "api_key"
+
+
+def page() -> None:
+    """The list, and one case with what can be done with it."""
+    st.title("Cases")
+    chosen = st.query_params.get("alert", "")
+    if chosen:
+        _case(chosen)
+    else:
+        _list()
+
+
+@st.fragment(run_every=10)
+def _list() -> None:
+    freshness(ask(read_overview, utc_now()))
+    left, right = st.columns(2)
+    state = left.pills("State", STATES, default="open") or "all"
+    severity = right.pills("Severity", SEVERITIES, default="all") or "all"
+    found = ask(
+        list_cases,
+        state=None if state == "all" else state,
+        severity=None if severity == "all" else severity,
+        limit=SHOWN,
+    )
+    if not found.items:
+        st.html(look.empty("No case of these. Every alert is one, open until somebody closes it."))
+        return
+    st.html("".join(map(_item, found.items)))
+    if found.next:
+        st.caption(f"The newest {SHOWN} are shown; `/v1/cases/export` of the API gives all of them.")
+
+
+def _item(case: Case) -> str:
+    who = [f"with {case.assignee}"] if case.assignee else []
+    notes = [f"{case.notes} note{'s' if case.notes > 1 else ''}"] if case.notes else []
+    head = [
+        *(look.chip(kind.replace("_", " ")) for kind in case.kinds),
+        f'<a href="?alert={escape(case.alert_key)}" target="_self">{escape(case.alert_key[:16])}</a>',
+        escape(f"{case.seen_at:%d %b %H:%M} UTC"),
+        escape(case.severity),
+        *([escape(look.amount(case.value_sat, case.usd_price))] if case.value_sat is not None else []),
+        escape(" · ".join([case.state, *who, *notes])),
+    ]
+    verdict = f"{case.verdict}: " if case.verdict else ""
+    return look.item(head, f"{verdict}{case.why or ''}" or "nobody closed it yet")
+
+
+def _case(key: str) -> None:
+    of_transaction = f" · {look.link(key)}" if is_of_transaction(key) else ""
+    st.html(f'<a href="?" target="_self">← all cases</a>{of_transaction}')
+    found = ask(read_case, key)
+    if found is None:
+        st.html(look.empty("There is no alert with this key."))
+        return
+    st.html(_item(found.case))
+    if found.events:
+        st.html(look.table(["when (UTC)", "who", "did", "text"], [_row(event) for event in found.events]))
+    else:
+        st.html(look.empty("Nobody did anything with it yet."))
+    _steps(key)
+
+
+def _row(event: CaseEvent) -> list[str]:
+    what = " ".join(part for part in (event.action, event.assignee, event.verdict) if part)
+    return [f"{event.at:%d %b %H:%M:%S}", event.who, what, event.text or ""]
+
+
+def _steps(key: str) -> None:
+    """What can be done with a case. The key stays in this visit's memory, and is sent to the API alone."""
+    made = "`txwatch keys add NAME --scope manage` makes one; it says who you are."
+    given = st.text_input("Your key", type="password", key=_KEY, help=made)
+    with st.form("step", clear_on_submit=True):
+        action = st.radio("Do", ACTIONS, horizontal=True)
+        left, right = st.columns(2)
+        assignee = left.text_input("Assign to", max_chars=60)
+        verdict = right.radio("Close as", get_args(Verdict), horizontal=True)
+        text = st.text_area("Note, or why", max_chars=2_000)
+        if st.form_submit_button("Do it"):
+            step: dict[str, Any] = {"action": action}
+            step |= {"assignee": assignee} if action == "assign" else {}
+            step |= {"verdict": verdict} if action == "close" else {}
+            step |= {"text": text} if text and action in {"note", "close"} else {}
+            _send(key, step, given)
+
+
+def _send(key: str, step: dict[str, Any], given: str) -> None:
+    try:
+        answer = httpx.post(
+            f"{settings().api_url}/v1/cases/{key}", json=step, headers={"Authorization": f"Bearer {given}"}, timeout=10
+        )
+    except (httpx.HTTPError, UnicodeError):
+        st.error("The API does not answer just now.")
+        return
+    if answer.status_code == httpx.codes.OK:
+        st.rerun()
+    st.error(str(answer.json().get("detail", answer.status_code)))

@@ -1,0 +1,56 @@
+"""People: named keys of the API, what was changed by whom, and what was done with alerts."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import ARRAY
+
+revision = "0022"
+down_revision = "0021"
+
+_time = sa.TIMESTAMP(timezone=True)
+
+
+def upgrade() -> None:
+    """Nobody has a key yet; TXWATCH_API_KEY goes on to do all."""
+    op.create_table(
+        "api_keys",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column(
+            "hash", sa.LargeBinary, nullable=False, unique=True, comment="SHA-256; the key itself is kept nowhere"
+        ),
+        sa.Column("scopes", ARRAY(sa.Text), nullable=False, comment="of read, score and manage"),
+        sa.Column("created_at", _time, nullable=False),
+        sa.Column("expires_at", _time),
+        sa.Column("revoked_at", _time),
+    )
+    op.create_table(
+        "changes",
+        sa.Column("id", sa.BIGINT, sa.Identity(), primary_key=True),
+        sa.Column("changed_at", _time, nullable=False, index=True),
+        sa.Column("who", sa.Text, nullable=False, comment="key:<name>, shell:<user> or telegram:<user>"),
+        sa.Column("area", sa.Text, nullable=False, comment="rules, channels, labels, cases, keys or models"),
+        sa.Column("subject", sa.Text, nullable=False, comment="the name of what was changed"),
+        sa.Column("action", sa.Text, nullable=False),
+        sa.Column("detail", sa.Text, nullable=False, comment="no secret"),
+        comment="who changed what; insert-only, kept for good",
+    )
+    op.create_table(
+        "case_events",
+        sa.Column("alert_key", sa.Text, sa.ForeignKey("alerts.alert_key", ondelete="CASCADE"), primary_key=True),
+        sa.Column("at", _time, primary_key=True),
+        sa.Column("who", sa.Text, primary_key=True, comment="as in changes"),
+        sa.Column("action", sa.Text, primary_key=True),
+        sa.Column("assignee", sa.Text, comment="of assign"),
+        sa.Column("verdict", sa.Text, comment="of close"),
+        sa.Column("text", sa.Text, comment="of note, and why one was closed"),
+        sa.CheckConstraint("action IN ('acknowledge', 'assign', 'note', 'close', 'reopen')", name="action_is_known"),
+        sa.CheckConstraint("(action = 'close') = (verdict IS NOT NULL)", name="closed_with_a_verdict"),
+        sa.CheckConstraint("verdict IN ('useful', 'noise')", name="verdict_is_known"),
+        comment="what people did with an alert; insert-only, kept for good",
+    )
+
+
+def downgrade() -> None:
+    """Forget who did what."""
+    for table in ("case_events", "changes", "api_keys"):
+        op.drop_table(table)
