@@ -50,7 +50,7 @@ def test_a_rule_is_added_switched_and_remembered(keyed: httpx.Client) -> None:
 
 def test_a_wrong_rule_is_told_each_place_and_word(keyed: httpx.Client) -> None:
     wrong = RULE | {"severity": "hihg", "when": {"all": ["moved >= 1 BTC", "kind = wale"]}}
-    for path in "/v1/rules", "/v1/rules/check", "/v1/rules/dry-run":
+    for path in "/v1/rules", "/v1/rule/check", "/v1/rule/dry-run":
         answer = keyed.post(path, json=wrong)
         assert answer.status_code == 422
         assert answer.json()["errors"] == [
@@ -62,13 +62,13 @@ def test_a_wrong_rule_is_told_each_place_and_word(keyed: httpx.Client) -> None:
             {"where": "body.when.all[1]", "message": "there is no kind `wale`, did you mean `whale`?"},
         ]
     for body in [], None, {}, {"a": "\ud800"}, {"name": ["x"] * 100_000}:
-        assert keyed.post("/v1/rules/check", content=json.dumps(body)).status_code == 422
-    checked = keyed.post("/v1/rules/check", json=RULE).json()
+        assert keyed.post("/v1/rule/check", content=json.dumps(body)).status_code == 422
+    checked = keyed.post("/v1/rule/check", json=RULE).json()
     assert checked == {"name": "large", "severity": "high", "alerts_per_hour": 5}
 
 
 def test_the_past_is_tried_as_by_the_command(keyed: httpx.Client, populated: Populated) -> None:
-    tried = keyed.post("/v1/rules/dry-run", params={"days": 1}, json=RULE).raise_for_status().json()
+    tried = keyed.post("/v1/rule/dry-run", params={"days": 1}, json=RULE).raise_for_status().json()
     with connect(populated.database_url) as connection:
         run = dry_run(connection, parse_rule(read_plain(RULE)), utc_now(), 1)
     assert tried["run"]["matches"] > 0
@@ -81,7 +81,7 @@ def test_the_past_is_tried_as_by_the_command(keyed: httpx.Client, populated: Pop
 def test_reading_needs_no_key_and_changing_does(client: httpx.Client, keyed: httpx.Client) -> None:
     keyed.post("/v1/rules", json=RULE).raise_for_status()
     assert client.get("/v1/rules/large").status_code == 200
-    for path in "/v1/rules", "/v1/rules/check", "/v1/rules/dry-run", "/v1/rules/large/mode":
+    for path in "/v1/rules", "/v1/rule/check", "/v1/rule/dry-run", "/v1/rules/large/mode":
         assert client.post(path, json=RULE).status_code == 401
     for path in "/v1/rules/nobody", "/v1/rules/nobody/history":
         assert client.get(path).json()["detail"] == "There is no rule nobody."

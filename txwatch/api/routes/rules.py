@@ -30,7 +30,7 @@ from txwatch.rules.store import (
     set_mode,
 )
 
-router = APIRouter(prefix="/v1/rules", tags=["rules"], route_class=KeyFirst)
+router = APIRouter(prefix="/v1", tags=["rules"], route_class=KeyFirst)
 MOST_SECONDS = 20.0
 """Of a dry run: it holds one of the connections that requests share."""
 _EXAMPLE = {
@@ -120,21 +120,21 @@ def _answered() -> Iterator[None]:
         raise ProblemError(422, str(error), errors=errors) from error
 
 
-@router.get("", summary="All rules", responses=documented())
+@router.get("/rules", summary="All rules", responses=documented())
 def rules(database: Database) -> list[RuleInList]:
     """The newest version of each, by name, with how many matches of the last day alerted, were tested or held back."""
     counts = count_matches(database, utc_now())
     return [RuleInList(RuleVersion.of(one), counts.get(one.name, MatchCounts())) for one in list_rules(database)]
 
 
-@router.post("", summary="Add a rule, or a version of it", responses=documented(401, 413))
+@router.post("/rules", summary="Add a rule, or a version of it", responses=documented(401, 413))
 def add(database: Database, caller: Manager, document: Document) -> RuleVersion:
     """In effect within seconds. A first version is off unless it says otherwise; later ones keep the mode."""
     with _answered():
         return RuleVersion.of(add_rule(database, read_plain(document), caller.who))
 
 
-@router.post("/check", summary="Check a rule", dependencies=[MayManage], responses=documented(401, 413))
+@router.post("/rule/check", summary="Check a rule", dependencies=[MayManage], responses=documented(401, 413))
 def check(document: Document) -> Checked:
     """Whether a document is a rule; `errors` of the answer name each place, and the nearest right word."""
     with _answered():
@@ -142,7 +142,9 @@ def check(document: Document) -> Checked:
     return Checked(rule.name, rule.severity.name, rule.alerts_per_hour)
 
 
-@router.post("/dry-run", summary="Try a rule on the past", dependencies=[MayManage], responses=documented(401, 413))
+@router.post(
+    "/rule/dry-run", summary="Try a rule on the past", dependencies=[MayManage], responses=documented(401, 413)
+)
 def try_on_the_past(
     database: Database,
     document: Document,
@@ -159,21 +161,21 @@ def try_on_the_past(
     return Tried(run.matches_per_hour, run.alerts_per_hour, run)
 
 
-@router.get("/{name}", summary="One rule", responses=documented(404))
+@router.get("/rules/{name}", summary="One rule", responses=documented(404))
 def rule(database: Database, name: Name) -> RuleVersion:
     """Its newest version."""
     with _answered():
         return RuleVersion.of(read_rule(database, name))
 
 
-@router.get("/{name}/history", summary="All versions of a rule", responses=documented(404))
+@router.get("/rules/{name}/history", summary="All versions of a rule", responses=documented(404))
 def history(database: Database, name: Name) -> list[RuleVersion]:
     """The newest first, with who changed it."""
     with _answered():
         return [RuleVersion.of(one) for one in read_history(database, name)]
 
 
-@router.post("/{name}/mode", summary="Switch a rule", responses=documented(401, 404, 413))
+@router.post("/rules/{name}/mode", summary="Switch a rule", responses=documented(401, 404, 413))
 def switch(database: Database, caller: Manager, name: Name, change: ModeChange) -> RuleVersion:
     """In effect within seconds, as a version of its own. What it raised stays."""
     with _answered():
