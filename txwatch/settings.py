@@ -181,10 +181,14 @@ class Settings(BaseSettings):
 
     @property
     def telegram_chats(self) -> tuple[str, ...]:
-        """The chats that get the alerts, none without a token. Names in lower case: Telegram makes no difference."""
+        """The chats that get the alerts, none without a token. Names as `@name`, in lower case, as Telegram has them.
+
+        So no chat is named as another channel may be.
+        """
         if self.telegram_bot_token is None:
             return ()
-        return tuple(dict.fromkeys(chat for part in self.telegram_chat_id.split(",") if (chat := part.strip().lower())))
+        named = (chat for part in self.telegram_chat_id.split(",") if (chat := part.strip().lower()))
+        return tuple(dict.fromkeys(f"@{chat}" if chat[0].isalpha() else chat for chat in named))
 
     def require_database_url(self) -> str:
         """DATABASE_URL, for what cannot bring a server of its own. Raises MissingSettingError."""

@@ -7,7 +7,6 @@ import asyncio
 import multiprocessing
 import os
 import signal
-import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -19,9 +18,9 @@ import pytest
 from tests.builders import T0, transaction
 from tests.channels.outbox import HOUR, MINUTE, SECOND, SECRET, Outbox, alert, outbox
 from tests.channels.receiver import NEVER, Post, Receiver, answer, receiver
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, wait_until
 from txwatch.alerts.conditions import condition_alerts, read_raised
-from txwatch.alerts.deliveries import take_over
+from txwatch.alerts.deliveries import channel_lock, take_over
 from txwatch.alerts.health import conditions, read_health
 from txwatch.channels.channel import terms
 from txwatch.channels.outcomes import ChannelRefused, Sent
@@ -317,8 +316,7 @@ def test_killed_between_request_and_record_it_is_uncertain(box: Outbox) -> None:
         process.join(PATIENCE_SECONDS)
         assert process.exitcode == -signal.SIGKILL
         assert sorted(box.states().values()) == ["pending", "sending"]
-        while take_over(box.connection, "siem", box.now) == 0:
-            time.sleep(0.01)  # the server notices that the connection is gone
+        wait_until(lambda: settled(box), "the lock of the process that is gone is free")
         assert sorted(box.states().values()) == ["pending", "uncertain"]
         assert box.drain() == Counter(sent=1), "the other one goes out"
         assert sorted(box.states().values()) == ["sent", "uncertain"]
@@ -328,6 +326,11 @@ def test_killed_between_request_and_record_it_is_uncertain(box: Outbox) -> None:
             "it comes again by the same key"
         )
     assert set(box.states().values()) == {"sent"}
+
+
+def settled(box: Outbox) -> bool:
+    with channel_lock(box.connection, "siem") as held:
+        return held and take_over(box.connection, "siem", box.now) == 1
 
 
 def drain_in_a_process(database_url: str) -> None:

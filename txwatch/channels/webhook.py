@@ -79,16 +79,16 @@ class WebhookPoster:
             return ChannelRefused("its URL cannot be used")
         except (OSError, UnicodeError) as error:  # TimeoutError and no such name are one
             return NotSent(f"its name cannot be resolved: {type(error).__name__}")
-        outcome: Outcome = NotSent("its name has no address")
+        unreached = NotSent("its name has no address")
         for address in addresses:
             try:
                 async with asyncio.timeout(CONNECT_SECONDS + 2 * self._answer_seconds):
                     return await self._post_to(address, url, target.secrets, event)
             except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-                outcome = NotSent(f"{type(error).__name__}: {error}"[:200])
+                unreached = NotSent(f"{type(error).__name__}: {error}"[:200])
             except (httpx.HTTPError, OSError) as error:  # TimeoutError is one
                 return Unanswered(f"no answer came: {type(error).__name__}")
-        return outcome
+        return unreached
 
     async def _post_to(self, address: str, url: httpx.URL, secrets: Sequence[str], event: Event) -> Outcome:
         headers = {
