@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.buckets import environment_of, s3_server, using_s3
@@ -20,12 +21,14 @@ from tests.populated import CHAT, Populated
 from tests.ports import free_port
 from tests.serving import KEY, TOKEN, serving, settings_of
 from tests.waiting import PATIENCE_SECONDS, answers, wait_until
+from txwatch.channels.store import remove_channel
 from txwatch.clock import utc_now
 from txwatch.dashboard import look
 from txwatch.detection.drift_reports import DriftPages
 from txwatch.people.keys import add_key
 from txwatch.places import S3Object
 from txwatch.queries.cases import read_case
+from txwatch.rules.store import list_rules
 from txwatch.store.database import connect
 from txwatch.store.lease import take_lease
 
@@ -41,12 +44,14 @@ PAGES = {
     "unusual": "Unusual transactions",
     "whales": "Whales",
     "cases": "Cases",
+    "rules": "Rules",
+    "channels": "Channels",
     "transaction": "One transaction",
     "models": "Models",
     "drift": "Drift",
     "feed": "Feed quality",
 }
-VIEWS = ("now", "anomalies", "whales", "cases", "transaction", "models", "drift", "feed")
+VIEWS = ("now", "anomalies", "whales", "cases", "rules", "channels", "transaction", "models", "drift", "feed")
 
 
 @pytest.fixture
@@ -105,6 +110,72 @@ def test_a_case_is_closed_by_a_key_of_ones_own(environment: pytest.MonkeyPatch, 
 def _close(app: Any) -> None:
     app.radio[0].set_value("close")
     app.button[0].click().run()
+
+
+RULE = """
+name: any-move
+text: Anything that moves
+severity: low
+when: moved_sat >= 1 BTC
+"""
+
+
+def test_a_rule_is_written_tried_and_added_by_a_key_of_ones_own(
+    environment: pytest.MonkeyPatch, populated: Populated
+) -> None:
+    environment.setenv("DATABASE_URL", populated.database_url)
+    with serving(settings_of(populated.database_url, populated.home)) as url:
+        environment.setenv("TXWATCH_API_URL", url)
+        app: Any = run("rules")
+        app.text_area[0].set_value(RULE.replace("moved_sat", "moved_sats")).run()
+        assert "moved_sat" in app.error[0].value
+        assert [button.label for button in app.button] == []
+        app.text_area[0].set_value(RULE).run()
+        assert not app.error
+        _button(app, "Try it on the past").click().run()
+        assert not app.exception, app.exception
+        assert "Matches an hour" in _written(app)
+        app.text_input(key="api_key").input(KEY)
+        _button(app, "Add it, off").click().run()
+        assert "any-move is version 1, off" in app.success[0].value
+        app.radio[0].set_value("test")
+        _button(app, "Switch").click().run()
+    with connect(populated.database_url) as connection:
+        (rule,) = list_rules(connection)
+    assert (rule.name, rule.mode, rule.version, rule.changed_by) == ("any-move", "test", 2, "key:owner")
+
+
+def test_channels_are_shown_to_who_has_a_key_and_switched(
+    environment: pytest.MonkeyPatch, populated: Populated
+) -> None:
+    environment.setenv("DATABASE_URL", populated.database_url)
+    with serving(settings_of(populated.database_url, populated.home)) as url:
+        environment.setenv("TXWATCH_API_URL", url)
+        wanted = {"name": "siem", "url": "https://example.org/hooks/very-secret", "secret": "s" * 32}
+        added = httpx.post(f"{url}/v1/channels", json=wanted, headers={"Authorization": f"Bearer {KEY}"})
+        assert added.status_code == 201, added.text
+        app: Any = run("channels")
+        assert "siem" not in _written(app)
+        app.text_input(key="api_key").input(KEY).run()
+        assert "siem" in _written(app)
+        assert "very-secret" not in _written(app)
+        assert not app.error
+        app.radio[0].set_value("disable")
+        _button(app, "Do it").click().run()
+        assert "is off" in app.success[0].value
+        app.radio[0].set_value("enable")
+        _button(app, "Do it").click().run()
+        assert "is on" in app.success[0].value
+    with connect(populated.database_url) as connection:
+        remove_channel(connection, "siem")
+
+
+def _written(app: Any) -> str:
+    return "".join(html.proto.body for html in app.get("html"))
+
+
+def _button(app: Any, label: str) -> Any:
+    return next(button for button in app.button if button.label == label)
 
 
 @pytest.mark.parametrize("view", ["now", "anomalies", "whales", "transaction"])
@@ -246,7 +317,7 @@ def test_every_page_in_a_browser(dashboard: str, populated: Populated, width: in
             page.goto(f"{dashboard}/{path}" + (f"?txid={row[0]}" if path == "transaction" else ""))
             page.get_by_role("heading", name=title, exact=True).wait_for()
             charts = page.locator("[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg")
-            if path != "cases":
+            if path not in {"cases", "rules", "channels"}:
                 charts.first.wait_for()
             page.wait_for_function("!document.querySelector('[data-testid=stStatusWidgetRunningIcon]')")
             assert page.locator("[data-testid=stException]").count() == 0, path

@@ -39,7 +39,18 @@ def serve_dashboard(settings: Settings, host: str, port: int) -> None:
 
 def show_pages() -> None:
     """Show the page that the address names. The libraries of charts are imported when the first one is opened."""
-    from txwatch.dashboard.views import anomalies, cases, drift, feed, models, now, transaction, whales
+    from txwatch.dashboard.views import (
+        anomalies,
+        cases,
+        channels,
+        drift,
+        feed,
+        models,
+        now,
+        rules,
+        transaction,
+        whales,
+    )
 
     st.set_page_config(page_title="txwatch", page_icon="🔎", layout="wide")
     st.html(CSS)
@@ -48,6 +59,8 @@ def show_pages() -> None:
         st.Page(anomalies.page, title="Unusual", url_path="unusual"),
         st.Page(whales.page, title="Whales", url_path="whales"),
         st.Page(cases.page, title="Cases", url_path="cases"),
+        st.Page(rules.page, title="Rules", url_path="rules"),
+        st.Page(channels.page, title="Channels", url_path="channels"),
         st.Page(transaction.page, title="Transaction", url_path="transaction"),
         st.Page(models.page, title="Models", url_path="models"),
         st.Page(drift.page, title="Drift", url_path="drift"),

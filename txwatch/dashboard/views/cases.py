@@ -3,7 +3,6 @@
 from html import escape
 from typing import Any, get_args
 
-import httpx
 import streamlit as st
 
 from txwatch.alerts.alert import is_of_transaction
@@ -11,15 +10,15 @@ from txwatch.alerts.cases import ACTIONS
 from txwatch.alerts.store import Verdict
 from txwatch.clock import utc_now
 from txwatch.dashboard import look
-from txwatch.dashboard.data import ask, settings
+from txwatch.dashboard.data import ask
 from txwatch.dashboard.look import freshness
+from txwatch.dashboard.own_key import call, own_key
 from txwatch.queries.cases import Case, CaseEvent, CaseState, list_cases, read_case
 from txwatch.queries.status import read_overview
 
 STATES = ("all", *get_args(CaseState))
 SEVERITIES = ("all", "critical", "high", "medium", "low")
 SHOWN = 40
-_KEY = "api_key"
 
 
 def page() -> None:
@@ -88,31 +87,19 @@ def _row(event: CaseEvent) -> list[str]:
 
 
 def _steps(key: str) -> None:
-    """What can be done with a case. The key stays in this visit's memory, and is sent to the API alone."""
-    made = "`txwatch keys add NAME --scope manage` makes one; it says who you are."
-    given = st.text_input("Your key", type="password", key=_KEY, help=made)
+    """What can be done with a case."""
+    own = own_key()
     with st.form("step", clear_on_submit=True):
         action = st.radio("Do", ACTIONS, horizontal=True)
         left, right = st.columns(2)
         assignee = left.text_input("Assign to", max_chars=60)
         verdict = right.radio("Close as", get_args(Verdict), horizontal=True)
         text = st.text_area("Note, or why", max_chars=2_000)
-        if st.form_submit_button("Do it"):
-            step: dict[str, Any] = {"action": action}
-            step |= {"assignee": assignee} if action == "assign" else {}
-            step |= {"verdict": verdict} if action == "close" else {}
-            step |= {"text": text} if text and action in {"note", "close"} else {}
-            _send(key, step, given)
-
-
-def _send(key: str, step: dict[str, Any], given: str) -> None:
-    try:
-        answer = httpx.post(
-            f"{settings().api_url}/v1/cases/{key}", json=step, headers={"Authorization": f"Bearer {given}"}, timeout=10
-        )
-    except (httpx.HTTPError, UnicodeError):
-        st.error("The API does not answer just now.")
-        return
-    if answer.status_code == httpx.codes.OK:
+        if not st.form_submit_button("Do it"):
+            return
+    step: dict[str, Any] = {"action": action}
+    step |= {"assignee": assignee} if action == "assign" else {}
+    step |= {"verdict": verdict} if action == "close" else {}
+    step |= {"text": text} if text and action in {"note", "close"} else {}
+    if call("POST", f"/v1/cases/{key}", own, step) is not None:
         st.rerun()
-    st.error(str(answer.json().get("detail", answer.status_code)))

@@ -1,0 +1,39 @@
+"""Changes from a page go through the API, by the visitor's own key: so it is known who made them.
+
+The key stays in this visit's memory, and is sent to the API alone.
+"""
+
+from typing import Any
+
+import httpx
+import streamlit as st
+
+from txwatch.dashboard.data import settings
+
+_SECONDS = 40.0
+"""A test message may take half a minute."""
+
+
+def own_key() -> str:
+    """Ask for the key."""
+    made = "`txwatch keys add NAME --scope manage` makes one; it says who you are."
+    return st.text_input("Your key", type="password", key="api_key", help=made)
+
+
+def call(method: str, path: str, key: str, body: object = None) -> Any:
+    """What the API answers, or None, and then the page says why."""
+    try:
+        answer = httpx.request(
+            method,
+            f"{settings().api_url}{path}",
+            json=body,
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=_SECONDS,
+        )
+    except (httpx.HTTPError, UnicodeError):
+        st.error("The API does not answer just now.")
+        return None
+    if answer.is_success:
+        return answer.json()
+    st.error(str(answer.json().get("detail", answer.status_code)))
+    return None
