@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.server import ServerState
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
@@ -284,8 +284,20 @@ async def catch(scope: Scope, receive: Receive, send: Send) -> None:
 
 @pytest.mark.parametrize("app", [take, catch])
 def test_a_body_has_so_many_bytes_at_most_by_what_it_says_and_by_what_comes(app: ASGIApp) -> None:
+    reached: list[int] = []
+
+    async def counting(scope: Scope, receive: Receive, send: Send) -> None:
+        async def counted() -> Message:
+            message = await receive()
+            reached[-1] += len(message.get("body", b""))
+            return message
+
+        if scope["type"] == "http":
+            reached.append(0)
+        await app(scope, counted if scope["type"] == "http" else receive, send)
+
     with (
-        listening(Guard(app, health="/health", max_body_bytes=1_000)) as port,
+        listening(Guard(counting, health="/health", max_body_bytes=1_000)) as port,
         httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
     ):
         for body, status in (([b"x" * 1_000], 200), ([b"x" * 1_001], 413), ([b"x" * 600] * 2, 413)):
@@ -294,6 +306,8 @@ def test_a_body_has_so_many_bytes_at_most_by_what_it_says_and_by_what_comes(app:
             assert {answer.headers.get("connection") for answer in (announced, streamed)} == {
                 "close" if status == 413 else None
             }
+    assert len(reached) == 4, "what says that it is too large reaches nothing"
+    assert max(reached) == 1_000
 
 
 def test_what_was_answered_before_its_body_was_too_large_is_ended() -> None:
