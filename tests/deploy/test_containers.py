@@ -320,6 +320,8 @@ def test_alarms_reach_a_person_by_another_way_than_the_bot(system: System, recor
         system.compose("up", "--detach", "--no-recreate", *killed)
         for service in killed:
             wait_for_health(system, service)
+    # A worker follows the feed again: Dagster starts one some time after the code server is well.
+    wait_until(rises(lambda: number(system, LANDED)), "transactions that land", PATIENCE_SECONDS, 1.0)
 
 
 def test_a_stop_hands_the_lease_over_and_flushes(system: System, record: Record) -> None:

@@ -1,11 +1,16 @@
 """The local Telegram behaves like the Bot API, through the same client library as the product."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from rich.console import Console
 from telegram import Bot, InlineKeyboardButton, InlineKeyboardMarkup, LinkPreviewOptions
@@ -13,7 +18,9 @@ from telegram.error import BadRequest, InvalidToken, RetryAfter
 from telegram.request import HTTPXRequest
 
 from tests.feeds import SetClock
-from txwatch.lab.simulator.telegram import BOT_ID, LocalTelegram
+from tests.ports import free_port
+from tests.waiting import PATIENCE_SECONDS, answers, wait_until
+from txwatch.lab.simulator.telegram import BOT_ID, MAX_POLL_SECONDS, LocalTelegram
 from txwatch.lab.simulator.telegram_rules import BadRequestError, FloodControl, read_text
 from txwatch.lab.simulator.telegram_server import TelegramServer, phone
 
@@ -160,3 +167,23 @@ def test_what_was_received_can_be_read_from_another_process(server: TelegramServ
     ask(server, lambda bot: bot.send_message("2", "b"))
     answer = httpx.get(f"{server.url}/received", params={"after": 1}).json()
     assert [(m["message_id"], m["text"]) for m in answer] == [(2, "b")]
+
+
+def test_it_ends_though_a_bot_waits_for_updates() -> None:
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    with subprocess.Popen([sys.executable, "-m", "txwatch", "telegram", f"--port={port}"]) as process:
+        wait_until(lambda: answers(f"{address}/received"), "the local Telegram answers")
+        with ThreadPoolExecutor() as pool, httpx.Client(timeout=PATIENCE_SECONDS) as client:
+            poll = pool.submit(client.get, f"{address}/bot1:a/getUpdates", params={"timeout": MAX_POLL_SECONDS})
+            wait_until(lambda: connections(port) > 0, "the poll is there")
+            process.terminate()
+            process.wait(PATIENCE_SECONDS)
+            with suppress(httpx.HTTPError):
+                assert not poll.result().is_success, "it waited for the poll's end"
+
+
+def connections(port: int) -> int:
+    """How many clients of this process are connected to a port."""
+    found = psutil.Process().net_connections("tcp")
+    return sum(bool(one.raddr) and one.raddr.port == port and one.status == psutil.CONN_ESTABLISHED for one in found)

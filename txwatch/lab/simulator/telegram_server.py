@@ -96,7 +96,15 @@ class TelegramServer:
 
 
 def _config(telegram: LocalTelegram) -> uvicorn.Config:
-    return uvicorn.Config(telegram.app, lifespan="off", ws="none", log_level="warning", access_log=False)
+    return uvicorn.Config(
+        telegram.app,
+        lifespan="off",
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        # A bot that waits for updates would hold up the end for as long as it waits.
+        timeout_graceful_shutdown=1,
+    )
 
 
 def serve_telegram(telegram: LocalTelegram, port: int, host: str = "127.0.0.1") -> None:
