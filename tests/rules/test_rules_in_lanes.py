@@ -71,13 +71,13 @@ def land(connection: Connection, transactions: Sequence[Transaction], live: Live
             live.write(connection, transactions)
 
 
-def by_window_lane(connection: Connection) -> list[str]:
+def by_window_lane(connection: Connection, chats: Sequence[str] = ()) -> list[str]:
     with connection.transaction():
         publish_network_baseline(connection, WINDOW_OF_T0, WINDOW_OF_T0 + WINDOW)
     for _ in write_features(connection, WINDOW_OF_T0, WINDOW_OF_T0 + WINDOW):
         pass
     score_windows(connection, [WINDOW_OF_T0], model(minutes=20, trees=50), whale_btc=500)
-    return raise_window_alerts(connection, WINDOW_OF_T0, WINDOW_OF_T0 + WINDOW, [], T0)
+    return raise_window_alerts(connection, WINDOW_OF_T0, WINDOW_OF_T0 + WINDOW, chats, T0)
 
 
 def alerts(connection: Connection) -> dict[int, Alert]:
@@ -193,6 +193,21 @@ def test_a_capture_that_is_replayed_is_judged_by_the_rules_of_today(connection: 
     by_window_lane(connection)
     assert of_rules(connection) == {1: ["rule:large"]}
     assert alerts(connection)[1].late, "in a digest, as of any replay"
+
+
+def test_a_rules_alerts_go_to_its_channels_and_what_a_detector_found_to_all(connection: Connection) -> None:
+    rule(connection, "moved_sat >= 100 BTC", channels=["-7"])
+    land(connection, [pay(1, 200), pay(2, 600)], lane(chats=["1", "-7"]))
+    land(connection, [pay(3, 200)])
+    by_window_lane(connection, ["1", "-7"])
+    land(connection, [pay(4, 200)], lane(chats=["1"]))
+    found: dict[int, set[str]] = {}
+    for txid, channel in connection.execute("SELECT alert_key, channel FROM alert_deliveries"):
+        found.setdefault(int(txid, 16), set()).add(channel)
+    assert "whale" in alerts(connection)[2].kinds
+    assert {n: found[n] for n in (1, 2, 4)} == {1: {"-7"}, 2: {"1", "-7"}, 4: {"1"}}
+    if "forest" not in alerts(connection)[3].kinds:
+        assert found[3] == {"-7"}
 
 
 def test_in_test_a_rule_is_recorded_and_not_sent(connection: Connection) -> None:

@@ -122,6 +122,8 @@ class Alert:
     """By which alerts of one campaign are known (`txwatch.alerts.campaigns`); None if it is of none."""
     alike_within: timedelta | None = None
     """How near to each other alerts of its event are one."""
+    channels: tuple[str, ...] = ()
+    """The channels that get it; none for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,4 +188,12 @@ def _alert(scored: ScoredTransaction, now: datetime) -> Alert | None:
         model_version=scored.model_version,
         event=event,
         alike_within=within,
+        channels=_channels(raising(kinds), scored.matched),
     )
+
+
+def _channels(raised: Iterable[str], matched: Sequence[Matched]) -> tuple[str, ...]:
+    """Those that rules name, if nothing else raised the alert: what a detector finds is for all channels."""
+    named = {match.reason.kind: match.channels for match in matched}
+    chosen = [named.get(kind, ()) for kind in raised]
+    return tuple(sorted(set().union(*chosen))) if all(chosen) else ()

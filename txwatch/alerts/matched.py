@@ -41,9 +41,9 @@ def read_matched(connection: Connection, start: datetime, end: datetime, now: da
     untold = UntoldMatches({}, [])
     again: dict[str, ScoredTransaction] = {}
     rows = connection.execute(statement("alerts", "select_matched"), {"start": start, "end": end, "now": now})
-    for txid, seen_at, severity, seconds, reason, source, version, pattern, has_alert in rows:
+    for txid, seen_at, severity, seconds, reason, channels, source, version, pattern, has_alert in rows:
         within = None if seconds is None else timedelta(seconds=seconds)
-        matched = Matched(txid, seen_at, Severity[severity], _reason.decode(reason), within)
+        matched = Matched(txid, seen_at, Severity[severity], _reason.decode(reason), within, tuple(channels or ()))
         by_txid = again if has_alert else untold.new
         known = by_txid.get(txid) or ScoredTransaction(_no_score(txid, seen_at, pattern), source, version)
         by_txid[txid] = replace(known, matched=(*known.matched, matched))

@@ -185,7 +185,8 @@ WHERE state = 'dead' AND ended_at > %(now)s - interval '1 hour' AND alert_key NO
 
 
 -- name: insert_alerts
--- In order of key, so that two lanes that raise the same alerts lock rows in one order and cannot deadlock.
+-- In order of key, so that two lanes that raise the same alerts lock rows in one order and cannot deadlock. What only
+-- certain channels should get goes to all if there is none of them any more.
 WITH raised AS (
     INSERT INTO alerts (
         alert_key, kinds, severity, reasons, late, seen_at, model_version, created_at, usd_price, usd_price_at
@@ -208,6 +209,13 @@ recipients AS (
     UNION
     SELECT channel FROM channels WHERE kind <> 'telegram'
 ),
+meant AS (
+    SELECT DISTINCT alert_key, coalesce(moved_to, named) AS channel
+    FROM jsonb_to_recordset(%(alerts)s::jsonb) AS given (alert_key text, channels text[])
+    CROSS JOIN unnest(given.channels) AS named
+    LEFT JOIN channels ON channels.channel = named
+    WHERE coalesce(moved_to, named) IN (SELECT channel FROM recipients)
+),
 addressed AS (
     INSERT INTO alert_deliveries (alert_key, channel)
     SELECT alert_key, channel
@@ -216,6 +224,10 @@ addressed AS (
     LEFT JOIN channels USING (channel)
     WHERE array_position(%(severities)s, severity) >= coalesce(array_position(%(severities)s, min_severity), 0)
         AND disabled_at IS NULL
+        AND (
+            NOT EXISTS (SELECT FROM meant WHERE meant.alert_key = raised.alert_key)
+            OR (alert_key, channel) IN (SELECT meant.alert_key, meant.channel FROM meant)
+        )
         AND (
             kinds IS NULL
             OR has && kinds
@@ -609,9 +621,10 @@ ORDER BY alert_key, hop, txid
 -- Matches of rules that alert and that no alert names: neither that of the transaction, nor one that it joined as alike.
 -- Alerts that are there are not changed after a day, for a backfill would edit thousands of messages.
 SELECT
-    txid, matched.seen_at, matched.severity, alike_seconds, matched.reason::text, source, last.model_version, pattern,
-    alert_key IS NOT NULL AS again
+    txid, matched.seen_at, matched.severity, alike_seconds, matched.reason::text, document -> 'channels', source,
+    last.model_version, pattern, alert_key IS NOT NULL AS again
 FROM rule_matches AS matched
+LEFT JOIN rules ON rules.name = matched.rule AND rules.version = matched.version
 JOIN transactions USING (txid)
 LEFT JOIN alerts ON alert_key = txid
 LEFT JOIN LATERAL (

@@ -26,11 +26,20 @@ class Matched:
     severity: Severity
     reason: Reason
     alike_within: timedelta | None = None
+    channels: tuple[str, ...] = ()
+    """The channels that it is for; none for all."""
 
     @classmethod
     def of(cls, match: Match) -> "Matched":
         """A match of a rule that was just followed."""
-        return cls(match.txid, match.seen_at, match.rule.severity, match.reason, match.rule.one_alert_within)
+        return cls(
+            match.txid,
+            match.seen_at,
+            match.rule.severity,
+            match.reason,
+            match.rule.one_alert_within,
+            match.rule.channels,
+        )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from txwatch.detection.kinds import Severity
 from txwatch.rules.document import Fault, Placed, RuleError
 from txwatch.rules.rule import (
     ALERTS_PER_HOUR,
+    CHANNEL,
     MODES,
     MOST_ALERTS_PER_HOUR,
     NAME,
@@ -115,7 +116,7 @@ class _Reading:
         if not isinstance(given.content, list) or len(given.content) > MOST_CHANNELS:
             self.faults.append(given.fault(f"`channels` is a list of at most {MOST_CHANNELS} names"))
             return ()
-        return tuple(self._read(one, _name, "", "a channel is a name") for one in given.content)
+        return tuple(self._read(one, _channel, "", "a channel is a name") for one in given.content)
 
     def tree(self, value: Placed) -> Tree | None:
         """A part of `when`; None after a fault."""
@@ -254,6 +255,12 @@ def _no_operator(term: str, operator: str, rest: str, known: tuple[str, ...]) ->
 def _name(text: str) -> str:
     if NAME.fullmatch(text) is None:
         raise TermError(f"`{text[:60]}` is no name: small letters, digits, - and _, at most 48, such as `large-moves`")
+    return text
+
+
+def _channel(text: str) -> str:
+    if CHANNEL.fullmatch(text) is None:
+        raise TermError(f"`{text[:60]}` names no channel: it is the name of one, or the id of a chat")
     return text
 
 

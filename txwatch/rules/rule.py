@@ -16,7 +16,8 @@ from txwatch.labels.label import Known
 PREFIX = "rule:"
 """The kind of a rule's alert is `rule:<name>` wherever a kind is stored."""
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")
-"""Of a rule, and of a channel."""
+CHANNEL = re.compile(r"[a-z][a-z0-9_-]{0,39}|-?\d{1,20}|@\w{1,40}")
+"""A channel's name, or the id or name of a chat."""
 ALERTS_PER_HOUR = 20
 MOST_ALERTS_PER_HOUR = 1_000
 
