@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from txwatch.alerts.cases import MAX_TEXT, Action, CaseError, Step, take_step
+from txwatch.alerts.cases import MAX_TEXT, Step, take_step
 from txwatch.alerts.store import Verdict
 from txwatch.api.access import KeyFirst, Manager
-from txwatch.api.problems import ProblemError, documented, found
+from txwatch.api.problems import documented, found
 from txwatch.api.routes.parameters import AlertKey, Database, Kind, Seen, Since, Until
 from txwatch.clock import utc_now
 from txwatch.people.keys import MAX_NAME
@@ -25,15 +25,45 @@ Assignee = Annotated[str | None, Query(max_length=MAX_NAME, pattern=r"^[^\x00]+$
 Given = Annotated[Verdict | None, Query(description="The verdict with which it was closed.")]
 
 
-class CaseStep(BaseModel):
-    """What to do with a case: `assignee` is of assign, `verdict` of close, `text` of note, and why it was closed."""
-
+class _Step(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    action: Action
-    assignee: str | None = Field(None, min_length=1, max_length=MAX_NAME)
-    verdict: Verdict | None = None
+
+class Acknowledge(_Step):
+    """Somebody looks into it."""
+
+    action: Literal["acknowledge"]
+
+
+class Assign(_Step):
+    """Who looks into it."""
+
+    action: Literal["assign"]
+    assignee: str = Field(min_length=1, max_length=MAX_NAME)
+
+
+class Note(_Step):
+    """What was found out."""
+
+    action: Literal["note"]
+    text: str = Field(min_length=1, max_length=MAX_TEXT)
+
+
+class Close(_Step):
+    """Whether it was useful, and why."""
+
+    action: Literal["close"]
+    verdict: Verdict
     text: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
+
+
+class Reopen(_Step):
+    """It is not done after all."""
+
+    action: Literal["reopen"]
+
+
+CaseStep = Annotated[Acknowledge | Assign | Note | Close | Reopen, Field(discriminator="action")]
 
 
 @router.get("/cases", summary="Cases, newest first", responses=documented())
@@ -51,7 +81,7 @@ def cases(
 
 
 @router.get(
-    "/cases/export",
+    "/export/cases",
     summary="Cases as CSV or Parquet",
     responses=documented() | {200: {"content": {media: {} for media in MEDIA.values()}}},
     response_class=Response,
@@ -93,9 +123,5 @@ def case(database: Database, alert_key: AlertKey) -> CaseDetail:
 @router.post("/cases/{alert_key}", summary="Do something with a case", responses=documented(401, 404, 413))
 def step(database: Database, caller: Manager, alert_key: AlertKey, step: CaseStep) -> CaseDetail:
     """Acknowledge, assign, note, close or reopen it. A close's verdict is the feedback that trains the next model."""
-    try:
-        taken = Step(alert_key, caller.who, step.action, utc_now(), step.assignee, step.verdict, step.text)
-        take_step(database, taken)
-    except CaseError as error:
-        raise ProblemError(422, str(error)) from error
+    take_step(database, Step(alert_key, caller.who, at=utc_now(), **step.model_dump()))
     return case(database, alert_key)

@@ -48,7 +48,7 @@ def _list() -> None:
         return
     st.html("".join(map(_item, found.items)))
     if found.next:
-        st.caption(f"The newest {SHOWN} are shown; `/v1/cases/export` of the API gives all of them.")
+        st.caption(f"The newest {SHOWN} are shown; `/v1/export/cases` of the API gives all of them.")
 
 
 def _item(case: Case) -> str:
