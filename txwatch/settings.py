@@ -66,11 +66,11 @@ class Settings(BaseSettings):
         "TXWATCH_REST_URL", "REST API that gives blocks, and the price of a bitcoin.", "https://blockchain.info"
     )
     whale_btc: float = _env(
-        "TXWATCH_WHALE_BTC", "Least likely moved value of a whale, in BTC.", 500, gt=0, allow_inf_nan=False
+        "TXWATCH_WHALE_BTC", "A whale moves at least this much to others, in BTC.", 500, gt=0, allow_inf_nan=False
     )
     whale_usd: float | None = _env(
         "TXWATCH_WHALE_USD",
-        "Least likely moved value of a whale in USD: what passes either limit is one. Unset: BTC alone.",
+        "The same limit in USD: what passes either one is a whale. Unset: BTC alone.",
         gt=0,
         allow_inf_nan=False,
     )
