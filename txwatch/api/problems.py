@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from psycopg import OperationalError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from txwatch.queries.paging import BadCursorError
 
@@ -19,6 +20,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 MEDIA_TYPE = "application/problem+json"
+METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 MAX_ERRORS = 20
 MAX_REPEATED = 300
 """Characters that an answer repeats of a path or of a field's name."""
@@ -84,6 +86,16 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def _allowed(request: Request) -> list[str]:
+    """The methods of all routes that have the path of a request."""
+
+    def is_taken(method: str) -> bool:
+        asked = {**request.scope, "method": method}
+        return any(route.matches(asked)[0] is Match.FULL for route in request.app.routes)
+
+    return [method for method in METHODS if is_taken(method)]
+
+
 def install(app: FastAPI) -> None:
     """Make every error of the app a problem document."""
 
@@ -99,7 +111,11 @@ def install(app: FastAPI) -> None:
         if not isinstance(error, HTTPException):
             raise error
         detail = str(error.detail) if error.detail != HTTPStatus(error.status_code).phrase else ""
-        return problem_response(request, ProblemError(error.status_code, detail, headers=error.headers))
+        headers = error.headers
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            # The framework names those of the first route of a path alone.
+            headers = {**(headers or {}), "Allow": ", ".join(_allowed(request))}
+        return problem_response(request, ProblemError(error.status_code, detail, headers=headers))
 
     async def own(request: Request, error: Exception) -> JSONResponse:
         return problem_response(request, error if isinstance(error, ProblemError) else ProblemError(400, str(error)))
