@@ -92,6 +92,13 @@ class Delivery:
 
         return asyncio.run(replied())
 
+    def test(self, chat_id: str) -> object:
+        async def tested() -> object:
+            async with TelegramSender("1:a", self.server.url) as sender:
+                return await self.dispatcher(sender).test(chat_id)
+
+        return asyncio.run(tested())
+
     def run(self, *chats: str, waits: int) -> Counter[str]:
         """Run until there were so many waits."""
 
@@ -141,6 +148,21 @@ def test_a_chat_gets_one_message_a_second_and_waits_no_longer(delivery: Delivery
     assert delivery.connection.execute("SELECT DISTINCT sent_at FROM alert_deliveries ORDER BY 1").fetchall() == [
         (m.at,) for m in delivery.local.received
     ]
+
+
+def test_a_test_message_reaches_a_chat_and_counts_as_no_alert(delivery: Delivery) -> None:
+    assert delivery.test(CHAT) == Sent(delivery.local.received[0].message_id)
+    assert [message.text for message in delivery.local.received] == ["🔔 Test: alerts of txwatch arrive here"]
+    assert delivery.states() == {}
+    rows = delivery.connection.execute("SELECT purpose, ended_at FROM channel_requests").fetchall()
+    assert rows == [("test", T0)]
+
+
+def test_a_test_waits_for_the_request_that_is_under_way_but_not_for_ever(delivery: Delivery) -> None:
+    with channel_lock(delivery.connection, CHAT):
+        assert delivery.test(CHAT) == NotSent("another request to it is under way")
+    assert 30 <= sum(delivery.waited.seconds) < 31
+    assert delivery.local.received == []
 
 
 def test_chats_do_not_wait_for_each_other(delivery: Delivery) -> None:

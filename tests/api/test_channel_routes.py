@@ -72,6 +72,12 @@ def test_what_is_not_there_is_not_found_and_nothing_is_told_without_the_key(api:
     assert api.get(ROUTE).status_code == 401
 
 
+def test_a_path_of_two_routes_names_the_methods_of_both(api: httpx.Client) -> None:
+    refused = api.delete(ROUTE)
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, POST")
+    assert api.delete(f"{ROUTE}/siem").headers["allow"] == "GET"
+
+
 def test_the_events_of_webhooks_are_described(api: httpx.Client) -> None:
     document = api.get("/openapi.json").json()
     operation = document["webhooks"]["alert"]["post"]
