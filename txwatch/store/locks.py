@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum, unique
+from typing import LiteralString
 
 from txwatch.store.database import Connection, scalar
 
@@ -31,11 +32,17 @@ class Lock(IntEnum):
     """Two changes of a rule at once would both make its next version."""
     RULE_CAPS = 7_842_010
     """Two lanes at once would both find room below a rule's cap."""
+    STREAM = 7_842_011
+    """A number of the stream must not be given while a lower one is not committed yet."""
+
+
+WAIT: LiteralString = "SELECT pg_advisory_xact_lock(%s)"
+"""What `wait_for` executes; for connections of asyncio, which it does not take."""
 
 
 def wait_for(connection: Connection, lock: Lock) -> None:
     """Wait for a lock, and hold it until the end of the caller's transaction."""
-    connection.execute("SELECT pg_advisory_xact_lock(%s)", [int(lock)])
+    connection.execute(WAIT, [int(lock)])
 
 
 @contextmanager

@@ -141,6 +141,7 @@ BY_ROW = {
     "feed_gaps": "ended_at",
     "usd_prices": "noted_at",
     "blocks": "seen_at",
+    "alert_stream": "queued_at",
 }
 """The other tables that grow, with the column of a row's age. Derived rows go first."""
 UNLESS_ALERTED: dict[str, tuple[str, LiteralString]] = {"rule_matches": ("seen_at", "outcome <> 'alert'")}

@@ -31,6 +31,8 @@ class Rights:
     """Tables of ours in which it inserts, updates and deletes."""
     hidden: tuple[str, ...] = ()
     """Tables of ours that it does not even read."""
+    counts: tuple[str, ...] = ()
+    """Sequences of ours from which it takes numbers."""
     owns: str | None = None
     """A schema whose tables it makes and migrates itself."""
     makes: tuple[str, ...] = ()
@@ -48,7 +50,8 @@ RIGHTS = {
     "mlflow": Rights(owns="mlflow"),
     "api": Rights(
         reads=("public", "dagster", "feast"),
-        tables=("feedback", "rules", "channels", "channel_secrets", "channel_requests", *_PEOPLE),
+        tables=("feedback", "rules", "channels", "channel_secrets", "channel_requests", "alert_stream", *_PEOPLE),
+        counts=("alert_stream_numbers",),
     ),
     "dashboard": Rights(reads=("public",), hidden=_SECRETS),
     "bot": Rights(reads=("public",), tables=(*_CHATS, "case_events", "changes"), hidden=_SECRETS),
@@ -110,6 +113,8 @@ def _rights(connection: Connection, role: sql.Identifier, rights: Rights) -> Ite
         yield sql.SQL("GRANT INSERT, UPDATE, DELETE ON {} TO {}").format(tables, role)
     for table in rights.hidden:
         yield sql.SQL("REVOKE ALL ON {} FROM {}").format(sql.Identifier(OURS, table), role)
+    for sequence in rights.counts:
+        yield sql.SQL("GRANT USAGE ON SEQUENCE {} TO {}").format(sql.Identifier(OURS, sequence), role)
     for schema in rights.makes:
         yield sql.SQL("GRANT CREATE ON SCHEMA {} TO {}").format(sql.Identifier(schema), role)
     for table in connection.execute(_TO_HAND_OVER, {"owns": rights.owns, "days": OURS in rights.makes, "ours": OURS}):

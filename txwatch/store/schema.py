@@ -172,6 +172,20 @@ alert_updates = sa.Table(
     sa.Column("created_at", _time, nullable=False, index=True),
 )
 
+alert_stream_numbers = sa.Sequence("alert_stream_numbers", metadata=metadata)
+
+alert_stream = sa.Table(
+    "alert_stream",
+    metadata,
+    sa.Column("id", BIGINT, sa.Identity(), primary_key=True),
+    sa.Column("sequence", BIGINT, unique=True, comment="of alert_stream_numbers; NULL until it is published"),
+    sa.Column("alert_key", sa.Text, sa.ForeignKey("alerts.alert_key", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("update_key", sa.Text, comment="of alert_updates; NULL for the alert itself"),
+    sa.Column("queued_at", _time, nullable=False, index=True, server_default=sa.func.now()),
+    sa.Index("ix_alert_stream_unpublished", "id", postgresql_where=sa.text("sequence IS NULL")),
+    comment="alerts and their updates in the order in which the stream tells them",
+)
+
 followed_coins = sa.Table(
     "followed_coins",
     metadata,
