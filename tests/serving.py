@@ -8,7 +8,7 @@ from pathlib import Path
 import uvicorn
 
 from tests.waiting import PATIENCE_SECONDS
-from txwatch.api.app import create_app
+from txwatch.api.app import WEBSOCKETS, create_app
 from txwatch.guard import MAX_BODY_BYTES
 from txwatch.settings import Settings
 
@@ -32,6 +32,7 @@ def serving(settings: Settings, max_body_bytes: int = MAX_BODY_BYTES) -> Iterato
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=2,
+        **WEBSOCKETS,
     )
     started = threading.Event()
 

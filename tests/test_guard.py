@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import httpx
 import pytest
@@ -21,6 +21,12 @@ from txwatch.guard import MAX_HEADER_BYTES, MAX_TARGET_BYTES, PART_BYTES, Bounde
 
 OWN_NAME = "watch.example"
 OWN_NAME_AND_PORT = "proxy.example:8443"
+
+
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
 
 
 class Counting:
@@ -532,3 +538,31 @@ def test_a_websocket_stays_open_however_long_it_is_silent(monkeypatch: pytest.Mo
         assert later.recv(1) == b"", "the time is over"
         websocket.send("still here")
         assert websocket.recv(timeout=PATIENCE_SECONDS) == "still here"
+
+
+def test_a_websocket_whose_client_takes_nothing_does_not_hold_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """uvicorn closes one that answers no pings, but waits for ever until all that it sent is taken."""
+    monkeypatch.setattr(guard, "PART_SECONDS", 0.3)
+    ended, sent, parts = threading.Event(), 0, 1_000
+
+    async def talkative(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal sent
+        if scope["type"] == "lifespan":
+            await Counting()(scope, receive, send)
+        await receive()
+        await send({"type": "websocket.accept"})
+        with suppress(OSError):
+            for _ in range(parts):
+                await send({"type": "websocket.send", "text": 20_000 * "x"})
+                sent += 1
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        ended.set()
+
+    with (
+        listening(Guard(talkative, health="/health")) as port,
+        socket.create_connection(("127.0.0.1", port)) as raw,
+    ):
+        raw.sendall(UPGRADE)
+        assert ended.wait(PATIENCE_SECONDS)
+    assert sent < parts, "no more is kept for it than the operating system takes"

@@ -13,9 +13,10 @@ Programs such as curl and Prometheus send Host alone.
 It also bounds what a request may have: heads and bodies, which the servers behind it keep in memory whole.
 """
 
+import logging
 import os
 import re
-from asyncio import TimerHandle, Transport
+from asyncio import AbstractEventLoop, Protocol, TimerHandle, Transport
 from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -26,8 +27,9 @@ import h11
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.config import HTTP_PROTOCOLS, Config
+from uvicorn.config import HTTP_PROTOCOLS, WS_PROTOCOLS, Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 MAX_TARGET_BYTES = 8 * 1024
 """Bytes of path and query; a longer one costs time to parse, match and log."""
@@ -48,7 +50,61 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 """By scheme; a browser leaves them out of the Origin."""
 
 
-class BoundedH11(H11Protocol):
+_log_of_websockets = logging.getLogger(f"{__name__}.websockets")
+# uvicorn has a line for each that opens, with the whole query. What it is asked an application logs itself.
+_log_of_websockets.setLevel(logging.WARNING)
+
+
+class _Taken(Protocol):
+    """Aborts a connection whose client does not take what it is sent: a part must pass in PART_SECONDS.
+
+    uvicorn itself waits for ever, also where it pings: it closes only when all that was sent is taken.
+    """
+
+    transport: Transport
+    loop: AbstractEventLoop
+    _taken: TimerHandle | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._forget_taken()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._take()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._forget_taken()
+
+    def _take(self) -> None:
+        self._taken = self.loop.call_later(PART_SECONDS, self._end_if_left, self.transport.get_write_buffer_size())
+
+    def _end_if_left(self, before: int) -> None:
+        if before - self.transport.get_write_buffer_size() < PART_BYTES:
+            self.transport.abort()
+        else:
+            self._take()
+
+    def _forget_taken(self) -> None:
+        if self._taken is not None:
+            self._taken.cancel()
+
+
+class BoundedWebSocket(_Taken, WebSocketsSansIOProtocol):
+    """A WebSocket, whose transport the request for it has set to pause writing at the first byte that is not taken."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.logger = _log_of_websockets
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        # An answer in place of the opening ends the handshake as well: uvicorn would log that there was none.
+        self.handshake_complete = self.handshake_complete or self.close_sent
+
+
+class BoundedH11(_Taken, H11Protocol):
     """HTTP by h11, which ends the connection of a client for which it would wait without an end.
 
     A head may have MAX_HEAD_BYTES and HEAD_SECONDS; h11's own bound, 16 KiB, is less than we allow. Of a body that is
@@ -58,7 +114,6 @@ class BoundedH11(H11Protocol):
     _end: TimerHandle | None = None
     _awaited: object = None
     _came = 0
-    _taken: TimerHandle | None = None
 
     def __init__(self, config: Config, *arguments: Any, **named: Any) -> None:
         config.h11_max_incomplete_event_size = MAX_HEAD_BYTES
@@ -77,15 +132,6 @@ class BoundedH11(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._forget_end()
-        self._forget_taken()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._take()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._forget_taken()
 
     def _expect(self, came: int) -> None:
         """Wait for the end of a head, or for the next part of a body; after its answer for no further part.
@@ -111,27 +157,15 @@ class BoundedH11(H11Protocol):
         else:
             self.transport.close()
 
-    def _take(self) -> None:
-        self._taken = self.loop.call_later(PART_SECONDS, self._end_if_left, self.transport.get_write_buffer_size())
-
-    def _end_if_left(self, before: int) -> None:
-        if before - self.transport.get_write_buffer_size() < PART_BYTES:
-            self.transport.abort()
-        else:
-            self._take()
-
     def _forget_end(self) -> None:
         if self._end is not None:
             self._end.cancel()
             self._end = None
 
-    def _forget_taken(self) -> None:
-        if self._taken is not None:
-            self._taken.cancel()
-
 
 # For every server of this process, also those of libraries: httptools, which uvicorn prefers, has no bound.
 HTTP_PROTOCOLS["auto"] = f"{__name__}:{BoundedH11.__name__}"
+WS_PROTOCOLS["auto"] = f"{__name__}:{BoundedWebSocket.__name__}"
 
 
 class Refusal(NamedTuple):

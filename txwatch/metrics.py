@@ -65,7 +65,7 @@ class RequestMetrics:
         """Count one request. Unknown methods share the label `other`."""
         method = method if method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} else "other"
         self.requests.labels(method, route, str(status)).inc()
-        if not route.endswith("/stream"):
+        if not route.endswith(("/stream", "/stream/ws")):
             self.seconds.labels(method, route).observe(seconds)
 
 

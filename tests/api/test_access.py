@@ -92,28 +92,29 @@ def test_a_page_of_another_origin_is_refused_with_the_key_too(address: str) -> N
                 assert answer.json()["request_id"] == answer.headers["x-request-id"]
 
 
-async def _refused(client: str) -> int:
+async def _refused(client: str, type_: str) -> int:
     statuses: list[int] = []
 
     async def app(*_: Any) -> None:
         statuses.append(200)
 
     async def send(message: Any) -> None:
-        if message["type"] == "http.response.start":
+        if message["type"].endswith("http.response.start"):
             statuses.append(message["status"])
 
     async def receive() -> Any:
         return {"type": "http.request"}
 
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"localhost")], "client": (client, 1)}
+    scope = {"type": type_, "method": "GET", "path": "/", "headers": [(b"host", b"localhost")], "client": (client, 1)}
     scope |= {"query_string": b"", "server": ("localhost", 80), "scheme": "http"}
     await LoopbackOnly(app)(scope, receive, send)
     return statuses[0]
 
 
+@pytest.mark.parametrize("type_", ["http", "websocket"])
 @pytest.mark.parametrize(("client", "status"), [("127.0.0.1", 200), ("::1", 200), ("10.0.0.7", 403), ("", 403)])
-def test_loopback_is_where_a_request_comes_from(client: str, status: int) -> None:
-    assert asyncio.run(_refused(client)) == status
+def test_loopback_is_where_a_request_comes_from(type_: str, client: str, status: int) -> None:
+    assert asyncio.run(_refused(client, type_)) == status
 
 
 def test_other_hosts_need_a_key_to_be_served(populated: Populated) -> None:

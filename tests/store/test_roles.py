@@ -60,6 +60,7 @@ def become(connection: Connection, service: str) -> None:
         ("mlflow", "CREATE TABLE mlflow.new (id integer)"),
         ("api", "SELECT count(*) FROM transactions, dagster.runs, feast.feature_views"),
         ("api", "DELETE FROM feedback"),
+        ("api", "SELECT pg_sequence_last_value('alert_stream_numbers')"),
         ("api", "UPDATE alert_stream SET sequence = nextval('alert_stream_numbers')"),
         ("api", "INSERT INTO rules SELECT * FROM rules"),
         ("api", "SELECT count(*) FROM channel_secrets"),

@@ -9,6 +9,7 @@ from fastapi import Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.requests import HTTPConnection
 
 from txwatch.api.problems import ProblemError
 from txwatch.clock import utc_now
@@ -33,7 +34,7 @@ class Caller:
 OWNER = Caller("key:owner", frozenset(SCOPES))
 
 
-def _caller(request: Request, given: str) -> Caller | None:
+def _caller(request: HTTPConnection, given: str) -> Caller | None:
     """Whose key this is, None if nobody's."""
     key = request.app.state.settings.api_key
     # Compared in constant time, so that how long a refusal takes says nothing about the key.
@@ -56,7 +57,7 @@ class Required:
 
     scope: Scope
 
-    def __call__(self, request: Request, credentials: _Given) -> Caller:
+    def __call__(self, request: HTTPConnection, credentials: _Given) -> Caller:
         caller: Caller | None = getattr(request.state, "caller", None)
         if caller is None:
             caller = request.state.caller = self._caller(request, credentials)
@@ -64,7 +65,7 @@ class Required:
             raise ProblemError(403, f"{caller.who} lacks the scope {self.scope}")
         return caller
 
-    def _caller(self, request: Request, credentials: HTTPAuthorizationCredentials | None) -> Caller:
+    def _caller(self, request: HTTPConnection, credentials: HTTPAuthorizationCredentials | None) -> Caller:
         caller = _caller(request, "" if credentials is None else credentials.credentials)
         if caller is None:
             raise ProblemError(

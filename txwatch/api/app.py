@@ -12,13 +12,15 @@ import fastapi_offline
 import msgspec
 import uvicorn
 from asgi_correlation_id import CorrelationIdMiddleware
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.requests import HTTPConnection
 
 from txwatch.api import problems
 from txwatch.api.access import MayRead
+from txwatch.api.broadcast import Stream
 from txwatch.api.middleware import LoopbackOnly, RequestLog, keeps_request_id, new_request_id
 from txwatch.api.problems import ProblemError, problem_response
 from txwatch.api.routes import (
@@ -37,7 +39,6 @@ from txwatch.api.routes import (
     transactions,
 )
 from txwatch.api.routes.scoring import Models, Scorer
-from txwatch.api.routes.stream import Stream
 from txwatch.detection.drift_reports import DriftPages
 from txwatch.detection.registry import ModelRegistry
 from txwatch.errors import UserError
@@ -51,6 +52,8 @@ from txwatch.wire.messages import WireTransaction
 
 MAX_REQUESTS = 8
 """Requests that use the database at once. The other connections of the server are for those who write to it."""
+WEBSOCKETS: dict[str, Any] = {"ws_max_size": 4096, "ws_ping_interval": 15.0, "ws_per_message_deflate": False}
+"""uvicorn's options. A client has next to nothing to say; to compress would cost memory and time for each of them."""
 ROUTERS = (
     health,
     transactions,
@@ -147,7 +150,7 @@ def create_app(settings: Settings, max_body_bytes: int = MAX_BODY_BYTES) -> Fast
         health="/health/live",
         max_body_bytes=max_body_bytes,
         answer=lambda scope, refused: problem_response(
-            Request(scope), ProblemError(refused.status, refused.detail, headers=refused.headers)
+            HTTPConnection(scope), ProblemError(refused.status, refused.detail, headers=refused.headers)
         ),
     )
     app.add_middleware(RequestLog, metrics=requests)
@@ -192,4 +195,5 @@ def serve_api(settings: Settings, host: str, port: int) -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=3,
+        **WEBSOCKETS,
     )

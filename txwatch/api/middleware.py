@@ -10,8 +10,7 @@ from ipaddress import ip_address
 
 import structlog
 from asgi_correlation_id import correlation_id
-from fastapi import Request
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
@@ -24,11 +23,17 @@ LEFT = 499
 MAX_LOGGED = 200
 """Characters of a method or a path. Each line of the log is searched for secrets, which takes long for a long one."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_ANSWERS_TO_WEBSOCKETS = {"websocket.accept": 101, "websocket.close": 403}
+"""The status with which a server answers, by the first that the application sends."""
 _SAFE_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"SAMEORIGIN"),
 )
+
+
+_ASKED = ("http", "websocket")
+"""What somebody asks for; the server's own beginning and end are a scope too."""
 
 
 class LoopbackOnly:
@@ -38,9 +43,9 @@ class LoopbackOnly:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not _is_loopback(scope):
+        if scope["type"] in _ASKED and not _is_loopback(scope):
             error = ProblemError(403, "without TXWATCH_API_KEY this answers on loopback only")
-            await problem_response(Request(scope), error)(scope, receive, send)
+            await problem_response(HTTPConnection(scope), error)(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -63,24 +68,26 @@ def keeps_request_id(given: str) -> bool:
 
 
 class RequestLog:
-    """Counts and logs each request, with its id."""
+    """Counts and logs each request and each WebSocket, with its id."""
 
     def __init__(self, app: ASGIApp, metrics: RequestMetrics) -> None:
         self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in _ASKED:
             await self.app(scope, receive, send)
             return
-        request = Request(scope)
-        method, path = scope["method"][:MAX_LOGGED], scope["path"][:MAX_LOGGED]
+        request = HTTPConnection(scope)
+        method, path = scope.get("method", "GET")[:MAX_LOGGED], scope["path"][:MAX_LOGGED]
         began, status = time.perf_counter(), 0
 
         async def answered(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
+            if message["type"].endswith("http.response.start"):
                 status = message["status"]
                 message["headers"] = [*message.get("headers", []), *_SAFE_HEADERS]
+            elif message["type"] in _ANSWERS_TO_WEBSOCKETS:
+                status = status or _ANSWERS_TO_WEBSOCKETS[message["type"]]
             await send(message)
 
         with bound_contextvars(request_id=correlation_id.get()):

@@ -7,11 +7,12 @@ from typing import Any, TypeVar
 import structlog
 from asgi_correlation_id import correlation_id
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, ValidationException, WebSocketRequestValidationError
 from fastapi.responses import JSONResponse
 from psycopg import OperationalError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute, Match, Route
 
 from txwatch.queries.paging import BadCursorError
@@ -54,8 +55,8 @@ class ProblemError(Exception):
         self.status, self.detail, self.headers, self.errors = status, detail, dict(headers or {}), list(errors)
 
 
-def problem_response(request: Request, error: ProblemError) -> JSONResponse:
-    """The answer to a request that failed."""
+def problem_response(request: HTTPConnection, error: ProblemError) -> JSONResponse:
+    """The answer to a request that failed, or to a WebSocket instead of its opening."""
     problem = Problem(
         title=HTTPStatus(error.status).phrase,
         status=error.status,
@@ -97,7 +98,7 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
     """Make every error of the app a problem document. `routes` are those of its routers."""
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
-        found = error.errors() if isinstance(error, RequestValidationError) else []
+        found = error.errors() if isinstance(error, ValidationException) else []
         errors = [
             FieldError(where=".".join(map(str, e["loc"]))[:MAX_REPEATED], message=e["msg"]) for e in found[:MAX_ERRORS]
         ]
@@ -126,5 +127,6 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
     app.add_exception_handler(ProblemError, own)
     app.add_exception_handler(BadCursorError, own)
     app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(WebSocketRequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(OperationalError, away)
