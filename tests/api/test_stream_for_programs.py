@@ -197,13 +197,14 @@ def test_a_client_gets_what_it_chose(address: str, database_url: str) -> None:
         200_003: {"kinds": ["rule:large-in"], "severity": Severity.medium},
         200_004: {"kinds": ["whale"], "severity": Severity.critical},
     }
-    bitcoins = {200_001: 600, 200_002: 1, 200_003: 50, 200_004: 30}
+    bitcoins = {200_001: 600, 200_002: 1.1, 200_003: 50, 200_004: 30}
     choices = {
         "": [200_001, 200_002, 200_003, 200_004],
         "kind=whale": [200_001, 200_004],
         "kind=dust_storm&kind=rule:large-in": [200_002, 200_003],
         "severity=medium": [200_001, 200_003, 200_004],
         "severity=critical&kind=whale": [200_004],
+        "min_btc=1.1": [200_001, 200_002, 200_003, 200_004],
         "min_btc=50": [200_001, 200_003],
         "min_usd=3000000": [200_001, 200_003],
         "min_usd=40800000&kind=whale&kind=dust_storm&severity=high": [200_001],
@@ -216,7 +217,7 @@ def test_a_client_gets_what_it_chose(address: str, database_url: str) -> None:
             land_transactions(
                 connection,
                 [
-                    transaction(txid=f"{n:064x}", value_sat=amount * SAT_PER_BTC, seen_at=now)
+                    transaction(txid=f"{n:064x}", value_sat=round(amount * SAT_PER_BTC), seen_at=now)
                     for n, amount in bitcoins.items()
                 ],
             )

@@ -61,7 +61,7 @@ class Subscription(BaseModel):
         return (
             (not self.kind or not event.kinds.isdisjoint(self.kind))
             and event.severity >= Severity[self.severity]
-            and (self.min_btc == 0 or (event.value_sat or 0) >= self.min_btc * SAT_PER_BTC)
+            and (self.min_btc == 0 or (event.value_sat or 0) >= round(self.min_btc * SAT_PER_BTC))
             and (self.min_usd == 0 or (event.value_usd or 0) >= self.min_usd)
         )
 
