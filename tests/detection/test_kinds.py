@@ -19,6 +19,7 @@ EXPECTED = {
     "dust_storm": "medium",
     "forest": "medium",
     "huge_consolidation": "low",
+    "sample": "low",
     "coinjoin": None,
     "whirlpool": None,
     "whirlpool_tx0": None,
@@ -51,7 +52,7 @@ def test_the_table_says_what_alerts_and_how_severely() -> None:
 
 def test_kinds_detectors_and_known_cases_name_each_other() -> None:
     found = {kind for detector in default_detectors(whale_btc=500) for kind in detector.kinds}
-    assert found | {"double_spend", "forest"} | OF_WHAT_LASTS == set(KINDS)
+    assert found | {"double_spend", "forest", "sample"} | OF_WHAT_LASTS == set(KINDS)
     assert {name for kind in KINDS.values() for name in kind.silences} <= found
     cases = (*incidents(), *look_alikes(15.0))
     assert {kind for case in cases for kind in (case.expected, case.tag)} <= {None, *found}

@@ -166,7 +166,7 @@ KINDS: Mapping[str, Kind] = {
             "Not alerted",
             "🎲",
             Severity.low,
-            "Drawn by hash from what nearly alerted, at most so many a day as you set: would it have been useful?",
+            "Drawn by hash from what nearly alerted, as many a day as you set, to learn what is missed.",
             alone_per_hour=50,
             is_news=False,
         ),
