@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 from alembic.script import ScriptDirectory
+from psycopg.errors import ObjectInUse
 
 from txwatch.store.cluster import embedded_postgres
 from txwatch.store.migrate import MIGRATIONS, migrate
@@ -25,6 +26,7 @@ LATER = "9998"
 
 _PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "test")
 _numbers = count(1)
+MOST_ATTEMPTS = 20
 
 
 @contextmanager
@@ -55,11 +57,17 @@ def copied_database(server_url: str, template: str) -> str:
     """The URL of a fresh copy of a database of the server; of `template0` it is an empty one."""
     name = f"{_PROCESS}_{next(_numbers)}"
     with psycopg.connect(server_url, autocommit=True) as connection:
-        # A template must have no other users, and libraries keep pools of connections.
-        connection.execute(
-            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = %s", [template]
-        )
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        for attempt in count(1):
+            # A template must have no other users, and libraries keep pools of connections.
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = %s", [template]
+            )
+            try:
+                connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+                break
+            except ObjectInUse:  # a server of another test came back at once
+                if attempt == MOST_ATTEMPTS:
+                    raise
     return database_named(server_url, name)
 
 
