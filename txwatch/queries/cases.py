@@ -26,6 +26,8 @@ class Case:
     created_at: datetime
     value_sat: int | None
     usd_price: float | None
+    reason: str | None
+    """The first one of the alert."""
     state: CaseState
     assignee: str | None
     verdict: str | None

@@ -19,6 +19,7 @@ GROUP BY bucket
 SELECT
     alert_key, kinds, severity, seen_at, created_at,
     (SELECT value_sat FROM transactions WHERE txid = alert_key) AS value_sat, usd_price,
+    reasons -> 0 ->> 'text' AS reason,
     CASE steps.last_step WHEN 'close' THEN 'closed' WHEN 'acknowledge' THEN 'acknowledged' ELSE 'open' END AS state,
     steps.assignee, CASE steps.last_step WHEN 'close' THEN steps.verdict END AS verdict,
     CASE steps.last_step WHEN 'close' THEN steps.why END AS why,

@@ -62,8 +62,8 @@ def _item(case: Case) -> str:
         *([escape(look.amount(case.value_sat, case.usd_price))] if case.value_sat is not None else []),
         escape(" · ".join([case.state, *who, *notes])),
     ]
-    verdict = f"{case.verdict}: " if case.verdict else ""
-    return look.item(head, f"{verdict}{case.why or ''}" or "nobody closed it yet")
+    said = [f"{case.verdict}: {case.why or 'nobody said why'}"] if case.verdict else []
+    return look.item(head, " · ".join([*([case.reason] if case.reason else []), *said]))
 
 
 def _case(key: str) -> None:
