@@ -163,6 +163,31 @@ def test_other_coins_are_not_taken_for_it(lane: Lane) -> None:
     assert lane.message() == []
 
 
+LOOK, COIN = output_of(WHALE, outpoint=False), output_of(WHALE)
+HARD_NEGATIVES = [
+    # By its look: all but one thing is the alerted coin's.
+    *(structs.replace(LOOK, value=(LOOK.value or 0) + more) for more in (-BTC, -1_000, -1, 1, 1_000, BTC)),
+    *(structs.replace(LOOK, n=n) for n in (1, 2, 3)),
+    *(structs.replace(LOOK, addr=addr) for addr in ("bc1qfirst2", "bc1qfirs", "BC1QFIRST", None)),
+    *(structs.replace(LOOK, type=kind) for kind in ("p2tr", "p2wsh", "other")),
+    # By its outpoint: another transaction's coin of the same look, another output, and the change.
+    structs.replace(COIN, txid=txid(2)),
+    structs.replace(COIN, txid=WHALE.txid[::-1]),
+    structs.replace(COIN, n=2),
+    output_of(WHALE, 1),
+]
+
+
+def test_twenty_spends_of_coins_that_resemble_the_alerted_one_are_no_hops(lane: Lane) -> None:
+    assert len(HARD_NEGATIVES) == 20
+    assert COIN.type not in {"p2tr", "p2wsh", "other"}
+    for n, other in enumerate(HARD_NEGATIVES):
+        lane.tell(peel(n, other, BTC, n + 1), by=FEED if other.txid is None else NODE)
+    assert lane.message() == []
+    lane.tell(peel(50, COIN, BTC, 30))
+    assert lane.message() == ["⛓ 1st hop, 30 min, 1,249.00 BTC left"], "the coin itself is followed all the same"
+
+
 def test_a_hop_that_was_replaced_is_told_by_what_took_its_place(lane: Lane) -> None:
     first, bumped = peel(1, output_of(WHALE), 10 * BTC, 1), peel(2, output_of(WHALE), 11 * BTC, 2)
     lane.tell(first)
