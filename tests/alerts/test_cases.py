@@ -72,6 +72,31 @@ def test_what_is_not_whole_is_answered_in_words(connection: Connection, text: st
     assert detail.events == []
 
 
+def test_what_is_said_within_a_second_is_all_kept_in_its_order(connection: Connection) -> None:
+    say(connection, "/note abababab first", 1)
+    say(connection, "/note abababab second", 1)
+    say(connection, "/close abababab useful", 1)
+    say(connection, "/ack abababab", 1)
+    say(connection, "/close abababab useful", 1)  # told again by Telegram, after another step
+    detail = read_case(connection, WHALE)
+    assert detail is not None
+    assert [(event.action, event.text) for event in detail.events] == [
+        ("note", "first"),
+        ("note", "second"),
+        ("close", None),
+        ("acknowledge", None),
+    ]
+    assert detail.case.state == "acknowledged"
+
+
+def test_a_verdict_that_is_told_again_takes_no_later_one_back(connection: Connection) -> None:
+    say(connection, "/close abababab noise", 1)
+    say(connection, "/close abababab useful", 2)
+    say(connection, "/close abababab noise", 1)
+    (precision,) = read_precision(connection, ORIGIN)
+    assert precision.useful == 1
+
+
 def test_several_alerts_that_begin_alike_are_not_confused(connection: Connection) -> None:
     other = Alert("ab" * 31 + "cd", ["whale"], Severity.high, [], False, ORIGIN, ORIGIN, "3")
     insert_alerts(connection, [other], [CHAT])

@@ -18,6 +18,7 @@ from txwatch.store.migrate import migrate
 from txwatch.store.retention import drop_days, ensure_days
 from txwatch.store.roles import PREFIX, RIGHTS, grant_roles, read_passwords
 
+CHANGE = "INSERT INTO changes (changed_at, who, area, subject, action, detail) VALUES (now(), '', '', '', '', '')"
 PASSWORDS = {service: f"password of {service}" for service in RIGHTS}
 DAY = datetime(2026, 1, 5, tzinfo=UTC)
 
@@ -63,6 +64,14 @@ def become(connection: Connection, service: str) -> None:
         ("api", "SELECT pg_sequence_last_value('alert_stream_numbers')"),
         ("api", "UPDATE alert_stream SET sequence = nextval('alert_stream_numbers')"),
         ("api", "INSERT INTO rules SELECT * FROM rules"),
+        (
+            "api",
+            "INSERT INTO changes (changed_at, who, area, subject, action, detail) VALUES (now(), '', '', '', '', '')",
+        ),
+        (
+            "bot",
+            "INSERT INTO changes (changed_at, who, area, subject, action, detail) VALUES (now(), '', '', '', '', '')",
+        ),
         ("api", "SELECT count(*) FROM channel_secrets"),
         ("api", "INSERT INTO channels (channel, kind) VALUES ('siem', 'webhook')"),
         ("api", "INSERT INTO channel_requests (channel, purpose, started_at) VALUES ('siem', 'test', now())"),

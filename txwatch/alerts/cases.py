@@ -7,7 +7,10 @@ follows from that. A verdict is the same feedback as the buttons below a message
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Literal, get_args
+
+import msgspec
 
 from txwatch.alerts.store import API_USER, Verdict, record_verdict
 from txwatch.errors import UserError
@@ -44,7 +47,7 @@ class Step:
 def take_step(connection: Connection, step: Step) -> bool:
     """Do it, in a transaction. False if there is no such alert. Raises CaseError.
 
-    A step that was taken before, by the same person at the same moment, changes nothing: Telegram tells some twice.
+    The same step of the same person at the same moment is taken once: Telegram tells some twice.
     """
     _require_whole(step)
     with connection.transaction():
@@ -52,16 +55,20 @@ def take_step(connection: Connection, step: Step) -> bool:
             return False
         text, assignee = step.text and storable(step.text), step.assignee and storable(step.assignee)
         taken = connection.execute(
-            "INSERT INTO case_events (alert_key, at, who, action, assignee, verdict, text)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-            [step.alert_key, step.at, storable(step.who), step.action, assignee, step.verdict, text],
+            "INSERT INTO case_events (digest, alert_key, at, who, action, assignee, verdict, text)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (digest) DO NOTHING",
+            [_digest(step), step.alert_key, step.at, storable(step.who), step.action, assignee, step.verdict, text],
         )
         if taken.rowcount:
             said = " ".join(part for part in (step.verdict, assignee, text) if part)
             record_change(connection, step.who, "cases", step.alert_key, step.action, step.at, said)
-        if step.verdict is not None:
-            record_verdict(connection, step.alert_key, step.verdict, step.at, step.user_id)
+            if step.verdict is not None:
+                record_verdict(connection, step.alert_key, step.verdict, step.at, step.user_id)
     return True
+
+
+def _digest(step: Step) -> bytes:
+    return sha256(msgspec.json.encode(step)).digest()
 
 
 def _require_whole(step: Step) -> None:
@@ -85,7 +92,7 @@ def close_by_button(
     """Close a case by a verdict that was given with a button, unless it is closed by that person with that one."""
     row = connection.execute(
         "SELECT who, verdict FROM case_events WHERE alert_key = %s AND action IN ('close', 'reopen')"
-        " ORDER BY at DESC LIMIT 1",
+        " ORDER BY id DESC LIMIT 1",
         [alert_key],
     ).fetchone()
     if row != (who, verdict):

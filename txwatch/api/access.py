@@ -13,7 +13,7 @@ from starlette.requests import HTTPConnection
 
 from txwatch.api.problems import ProblemError
 from txwatch.clock import utc_now
-from txwatch.people.keys import SCOPES, Scope, find_key, list_keys
+from txwatch.people.keys import SCOPES, Scope, are_there_keys, find_key
 
 _bearer = HTTPBearer(
     auto_error=False,
@@ -44,7 +44,7 @@ def _caller(request: HTTPConnection, given: str) -> Caller | None:
         named = find_key(connection, given, utc_now())
         if named is not None:
             return Caller(f"key:{named.name}", frozenset(named.scopes))
-        if key is None and not list_keys(connection):
+        if key is None and not are_there_keys(connection):
             raise ProblemError(
                 403, "writes and scoring are off: set TXWATCH_API_KEY, or make a key with `txwatch keys add`"
             )

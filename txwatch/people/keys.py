@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Final, Literal, get_args
 
 from txwatch.errors import UserError
-from txwatch.store.database import Connection, storable
+from txwatch.store.database import Connection, scalar, storable
 
 Scope = Literal["read", "score", "manage"]
 """What a key may do: read, where reading needs a key; score transactions; change rules, channels, labels and cases."""
@@ -68,6 +68,11 @@ def list_keys(connection: Connection) -> list[ApiKey]:
     """All keys that were ever made, by name."""
     rows = connection.execute(f"{_SELECT} ORDER BY name")
     return [ApiKey(*row) for row in rows]
+
+
+def are_there_keys(connection: Connection) -> bool:
+    """Whether any key was ever made."""
+    return bool(scalar(connection, "SELECT EXISTS (SELECT FROM api_keys)"))
 
 
 def find_key(connection: Connection, key: str, now: datetime) -> ApiKey | None:

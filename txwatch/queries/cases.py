@@ -83,9 +83,7 @@ def read_case(connection: Connection, key: str) -> CaseDetail | None:
     found = list_cases(connection, key=key).items
     if not found:
         return None
-    events = (
-        "SELECT at, who, action, assignee, verdict, text FROM case_events WHERE alert_key = %(key)s ORDER BY at, action"
-    )
+    events = "SELECT at, who, action, assignee, verdict, text FROM case_events WHERE alert_key = %(key)s ORDER BY id"
     return CaseDetail(found[0], read_rows(connection, CaseEvent, events, {"key": key}))
 
 

@@ -27,13 +27,13 @@ SELECT
 FROM alerts
 CROSS JOIN LATERAL (
     SELECT
-        (array_agg(action ORDER BY at DESC) FILTER (WHERE action IN ('acknowledge', 'close', 'reopen')))[1] AS last_step,
-        (array_agg(case_events.assignee ORDER BY at DESC) FILTER (WHERE action = 'assign'))[1] AS assignee,
-        (array_agg(case_events.verdict ORDER BY at DESC) FILTER (WHERE action = 'close'))[1] AS verdict,
-        (array_agg(text ORDER BY at DESC) FILTER (WHERE action = 'close'))[1] AS why,
+        (array_agg(action ORDER BY id DESC) FILTER (WHERE action IN ('acknowledge', 'close', 'reopen')))[1] AS last_step,
+        (array_agg(case_events.assignee ORDER BY id DESC) FILTER (WHERE action = 'assign'))[1] AS assignee,
+        (array_agg(case_events.verdict ORDER BY id DESC) FILTER (WHERE action = 'close'))[1] AS verdict,
+        (array_agg(text ORDER BY id DESC) FILTER (WHERE action = 'close'))[1] AS why,
         count(*) FILTER (WHERE action = 'note') AS notes,
         max(at) AS changed_at,
-        (array_agg(who ORDER BY at DESC))[1] AS changed_by
+        (array_agg(who ORDER BY id DESC))[1] AS changed_by
     FROM case_events
     WHERE case_events.alert_key = alerts.alert_key
 ) AS steps

@@ -36,10 +36,20 @@ def upgrade() -> None:
     )
     op.create_table(
         "case_events",
-        sa.Column("alert_key", sa.Text, sa.ForeignKey("alerts.alert_key", ondelete="CASCADE"), primary_key=True),
-        sa.Column("at", _time, primary_key=True),
-        sa.Column("who", sa.Text, primary_key=True, comment="as in changes"),
-        sa.Column("action", sa.Text, primary_key=True),
+        sa.Column("id", sa.BIGINT, sa.Identity(), primary_key=True, comment="in the order in which they were told"),
+        sa.Column(
+            "digest",
+            sa.LargeBinary,
+            nullable=False,
+            unique=True,
+            comment="of all that follows",
+        ),
+        sa.Column(
+            "alert_key", sa.Text, sa.ForeignKey("alerts.alert_key", ondelete="CASCADE"), nullable=False, index=True
+        ),
+        sa.Column("at", _time, nullable=False),
+        sa.Column("who", sa.Text, nullable=False, comment="as in changes"),
+        sa.Column("action", sa.Text, nullable=False),
         sa.Column("assignee", sa.Text, comment="of assign"),
         sa.Column("verdict", sa.Text, comment="of close"),
         sa.Column("text", sa.Text, comment="of note, and why one was closed"),
