@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from txwatch.detection.kinds import KINDS, Kind, Severity, raising
+from txwatch.detection.kinds import KINDS, RULE_PREFIX, Kind, Severity, raising
 from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score
 from txwatch.rules.matches import Matched
-from txwatch.rules.rule import PREFIX
 from txwatch.store.database import Connection, statement
 from txwatch.wire.transaction import Origin
 
@@ -26,8 +25,8 @@ def kind_named(name: str) -> Kind:
 
     An unknown kind alerts under its own name, so that no detector falls silent.
     """
-    if name.startswith(PREFIX):
-        return Kind(name, f"Rule {name.removeprefix(PREFIX)}", "📏", Severity.medium, "")
+    if name.startswith(RULE_PREFIX):
+        return Kind(name, f"Rule {name.removeprefix(RULE_PREFIX)}", "📏", Severity.medium, "")
     return KINDS.get(name) or Kind(name, name.replace("_", " ").capitalize(), "❓", Severity.medium, "")
 
 

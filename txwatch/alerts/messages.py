@@ -11,13 +11,12 @@ from types import MappingProxyType
 from typing import Literal
 
 from txwatch.alerts.alert import Alert, is_of_transaction, kind_named
-from txwatch.detection.kinds import Severity
+from txwatch.detection.kinds import RULE_PREFIX, Severity
 from txwatch.detection.reasons import money, priced
 from txwatch.features.batch import TransactionBatch
 from txwatch.features.transaction import moved_value
 from txwatch.labels.flows import FLOW_CLASSES
 from txwatch.labels.label import EXCHANGE, UNKNOWN, Known, Label
-from txwatch.rules.rule import PREFIX
 from txwatch.wire.transaction import Transaction
 
 MAX_UNITS = 4096
@@ -190,7 +189,7 @@ def _headline(alert: Alert, transaction: Transaction) -> str:
         return f"fee {money(transaction.fee_sat, alert.usd_price)}"
     for reason in alert.reasons:
         # A rule may be about what moved without anybody having asked between whom.
-        if reason.feature == "moved_sat" and reason.value is not None and not reason.kind.startswith(PREFIX):
+        if reason.feature == "moved_sat" and reason.value is not None and not reason.kind.startswith(RULE_PREFIX):
             # Into, out of or between exchanges is part of the title.
             known = any(kind in FLOW_CLASSES for kind in alert.kinds)
             moved = money(reason.value, alert.usd_price)

@@ -13,7 +13,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from txwatch.channels.quiet_hours import QuietHours
-from txwatch.detection.kinds import KINDS, Severity
+from txwatch.detection.kinds import KINDS, RULE_PREFIX, Severity
 from txwatch.errors import UserError
 
 Kind = Literal["telegram", "webhook", "apprise"]
@@ -23,8 +23,6 @@ MAX_URL = 2048
 LEAST_SECRET, MOST_SECRET = 32, 256
 """Characters of a secret that signs."""
 DIGEST_SPAN = (timedelta(minutes=5), timedelta(days=1))
-RULE = "rule:"
-"""Before the name of a rule in the kinds of an alert; `rule:*` stands for all of them."""
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _RULE = re.compile(r"rule:(\*|[A-Za-z0-9][\w.-]{0,79})")
 _PUBLIC_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,19}")
@@ -101,7 +99,7 @@ def terms(
     severities = [severity.name for severity in Severity]
     if min_severity is not None and min_severity not in severities:
         raise WrongChannelError(f"no severity is named {min_severity!r}: say one of {', '.join(severities)}")
-    chosen = (*kinds, *(f"{RULE}{rule}" for rule in rules))
+    chosen = (*kinds, *(f"{RULE_PREFIX}{rule}" for rule in rules))
     for kind in chosen:
         if kind not in KINDS and not _RULE.fullmatch(kind):
             raise WrongChannelError(f"no kind is named {kind!r}: docs/alerts.md lists them, and rule:NAME is a rule's")

@@ -11,6 +11,9 @@ from enum import IntEnum
 from txwatch.detection.reasons import Reason
 from txwatch.features.contract import FEATURES
 
+RULE_PREFIX = "rule:"
+"""What a user's rule finds has the kind `rule:<name>`; where kinds are chosen, `rule:*` stands for all of them."""
+
 
 class Severity(IntEnum):
     """How much an alert matters. The names are those that the database keeps; low ones arrive without a sound."""

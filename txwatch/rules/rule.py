@@ -10,11 +10,9 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias, get_args
 
-from txwatch.detection.kinds import Severity
+from txwatch.detection.kinds import RULE_PREFIX, Severity
 from txwatch.labels.label import Known
 
-PREFIX = "rule:"
-"""The kind of a rule's alert is `rule:<name>` wherever a kind is stored."""
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")
 CHANNEL = re.compile(r"[a-z][a-z0-9_-]{0,39}|-?\d{1,20}|@\w{1,40}")
 """A channel's name, or the id or name of a chat."""
@@ -140,4 +138,4 @@ class Rule:
     @property
     def kind(self) -> str:
         """The kind of its alerts."""
-        return PREFIX + self.name
+        return RULE_PREFIX + self.name

@@ -8,8 +8,9 @@ from fastapi import Depends, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import AwareDatetime, BeforeValidator
 
+from txwatch.detection.kinds import RULE_PREFIX
 from txwatch.queries.paging import DEFAULT_LIMIT, MAX_LIMIT
-from txwatch.rules.rule import NAME, PREFIX
+from txwatch.rules.rule import NAME
 from txwatch.store.database import Connection
 
 TXID = "^[0-9a-f]{64}$"
@@ -70,7 +71,7 @@ def _slice(since: Since = None, until: Until = None, cursor: Cursor = None, limi
 
 
 Seen = Annotated[Slice, Depends(_slice)]
-KIND = f"^([a-z_]{{1,40}}|{PREFIX}{NAME.pattern})$"
+KIND = f"^([a-z_]{{1,40}}|{RULE_PREFIX}{NAME.pattern})$"
 Kind = Annotated[
     str | None, Query(pattern=KIND, description="One of its kinds; a rule's is `rule:<name>`.", examples=["whale"])
 ]

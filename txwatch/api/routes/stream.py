@@ -16,16 +16,15 @@ from txwatch.api.broadcast import MAX_CLIENTS, UNKNOWN, Stream
 from txwatch.api.numbering import Event
 from txwatch.api.problems import ProblemError, documented
 from txwatch.api.routes.parameters import KIND
-from txwatch.detection.kinds import KINDS, Severity
+from txwatch.detection.kinds import KINDS, RULE_PREFIX, Severity
 from txwatch.queries.paging import BadCursorError, Position
-from txwatch.rules.rule import PREFIX
 from txwatch.waiting import wait_for_first
 from txwatch.wire.messages import SAT_PER_BTC
 
 
 def _known(kind: str) -> str:
     """A kind. Raises ValueError for one that no alert can have: its client would wait in vain."""
-    if kind in KINDS or kind.startswith(PREFIX):
+    if kind in KINDS or kind.startswith(RULE_PREFIX):
         return kind
     near = get_close_matches(kind, KINDS, 1)
     raise ValueError(f"there is no kind {kind!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
