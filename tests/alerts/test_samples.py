@@ -42,9 +42,14 @@ def connection(database_url: str) -> Iterator[Connection]:
 def test_it_is_drawn_from_the_most_unusual_hundredth_that_raised_nothing(connection: Connection) -> None:
     (alerted,) = raise_sample(connection, 1, [CHAT], NEXT_MORNING)
     connection.execute("UPDATE alerts SET kinds = '{whale}'")  # as if it had alerted by itself
+    joined = next(score(n, n) for n in range(SCORED - 20, SCORED) if score(n, n).txid != alerted)
+    connection.execute(
+        "INSERT INTO campaign_transactions (txid, alert_key, event, seen_at) VALUES (%s, %s, 'forest:1', %s)",
+        [joined.txid, alerted, joined.seen_at],
+    )
     drawn = raise_sample(connection, 50, [CHAT], NEXT_MORNING)
-    assert {int(txid, 16) for txid in [*drawn, alerted]} == set(range(SCORED - 20, SCORED))
-    assert alerted not in drawn
+    assert {int(txid, 16) for txid in [*drawn, alerted, joined.txid]} == set(range(SCORED - 20, SCORED))
+    assert not {alerted, joined.txid} & set(drawn)
     (alert, *_) = read_alerts(connection, drawn)
     assert (alert.kinds, alert.severity, alert.model_version) == ([SAMPLE], Severity.low, "3")
     assert connection.execute("SELECT DISTINCT chat_id FROM alert_deliveries").fetchall() == [(CHAT,)]
