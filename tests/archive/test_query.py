@@ -1,6 +1,5 @@
 """Hot and cold days are one: each row is told once, wherever it is, and a query can do nothing but read them."""
 
-from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,14 @@ import pytest
 from msgspec import structs
 from psycopg import sql
 
-from tests.archive.filled import DAY, MAX_SAT, NEXT, drop_all, fill_day
+from tests.archive.filled import DAY, MAX_SAT, NEXT, fill_day
 from tests.archive.test_writing import flip_a_bit
 from txwatch.archive.datasets import ARCHIVED, FEATURES, SCORES, TRANSACTIONS, day_span
 from txwatch.archive.days import mark_dropped
 from txwatch.archive.manifest import Archive
 from txwatch.archive.query import Limits, QueryError, ask
 from txwatch.archive.writing import archive_day
-from txwatch.store.database import Connection, connect
+from txwatch.store.database import Connection
 from txwatch.store.transactions import land_transactions
 
 NOW = datetime.fromisoformat("2024-03-16T00:00Z")
@@ -27,18 +26,6 @@ EVERYTHING = {
     "features": "SELECT * FROM features ORDER BY seen_at, txid",
     "scores": "SELECT * FROM scores ORDER BY seen_at, txid, model_version",
 }
-
-
-@pytest.fixture
-def connection(database_url: str) -> Iterator[Connection]:
-    with connect(database_url) as connection:
-        drop_all(connection)
-        yield connection
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Archive:
-    return Archive(tmp_path / "archive", tmp_path / "work")
 
 
 def rows(database_url: str, archive: Archive | None, query: str, **options: Any) -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """A day in the archive is the day in the database: to the last digit, whoever wrote it last, and however often."""
 
-from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +9,7 @@ import psycopg
 import pyarrow.parquet as pq
 import pytest
 
-from tests.archive.filled import DAY, NEXT, drop_all, fill_day, stored, write_features
+from tests.archive.filled import DAY, NEXT, fill_day, stored, write_features
 from txwatch.archive.checksum import content
 from txwatch.archive.datasets import ARCHIVED, FEATURES, SCORES, TRANSACTIONS, Dataset, day_span, stored_rows
 from txwatch.archive.days import read_day
@@ -21,18 +20,6 @@ from txwatch.store.database import Connection, connect
 from txwatch.store.transactions import land_transactions
 
 NOW = datetime.fromisoformat("2024-03-16T00:00Z")
-
-
-@pytest.fixture
-def connection(database_url: str) -> Iterator[Connection]:
-    with connect(database_url) as connection:
-        drop_all(connection)
-        yield connection
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Archive:
-    return Archive(tmp_path / "archive", tmp_path / "work")
 
 
 def archived(archive: Archive, dataset: Dataset, day: date = DAY) -> list[tuple[object, ...]]:

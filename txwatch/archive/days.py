@@ -4,7 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from txwatch.archive.datasets import ARCHIVED, Dataset
+from psycopg import sql
+
+from txwatch.archive.datasets import ARCHIVED, Dataset, day_span
 from txwatch.archive.manifest import Manifest
 from txwatch.ingest.sealing import sealed_through
 from txwatch.store.database import Connection, read_rows, scalar, statement
@@ -14,6 +16,8 @@ DAY = timedelta(days=1)
 SETTLES_WITHIN = timedelta(hours=2)
 """After the end of a day: what was mined late is recovered, and the last windows are scored."""
 
+OVERDUE_AFTER = timedelta(days=3)
+"""Age at which a day should be in the archive whatever was waited for."""
 GIVEN_UP_AFTER = timedelta(days=2)
 """Age at which a day is archived whether its windows are scored or not: there may be no champion."""
 
@@ -92,6 +96,33 @@ def record_day(connection: Connection, manifest: Manifest, archived_changes: int
     connection.execute(statement("archive", "record_day"), values | {"archived_changes": archived_changes})
 
 
+def adopt_day(connection: Connection, dataset: Dataset, manifest: Manifest, now: datetime) -> None:
+    """Record a day that another database archived: as given up if there are no rows of it here, else to be archived."""
+    query = sql.SQL("SELECT count(*) FROM {} WHERE seen_at >= %s AND seen_at < %s")
+    rows = scalar(connection, query.format(sql.Identifier(dataset.table)), day_span(manifest.day))
+    begin_day(connection, dataset, manifest.day)
+    known = read_day(connection, dataset, manifest.day)
+    unknown_to_it = -1
+    record_day(connection, manifest, unknown_to_it if rows else known.changes if known else 0)
+    connection.execute(
+        "UPDATE archived_days SET stored_rows = %s, dropped_at = %s, checked_at = NULL WHERE dataset = %s AND day = %s",
+        [rows, None if rows else now, dataset.name, manifest.day],
+    )
+
+
+def read_stored_days(connection: Connection, dataset: Dataset, before: datetime) -> list[date]:
+    """The days that end by a midnight, UTC, and of which the database holds rows, the oldest first."""
+    first = sql.SQL("SELECT min(seen_at) FROM {} WHERE seen_at >= %s AND seen_at < %s").format(
+        sql.Identifier(dataset.table)
+    )
+    days: list[date] = []
+    since = datetime.min.replace(year=1970, tzinfo=UTC)
+    while (seen_at := scalar(connection, first, [since, before])) is not None:
+        days.append(seen_at.astimezone(UTC).date())
+        since = day_span(days[-1])[1]
+    return days
+
+
 def mark_broken(connection: Connection, dataset: Dataset, day: date, why: str) -> None:
     """Note that a day's file cannot be used, until it is archived again or found sound."""
     connection.execute("UPDATE archived_days SET broken = %s WHERE dataset = %s AND day = %s", [why, dataset.name, day])
@@ -131,6 +162,30 @@ def closed_days(connection: Connection, now: datetime) -> tuple[list[date], list
     values = {"end": midnight, "given_up": now - GIVEN_UP_AFTER}
     found: list[tuple[date, str | None]] = connection.execute(statement("archive", "closed_days"), values).fetchall()
     return [day for day, why in found if why is None], [OpenDay(day, why) for day, why in found if why is not None]
+
+
+@dataclass(frozen=True)
+class Troubles:
+    """What is wrong with an archive: days that wait for too long to be written into it, and files that are broken."""
+
+    overdue: list[date]
+    broken: list[str]
+
+    @property
+    def texts(self) -> list[str]:
+        """Each in words: broken files, then the days that the database has to keep."""
+        named = ", ".join(map(str, self.overdue[:3])) + (f" and {len(self.overdue) - 3} more" * (len(self.overdue) > 3))
+        kept = [f"not in the archive, and so kept in the database: {named}"] if self.overdue else []
+        return [*self.broken, *kept]
+
+
+def archive_troubles(connection: Connection, now: datetime) -> Troubles:
+    """What is wrong by what the database knows: no file is read for it."""
+    archived = read_days(connection)
+    closed, still_open = closed_days(connection, now)
+    waiting = {*days_to_archive(closed, archived), *(one.day for one in still_open)}
+    overdue = sorted(day for day in waiting if now - day_span(day)[1] > OVERDUE_AFTER)
+    return Troubles(overdue, [one.broken for one in archived if one.broken is not None])
 
 
 def days_to_archive(closed: Iterable[date], archived: Sequence[ArchivedDay]) -> list[date]:

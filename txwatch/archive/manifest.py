@@ -21,6 +21,7 @@ from txwatch.archive.checksum import Content
 from txwatch.archive.datasets import Dataset
 from txwatch.errors import UserError
 from txwatch.places import NoSuchObjectError, Place, S3Object
+from txwatch.settings import Settings
 
 READ_BYTES = 1 << 20
 
@@ -66,6 +67,12 @@ class Archive:
 
     place: Place
     work: Path
+
+    def reach(self) -> None:
+        """Look whether the archive can be reached; make its folder if there is none yet."""
+        if isinstance(self.place, Path):
+            self.place.mkdir(parents=True, exist_ok=True)
+        _names(self.place)
 
     def folder(self, dataset: Dataset, day: date) -> Place:
         """Where the files of a day are."""
@@ -136,6 +143,12 @@ class Archive:
         for name in _names(folder):
             if name.startswith(f"{day}-") and name != named:
                 (folder / name).unlink()
+
+
+def archive_of(settings: Settings) -> Archive | None:
+    """The archive of these settings, None without one. Raises ObjectStoreError if TXWATCH_ARCHIVE names no bucket."""
+    where = settings.archive_place
+    return None if where is None else Archive(where, settings.home.resolve() / "archive-files")
 
 
 def digest(place: Place) -> tuple[int, str]:
