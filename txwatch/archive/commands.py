@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -112,7 +113,7 @@ def _write_csv(answer: "Answer", file: Path | None) -> None:
     import csv
     import sys
 
-    with file.open("w", newline="") if file else sys.stdout as target:
+    with file.open("w", newline="") if file else nullcontext(sys.stdout) as target:
         writer = csv.writer(target)
         writer.writerow(answer.schema.names)
         for row in _rows(answer):
