@@ -8,7 +8,8 @@ import numpy as np
 from psycopg import sql
 
 from tests.builders import coin, spending, transaction
-from txwatch.archive.datasets import ARCHIVED, Dataset, day_span
+from txwatch.archive.datasets import ARCHIVED, Dataset
+from txwatch.archive.days import day_span
 from txwatch.clock import EPOCH, MICROSECOND, window_start
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.features.store import BinaryColumn, copy_rows

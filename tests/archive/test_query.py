@@ -6,14 +6,15 @@ from typing import Any
 
 import psycopg
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from msgspec import structs
 from psycopg import sql
 
 from tests.archive.filled import DAY, MAX_SAT, NEXT, fill_day
 from tests.archive.test_writing import flip_a_bit
-from txwatch.archive.datasets import ARCHIVED, FEATURES, SCORES, TRANSACTIONS, day_span
-from txwatch.archive.days import mark_dropped
+from txwatch.archive.datasets import ARCHIVED, FEATURES, SCORES, TRANSACTIONS
+from txwatch.archive.days import day_span, mark_dropped
 from txwatch.archive.manifest import Archive
 from txwatch.archive.query import Limits, QueryError, ask
 from txwatch.archive.writing import archive_day
@@ -139,6 +140,57 @@ def test_tables_join(database_url: str, connection: Connection, archive: Archive
     found = rows(database_url, archive, query)
     assert len(found) == 80
     assert sorted({str(row["kinds"]) for row in found}) == ["None", "['whale', 'rule:x']"]
+
+
+def test_the_transactions_of_an_address_are_found_hot_cold_and_in_both(
+    database_url: str, connection: Connection, archive: Archive
+) -> None:
+    known = fill_day(connection) + fill_day(connection, NEXT)
+    addresses = ["bc1qpaid", "bc1qown", known[1].outputs[1].addr or "", "bc1qnobody", "bc1qspent"]
+    expected = {
+        address: sorted(tx.txid for tx in known if any(coin.addr == address for coin in (*tx.inputs, *tx.outputs)))
+        for address in addresses
+    }
+    assert [len(txids) for txids in expected.values()] == [16, 16, 2, 0, 48]
+    query = "SELECT txid FROM transactions"
+
+    def found() -> dict[str, list[str]]:
+        return {a: sorted(row["txid"] for row in rows(database_url, archive, query, address=a)) for a in addresses}
+
+    assert found() == expected, "hot"
+    archive_day(connection, archive, TRANSACTIONS, DAY, NOW)
+    assert found() == expected, "one day cold"
+    give_up(connection, DAY)
+    with connection.transaction():
+        land_transactions(connection, known[:3])
+    assert found() == expected, "a part of it in both"
+    counted = rows(database_url, archive, "SELECT count(*) AS n FROM transactions", address="bc1qpaid")
+    assert counted == [{"n": 16}]
+
+
+def test_few_row_groups_are_read_for_an_address(
+    database_url: str, connection: Connection, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = TRANSACTIONS.group_rows
+    object.__setattr__(TRANSACTIONS, "group_rows", 16)
+    try:
+        known = fill_day(connection, rows=400)
+        archive_day(connection, archive, TRANSACTIONS, DAY, NOW)
+    finally:
+        object.__setattr__(TRANSACTIONS, "group_rows", wide)
+    read: list[int] = []
+    of_group = pq.ParquetFile.read_row_group
+
+    def counted(parquet: pq.ParquetFile, group: int, **options: Any) -> pa.Table:
+        read.append(group)
+        return of_group(parquet, group, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
+    alone = known[1].outputs[1].addr
+    assert [row["txid"] for row in rows(database_url, archive, "SELECT * FROM transactions", address=alone)] == [
+        known[1].txid
+    ]
+    assert 1 <= len(read) <= 3, "of 25"
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from tests.archive.filled import DAY, NEXT, fill_day
 from tests.archive.test_query import EVERYTHING, rows
 from tests.archive.test_writing import flip_a_bit
-from txwatch.archive.datasets import ARCHIVED, FEATURES, TRANSACTIONS, day_span
-from txwatch.archive.days import archive_troubles, closed_days, days_to_archive, read_day, read_days
+from txwatch.archive.datasets import ARCHIVED, FEATURES, TRANSACTIONS
+from txwatch.archive.days import archive_troubles, closed_days, day_span, days_to_archive, read_day, read_days
 from txwatch.archive.manifest import Archive
 from txwatch.archive.upkeep import adopt, check_files, give_up_days
 from txwatch.archive.writing import archive_day

@@ -11,8 +11,8 @@ import pytest
 
 from tests.archive.filled import DAY, NEXT, fill_day, stored, write_features
 from txwatch.archive.checksum import content
-from txwatch.archive.datasets import ARCHIVED, FEATURES, SCORES, TRANSACTIONS, Dataset, day_span, stored_rows
-from txwatch.archive.days import read_day
+from txwatch.archive.datasets import ARCHIVED, FEATURES, SCORES, TRANSACTIONS, Dataset, stored_rows
+from txwatch.archive.days import day_span, read_day
 from txwatch.archive.manifest import Archive, ArchiveError
 from txwatch.archive.reading import read_file, verify_file
 from txwatch.archive.writing import archive_day

@@ -11,8 +11,8 @@ from sensors.archive import archive_sensor
 from tests.archive.filled import DAY, drop_all, fill_day
 from tests.conftest import HISTORY_START, Installation
 from tests.materializing import metadata
-from txwatch.archive.datasets import ARCHIVED, day_span
-from txwatch.archive.days import read_days
+from txwatch.archive.datasets import ARCHIVED
+from txwatch.archive.days import day_span, read_days
 from txwatch.clock import utc_now, window_range
 from txwatch.settings import Settings
 from txwatch.store.database import connect, scalar

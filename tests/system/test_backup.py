@@ -102,17 +102,17 @@ def test_a_backup_of_an_older_schema_is_brought_to_the_newest(
         assert connection.execute("SELECT count(*) FROM of_a_later_version").fetchone() == (0,)
 
 
-def test_a_restore_takes_the_archive_as_it_is(server_url: str, home: Path, tmp_path: Path) -> None:
+def test_a_restore_takes_the_archive_as_it_is(server_url: str, tmp_path: Path) -> None:
     archive = Archive(tmp_path / "archive", tmp_path / "work")
     url = copied_database(server_url, "template_txwatch")
     with connect(url) as connection:
         fill_day(connection)
         archive_day(connection, archive, TRANSACTIONS, DAY, NOW)
-        backup(url, home, tmp_path / "backup.tar", NOW)
+        backup(url, tmp_path / "home", tmp_path / "backup.tar", NOW)
         fill_day(connection, NEXT)
         archive_day(connection, archive, TRANSACTIONS, NEXT, NOW)
     empty = copied_database(server_url, "template0")
-    restore(empty, home, tmp_path / "backup.tar", archive)
+    restore(empty, tmp_path / "home", tmp_path / "backup.tar", archive)
     counted = "SELECT seen_at::DATE AS day, count(*) AS n FROM transactions GROUP BY 1 ORDER BY 1"
     with ask(empty, archive, counted) as answer:
         found = [row for batch in answer.batches for row in batch.to_pylist()]

@@ -87,5 +87,5 @@ def _of_name(name: str) -> np.uint64:
 
 def _mixed(values: Hashes) -> Hashes:
     """Each value with all its bits spread: splitmix64's finalizer, which pandas takes for numbers."""
-    mixed: Hashes = pd.util.hash_array(values)
+    mixed: Hashes = np.asarray(pd.util.hash_array(values), np.uint64)
     return mixed

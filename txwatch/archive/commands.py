@@ -43,6 +43,9 @@ def query(
     sql: Annotated[str, typer.Argument(help="One SELECT over transactions, features, scores and alerts.")],
     since: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First day to read, UTC.")] = None,
     until: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last day to read, UTC.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Only transactions that spend from this address or pay to it.")
+    ] = None,
     form: Annotated[Format, typer.Option("--format", help="Parquet needs --output.")] = Format.table,
     output: Annotated[Path | None, typer.Option(help="A new file for the answer.")] = None,
     seconds: Annotated[float, typer.Option(help="Most time that it may take.", min=0.1)] = 60.0,
@@ -70,6 +73,7 @@ def query(
         sql,
         since=since.date() if since else None,
         until=until.date() if until else None,
+        address=address,
         limits=limits,
     ) as answer:
         for note in answer.notes:

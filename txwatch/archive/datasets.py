@@ -9,7 +9,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from itertools import islice
 
 import pyarrow as pa
@@ -25,7 +25,6 @@ FORMAT = 1
 CHUNK_ROWS = 16_384
 CHUNK_BYTES = 32 << 20
 """Bounds of what is read from Postgres at once."""
-_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -139,12 +138,6 @@ ALERTS = Dataset(
     key=("alert_key",),
 )
 """Kept in Postgres for good, and so in no archive."""
-
-
-def day_span(day: date) -> tuple[datetime, datetime]:
-    """The start and the end of a day, UTC."""
-    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    return start, start + _DAY
 
 
 def stored_rows(

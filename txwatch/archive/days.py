@@ -3,15 +3,20 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from txwatch.archive.datasets import ARCHIVED, Dataset, day_span
 from txwatch.archive.manifest import Manifest
 from txwatch.ingest.sealing import sealed_through
 from txwatch.store.database import Connection, read_rows, scalar, statement
 from txwatch.store.lease import read_lease
 
+if TYPE_CHECKING:
+    from txwatch.archive.datasets import Dataset
+
+DATASETS = ("transactions", "features", "scores")
+"""The names of what is archived; `datasets.py` has the rest of them, and Arrow with it."""
 DAY = timedelta(days=1)
 SETTLES_WITHIN = timedelta(hours=2)
 """After the end of a day: what was mined late is recovered, and the last windows are scored."""
@@ -63,20 +68,26 @@ class ArchivedDay:
         return self.archived_changes is not None and (self.dropped_at is not None or self.rows != self.stored_rows)
 
 
-def read_days(connection: Connection, dataset: Dataset | None = None) -> list[ArchivedDay]:
+def day_span(day: date) -> tuple[datetime, datetime]:
+    """The start and the end of a day, UTC."""
+    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    return start, start + DAY
+
+
+def read_days(connection: Connection, dataset: "Dataset | None" = None) -> list[ArchivedDay]:
     """The days of a dataset, or of all, the oldest first."""
-    names = list(ARCHIVED) if dataset is None else [dataset.name]
+    names = list(DATASETS) if dataset is None else [dataset.name]
     query = "SELECT * FROM archived_days WHERE dataset = ANY(%s) ORDER BY day, dataset"
     return read_rows(connection, ArchivedDay, query, [names])
 
 
-def read_day(connection: Connection, dataset: Dataset, day: date) -> ArchivedDay | None:
+def read_day(connection: Connection, dataset: "Dataset", day: date) -> ArchivedDay | None:
     """One of them, None if it was never begun."""
     query = "SELECT * FROM archived_days WHERE dataset = %s AND day = %s"
     return next(iter(read_rows(connection, ArchivedDay, query, [dataset.name, day])), None)
 
 
-def begin_day(connection: Connection, dataset: Dataset, day: date) -> int:
+def begin_day(connection: Connection, dataset: "Dataset", day: date) -> int:
     """Have the writes into a day counted from now on. Returns the id of a transaction that began after that."""
     connection.execute(
         "INSERT INTO archived_days (dataset, day) VALUES (%s, %s) ON CONFLICT DO NOTHING", [dataset.name, day]
@@ -96,7 +107,7 @@ def record_day(connection: Connection, manifest: Manifest, archived_changes: int
     connection.execute(statement("archive", "record_day"), values | {"archived_changes": archived_changes})
 
 
-def adopt_day(connection: Connection, dataset: Dataset, manifest: Manifest, now: datetime) -> None:
+def adopt_day(connection: Connection, dataset: "Dataset", manifest: Manifest, now: datetime) -> None:
     """Record a day that another database archived: as given up if there are no rows of it here, else to be archived."""
     query = sql.SQL("SELECT count(*) FROM {} WHERE seen_at >= %s AND seen_at < %s")
     rows = scalar(connection, query.format(sql.Identifier(dataset.table)), day_span(manifest.day))
@@ -110,7 +121,7 @@ def adopt_day(connection: Connection, dataset: Dataset, manifest: Manifest, now:
     )
 
 
-def read_stored_days(connection: Connection, dataset: Dataset, before: datetime) -> list[date]:
+def read_stored_days(connection: Connection, dataset: "Dataset", before: datetime) -> list[date]:
     """The days that end by a midnight, UTC, and of which the database holds rows, the oldest first."""
     first = sql.SQL("SELECT min(seen_at) FROM {} WHERE seen_at >= %s AND seen_at < %s").format(
         sql.Identifier(dataset.table)
@@ -123,12 +134,12 @@ def read_stored_days(connection: Connection, dataset: Dataset, before: datetime)
     return days
 
 
-def mark_broken(connection: Connection, dataset: Dataset, day: date, why: str) -> None:
+def mark_broken(connection: Connection, dataset: "Dataset", day: date, why: str) -> None:
     """Note that a day's file cannot be used, until it is archived again or found sound."""
     connection.execute("UPDATE archived_days SET broken = %s WHERE dataset = %s AND day = %s", [why, dataset.name, day])
 
 
-def mark_sound(connection: Connection, dataset: Dataset, day: date, now: datetime) -> None:
+def mark_sound(connection: Connection, dataset: "Dataset", day: date, now: datetime) -> None:
     """Note that a day's whole file was read, and is as its manifest says."""
     connection.execute(
         "UPDATE archived_days SET broken = NULL, checked_at = %s WHERE dataset = %s AND day = %s",
@@ -136,7 +147,7 @@ def mark_sound(connection: Connection, dataset: Dataset, day: date, now: datetim
     )
 
 
-def mark_dropped(connection: Connection, dataset: Dataset, day: date, now: datetime) -> None:
+def mark_dropped(connection: Connection, dataset: "Dataset", day: date, now: datetime) -> None:
     """Note that the database has given up its rows of a day."""
     connection.execute(
         "UPDATE archived_days SET dropped_at = %s WHERE dataset = %s AND day = %s", [now, dataset.name, day]
@@ -194,4 +205,4 @@ def days_to_archive(closed: Iterable[date], archived: Sequence[ArchivedDay]) -> 
     # What is broken and nowhere else cannot be archived again.
     lost = {one.day for one in archived if one.broken and one.alone}
     changed = {one.day for one in archived if one.archived_changes is not None and not one.complete} - lost
-    return sorted({day for day in {*closed, *changed} if any((name, day) not in complete for name in ARCHIVED)})
+    return sorted({day for day in {*closed, *changed} if any((name, day) not in complete for name in DATASETS)})

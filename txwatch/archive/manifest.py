@@ -13,15 +13,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
-from txwatch.archive.checksum import Content
-from txwatch.archive.datasets import Dataset
 from txwatch.errors import UserError
 from txwatch.places import NoSuchObjectError, Place, S3Object
 from txwatch.settings import Settings
+
+if TYPE_CHECKING:
+    from txwatch.archive.checksum import Content
+    from txwatch.archive.datasets import Dataset
 
 READ_BYTES = 1 << 20
 
@@ -49,7 +51,7 @@ class Manifest(msgspec.Struct, frozen=True):
     stored_checksum: str
     archived_at: datetime
 
-    def holds(self, stored: Content) -> bool:
+    def holds(self, stored: "Content") -> bool:
         """Whether rows of the database are those from which the file was made."""
         return (stored.rows, stored.checksum) == (self.stored_rows, self.stored_checksum)
 
@@ -74,11 +76,11 @@ class Archive:
             self.place.mkdir(parents=True, exist_ok=True)
         _names(self.place)
 
-    def folder(self, dataset: Dataset, day: date) -> Place:
+    def folder(self, dataset: "Dataset", day: date) -> Place:
         """Where the files of a day are."""
         return self.place / dataset.name / f"{day:%Y-%m}"
 
-    def manifest(self, dataset: Dataset, day: date) -> Manifest | None:
+    def manifest(self, dataset: "Dataset", day: date) -> Manifest | None:
         """The manifest of a day, None if it is not archived. Raises ArchiveError if it cannot be read."""
         place = self.folder(dataset, day) / f"{day}.json"
         try:
@@ -88,7 +90,7 @@ class Archive:
         except msgspec.MsgspecError as error:
             raise ArchiveError(f"{place} is no manifest of txwatch's: {error}") from error
 
-    def manifests(self, dataset: Dataset) -> Iterator[Manifest]:
+    def manifests(self, dataset: "Dataset") -> Iterator[Manifest]:
         """All manifests of a dataset, the oldest first."""
         top = self.place / dataset.name
         months = sorted({name[:7] for name in _names_below(top)})
@@ -98,14 +100,14 @@ class Archive:
                 if found is not None:
                     yield found
 
-    def draft(self, dataset: Dataset, day: date) -> Path:
+    def draft(self, dataset: "Dataset", day: date) -> Path:
         """The file to write a day to, before it is published: beside its place, or in `work` for S3."""
         folder = self.folder(dataset, day)
         local = folder if isinstance(folder, Path) else self.work / dataset.name
         local.mkdir(parents=True, exist_ok=True)
         return local / f"{day}.part"
 
-    def publish(self, dataset: Dataset, day: date, draft: Path, sha256: str) -> Place:
+    def publish(self, dataset: "Dataset", day: date, draft: Path, sha256: str) -> Place:
         """Put a complete draft under its own name, durably. No manifest names it yet."""
         published = self.folder(dataset, day) / f"{day}-{sha256[:12]}.parquet"
         if isinstance(published, S3Object):
@@ -116,7 +118,7 @@ class Archive:
             _sync_folder(published.parent)
         return published
 
-    def name(self, manifest: Manifest, dataset: Dataset) -> Place:
+    def name(self, manifest: Manifest, dataset: "Dataset") -> Place:
         """Write a manifest: from here on it is what the archive holds of the day."""
         place = self.folder(dataset, manifest.day) / f"{manifest.day}.json"
         if isinstance(place, S3Object):
@@ -130,11 +132,11 @@ class Archive:
         _sync_folder(place.parent)
         return place
 
-    def file(self, manifest: Manifest, dataset: Dataset) -> Place:
+    def file(self, manifest: Manifest, dataset: "Dataset") -> Place:
         """The file that a manifest names."""
         return self.folder(dataset, manifest.day) / manifest.file
 
-    def forget_unnamed(self, dataset: Dataset, day: date, named: str | None) -> None:
+    def forget_unnamed(self, dataset: "Dataset", day: date, named: str | None) -> None:
         """Remove the files of a day that its manifest does not name: of a run that was killed, or from before the last.
 
         One generation is kept while nothing new is written, for whoever reads it just now.

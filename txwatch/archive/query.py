@@ -21,8 +21,9 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from psycopg import sql
 
-from txwatch.archive.datasets import ALERTS, ARCHIVED, Dataset, day_span, stored_rows
-from txwatch.archive.days import ArchivedDay, read_days
+from txwatch.archive.addresses import LISTS, TooSlowError, transactions_of, with_address
+from txwatch.archive.datasets import ALERTS, ARCHIVED, TRANSACTIONS, Dataset, stored_rows
+from txwatch.archive.days import ArchivedDay, day_span, read_days
 from txwatch.archive.manifest import Archive, ArchiveError
 from txwatch.archive.reading import local_file
 from txwatch.errors import UserError
@@ -30,6 +31,8 @@ from txwatch.store.database import Connection, connect, scalar
 
 TABLES = {**ARCHIVED, ALERTS.name: ALERTS}
 """What SQL can name."""
+Span = tuple[datetime | None, datetime | None]
+"""From a moment until before another; None is without bound."""
 _BATCH_ROWS = 8_192
 
 
@@ -67,9 +70,13 @@ def ask(
     *,
     since: date | None = None,
     until: date | None = None,
+    address: str | None = None,
     limits: Limits | None = None,
 ) -> Iterator[Answer]:
-    """Answer one SELECT over the days from `since` to `until`, both included. Raises QueryError and psycopg.Error."""
+    """Answer one SELECT over the days from `since` to `until`, both included. Raises QueryError and psycopg.Error.
+
+    With an `address`, `transactions` are those that spend from it or pay to it.
+    """
     limits = limits or Limits()
     with (
         tempfile.TemporaryDirectory(prefix="txwatch-query-") as folder,
@@ -85,7 +92,8 @@ def ask(
             parts = _parts(connection, archive, TABLES[name], since, until)
             notes += parts.notes
             files += [*parts.files, *parts.overlapping]
-            _make_view(engine, TABLES[name], parts, snapshot)
+            of = address if name == TRANSACTIONS.name else None
+            _make_view(engine, TABLES[name], parts, StoredRows(TABLES[name], parts.hot, snapshot, of), of, limits)
         _close(engine, files)
         with _interrupted_after(engine, limits.seconds):
             try:
@@ -95,8 +103,12 @@ def ask(
                 yield answer
             except (duckdb.Error, pa.ArrowException) as error:
                 if "INTERRUPT" in str(error):
-                    raise QueryError(f"The query took longer than {limits.seconds:g} s. Ask for fewer days.") from None
+                    raise QueryError(_too_long(limits)) from None
                 raise QueryError(str(error)) from None
+
+
+def _too_long(limits: Limits) -> str:
+    return f"The query took longer than {limits.seconds:g} s. Ask for fewer days."
 
 
 @contextmanager
@@ -146,7 +158,7 @@ class Parts:
 
     files: list[Path]
     overlapping: list[Path]
-    hot: list[tuple[datetime | None, datetime | None]]
+    hot: list[Span]
     notes: list[str]
 
 
@@ -177,9 +189,7 @@ def _sound(archive: Archive | None, dataset: Dataset, day: ArchivedDay) -> Path:
     return local_file(archive, dataset, day.manifest)
 
 
-def _other_spans(
-    complete: Sequence[date], since: date | None, until: date | None
-) -> Iterator[tuple[datetime | None, datetime | None]]:
+def _other_spans(complete: Sequence[date], since: date | None, until: date | None) -> Iterator[Span]:
     """The spans of time from the beginning of `since` to the end of `until` that none of these days covers."""
     start = datetime.combine(since, time(), UTC) if since else None
     end = datetime.combine(until + timedelta(days=1), time(), UTC) if until else None
@@ -213,9 +223,9 @@ class Snapshot:
 class StoredRows(ds.Dataset):  # type: ignore[misc]
     """Rows of Postgres as a dataset of Arrow, of which DuckDB asks for the columns and the rows that it needs."""
 
-    def __init__(self, dataset: Dataset, spans: Sequence[tuple[datetime | None, datetime | None]], snapshot: Snapshot):
+    def __init__(self, dataset: Dataset, spans: Sequence[Span], snapshot: Snapshot, address: str | None):
         # The base class has a constructor that refuses: a dataset of Arrow's own is made of files.
-        self._dataset, self._spans, self._snapshot = dataset, spans, snapshot
+        self._dataset, self._spans, self._snapshot, self._address = dataset, spans, snapshot, address
 
     @property
     def schema(self) -> pa.Schema:
@@ -233,29 +243,44 @@ class StoredRows(ds.Dataset):  # type: ignore[misc]
         if columns is None:
             return self.schema
         in_condition = set(re.findall(r"\w+", str(condition))) if condition is not None else set()
-        return self._dataset.columns([*columns, *in_condition, "seen_at"])
+        of_address = LISTS if self._address is not None else ()
+        return self._dataset.columns([*columns, *in_condition, *of_address, "seen_at"])
 
     def _batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         for start, end in self._spans:
             with self._snapshot.open() as connection:
                 for table in stored_rows(connection, self._dataset, start, end, columns):
-                    yield from table.to_batches()
+                    of_it = table if self._address is None else with_address(table, self._address)
+                    yield from of_it.to_batches()
 
 
-def _make_view(engine: duckdb.DuckDBPyConnection, dataset: Dataset, parts: Parts, snapshot: Snapshot) -> None:
+def _make_view(
+    engine: duckdb.DuckDBPyConnection,
+    dataset: Dataset,
+    parts: Parts,
+    stored: StoredRows,
+    address: str | None,
+    limits: Limits,
+) -> None:
     """Make the table that the SQL names."""
     name = dataset.name
-    engine.register(f"stored_{name}", StoredRows(dataset, parts.hot, snapshot))
-    # What files of an older format lack is null.
-    selects = [f"SELECT * FROM stored_{name}"]  # noqa: S608 - names of ours
+    here, cold, both = f"stored_{name}", _of_files(parts.files), _of_files(parts.overlapping)
+    engine.register(here, stored)
+    if address is not None:
+        try:
+            for found, files in (("found_cold", parts.files), ("found_in_both", parts.overlapping)):
+                engine.register(found, transactions_of(files, address, limits.seconds))
+        except TooSlowError:
+            raise QueryError(_too_long(limits)) from None
+        cold, both = "found_cold", "found_in_both"
+    # By name: what files of an older format lack is null.
+    selects = [f"SELECT * FROM {here}"]  # noqa: S608 - names of ours, and quoted ones
     if parts.files:
-        selects.append(f"SELECT * FROM {_of_files(parts.files)}")  # noqa: S608 - quoted
+        selects.append(f"SELECT * FROM {cold}")  # noqa: S608
     if parts.overlapping:
         same = " AND ".join(f"here.{column} = there.{column}" for column in dataset.key)
-        selects.append(
-            f"SELECT * FROM {_of_files(parts.overlapping)} AS there"  # noqa: S608 - the same
-            f" WHERE NOT EXISTS (SELECT 1 FROM stored_{name} AS here WHERE {same})"
-        )
+        known = f"SELECT 1 FROM {here} AS here WHERE {same}"  # noqa: S608
+        selects.append(f"SELECT * FROM {both} AS there WHERE NOT EXISTS ({known})")  # noqa: S608
     engine.execute(f"CREATE VIEW {name} AS {' UNION ALL BY NAME '.join(selects)}")
 
 

@@ -13,10 +13,11 @@ from time import perf_counter
 from psycopg import sql
 from psycopg.errors import LockNotAvailable, SerializationFailure
 
-from txwatch.archive.datasets import ARCHIVED, FEATURES, SCORES, TRANSACTIONS, Dataset, day_span
+from txwatch.archive.datasets import ARCHIVED, FEATURES, SCORES, TRANSACTIONS, Dataset
 from txwatch.archive.days import (
     ArchivedDay,
     adopt_day,
+    day_span,
     mark_broken,
     mark_dropped,
     mark_sound,

@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from txwatch.archive.addresses import PATHS
 from txwatch.archive.checksum import Content, content, content_of
-from txwatch.archive.datasets import FORMAT, Dataset, day_span, metadata_of, stored_rows
-from txwatch.archive.days import begin_day, counted_since, record_day
+from txwatch.archive.datasets import FORMAT, TRANSACTIONS, Dataset, metadata_of, stored_rows
+from txwatch.archive.days import begin_day, counted_since, day_span, record_day
 from txwatch.archive.manifest import Archive, ArchiveError, Manifest, digest, sync
 from txwatch.archive.reading import read_file, read_parquet
 from txwatch.store.database import Connection, scalar
@@ -136,7 +137,8 @@ def _write(draft: Path, rows: Rows, dataset: Dataset, day: date) -> tuple[Conten
 def write_parquet(file: Any, tables: Iterable[pa.Table], dataset: Dataset, day: date) -> None:
     """Write tables, which come in the order of time, as the Parquet file of a day."""
     schema = dataset.schema.with_metadata(metadata_of(dataset, day))
-    bloom = {"txid": {"ndv": dataset.group_rows, "fpp": 0.01}}
+    names = ("txid", *PATHS) if dataset is TRANSACTIONS else ("txid",)
+    bloom = {name: {"ndv": dataset.group_rows, "fpp": 0.01} for name in names}
     encodings = _encodings(schema)
     with pq.ParquetWriter(file, schema, bloom_filter_options=bloom, column_encoding=encodings, **_WRITER) as writer:
         for span in _spans(tables):

@@ -104,10 +104,10 @@ def _write(file: Path, folder: Path, card: BackupCard, database_url: str, home: 
                 archive.add(home / name, f"home/{name}")
 
 
-def restore(database_url: str, home: Path, file: Path, archive: Archive | None = None) -> BackupCard:
+def restore(database_url: str, home: Path, file: Path, days: Archive | None = None) -> BackupCard:
     """Restore into an empty database and a home without state, then bring the schema to head. Raises BackupError.
 
-    Days that were archived after the backup was made are those of the archive.
+    `days` is the archive: what was archived after the backup was made is in it.
     """
     home = home.resolve()
     card = read_card(file)
@@ -130,9 +130,9 @@ def restore(database_url: str, home: Path, file: Path, archive: Archive | None =
         raise BackupError(f"MLflow's paths are absolute: restore with TXWATCH_HOME={card.home}")
     put_back(database_url, home, file)
     migrate(database_url)
-    if archive is not None:
+    if days is not None:
         with connect(database_url, application="txwatch restore") as connection:
-            adopt(connection, archive, database_now(connection))
+            adopt(connection, days, database_now(connection))
     return card
 
 
