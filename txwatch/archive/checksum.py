@@ -78,7 +78,8 @@ def _list_hashes(column: pa.Array) -> Hashes:
     places = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
     elements = _mixed(_hashes(column.flatten()) + _mixed(places.astype(np.uint64)))
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(elements, dtype=np.uint64)])
-    return sums[ends] - sums[ends - lengths] + _mixed(lengths.astype(np.uint64))
+    hashes: Hashes = sums[ends] - sums[ends - lengths] + _mixed(lengths.astype(np.uint64))
+    return hashes
 
 
 def _of_name(name: str) -> np.uint64:
@@ -87,5 +88,4 @@ def _of_name(name: str) -> np.uint64:
 
 def _mixed(values: Hashes) -> Hashes:
     """Each value with all its bits spread: splitmix64's finalizer, which pandas takes for numbers."""
-    mixed: Hashes = np.asarray(pd.util.hash_array(values), np.uint64)
-    return mixed
+    return np.asarray(pd.util.hash_array(values), np.uint64)

@@ -27,7 +27,7 @@ from txwatch.store.database import Connection, scalar
 from txwatch.store.locks import Lock, if_free
 
 SPAN_ROWS = 131_072
-SPAN_BYTES = 256 << 20
+SPAN_BYTES = 128 << 20
 """Bounds of what is sorted at once, in Arrow's bytes."""
 WRITERS_END_WITHIN = 60.0
 """Seconds that writes which began before the day was announced are waited for."""
