@@ -183,6 +183,7 @@ def test_a_day_is_closed_once_it_is_over_recovered_and_scored(connection: Connec
     end = day_span(DAY)[1]
     record_gaps(connection, [FeedGap(end - timedelta(minutes=1), end + timedelta(minutes=1), "test")])
     assert closed_days(connection, noon)[1][0].why == "a gap of the feed waits for recovery"
+    assert closed_days(connection, noon + timedelta(days=2)) == ([DAY], []), "it may be recovered much later"
     connection.execute("UPDATE feed_gaps SET state = 'lost'")
     assert closed_days(connection, noon) == ([DAY], [])
 

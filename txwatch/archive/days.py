@@ -24,7 +24,7 @@ SETTLES_WITHIN = timedelta(hours=2)
 OVERDUE_AFTER = timedelta(days=3)
 """Age at which a day should be in the archive whatever was waited for."""
 GIVEN_UP_AFTER = timedelta(days=2)
-"""Age at which a day is archived whether its windows are scored or not: there may be no champion."""
+"""Age at which a day is archived as it is: there may be no champion, and a gap may be recovered much later."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def closed_days(connection: Connection, now: datetime) -> tuple[list[date], list
     """The days with transactions that are over and complete, and those that are over and not complete, oldest first.
 
     A day is complete when it is sealed, no gap of it waits for recovery, nothing that landed late in it waits to be
-    computed, and each of its windows is scored or older than GIVEN_UP_AFTER.
+    computed, and each of its windows is scored; or when it is older than GIVEN_UP_AFTER.
     """
     through = min(sealed_through(read_lease(connection), now), now - SETTLES_WITHIN)
     midnight = through.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

@@ -40,6 +40,7 @@ WITH RECURSIVE days AS (
 SELECT
     (day AT TIME ZONE 'UTC')::date,
     CASE
+        WHEN day < %(given_up)s THEN NULL
         WHEN EXISTS (
             SELECT FROM feed_gaps
             WHERE state IN ('open', 'ended') AND started_at < day + interval '24 hours'
@@ -48,7 +49,7 @@ SELECT
         WHEN EXISTS (
             SELECT FROM late_windows WHERE window_start >= day AND window_start < day + interval '24 hours'
         ) THEN 'what landed late waits to be computed'
-        WHEN day >= %(given_up)s AND EXISTS (
+        WHEN EXISTS (
             SELECT FROM generate_series(day, day + interval '23 hours 55 minutes', interval '5 minutes') AS window_start
             WHERE NOT EXISTS (SELECT FROM scored_windows WHERE scored_windows.window_start = window_start.window_start)
                 AND EXISTS (
