@@ -9,6 +9,7 @@ from blockchain_assets import keys
 from blockchain_assets.address_activity import address_activity_asset
 from blockchain_assets.alerts import alerts_asset
 from blockchain_assets.anomaly_model import anomaly_model_asset, training_job
+from blockchain_assets.archive import archive_assets, archive_job
 from blockchain_assets.blocks import blocks, recovery_job
 from blockchain_assets.champion_model import champion_model_asset
 from blockchain_assets.drift_report import drift_job, drift_report_asset
@@ -35,6 +36,7 @@ from resources.mlflow_run import mlflow_run
 from resources.model_registry import ModelRegistryResource
 from resources.telegram import TelegramResource
 from sensors.alerts import alert_sensor, delivery_sensor
+from sensors.archive import archive_sensor
 from sensors.drift import drift_sensor
 from sensors.failures import run_failure_sensor
 from sensors.freshness import freshness_sensor
@@ -45,6 +47,7 @@ from sensors.promotion import promotion_sensor
 from sensors.recovery import recovery_sensor
 from sensors.scoring import scoring_sensor
 from sensors.training import first_training_sensor
+from txwatch.archive.manifest import archive_of
 from txwatch.detection.drift_reports import DriftPages
 from txwatch.logs import configure_logging
 from txwatch.settings import Settings
@@ -108,6 +111,7 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
     """The definitions under these settings. `resources` replaces some by name, for tests."""
     start = first_window(settings)
     windows = window_partitions(start)
+    archive = archive_of(settings)
     return dg.Definitions(
         assets=dg.with_source_code_references(
             [
@@ -123,6 +127,7 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
                 anomaly_model_asset(settings.alerts_per_hour, settings.whale_btc, settings.material_btc),
                 champion_model_asset(settings.whale_btc),
                 drift_report_asset(DriftPages(settings.report_place)),
+                *(archive_assets(archive, start) if archive else []),
             ]
         ),
         asset_checks=[newest_in_time(key) for key in keys.WITH_WINDOWS],
@@ -134,7 +139,8 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
             deliver_alerts_job,
             training_job,
             drift_job,
-            maintenance_job(settings.retention_days),
+            maintenance_job(settings.retention_days, archive),
+            *([archive_job] if archive else []),
             restore_drill_job(settings.home.resolve()),
             *([sample_job(settings.samples_a_day)] if settings.samples_a_day else []),
         ],
@@ -148,6 +154,7 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
             *([keeper_sensor] if settings.keeper else []),
             landing_sensor(start),
             recovery_sensor,
+            *([archive_sensor(start)] if archive else []),
             scoring_sensor(start),
             alert_sensor(start),
             delivery_sensor,
@@ -156,7 +163,7 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
             drift_sensor,
             freshness_sensor(),
             run_failure_sensor,
-            health_sensor(settings.home.resolve()),
+            health_sensor(settings.home.resolve(), archive=archive is not None),
         ],
         resources={
             name: closed(resource) for name, resource in (default_resources(settings) | dict(resources or {})).items()

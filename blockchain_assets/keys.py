@@ -12,6 +12,9 @@ ALERTS = dg.AssetKey("alerts")
 ANOMALY_MODEL = dg.AssetKey("anomaly_model")
 CHAMPION_MODEL = dg.AssetKey("champion_model")
 DRIFT_REPORT = dg.AssetKey("drift_report")
+TRANSACTIONS_ARCHIVE = dg.AssetKey("transactions_archive")
+FEATURES_ARCHIVE = dg.AssetKey("features_archive")
+SCORES_ARCHIVE = dg.AssetKey("scores_archive")
 
 BEFORE_SCORES = [NETWORK_BASELINE, ADDRESS_ACTIVITY, TRANSACTION_FEATURES]
 """The assets that a window's scores are computed from, in order."""
@@ -19,3 +22,5 @@ SCORES = [TRANSACTION_SCORES, ALERTS]
 """The scores, and what follows from them."""
 WITH_WINDOWS = [TRANSACTIONS, *BEFORE_SCORES, *SCORES]
 """The assets with five-minute windows, in the order in which a window passes them."""
+ARCHIVES = [TRANSACTIONS_ARCHIVE, FEATURES_ARCHIVE, SCORES_ARCHIVE]
+"""What is archived by day."""

@@ -18,14 +18,18 @@ from txwatch.clock import Clock
 from txwatch.store.database import database_now
 
 
-def health_sensor(home: Path, clock: Clock | None = None) -> dg.SensorDefinition:
-    """The sensor for an installation whose state is in `home`. `clock` defaults to the database's."""
+def health_sensor(home: Path, clock: Clock | None = None, *, archive: bool = False) -> dg.SensorDefinition:
+    """The sensor for an installation whose state is in `home`, with or without an `archive`.
+
+    `clock` defaults to the database's.
+    """
 
     @running_sensor(
         name="health_sensor",
         minimum_interval_seconds=30,
         description="Alerts when the feed is silent or nobody follows it, when landing lags, windows stay without"
-        " scores, drift persists, a chat refuses messages or the disk is nearly full; when transactions come in a burst"
+        " scores, drift persists, a chat refuses messages, the disk is nearly full or the archive lacks a day; when"
+        " transactions come in a burst"
         " or a flood of one pattern, fee rates jump, or no block comes; and when each is over. Requests no runs.",
     )
     def sensor(
@@ -35,7 +39,7 @@ def health_sensor(home: Path, clock: Clock | None = None) -> dg.SensorDefinition
             now = clock() if clock else database_now(connection)
             raised = read_raised(connection)
             found = [
-                *health.conditions(health.read_health(connection, home, now, telegram.chats), now),
+                *health.conditions(health.read_health(connection, home, now, telegram.chats, archive=archive), now),
                 *_windows(context.instance, now),
                 drift_of_champion(context.instance),
                 *(

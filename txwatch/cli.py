@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from txwatch.alerts.channel_commands import channels
+from txwatch.archive.commands import archive, query
 from txwatch.captures import existing_capture
 from txwatch.clock import utc_now
 from txwatch.errors import UserError
@@ -357,13 +358,14 @@ def backup(file: Annotated[Path, typer.Argument(help="The file to write; it must
 
 @app.command()
 def restore(file: Annotated[Path, typer.Argument(help="A file that `txwatch backup` wrote.")]) -> None:
-    """Restore a backup into an empty database and a TXWATCH_HOME without state."""
+    """Restore a backup into an empty database and a TXWATCH_HOME without state. The archive is where it was."""
+    from txwatch.archive.manifest import archive_of
     from txwatch.system.backup import restore as restore_backup
     from txwatch.system.launch import database_beside
 
     settings = Settings()
     with database_beside(settings) as url:
-        card = restore_backup(url, settings.home, file)
+        card = restore_backup(url, settings.home, file, archive_of(settings))
     console.print(f"Restored the backup of {card.made_at}.")
 
 
@@ -386,6 +388,8 @@ app.add_typer(labels, name="labels")
 app.add_typer(keys, name="keys")
 app.add_typer(rules, name="rules")
 app.add_typer(channels, name="channels")
+app.add_typer(archive, name="archive")
+app.command()(query)
 app.command(cls=FilesCommand)(evaluate)
 app.command()(backtest)
 app.command()(evaluate_day)

@@ -97,6 +97,14 @@ class S3Object:
             keys = [one["Key"] for page in pages for one in page.get("Contents", [])]
         return (S3Object(self.bucket, key) for key in keys)
 
+    def folders(self) -> list[str]:
+        """The names of the folders directly in this folder, in their order."""
+        prefix = f"{self.key.rstrip('/')}/".lstrip("/")
+        with _requests(self) as s3:
+            pages = s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/")
+            found = [one["Prefix"] for page in pages for one in page.get("CommonPrefixes", [])]
+        return [PurePosixPath(name).name for name in found]
+
     def unlink(self) -> None:
         """Remove the object, if it is there. A bucket with versions keeps the older ones."""
         with _requests(self) as s3:

@@ -103,6 +103,11 @@ class Settings(BaseSettings):
     retention_days: int = _env(
         "TXWATCH_RETENTION_DAYS", "Days of data that are kept. Alerts and what was sent stay.", 90, ge=1, le=36_500
     )
+    archive: str | None = _env(
+        "TXWATCH_ARCHIVE",
+        "Folder, or s3://bucket/prefix, of days as Parquet; the database gives up only what is in it. Unset: none, and "
+        "what is older than TXWATCH_RETENTION_DAYS is gone.",
+    )
     reports: str | None = _env(
         "TXWATCH_REPORTS",
         "Folder, or s3://bucket/prefix, of the drift reports' pages. Unset: `reports` under TXWATCH_HOME.",
@@ -202,6 +207,12 @@ class Settings(BaseSettings):
     def spool(self) -> Path:
         """Where batches wait for the database. Workers of one machine share it."""
         return self.home.resolve() / "spool"
+
+    @property
+    def archive_place(self) -> Place | None:
+        """Where the archive is, None without one. Raises ObjectStoreError if TXWATCH_ARCHIVE names no bucket."""
+        where = place(self.archive) if self.archive else None
+        return where.resolve() if isinstance(where, Path) else where
 
     @property
     def report_place(self) -> Place:

@@ -27,6 +27,7 @@ from txwatch.alerts.health import (
     windows_condition,
 )
 from txwatch.alerts.store import insert_alerts
+from txwatch.archive.days import Troubles
 from txwatch.clock import utc_now, window_key
 from txwatch.detection.kinds import Severity
 from txwatch.queries.status import latest_health
@@ -118,12 +119,22 @@ def test_all_is_well() -> None:
             "2 alerts of the last hour can never be sent: blocked",
         ),
         (replace(WELL, disk_free_share=0.01), T0, "disk_full", "1.0% is free"),
+        (
+            replace(WELL, archive=Troubles([T0.date()], ["features of 2024-03-13: its file is damaged"])),
+            T0,
+            "archive",
+            "features of 2024-03-13: its file is damaged; not in the archive, and so kept in the database: 2024-03-14",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(health: Health, now: datetime, name: str, words: str) -> None:
     found = wrong(health, now)
     assert list(found) == [name]
     assert words in found[name]
+
+
+def test_an_archive_that_has_every_day_is_well() -> None:
+    assert wrong(replace(WELL, archive=Troubles([], []))) == {}
 
 
 def test_without_a_worker_the_feed_is_not_called_silent_and_a_handover_is_no_absence() -> None:

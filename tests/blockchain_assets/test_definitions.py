@@ -29,6 +29,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing is there: with a start of the history definitions load without a database, a network, or any file."""
     monkeypatch.setenv("TXWATCH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TXWATCH_HISTORY_START", HISTORY_START.isoformat())
+    monkeypatch.setenv("TXWATCH_ARCHIVE", str(tmp_path / "archive"))
     monkeypatch.setenv("DATABASE_URL", "postgresql://somebody:sesame-open@127.0.0.1:1/nowhere")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://somebody:sesame-shut@127.0.0.1:1")
 
@@ -45,7 +46,7 @@ def test_loading_them_imports_no_heavy_library() -> None:
     )
     loaded = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, capture_output=True, text=True)
     assets, modules = json.loads(loaded.stdout)
-    assert assets == 10
+    assert assets == 13
     assert [module for module in modules if module.split(".")[0] in HEAVY] == []
 
 
@@ -57,6 +58,14 @@ def test_where_workers_stand_by_for_each_other_dagster_keeps_none(monkeypatch: p
     names = {sensor.name for sensor in build_defs(Settings()).sensors or ()}
     monkeypatch.setenv("TXWATCH_KEEPER", "false")
     assert names - {sensor.name for sensor in build_defs(Settings()).sensors or ()} == {"keeper_sensor"}
+
+
+def test_without_an_archive_nothing_is_archived(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_archive = set(described(build_defs(Settings())))
+    monkeypatch.delenv("TXWATCH_ARCHIVE")
+    less = with_archive - set(described(build_defs(Settings())))
+    assert less
+    assert [line for line in less if "archive" not in line] == []
 
 
 def test_they_are_as_described() -> None:

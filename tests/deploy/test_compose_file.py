@@ -192,6 +192,7 @@ def test_libraries_read_the_variables_that_are_theirs(variable: str) -> None:
 def test_who_keeps_or_reads_files_is_told_where_they_are() -> None:
     told = {name for name, service in OURS.items() if "TXWATCH_REPORTS" in service["environment"]}
     assert told == {"mlflow", "code", "api", "dashboard"}
+    assert told == {name for name, service in OURS.items() if "TXWATCH_ARCHIVE" in service["environment"]}
     assert all("AWS_ENDPOINT_URL" in OURS[name]["environment"] for name in told)
 
 

@@ -8,10 +8,16 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.archive.filled import DAY, NEXT, fill_day
 from tests.conftest import database_named
-from tests.databases import LATER, a_later_migration
+from tests.databases import LATER, a_later_migration, copied_database
+from txwatch.archive.datasets import TRANSACTIONS
+from txwatch.archive.manifest import Archive
+from txwatch.archive.query import ask
+from txwatch.archive.writing import archive_day
 from txwatch.lab.simulator.traffic import Simulator
 from txwatch.store.cluster import embedded_postgres
+from txwatch.store.database import connect
 from txwatch.store.migrate import migrate
 from txwatch.system.backup import BackupError, backup, read_card, restore
 from txwatch.system.history import land_history
@@ -94,6 +100,23 @@ def test_a_backup_of_an_older_schema_is_brought_to_the_newest(
     with psycopg.connect(target) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(LATER,)]
         assert connection.execute("SELECT count(*) FROM of_a_later_version").fetchone() == (0,)
+
+
+def test_a_restore_takes_the_archive_as_it_is(server_url: str, tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "archive", tmp_path / "work")
+    url = copied_database(server_url, "template_txwatch")
+    with connect(url) as connection:
+        fill_day(connection)
+        archive_day(connection, archive, TRANSACTIONS, DAY, NOW)
+        backup(url, tmp_path / "home", tmp_path / "backup.tar", NOW)
+        fill_day(connection, NEXT)
+        archive_day(connection, archive, TRANSACTIONS, NEXT, NOW)
+    empty = copied_database(server_url, "template0")
+    restore(empty, tmp_path / "home", tmp_path / "backup.tar", archive)
+    counted = "SELECT seen_at::DATE AS day, count(*) AS n FROM transactions GROUP BY 1 ORDER BY 1"
+    with ask(empty, archive, counted) as answer:
+        found = [row for batch in answer.batches for row in batch.to_pylist()]
+    assert found == [{"day": DAY, "n": 40}, {"day": NEXT, "n": 40}]
 
 
 def test_nothing_is_overwritten(filled: str, home: Path, tmp_path: Path) -> None:

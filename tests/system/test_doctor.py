@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
+from tests.archive.filled import drop_all, fill_day
 from tests.buckets import environment_of, s3_server, using_s3
 from tests.builders import T0
 from tests.conftest import database_named
@@ -19,6 +20,7 @@ from txwatch.clock import Clock, utc_now
 from txwatch.lab.simulator.telegram import LocalTelegram
 from txwatch.lab.simulator.telegram_server import TelegramServer
 from txwatch.settings import Settings
+from txwatch.store.database import connect
 from txwatch.store.migrate import migrate
 from txwatch.system import doctor
 from txwatch.system.doctor import Finding, Level
@@ -247,6 +249,23 @@ def test_the_bucket_of_the_reports_is_asked(settings_of: Any) -> None:
             settings = settings_of(TXWATCH_REPORTS=f"s3://{bucket}/drift")
             (found,) = texts(list(doctor.look_at_reports(settings)), level)
             assert found.startswith(said)
+
+
+def test_the_archive_is_asked_and_what_it_lacks_is_named(settings_of: Any, database_url: str, tmp_path: Path) -> None:
+    assert texts(list(doctor.look_at_archive(settings_of(DATABASE_URL=database_url))), Level.good)
+    folder = str(tmp_path / "archive")
+    settings = settings_of(DATABASE_URL=database_url, TXWATCH_ARCHIVE=folder)
+    assert texts(list(doctor.look_at_archive(settings)), Level.good) == [
+        f"archive: {folder} has every day that it should have"
+    ]
+    with connect(database_url) as connection:
+        fill_day(connection)
+        (found,) = texts(list(doctor.look_at_archive(settings)), Level.wrong)
+        assert found == "archive: not in the archive, and so kept in the database: 2024-03-14"
+        drop_all(connection)
+    (tmp_path / "a file").write_text("no folder")
+    elsewhere = settings_of(DATABASE_URL=database_url, TXWATCH_ARCHIVE=str(tmp_path / "a file"))
+    assert "File exists" in texts(list(doctor.look_at_archive(elsewhere)), Level.wrong)[0]
 
 
 def test_the_whole_examination_prints_no_secret_and_ends_with_1(settings_of: Any) -> None:

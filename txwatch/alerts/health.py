@@ -9,6 +9,7 @@ from pathlib import Path
 from txwatch.alerts.alert import present_id
 from txwatch.alerts.bot import BotStatus, read_bot_status
 from txwatch.alerts.conditions import Condition, LastAlert, State
+from txwatch.archive.days import Troubles, archive_troubles
 from txwatch.channels.channel import is_chat
 from txwatch.clock import WINDOW, parse_window_key, window_key
 from txwatch.rules.store import list_rules
@@ -56,10 +57,17 @@ class Health:
     """Rules that were switched off because they cannot be followed, each with when and why."""
     rules_mended: Sequence[str] = ()
     """Rules of which that was so when they were checked last."""
+    archive: Troubles | None = None
+    """None where there is no archive."""
 
 
-def read_health(connection: Connection, home: Path, now: datetime, chats: Sequence[str] = ()) -> Health:
-    """Check the database, the disk that holds the state, and the messages to these chats and to other channels."""
+def read_health(
+    connection: Connection, home: Path, now: datetime, chats: Sequence[str] = (), *, archive: bool = False
+) -> Health:
+    """Check the database, the disk that holds the state, the messages to these chats and to other channels.
+
+    If there is an `archive`, also whether it has the days that it should have.
+    """
     [(lag_seconds, dead, reason)] = connection.execute(statement("alerts", "health"), {"now": now})
     chats = [present_id(connection, chat_id) for chat_id in chats]
     # One that its own answer disabled still counts; of one that somebody disabled nothing is expected.
@@ -84,6 +92,7 @@ def read_health(connection: Connection, home: Path, now: datetime, chats: Sequen
         bot=read_bot_status(connection),
         rules_off=off,
         rules_mended=[name for name in _found_wrong(connection, RULE_OFF) if name not in off],
+        archive=archive_troubles(connection, now) if archive else None,
     )
 
 
@@ -101,6 +110,7 @@ def conditions(health: Health, now: datetime) -> list[Condition]:
         _landing(health, now),
         _dead_letters(health),
         _disk(health),
+        *([_archive(health.archive)] if health.archive is not None else []),
         _bot(health.bot, now),
         *(_channel(channel, refusal) for channel, refusal in health.chats.items()),
         *(_left(chat_id, present) for chat_id, present in health.left.items()),
@@ -241,6 +251,12 @@ def _disk(health: Health) -> Condition:
     if health.disk_free_share < DISK_FREE_SHARE:
         return Condition("disk_full", State.wrong, f"The disk is nearly full: {health.disk_free_share:.1%} is free")
     return Condition("disk_full", State.well, "The disk has room again")
+
+
+def _archive(troubles: Troubles) -> Condition:
+    if not troubles.texts:
+        return Condition("archive", State.well, "The archive has every day that it should have")
+    return Condition("archive", State.wrong, f"Archive: {'; '.join(troubles.texts)[:MAX_CAUSE]}")
 
 
 KEEP_UNCHANGED_EVERY = timedelta(minutes=5)

@@ -35,6 +35,9 @@ class Lock(IntEnum):
     STREAM = 7_842_011
     """A number of the stream must not be given while a lower one is not committed yet."""
 
+    ARCHIVE = 7_842_012
+    """One of each dataset and day: two runs at once would both write its file."""
+
 
 WAIT: LiteralString = "SELECT pg_advisory_xact_lock(%s)"
 """What `wait_for` executes; for connections of asyncio, which it does not take."""

@@ -10,7 +10,7 @@ What was alerted, sent, labelled or answered stays: it is the record of what the
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
@@ -193,12 +193,15 @@ def drop_expired(
     batch: int = BATCH,
     wait: Callable[[float], None] = time.sleep,
     mempool_before: datetime | None = None,
+    archived: Collection[str] = (),
 ) -> Iterator[Expired]:
     """Drop all that is older than a midnight, table by table. Safe to repeat and to interrupt.
 
+    Of the tables that are `archived` nothing goes here: their days go when the archive has them.
+
     What is of use only while a transaction may be unconfirmed is dropped before another midnight, `mempool_before`.
     """
-    for table in BY_DAY:
+    for table in (table for table in BY_DAY if table not in archived):
         began = perf_counter()
         days = drop_days(connection, table, before, wait)
         dropped = [day.rows for day in days if day.dropped]
@@ -218,7 +221,8 @@ def drop_expired(
         )
         yield _delete_in_batches(connection, table, of_blocks, batch)
     for table, column in BY_ROW.items():
-        yield from _delete(connection, table, column, before, batch)
+        if table not in archived:
+            yield from _delete(connection, table, column, before, batch)
     for table, (column, condition) in UNLESS_ALERTED.items():
         yield from _delete(connection, table, column, before, batch, condition)
     for table, column in WHILE_UNCONFIRMED.items():

@@ -1,4 +1,5 @@
-"""The tables of what the sources told: transactions, who saw them, blocks, gaps, and the lease of the worker.
+"""The tables of what the sources told: transactions, who saw them, blocks, gaps, the lease of the worker, and which
+days are archived.
 
 Amounts are satoshi in BIGINT, times are timestamptz in UTC.
 """
@@ -210,4 +211,26 @@ quarantined_messages = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("size", sa.Integer, nullable=False, comment="bytes of the whole message"),
     sa.Column("body", sa.LargeBinary, nullable=False, comment="its first 64 KiB"),
+)
+
+archived_days = sa.Table(
+    "archived_days",
+    metadata,
+    sa.Column("dataset", sa.Text, primary_key=True, comment="transactions, features or scores"),
+    sa.Column("day", sa.Date, primary_key=True, comment="UTC, by seen_at"),
+    sa.Column("changes", BIGINT, nullable=False, server_default="0", comment="times that the day was written into"),
+    sa.Column("archived_changes", BIGINT, comment="those of them that the archive has; NULL without a file"),
+    sa.Column("file", sa.Text, comment="its name in the archive"),
+    sa.Column("bytes", BIGINT),
+    sa.Column("sha256", sa.Text, comment="of the file"),
+    sa.Column("format", sa.Integer, comment="version of the file's columns"),
+    sa.Column("rows", BIGINT, comment="of the file"),
+    sa.Column("checksum", sa.Text, comment="of the file's rows, in any order"),
+    sa.Column("stored_rows", BIGINT, comment="of the database when it was archived"),
+    sa.Column("stored_checksum", sa.Text, comment="of those rows"),
+    sa.Column("archived_at", _time),
+    sa.Column("checked_at", _time, comment="when the whole file was last read and found sound"),
+    sa.Column("broken", sa.Text, comment="what is wrong with the file; NULL while nothing is"),
+    sa.Column("dropped_at", _time, comment="when the database gave its rows up"),
+    comment="which days the archive has, and of what they were made",
 )

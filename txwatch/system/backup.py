@@ -1,4 +1,4 @@
-"""A backup is one file: the whole database, and MLflow's files if they are local.
+"""A backup is one file: the whole database, and MLflow's files if they are local. The archive is no part of it.
 
 pg_dump takes the database in one snapshot, so that a running system can be backed up. Files are copied afterwards, so
 that each model in the snapshot has its file. The rows of each table are counted in the same snapshot: a drill
@@ -19,9 +19,11 @@ from typing import Any
 
 from psycopg import sql
 
+from txwatch.archive.manifest import Archive
+from txwatch.archive.upkeep import adopt
 from txwatch.errors import UserError
 from txwatch.store.cluster import server_program
-from txwatch.store.database import Connection, connect, scalar, url_parts
+from txwatch.store.database import Connection, connect, database_now, scalar, url_parts
 from txwatch.store.migrate import LIBRARY_SCHEMAS, known_revisions, migrate, migrations, read_revision
 
 DUMP, CARD = "database.dump", "backup.json"
@@ -102,8 +104,11 @@ def _write(file: Path, folder: Path, card: BackupCard, database_url: str, home: 
                 archive.add(home / name, f"home/{name}")
 
 
-def restore(database_url: str, home: Path, file: Path) -> BackupCard:
-    """Restore into an empty database and a home without state, then bring the schema to head. Raises BackupError."""
+def restore(database_url: str, home: Path, file: Path, days: Archive | None = None) -> BackupCard:
+    """Restore into an empty database and a home without state, then bring the schema to head. Raises BackupError.
+
+    `days` is the archive: what was archived after the backup was made is in it.
+    """
     home = home.resolve()
     card = read_card(file)
     if card.revision not in known_revisions(migrations()):
@@ -125,6 +130,9 @@ def restore(database_url: str, home: Path, file: Path) -> BackupCard:
         raise BackupError(f"MLflow's paths are absolute: restore with TXWATCH_HOME={card.home}")
     put_back(database_url, home, file)
     migrate(database_url)
+    if days is not None:
+        with connect(database_url, application="txwatch restore") as connection:
+            adopt(connection, days, database_now(connection))
     return card
 
 

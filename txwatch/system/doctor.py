@@ -19,6 +19,8 @@ import psycopg
 from packaging.requirements import Requirement
 
 from txwatch.answers import BoundedClient
+from txwatch.archive.days import archive_troubles
+from txwatch.archive.manifest import archive_of
 from txwatch.clock import Clock, utc_now
 from txwatch.detection.drift_reports import DriftPages
 from txwatch.detection.registry import table_migrations
@@ -358,6 +360,25 @@ def look_at_reports(settings: Settings) -> Iterator[Finding]:
         yield wrong("reports", first_line(error), "correct TXWATCH_REPORTS, or what boto3 reads: docs/operations.md")
 
 
+def look_at_archive(settings: Settings) -> Iterator[Finding]:
+    """Whether the archive can be reached, and has the days that it should have, each with a file that is sound."""
+    url = running_url(settings.home) if settings.database_url is None else settings.database_url.get_secret_value()
+    try:
+        archive = archive_of(settings)
+        if archive is None or url is None:
+            yield good("archive", "TXWATCH_ARCHIVE is not set" if archive is None else f"{archive.place}")
+            return
+        archive.reach()
+        with connect(url, application="txwatch doctor") as connection:
+            texts = archive_troubles(connection, database_now(connection)).texts
+        yield from (wrong("archive", text, "docs/archive.md says what to do") for text in texts)
+        yield from () if texts else (good("archive", f"{archive.place} has every day that it should have"),)
+    except (ObjectStoreError, OSError) as error:
+        yield wrong("archive", first_line(error), "correct TXWATCH_ARCHIVE; until then no day leaves the database")
+    except (ValueError, psycopg.Error):
+        return  # that is said of the database itself
+
+
 def examine(settings: Settings) -> Iterator[Finding]:
     """Look at everything, in the order in which it is needed."""
     yield from look_at_python(settings)
@@ -368,4 +389,5 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from look_at_telegram(settings)
     yield from look_at_mlflow(settings)
     yield from look_at_reports(settings)
+    yield from look_at_archive(settings)
     yield from look_at_programs(settings)

@@ -81,6 +81,9 @@ instance (the run launcher).
 {{- with $values.reports }}
 - {name: TXWATCH_REPORTS, value: {{ . | quote }}}
 {{- end }}
+{{- with $values.archive }}
+- {name: TXWATCH_ARCHIVE, value: {{ . | quote }}}
+{{- end }}
 {{- with $values.aws.region }}
 - {name: AWS_DEFAULT_REGION, value: {{ . | quote }}}
 {{- end }}

@@ -1,0 +1,189 @@
+"""The files of an archive: of each dataset and day one Parquet file, and a manifest that names it.
+
+    transactions/2024-03/2024-03-14.json                     the manifest
+    transactions/2024-03/2024-03-14-0a1b2c3d4e5f.parquet     the file, with the beginning of its SHA-256 in its name
+
+A file is complete before its manifest names it, and is never changed. So whoever is killed, or finds the disk full,
+leaves what the manifest named before; what no manifest names is nothing.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import msgspec
+
+from txwatch.errors import UserError
+from txwatch.places import NoSuchObjectError, Place, S3Object
+from txwatch.settings import Settings
+
+if TYPE_CHECKING:
+    from txwatch.archive.checksum import Content
+    from txwatch.archive.datasets import Dataset
+
+READ_BYTES = 1 << 20
+
+
+class ArchiveError(UserError):
+    """A day cannot be archived, or its file cannot be read. The message names dataset and day."""
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What the archive holds of a dataset and day.
+
+    `rows` and `checksum` are of the file, `stored_rows` and `stored_checksum` of the database when it was archived:
+    the same but where the file kept rows that the database had given up already.
+    """
+
+    dataset: str
+    day: date
+    format: int
+    file: str
+    bytes: int
+    sha256: str
+    rows: int
+    checksum: str
+    stored_rows: int
+    stored_checksum: str
+    archived_at: datetime
+
+    def holds(self, stored: "Content") -> bool:
+        """Whether rows of the database are those from which the file was made."""
+        return (stored.rows, stored.checksum) == (self.stored_rows, self.stored_checksum)
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Manifest).decode
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An archive in a folder or in S3. What goes wrong with a bucket raises ObjectStoreError, with a disk OSError.
+
+    `work` is a folder of this machine for files that are not in S3 yet, and for those that were fetched from there.
+    """
+
+    place: Place
+    work: Path
+
+    def reach(self) -> None:
+        """Look whether the archive can be reached; make its folder if there is none yet."""
+        if isinstance(self.place, Path):
+            self.place.mkdir(parents=True, exist_ok=True)
+        _names(self.place)
+
+    def folder(self, dataset: "Dataset", day: date) -> Place:
+        """Where the files of a day are."""
+        return self.place / dataset.name / f"{day:%Y-%m}"
+
+    def manifest(self, dataset: "Dataset", day: date) -> Manifest | None:
+        """The manifest of a day, None if it is not archived. Raises ArchiveError if it cannot be read."""
+        place = self.folder(dataset, day) / f"{day}.json"
+        try:
+            return _decode(place.read_bytes())
+        except (FileNotFoundError, NoSuchObjectError):
+            return None
+        except msgspec.MsgspecError as error:
+            raise ArchiveError(f"{place} is no manifest of txwatch's: {error}") from error
+
+    def manifests(self, dataset: "Dataset") -> Iterator[Manifest]:
+        """All manifests of a dataset, the oldest first."""
+        top = self.place / dataset.name
+        months = sorted({name[:7] for name in _names_below(top)})
+        for month in months:
+            for name in sorted(name for name in _names(top / month) if name.endswith(".json")):
+                found = self.manifest(dataset, date.fromisoformat(name.removesuffix(".json")))
+                if found is not None:
+                    yield found
+
+    def draft(self, dataset: "Dataset", day: date) -> Path:
+        """The file to write a day to, before it is published: beside its place, or in `work` for S3."""
+        folder = self.folder(dataset, day)
+        local = folder if isinstance(folder, Path) else self.work / dataset.name
+        local.mkdir(parents=True, exist_ok=True)
+        return local / f"{day}.part"
+
+    def publish(self, dataset: "Dataset", day: date, draft: Path, sha256: str) -> Place:
+        """Put a complete draft under its own name, durably. No manifest names it yet."""
+        published = self.folder(dataset, day) / f"{day}-{sha256[:12]}.parquet"
+        if isinstance(published, S3Object):
+            published.upload(draft)
+            draft.unlink()
+        else:
+            draft.replace(published)
+            _sync_folder(published.parent)
+        return published
+
+    def name(self, manifest: Manifest, dataset: "Dataset") -> Place:
+        """Write a manifest: from here on it is what the archive holds of the day."""
+        place = self.folder(dataset, manifest.day) / f"{manifest.day}.json"
+        if isinstance(place, S3Object):
+            place.write_bytes(_encode(manifest), "application/json")
+            return place
+        draft = place.with_suffix(".json.part")
+        with draft.open("wb") as file:
+            file.write(_encode(manifest))
+            sync(file)
+        draft.replace(place)
+        _sync_folder(place.parent)
+        return place
+
+    def file(self, manifest: Manifest, dataset: "Dataset") -> Place:
+        """The file that a manifest names."""
+        return self.folder(dataset, manifest.day) / manifest.file
+
+    def forget_unnamed(self, dataset: "Dataset", day: date, named: str | None) -> None:
+        """Remove the files of a day that its manifest does not name: of a run that was killed, or from before the last.
+
+        One generation is kept while nothing new is written, for whoever reads it just now.
+        """
+        folder = self.folder(dataset, day)
+        for name in _names(folder):
+            if name.startswith(f"{day}-") and name != named:
+                (folder / name).unlink()
+
+
+def archive_of(settings: Settings) -> Archive | None:
+    """The archive of these settings, None without one. Raises ObjectStoreError if TXWATCH_ARCHIVE names no bucket."""
+    where = settings.archive_place
+    return None if where is None else Archive(where, settings.home.resolve() / "archive-files")
+
+
+def digest(place: Place) -> tuple[int, str]:
+    """The bytes of a file and their SHA-256, read as a stream."""
+    sha, size = hashlib.sha256(), 0
+    with place.open("rb") as file:
+        while block := file.read(READ_BYTES):
+            sha.update(block)
+            size += len(block)
+    return size, sha.hexdigest()
+
+
+def sync(file: IO[bytes]) -> None:
+    """Wait until what was written to a file is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _names(folder: Place) -> list[str]:
+    """The names of the files in a folder, none if there is no such folder."""
+    if isinstance(folder, Path):
+        return [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return [found.name for found in folder.iterdir()]
+
+
+def _names_below(folder: Place) -> list[str]:
+    """The names of the folders in a folder."""
+    return _names(folder) if isinstance(folder, Path) else folder.folders()

@@ -1,0 +1,123 @@
+"""Read archived days: files that are as their manifests say, on this machine, and their rows.
+
+No reader of Parquet notices every damaged bit. So a file is read whole and compared with its SHA-256 before it is used:
+once, and again after it was changed, by its size and time of change. A file of S3 is fetched, and compared as it comes.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from txwatch.archive.datasets import FORMAT, Dataset, as_current
+from txwatch.archive.manifest import READ_BYTES, Archive, ArchiveError, Manifest, digest
+from txwatch.places import NoSuchObjectError, ObjectStoreError, S3Object
+
+FETCHED_BYTES = 20 << 30
+"""Bytes of fetched files that stay on this machine: beyond it those go that were used longest ago."""
+_CHECKED = "checked.json"
+"""In `work`: files of a folder that were found sound, each with its size, time of change and SHA-256."""
+
+
+def local_file(archive: Archive, dataset: Dataset, manifest: Manifest) -> Path:
+    """The file of an archived day, on this machine and sound. Raises ArchiveError."""
+    if manifest.format > FORMAT:
+        raise ArchiveError(f"{_named(manifest)} were written by a newer version of txwatch: read them with that one")
+    place = archive.file(manifest, dataset)
+    try:
+        if isinstance(place, S3Object):
+            return _fetched(archive, dataset, manifest, place)
+        seen = place.stat()
+        stamp = [seen.st_size, seen.st_mtime_ns, manifest.sha256]
+        if _read_checked(archive).get(str(place)) != stamp:
+            _compare(manifest, *digest(place))
+            _note_checked(archive, str(place), stamp)
+        return place
+    except (FileNotFoundError, NoSuchObjectError):
+        raise ArchiveError(f"{_named(manifest)}: its file is missing") from None
+    except (OSError, ObjectStoreError) as error:
+        raise ArchiveError(f"{_named(manifest)}: its file cannot be read: {error}") from error
+
+
+def verify_file(archive: Archive, dataset: Dataset, manifest: Manifest) -> None:
+    """Read a day's whole file where it is. Raises ArchiveError if it is missing or differs in any bit."""
+    place = archive.file(manifest, dataset)
+    try:
+        _compare(manifest, *digest(place))
+    except (FileNotFoundError, NoSuchObjectError):
+        raise ArchiveError(f"{_named(manifest)}: its file is missing") from None
+    except (OSError, ObjectStoreError) as error:
+        raise ArchiveError(f"{_named(manifest)}: its file cannot be read: {error}") from error
+
+
+def _compare(manifest: Manifest, size: int, sha256: str) -> None:
+    if size != manifest.bytes:
+        raise ArchiveError(f"{_named(manifest)}: its file has {size:,} bytes instead of {manifest.bytes:,}")
+    if sha256 != manifest.sha256:
+        raise ArchiveError(f"{_named(manifest)}: its file is damaged")
+
+
+def _named(manifest: Manifest) -> str:
+    return f"{manifest.dataset} of {manifest.day}"
+
+
+def read_file(archive: Archive, dataset: Dataset, manifest: Manifest) -> Iterator[pa.Table]:
+    """The rows of an archived day in the present columns, row group by row group. Raises ArchiveError."""
+    for table in read_parquet(local_file(archive, dataset, manifest)):
+        yield as_current(table, dataset.schema)
+
+
+def read_parquet(file: Path) -> Iterator[pa.Table]:
+    """The row groups of a Parquet file as tables, with the checksums of its pages compared."""
+    with pq.ParquetFile(file, page_checksum_verification=True) as source:
+        for group in range(source.num_row_groups):
+            yield source.read_row_group(group, use_threads=False)
+
+
+def _fetched(archive: Archive, dataset: Dataset, manifest: Manifest, place: S3Object) -> Path:
+    """The copy of a file of S3. Its name has its digest, so that a copy is never out of date."""
+    copy = archive.work / dataset.name / manifest.file
+    if not copy.exists():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        draft = copy.with_name(f"{copy.name}.{os.getpid()}.part")
+        try:
+            with place.open("rb") as source, draft.open("wb") as file:
+                while block := source.read(READ_BYTES):
+                    file.write(block)
+            _compare(manifest, *digest(draft))
+            draft.replace(copy)
+        finally:
+            draft.unlink(missing_ok=True)
+        _make_room(archive.work, keep=copy)
+    os.utime(copy)
+    return copy
+
+
+def _make_room(work: Path, keep: Path) -> None:
+    """Remove the copies that were used longest ago, until FETCHED_BYTES hold the others."""
+    copies = sorted(work.glob("*/*.parquet"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    total = 0
+    for copy in copies:
+        total += copy.stat().st_size
+        if total > FETCHED_BYTES and copy != keep:
+            copy.unlink(missing_ok=True)
+
+
+def _read_checked(archive: Archive) -> dict[str, list[object]]:
+    try:
+        found: dict[str, list[object]] = json.loads((archive.work / _CHECKED).read_text())
+    except (OSError, ValueError):
+        return {}  # then all are compared again
+    return found
+
+
+def _note_checked(archive: Archive, place: str, stamp: list[object]) -> None:
+    """Remember that a file is sound. Of two that are noted at once one may be forgotten, which costs time only."""
+    archive.work.mkdir(parents=True, exist_ok=True)
+    draft = archive.work / f"{_CHECKED}.{os.getpid()}.part"
+    there = {path: known for path, known in _read_checked(archive).items() if Path(path).exists()}
+    draft.write_text(json.dumps(there | {place: stamp}))
+    draft.replace(archive.work / _CHECKED)
