@@ -280,6 +280,16 @@ def test_a_broken_stored_rule_is_switched_off_with_its_reason_and_the_others_go_
     assert of_rules(connection) == {1: ["rule:whole"]}
 
 
+def test_a_stored_rule_beyond_its_bounds_costs_the_alerts_of_no_other(connection: Connection) -> None:
+    rule(connection, "moved_sat >= 100 BTC", name="beyond")
+    cap = """UPDATE rules SET document = document || '{"alerts_per_hour": "00000000199999999999"}'"""
+    connection.execute(cap)
+    land(connection, [pay(1, 600)], lane())
+    assert alerts(connection)[1].kinds == ["whale"]
+    [stored] = list_rules(connection)
+    assert (stored.mode, stored.reason) == ("off", "alerts_per_hour: `alerts_per_hour` is a number from 1 to 1,000")
+
+
 def test_health_names_a_rule_that_was_switched_off_until_it_is_changed(connection: Connection, tmp_path: Path) -> None:
     rule(connection, "moved_sat >= 100 BTC", name="broken")
 

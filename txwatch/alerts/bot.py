@@ -26,7 +26,8 @@ from txwatch.alerts.store import Verdict, record_feedback
 from txwatch.alerts.transport import Polling, Transport, quiet_libraries
 from txwatch.channels.outcomes import Sent
 from txwatch.clock import utc_now
-from txwatch.store.database import Connection, connect, storable
+from txwatch.foreign import one_line
+from txwatch.store.database import Connection, connect
 from txwatch.waiting import wait_for_first
 
 
@@ -268,7 +269,7 @@ class AlertBot:
             return False
 
     def _words(self, error: Exception) -> str:
-        return storable(f"{type(error).__name__}: {error}".replace(self._token, "***").strip()[:300])
+        return one_line(f"{type(error).__name__}: {error}".replace(self._token, "***"))
 
 
 async def _refusal(bot: Bot, message: Message) -> str | None:

@@ -10,13 +10,14 @@ from psycopg import sql
 
 from txwatch.alerts.cases import Action, CaseError, Step, keys_beginning, take_step
 from txwatch.alerts.deliveries import read_delivery_levels
-from txwatch.alerts.messages import EXPLORER, DigestLine, Line, Piece, clean, digest_line, to_html
+from txwatch.alerts.messages import EXPLORER, DigestLine, Line, Piece, digest_line, to_html
 from txwatch.alerts.samples import read_misses
 from txwatch.alerts.store import Verdict, read_alerts, read_precision
 from txwatch.channels.channel import WrongChannelError, terms
 from txwatch.channels.quiet_hours import QuietHours
 from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import btc
+from txwatch.foreign import clean
 from txwatch.labels.flows import FlowClass
 from txwatch.labels.whales import flow_totals
 from txwatch.queries.alerts import FLOW_WORDS, stored_reasons

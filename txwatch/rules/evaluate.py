@@ -19,6 +19,7 @@ from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score
 from txwatch.features.batch import Flags, Floats, TransactionBatch
 from txwatch.features.contract import FEATURE_NAMES
+from txwatch.foreign import one_line
 from txwatch.rules.look_ups import LookedUp, LookUps, is_looked_up, look_up
 from txwatch.rules.rule import AllOf, AnyOf, Found, Leaf, Not, Number, Rule, Tree, leaves
 from txwatch.rules.wording import reason
@@ -170,7 +171,7 @@ def _kept_apart(rule: Rule, judged: Judged) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        judged.failed[rule.name] = f"{type(error).__name__}: {error}"
+        judged.failed[rule.name] = one_line(f"{type(error).__name__}: {error}")
 
 
 def _step(tree: Tree, places: Mapping[Leaf, int]) -> _Step | _Opposite:
