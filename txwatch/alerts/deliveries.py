@@ -329,7 +329,8 @@ def end_request(connection: Connection, channel: str, request_id: int, outcome: 
     failures, kind = row or (1, "telegram")
     moved_to, delay = None, backoff(failures)
     if isinstance(outcome, NotSent):
-        moved_to, delay = outcome.moved_to, outcome.retry_after if outcome.retry_after is not None else delay
+        # One that asks for no pause at all would be asked again without an end, as fast as it answers.
+        moved_to, delay = outcome.moved_to, outcome.retry_after or delay
     elif isinstance(outcome, ChannelRefused | Gone):
         delay = backoff(failures, MINUTE, MAX_HOLD)
     connection.execute("UPDATE channels SET retry_at = %s WHERE channel = %s", [now + delay, channel])
