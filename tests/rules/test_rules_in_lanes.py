@@ -13,9 +13,13 @@ from tests.builders import T0, coin, spending
 from tests.modelling import model
 from txwatch.alerts.alert import Alert
 from txwatch.alerts.conditions import State
+from txwatch.alerts.deliveries import end_request
 from txwatch.alerts.health import conditions, read_health, record_health
 from txwatch.alerts.messages import alert_lines, to_html
 from txwatch.alerts.store import raise_window_alerts, read_alerts, read_sent_message
+from txwatch.channels.channel import Target, Terms
+from txwatch.channels.outcomes import Gone
+from txwatch.channels.store import add_channel, set_enabled
 from txwatch.clock import WINDOW, window_start
 from txwatch.detection.kinds import Severity
 from txwatch.detection.rules import CurrentDetectors
@@ -208,6 +212,22 @@ def test_a_rules_alerts_go_to_its_channels_and_what_a_detector_found_to_all(conn
     assert {n: found[n] for n in (1, 2, 4)} == {1: {"-7"}, 2: {"1", "-7"}, 4: {"1"}}
     if "forest" not in alerts(connection)[3].kinds:
         assert found[3] == {"-7"}
+
+
+@pytest.mark.parametrize(("ended", "gets"), [(True, "1"), (False, None)], ids=["by its answer", "by somebody"])
+def test_what_is_for_a_channel_alone_that_has_ended_goes_to_all(
+    connection: Connection, ended: bool, gets: str | None
+) -> None:
+    """What somebody has disabled gets nothing, as they wanted; what answered 410 would take the alerts with it."""
+    add_channel(connection, "siem", "webhook", "shown", Target("https://example.org", ("s" * 32,)), Terms())
+    rule(connection, "moved_sat >= 100 BTC", channels=["siem"])
+    if ended:
+        end_request(connection, "siem", 0, Gone("it answered 410"), T0)
+    else:
+        set_enabled(connection, "siem", T0, enabled=False)
+    land(connection, [pay(1, 200)], lane(chats=["1"]))
+    [delivered] = connection.execute("SELECT array_agg(channel) FROM alert_deliveries").fetchall()
+    assert delivered == (None if gets is None else [gets],)
 
 
 def test_in_test_a_rule_is_recorded_and_not_sent(connection: Connection) -> None:
