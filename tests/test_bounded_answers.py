@@ -9,10 +9,10 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.answering import answering
 from tests.waiting import wait_until
 from txwatch.alerts import transport
 from txwatch.alerts.sender import TelegramSender
@@ -29,42 +29,6 @@ from txwatch.wire.messages import MalformedMessageError
 
 BOUND = 8 << 10
 """Bytes of an answer in these tests."""
-
-
-@contextmanager
-def answering(status: int, headers: dict[str, str], body: Callable[[], Iterator[bytes]]) -> Iterator[str]:
-    """A server that gives the same answer to all but what it was led to, which is an empty listing."""
-
-    class Answering(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.give()
-
-        def do_POST(self) -> None:
-            self.give()
-
-        def give(self) -> None:
-            at_the_end = self.path == "/there"
-            self.send_response(200 if at_the_end else status)
-            for name, value in {} if at_the_end else headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            try:
-                for part in [b"[]"] if at_the_end else body():
-                    self.wfile.write(part)
-            except OSError:
-                """The client has had enough."""
-
-        def log_message(self, *_: object) -> None:
-            """Nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            serving.join()
 
 
 def long() -> Iterator[bytes]:
