@@ -30,6 +30,9 @@ from txwatch.labels.label import Label
 from txwatch.labels.store import import_labels
 from txwatch.live.lane import LiveScoring
 from txwatch.rules.document import read_plain
+from txwatch.rules.evaluate import Match
+from txwatch.rules.matches import Recorded, record_matches
+from txwatch.rules.rule import MOST_UNTOLD
 from txwatch.rules.store import add_rule, list_rules, read_history, set_mode, switch_off
 from txwatch.store.database import Connection, connect, database_now
 from txwatch.store.transactions import land_transactions
@@ -252,6 +255,39 @@ def test_what_is_over_the_cap_is_held_back_counted_and_said_in_one_line(connecti
     land(connection, [pay(7, 2, after=120), pay(8, 2, after=3_600)], live)
     assert updates(connection)[1:] == ["⏸ 5 more of rule large held back in the hour from 12:00 UTC"]
     assert outcomes(connection)[8] == "alert", "another hour of the clock"
+
+
+def test_a_rule_that_matches_everything_takes_neither_the_disk_nor_the_time_of_the_lanes(
+    connection: Connection,
+) -> None:
+    rule(connection, "moved_sat >= 1 BTC", alerts_per_hour=2)
+    rule(connection, "moved_sat >= 1 BTC", name="tried", mode="test")
+    live = lane()
+    kept = [("large", "alert", 2), ("large", "held", MOST_UNTOLD), ("tried", "test", MOST_UNTOLD)]
+    for first in (1, 201):
+        land(connection, [pay(n, 2, after=n / 10) for n in range(first, first + 200)], live)
+        by_window_lane(connection)
+        found = connection.execute("SELECT rule, outcome, count(*) FROM rule_matches GROUP BY 1, 2 ORDER BY 1, 2")
+        assert found.fetchall() == kept
+    assert updates(connection) == ["⏸ 100 or more of rule large held back in the hour from 12:00 UTC"]
+    land(connection, [pay(1_000, 2, after=3_600)], live)
+    assert outcomes(connection)[1_000] in {"alert", "test"}, "another hour of the clock"
+
+
+def test_the_live_lane_looks_at_no_more_matches_than_can_be_recorded(connection: Connection) -> None:
+    """To say why each of them matched would take it minutes for a backlog."""
+    rule(connection, "moved_sat >= 1 BTC", alerts_per_hour=2)
+    judged = list[Match]()
+
+    def noted(connection: Connection, matches: Sequence[Match]) -> Recorded:
+        judged.extend(matches)
+        return record_matches(connection, matches)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("txwatch.live.lane.record_matches", noted)
+        land(connection, [pay(n, 2, after=n / 10) for n in range(1, 301)], lane())
+    assert len(judged) == 2 + MOST_UNTOLD
+    assert sum(outcome == "alert" for outcome in outcomes(connection).values()) == 2
 
 
 def test_a_message_shows_the_newest_count_alone(connection: Connection) -> None:

@@ -757,7 +757,8 @@ CROSS JOIN LATERAL (
 ) AS last
 CROSS JOIN LATERAL (
     SELECT
-        '⏸ ' || to_char(count, 'FM999,999,999') || ' more of rule ' || rule || ' held back in the hour from '
+        '⏸ ' || to_char(count, 'FM999,999,999') || CASE WHEN count >= %(most_untold)s THEN ' or' ELSE '' END
+        || ' more of rule ' || rule || ' held back in the hour from '
         || to_char(hour AT TIME ZONE 'UTC', 'HH24:MI') || ' UTC' AS text
 ) AS said
 WHERE NOT EXISTS (
