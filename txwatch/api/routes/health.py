@@ -1,20 +1,19 @@
-"""Whether the system is well: for supervisors, for people, and for Prometheus."""
+"""Whether the system is well, for supervisors and for Prometheus: these have no key, also where reading needs one."""
 
 import shutil
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from txwatch.alerts.health import DISK_FREE_SHARE, FEED_SILENT
 from txwatch.api.problems import documented
-from txwatch.api.routes.parameters import Cursor, Database, Limit
+from txwatch.api.routes.parameters import Database
 from txwatch.clock import utc_now
-from txwatch.queries.paging import DEFAULT_LIMIT, Page
-from txwatch.queries.status import HealthCheck, Overview, latest_health, list_health, read_overview
+from txwatch.queries.status import Overview, read_overview
 
 router = APIRouter(tags=["health"])
 
@@ -78,30 +77,6 @@ def ready(request: Request, database: Database) -> Any:
     return readiness if readiness.ready else JSONResponse(asdict(readiness), 503)
 
 
-@router.get("/v1/health", summary="What each health check found last", responses=documented())
-def health(database: Database) -> list[HealthCheck]:
-    """By name. These are the checks that raise system alerts."""
-    return latest_health(database)
-
-
-@router.get("/v1/health/history", summary="Results of health checks, newest first", responses=documented())
-def history(
-    database: Database,
-    name: Annotated[str | None, Query(pattern="^[!-~]{1,200}$", examples=["lease_stale"])] = None,
-    state: Annotated[Literal["well", "wrong", "unknown"] | None, Query()] = None,
-    cursor: Cursor = None,
-    limit: Limit = DEFAULT_LIMIT,
-) -> Page[HealthCheck]:
-    """Each change, and every few minutes that nothing changed."""
-    return list_health(database, name=name, state=state, cursor=cursor, limit=limit)
-
-
-@router.get("/v1/overview", summary="How the system stands now", responses=documented())
-def overview(database: Database) -> Overview:
-    """Rates, lag, model, deliveries: what the dashboard's first page shows."""
-    return read_overview(database, utc_now())
-
-
 def checks(overview: Overview, disk_free: float) -> list[Check]:
     """What is well and what is not, from what was read."""
     levels, lag, lease = overview.levels, overview.lag_seconds, overview.lease
@@ -141,6 +116,6 @@ def _ago(now: datetime, then: datetime) -> str:
     response_class=PlainTextResponse,
     responses={**documented(), 200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-def metrics(request: Request) -> PlainTextResponse:
+async def metrics(request: Request) -> PlainTextResponse:
     """Of the whole system, read from its database, and of this process."""
-    return PlainTextResponse(generate_latest(request.app.state.metrics), media_type=CONTENT_TYPE_LATEST)
+    return PlainTextResponse(await request.app.state.metrics.read(), media_type=CONTENT_TYPE_LATEST)
