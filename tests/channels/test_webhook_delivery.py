@@ -308,6 +308,20 @@ def test_channels_come_and_go_while_it_runs(box: Outbox) -> None:
         assert len(hook.posts) == 3
 
 
+def test_whoever_gets_the_name_of_a_removed_channel_gets_nothing_of_before(box: Outbox) -> None:
+    with receiver(b"HTTP/1.1 20", answer(503)) as before, receiver() as after:
+        box.add("siem", before.url)
+        box.raise_alerts(alert(1), alert(2))
+        box.drain(SECOND / 2)
+        assert set(box.states().values()) == {"uncertain", "pending"}
+        remove_channel(box.connection, "siem")
+        box.add("siem", after.url)
+        box.now += HOUR
+        box.raise_alerts(alert(3, seen_at=box.now))
+        box.drain()
+        assert after.keys() == [f"{alert(3).alert_key}/0"]
+
+
 def test_killed_between_request_and_record_it_is_uncertain(box: Outbox) -> None:
     killed: list[int] = []
 
