@@ -32,7 +32,6 @@ from txwatch.api.routes import (
     feed,
     health,
     models,
-    overview,
     people,
     rules,
     scoring,
@@ -59,7 +58,6 @@ WEBSOCKETS: dict[str, Any] = {"ws_max_size": 4096, "ws_ping_interval": 15.0, "ws
 """uvicorn's options. A client has next to nothing to say; to compress would cost memory and time for each of them."""
 ROUTERS = (
     health,
-    overview,
     transactions,
     anomalies,
     alerts,
@@ -135,10 +133,11 @@ def create_app(settings: Settings, max_body_bytes: int = MAX_BODY_BYTES) -> Fast
     app.state.online_features = online
     requests = RequestMetrics()
     app.state.metrics = Scrapes(metrics_registry(pool, settings.home, requests, lambda: live.clients))
-    problems.install(app, [route for module in ROUTERS for route in module.router.routes])
-    reading = [MayRead] if settings.api_private else []
-    for module in ROUTERS:
-        app.include_router(module.router, dependencies=reading if module is not health else [])
+    routers = [module.router for module in ROUTERS]
+    problems.install(app, [route for router in (health.unkeyed, *routers) for route in router.routes])
+    app.include_router(health.unkeyed)
+    for router in routers:
+        app.include_router(router, dependencies=[MayRead] if settings.api_private else [])
     app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
     app.add_api_route("/docs", _docs, include_in_schema=False)
     app.mount("/docs/assets", StaticFiles(directory=Path(fastapi_offline.__file__).with_name("static")))

@@ -1,21 +1,23 @@
-"""Whether the system is well, for supervisors and for Prometheus: these have no key, also where reading needs one."""
+"""Whether the system is well: for supervisors, for people, and for Prometheus."""
 
 import shutil
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from txwatch.alerts.health import DISK_FREE_SHARE, FEED_SILENT
 from txwatch.api.problems import documented
-from txwatch.api.routes.parameters import Database
+from txwatch.api.routes.parameters import Cursor, Database, Limit
 from txwatch.clock import utc_now
-from txwatch.queries.status import Overview, read_overview
+from txwatch.queries.paging import DEFAULT_LIMIT, Page
+from txwatch.queries.status import HealthCheck, Overview, latest_health, list_health, read_overview
 
-router = APIRouter(tags=["health"])
+router, unkeyed = APIRouter(tags=["health"]), APIRouter(tags=["health"])
+"""What supervisors and Prometheus ask needs no key, also where reading does."""
 
 MAX_LAG_SECONDS = 30.0
 MAX_PENDING = timedelta(minutes=10)
@@ -46,13 +48,13 @@ class Readiness:
     checks: list[Check]
 
 
-@router.get("/health/live", summary="Whether the process answers", responses=documented())
+@unkeyed.get("/health/live", summary="Whether the process answers", responses=documented())
 def live() -> Alive:
     """For a supervisor that restarts what does not answer. Looks at nothing else."""
     return Alive()
 
 
-@router.get(
+@unkeyed.get(
     "/health/ready",
     summary="Whether the system does its work",
     response_model=Readiness,
@@ -75,6 +77,30 @@ def ready(request: Request, database: Database) -> Any:
     found = checks(read_overview(database, utc_now()), disk.free / disk.total)
     readiness = Readiness(all(check.ok for check in found if check.required), found)
     return readiness if readiness.ready else JSONResponse(asdict(readiness), 503)
+
+
+@router.get("/v1/health", summary="What each health check found last", responses=documented())
+def health(database: Database) -> list[HealthCheck]:
+    """By name. These are the checks that raise system alerts."""
+    return latest_health(database)
+
+
+@router.get("/v1/health/history", summary="Results of health checks, newest first", responses=documented())
+def history(
+    database: Database,
+    name: Annotated[str | None, Query(pattern="^[!-~]{1,200}$", examples=["lease_stale"])] = None,
+    state: Annotated[Literal["well", "wrong", "unknown"] | None, Query()] = None,
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_LIMIT,
+) -> Page[HealthCheck]:
+    """Each change, and every few minutes that nothing changed."""
+    return list_health(database, name=name, state=state, cursor=cursor, limit=limit)
+
+
+@router.get("/v1/overview", summary="How the system stands now", responses=documented())
+def overview(database: Database) -> Overview:
+    """Rates, lag, model, deliveries: what the dashboard's first page shows."""
+    return read_overview(database, utc_now())
 
 
 def checks(overview: Overview, disk_free: float) -> list[Check]:
@@ -110,7 +136,7 @@ def _ago(now: datetime, then: datetime) -> str:
     return f"{max(0.0, (now - then).total_seconds()):,.0f} s ago"
 
 
-@router.get(
+@unkeyed.get(
     "/metrics",
     summary="Metrics in Prometheus' text format",
     response_class=PlainTextResponse,
