@@ -9,17 +9,19 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.answering import answering
 from tests.waiting import wait_until
 from txwatch.alerts import transport
 from txwatch.alerts.sender import TelegramSender
 from txwatch.answers import EndlessAnswerError
-from txwatch.channels.outcomes import Outcome, Unknown
+from txwatch.channels.outcomes import ChannelRefused, Outcome, Unknown
 from txwatch.clock import utc_now
+from txwatch.foreign import MAX_SAID, clean
 from txwatch.ingest import rest
+from txwatch.settings import Settings
 from txwatch.sources import bitcoin_rpc, mempool_space_rest
 from txwatch.sources.source import SourceAwayError
 from txwatch.system import doctor
@@ -27,42 +29,6 @@ from txwatch.wire.messages import MalformedMessageError
 
 BOUND = 8 << 10
 """Bytes of an answer in these tests."""
-
-
-@contextmanager
-def answering(status: int, headers: dict[str, str], body: Callable[[], Iterator[bytes]]) -> Iterator[str]:
-    """A server that gives the same answer to all but what it was led to, which is an empty listing."""
-
-    class Answering(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.give()
-
-        def do_POST(self) -> None:
-            self.give()
-
-        def give(self) -> None:
-            at_the_end = self.path == "/there"
-            self.send_response(200 if at_the_end else status)
-            for name, value in {} if at_the_end else headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            try:
-                for part in [b"[]"] if at_the_end else body():
-                    self.wfile.write(part)
-            except OSError:
-                """The client has had enough."""
-
-        def log_message(self, *_: object) -> None:
-            """Nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            serving.join()
 
 
 def long() -> Iterator[bytes]:
@@ -241,3 +207,25 @@ def test_a_client_that_is_closed_ends_what_it_asks() -> None:
         for call in calls:
             with pytest.raises(SourceAwayError, match="broke"):
                 call.result()
+
+
+def hostile() -> Iterator[bytes]:
+    text = "\\u001b[2J\\u202e<b>x</b>\\n" + "a" * 2_000
+    return iter([f'{{"ok": false, "description": "{text}", "result": {{}}, "version": "{text}"}}'.encode()])
+
+
+def test_what_others_say_is_one_line_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever stands at an address of ours decides no line of a terminal, and no length of a row."""
+    with answering(400, {}, hostile) as url:
+        monkeypatch.setenv("TELEGRAM_BOT_TOKEN", "1:a")
+        monkeypatch.setenv("TELEGRAM_API_URL", url)
+        sender = TelegramSender("1:a", url)
+        refused = asyncio.run(sender.send("42", "x"))
+    with answering(200, {}, hostile) as url:
+        monkeypatch.setenv("MEMPOOL_SPACE_URL", url)
+        monkeypatch.setenv("TXWATCH_SOURCES", "mempool.space")
+        found = list(doctor.look_at_feed(Settings()))
+    assert isinstance(refused, ChannelRefused)
+    for said in (refused.reason, str(SourceAwayError("\x1b" + "b" * 5_000)), *(one.text for one in found)):
+        assert len(said) <= MAX_SAID
+        assert said == clean(said)

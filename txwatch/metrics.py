@@ -4,6 +4,7 @@ A histogram only grows, from the start of this process. Rows are counted up to a
 committed, so that none is missed: for transactions the watermark, for scores some seconds ago.
 """
 
+import asyncio
 import shutil
 import threading
 from collections import defaultdict
@@ -23,6 +24,7 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
+    generate_latest,
 )
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -347,3 +349,22 @@ def metrics_registry(
     for collector in (requests.requests, requests.seconds, SystemCollector(pool, home, stream_clients)):
         registry.register(collector)
     return registry
+
+
+class Scrapes:
+    """The metrics as text. Whoever asks while they are read waits on the loop, and shares the next reading."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self._one_at_a_time = asyncio.Lock()
+        self._begun = 0
+        self._text: bytes | None = None
+
+    async def read(self) -> bytes:
+        """What Prometheus reads. No reading that began before this call is given."""
+        begun = self._begun
+        async with self._one_at_a_time:
+            if self._begun == begun or self._text is None:
+                self._begun, self._text = self._begun + 1, None
+                self._text = await asyncio.to_thread(generate_latest, self.registry)
+            return self._text

@@ -15,7 +15,7 @@ from txwatch.queries.cases import read_case
 from txwatch.store.database import Connection, connect
 
 WHALE = "ab" * 32
-ALICE, BOB = Person(5, "@alice"), Person(6, "Bob <b>")
+ALICE, BOB = Person(5, "Alice", "alice"), Person(6, "Bob <b>")
 CHAT, SECOND = "42", timedelta(seconds=1)
 
 
@@ -44,8 +44,8 @@ def test_a_case_is_worked_on_in_the_chat(connection: Connection) -> None:
     assert detail is not None
     case = detail.case
     assert (case.state, case.assignee, case.verdict, case.why) == ("closed", "Bob", "noise", "a known wallet")
-    assert (case.notes, case.changed_by) == (1, "telegram:Bob <b>")
-    assert [event.who for event in detail.events] == ["telegram:@alice"] * 2 + ["telegram:Bob <b>"] * 2
+    assert (case.notes, case.changed_by) == (1, "telegram:Bob <b> (6)")
+    assert [event.who for event in detail.events] == ["telegram:@alice"] * 2 + ["telegram:Bob <b> (6)"] * 2
     assert [event.at for event in detail.events] == [ORIGIN + n * SECOND for n in (1, 2, 3, 4)]
     assert "open again" in say(connection, "/reopen abababab", 5)
     detail = read_case(connection, WHALE)
@@ -89,6 +89,24 @@ def test_what_is_said_within_a_second_is_all_kept_in_its_order(connection: Conne
     assert detail.case.state == "acknowledged"
 
 
+def test_nobody_acts_under_the_user_name_of_another(connection: Connection) -> None:
+    """Whoever has no user name may call themselves @alice."""
+    for n, name in enumerate(("@alice", "@alice\u202e\n", "Alice (5)")):
+        say(connection, f"/note abababab {n}", n, Person(66, name))
+    detail = read_case(connection, WHALE)
+    assert detail is not None
+    names = [event.who for event in detail.events]
+    assert names == ["telegram:@alice (66)", "telegram:@alice (66)", "telegram:Alice (5) (66)"]
+
+
+def test_a_text_may_begin_on_a_line_of_its_own(connection: Connection) -> None:
+    say(connection, "/note abababab\nfirst line\nsecond line", 1)
+    assert "closed as" in say(connection, "/close\nabababab noise\nwhy", 2)
+    detail = read_case(connection, WHALE)
+    assert detail is not None
+    assert [event.text for event in detail.events] == ["first line\nsecond line", "why"]
+
+
 def test_a_verdict_that_is_told_again_takes_no_later_one_back(connection: Connection) -> None:
     say(connection, "/close abababab noise", 1)
     say(connection, "/close abababab useful", 2)
@@ -112,10 +130,10 @@ def test_a_button_closes_the_case_once_and_another_opinion_closes_it_anew(connec
     assert detail is not None
     assert [(event.who, event.verdict) for event in detail.events] == [
         ("telegram:@alice", "useful"),
-        ("telegram:Bob <b>", "noise"),
+        ("telegram:Bob <b> (6)", "noise"),
         ("telegram:@alice", "useful"),
     ]
     (precision,) = read_precision(connection, ORIGIN)
     assert (precision.judged, precision.useful) == (1, 1)
     changes = connection.execute("SELECT who, area, subject, detail FROM changes ORDER BY id").fetchall()
-    assert changes[1] == ("telegram:Bob <b>", "cases", WHALE, "noise")
+    assert changes[1] == ("telegram:Bob <b> (6)", "cases", WHALE, "noise")

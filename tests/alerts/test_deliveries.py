@@ -1,13 +1,14 @@
 """Each step of a delivery from one state to the next, on the database alone, at moments that the test chooses."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from psycopg.rows import dict_row
 
+from txwatch.alerts import deliveries
 from txwatch.alerts.alert import Alert, former_ids, present_id, record_move
 from txwatch.alerts.deliveries import (
     Claim,
@@ -21,7 +22,17 @@ from txwatch.alerts.deliveries import (
     start_request,
     take_over,
 )
-from txwatch.alerts.planning import EditAlert, Limits, PendingAlert, Request, SendAlert, SendDigest, SentAlone, Wait
+from txwatch.alerts.planning import (
+    EditAlert,
+    Limits,
+    PendingAlert,
+    Request,
+    SendAlert,
+    SendDigest,
+    SentAlone,
+    Wait,
+    next_step,
+)
 from txwatch.alerts.store import AlertUpdate, SentMessage, insert_alerts, insert_updates
 from txwatch.channels.outcomes import ChannelRefused, NotSent, Outcome, Refused, Sent, Unknown
 from txwatch.detection.kinds import Severity
@@ -250,7 +261,7 @@ def test_failures_in_a_row_delay_the_chat_ever_longer_and_a_success_ends_that(ch
     assert ended(NotSent("away")) == (2, T0 + 2 * SECOND, None)
     assert ended(NotSent("away")) == (3, T0 + 4 * SECOND, None)
     assert ended(NotSent("slow down", retry_after=MINUTE)) == (4, T0 + MINUTE, None)
-    assert ended(NotSent("slow down", retry_after=timedelta(0))) == (5, T0, None)
+    assert ended(NotSent("slow down", retry_after=timedelta(0))) == (5, T0 + 16 * SECOND, None)
     assert ended(Unknown("cut off")) == (0, None, None)
     assert ended(NotSent("away")) == (1, T0 + SECOND, None)
     assert ended(Refused("no such tag")) == (0, None, None)
@@ -398,6 +409,27 @@ def test_the_chat_is_read_with_all_that_the_decision_needs(chats: Chats) -> None
     assert (other.sent_alone, other.outdated, other.last_digest, other.free_at) == ([], [], None, None)
     later = read_channel(chats.connection, CHAT, LIMITS, T0 + timedelta(days=2))
     assert (later.sent_alone, later.outdated) == ([], []), "an hour's messages, a day's news"
+
+
+def test_a_critical_alert_is_found_behind_any_number_of_others(chats: Chats, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a chat is muted for a week, rules of users may leave more waiting than one step looks at."""
+    monkeypatch.setattr(deliveries, "MOST_PENDING", 2)
+    with chats.connection.transaction():
+        insert_alerts(chats.connection, [replace(alert("d", 60), severity=Severity.critical)], [CHAT])
+    take_over(chats.connection, CHAT, T0)
+    chats.connection.execute("UPDATE channels SET held_until = %s", [T0 + HOUR])
+    chat = read_channel(chats.connection, CHAT, LIMITS, T0 + MINUTE)
+    assert len(chat.pending) == 2
+    assert next_step(chat, T0 + MINUTE) == SendAlert("d")
+
+
+def test_of_a_channel_that_is_not_asked_now_one_of_those_that_wait_is_read(chats: Chats) -> None:
+    """Each second is looked, at each channel, and a receiver may be away for weeks."""
+    record(chats.connection, CHAT, chats.claimed(), NotSent("away", retry_after=MINUTE), T0)
+    for now, waiting in ((T0, 1), (T0 + MINUTE - SECOND, 1), (T0 + MINUTE, 3)):
+        chat = read_channel(chats.connection, CHAT, LIMITS, now)
+        assert len(chat.pending) == waiting
+        assert next_step(chat, now) == (Wait(T0 + MINUTE) if waiting == 1 else SendAlert("a"))
 
 
 def test_the_later_of_two_reasons_to_wait_decides(chats: Chats) -> None:

@@ -42,6 +42,25 @@ def test_a_webhook_is_added_tried_disabled_and_enabled(api: httpx.Client) -> Non
         assert [one["channel"] for one in answers[0].json()] == ["siem"]
 
 
+def test_nothing_is_changed_without_a_record_of_who_did(api: httpx.Client, database_url: str) -> None:
+    wanted = {"name": "siem", "url": "https://example.org/hook", "secret": SECRET}
+    with connect(database_url) as connection:
+        connection.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no record'; END$$;"
+            "CREATE TRIGGER refuse BEFORE INSERT ON changes FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+        try:
+            assert api.post(ROUTE, json=wanted).status_code == 500
+            assert api.get(ROUTE).json() == []
+            connection.execute("ALTER TABLE changes DISABLE TRIGGER refuse")
+            assert api.post(ROUTE, json=wanted).status_code == 201
+            connection.execute("ALTER TABLE changes ENABLE TRIGGER refuse")
+            assert api.post(f"{ROUTE}/siem/disable").status_code == 500
+            assert api.get(f"{ROUTE}/siem").json()["state"] == "on"
+        finally:
+            connection.execute("DROP FUNCTION refuse CASCADE")
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "said"),
     [

@@ -102,7 +102,7 @@ def test_keys_end_are_kept_as_hashes_and_names_are_not_given_twice(api: Api) -> 
     assert (found.name, found.scopes) == ("carol", ["read"])
     assert find_key(api.connection, key, now + DAY) is None
     assert key not in str(api.connection.execute("SELECT * FROM api_keys").fetchall())
-    for name in ("carol", "", "x" * 100, "nul\0"):
+    for name in ("carol", "", "x" * 100, "nul\0", "owner"):
         with pytest.raises(BadKeyError), api.connection.transaction():
             add_key(api.connection, name, ["read"], now)
 
@@ -112,8 +112,16 @@ def test_a_private_api_is_read_with_a_key_alone(installation: Installation) -> N
     with connect(installation.database_url) as connection, serving(settings) as url, ExitStack() as clients:
         connection.execute("TRUNCATE api_keys")
         api = Api(connection, url, clients)
-        assert httpx.get(f"{url}/v1/alerts").status_code == 401
-        assert httpx.get(f"{url}/health/live").status_code == 200
+        for path in ("/v1/alerts", "/v1/overview", "/v1/health", "/v1/health/history"):
+            assert httpx.get(f"{url}{path}").status_code == 401
+        for path in ("/health/live", "/metrics"):
+            assert httpx.get(f"{url}{path}").status_code == 200
+        open_to_all = {
+            path
+            for path, methods in httpx.get(f"{url}/openapi.json").json()["paths"].items()
+            if not all("security" in method for method in methods.values())
+        }
+        assert open_to_all == {"/health/live", "/health/ready", "/metrics"}
         assert api.client("manage").get("/v1/alerts").status_code == 403
         assert api.client("read", name="bob").get("/v1/alerts").status_code == 200
         assert api.with_key(KEY).get("/v1/alerts").status_code == 200

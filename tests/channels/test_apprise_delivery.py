@@ -4,8 +4,10 @@ import asyncio
 import io
 import json
 import logging
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +20,7 @@ from tests.builders import T0, transaction
 from tests.channels.mail_server import mail_server
 from tests.channels.outbox import HOUR, MINUTE, SECOND, Outbox, alert, outbox
 from tests.channels.receiver import NEVER, Post, answer, receiver
+from txwatch.channels.addresses import PrivateAddressError, public_alone
 from txwatch.channels.apprise import Notifier, _service
 from txwatch.channels.channel import Target, terms
 from txwatch.channels.outcomes import ChannelRefused, NotSent, Sent, Unknown
@@ -186,6 +189,36 @@ def test_private_addresses_are_asked_only_if_a_setting_allows_it(box: Outbox) ->
         box.private = True
         assert box.test("team") == Sent()
         assert server.posts[0].told["title"] == "🔔 Test: alerts of txwatch arrive here"
+
+
+def test_a_service_is_judged_by_the_address_that_is_connected_to() -> None:
+    """Not by its host alone: a name leads elsewhere a moment later, and this one asks for a file where it is told."""
+    with socket.create_server(("127.0.0.1", 0)) as inside:
+        inside.setblocking(False)
+        file = f"http://127.0.0.1:{inside.getsockname()[1]}/latest/meta-data"
+        asked = Notifier(private=False).notify("push", Target(f"vapid://team@example.org/?keyfile={file}"), "t", "b")
+        assert isinstance(asyncio.run(asked), ChannelRefused)
+        with pytest.raises(BlockingIOError):
+            inside.accept()
+
+
+def test_a_thread_connects_to_public_addresses_alone_and_others_as_they_like() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as inside, public_alone() as refused:
+        place = inside.getsockname()
+        for family, kind, to in (
+            (socket.AF_INET, socket.SOCK_STREAM, place),
+            (socket.AF_INET, socket.SOCK_STREAM, ("localhost", place[1])),
+            (socket.AF_UNIX, socket.SOCK_STREAM, "/run/docker.sock"),
+        ):
+            with socket.socket(family, kind) as one, pytest.raises(PrivateAddressError):
+                one.connect(to)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one, pytest.raises(PrivateAddressError):
+            one.sendto(b"x", place)
+        assert len(refused) == 4
+        with ThreadPoolExecutor() as elsewhere:
+            elsewhere.submit(socket.create_connection, place).result().close()
+    with socket.create_server(("127.0.0.1", 0)) as inside:
+        socket.create_connection(inside.getsockname()).close()
 
 
 def test_redirects_are_not_followed_and_nothing_secret_is_logged_or_shown(

@@ -103,7 +103,8 @@ def test_what_ends_an_alert_closes_it(box: Outbox) -> None:
         (answer(429, f"Retry-After: {DATE}"), 7 * 60),
         (answer(429, "Retry-After: 99999999999999999999"), 3_600),
         (answer(429, "Retry-After: soon"), 1),
-        (answer(429, "Retry-After: Mon, 01 Jan 0001 00:00:00 GMT"), 0),
+        (answer(429, "Retry-After: Mon, 01 Jan 0001 00:00:00 GMT"), 1),
+        (answer(503, "Retry-After: 0"), 1),
         (answer(404), 60),
         (answer(401), 60),
         (answer(302, "Location: http://127.0.0.1:9/elsewhere"), 60),
@@ -123,6 +124,16 @@ def test_what_it_does_not_take_comes_again_when_it_may(box: Outbox, said: bytes,
         assert {post.path for post in hook.posts} == {"/hook/of-somebody"}, "redirects are not followed"
     assert set(box.states().values()) == {"sent"}
     assert list_channels(box.connection)[0].state == "on"
+
+
+def test_one_that_asks_for_no_pause_is_asked_ever_more_slowly(box: Outbox) -> None:
+    enough = 50
+    with receiver() as hook:
+        hook.answering = lambda _: answer(503, "Retry-After: 0") if len(hook.posts) < enough else None
+        box.add("siem", hook.url)
+        box.raise_alerts(alert(1))
+        assert box.drain(MINUTE) == Counter(notsent=6)
+        assert box.waited == [1, 2, 4, 8, 16]
 
 
 @pytest.mark.parametrize("said", [NEVER, b"HTTP/1.1 20", b"not HTTP at all\r\n\r\n"])
@@ -295,6 +306,20 @@ def test_channels_come_and_go_while_it_runs(box: Outbox) -> None:
         asyncio.run(running(hook))
         assert hook.keys() == [f"{alert(n).alert_key}/0" for n in (1, 3, 4)]
         assert len(hook.posts) == 3
+
+
+def test_whoever_gets_the_name_of_a_removed_channel_gets_nothing_of_before(box: Outbox) -> None:
+    with receiver(b"HTTP/1.1 20", answer(503)) as before, receiver() as after:
+        box.add("siem", before.url)
+        box.raise_alerts(alert(1), alert(2))
+        box.drain(SECOND / 2)
+        assert set(box.states().values()) == {"uncertain", "pending"}
+        remove_channel(box.connection, "siem")
+        box.add("siem", after.url)
+        box.now += HOUR
+        box.raise_alerts(alert(3, seen_at=box.now))
+        box.drain()
+        assert after.keys() == [f"{alert(3).alert_key}/0"]
 
 
 def test_killed_between_request_and_record_it_is_uncertain(box: Outbox) -> None:

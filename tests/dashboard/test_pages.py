@@ -144,6 +144,29 @@ def test_a_rule_is_written_tried_and_added_by_a_key_of_ones_own(
     assert (rule.name, rule.mode, rule.version, rule.changed_by) == ("any-move", "test", 2, "key:owner")
 
 
+def test_one_visitor_at_a_time_tries_a_rule(environment: pytest.MonkeyPatch, database_url: str) -> None:
+    """Three would leave no connection to the pages of all others."""
+    from txwatch.dashboard.views.rules import _turn
+
+    environment.setenv("DATABASE_URL", database_url)
+    app: Any = run("rules")
+    with _turn():
+        _button(app, "Try it on the past").click().run()
+        assert app.warning[0].value == "Somebody else tries a rule just now. Try again in some seconds."
+    _button(app, "Try it on the past").click().run()
+    assert not app.warning
+    assert "There is nothing to try it on" in _written(app)
+    assert not _turn().locked()
+
+
+@pytest.mark.parametrize("key", ["\0", "\ud800", "'", "../../x", "<b>"])
+def test_a_case_that_nobody_can_have_is_not_there(environment: pytest.MonkeyPatch, database_url: str, key: str) -> None:
+    environment.setenv("DATABASE_URL", database_url)
+    app: Any = run("cases", alert=key)
+    assert not app.exception
+    assert "There is no alert with this key." in _written(app)
+
+
 def test_channels_are_shown_to_who_has_a_key_and_switched(
     environment: pytest.MonkeyPatch, own_populated: Populated
 ) -> None:

@@ -13,7 +13,7 @@ from txwatch.ingest.lander import commit
 from txwatch.sources.blockchain_info import NAME
 from txwatch.store.database import Connection, connect
 from txwatch.store.gaps import NO_WORKER, FeedGap, record_gaps
-from txwatch.store.lease import take_lease
+from txwatch.store.lease import read_lease, renew_lease, take_lease
 from txwatch.store.sightings import FollowedSource
 from txwatch.store.transactions import QuarantinedMessage, land_transactions
 from txwatch.wire.transaction import Transaction
@@ -47,6 +47,19 @@ def test_a_batch_says_when_a_transaction_was_heard_last(fresh: str) -> None:
         for second, numbers in enumerate([(), (1,), (), ()]):
             commit(connection, batch(*numbers), epoch=epoch, now=T0 + second * SECOND)
             assert query(fresh, "SELECT heard_at FROM ingest_lease") == [(T0 + SECOND if second else None,)]
+
+
+def test_a_lease_that_changes_hands_claims_nothing_that_nobody_committed(fresh: str) -> None:
+    """A worker that heard before it had the lease, and died, may have left in its spool what is older than that."""
+    with connect(fresh) as connection:
+        for hour in range(2):
+            take_lease(connection, f"worker {hour}", T0 + timedelta(hours=hour), None)
+            lease = read_lease(connection)
+            assert lease is not None
+            assert (lease.committed_through, lease.watermark) == (None, None)
+        renew_lease(connection, lease.epoch, T0, T0 + SECOND)  # by a clock that is ahead
+        take_lease(connection, "worker 2", T0 + timedelta(hours=2), None)
+    assert query(fresh, "SELECT committed_through FROM ingest_lease") == [(T0,)]
 
 
 @pytest.mark.parametrize("count", [1, 7, 2_000])

@@ -75,3 +75,10 @@ def test_what_a_label_says_is_shown_as_it_is(tmp_path: Path) -> None:
     said = labels("show", ONE)
     assert "[/b]Acme" in said
     assert "[red]book" in said
+
+
+def test_a_label_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    csv = tmp_path / "a.csv"
+    csv.write_text(f"address,entity,source\n{OTHER},Ac\x1b[2Jme \u202ekoob,book\n")
+    labels("import", str(csv))
+    assert "Ac [2Jme koob" in labels("show", OTHER)

@@ -1,6 +1,8 @@
 """Rules on a batch as arrays: as a slow and plain reading of the tree says, asking for as little as possible."""
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -11,12 +13,14 @@ from hypothesis import strategies as st
 
 from tests.builders import T0, coin, spending
 from txwatch.detection.kinds import Severity
+from txwatch.detection.reasons import Reason
 from txwatch.features.batch import TransactionBatch
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.labels.flows import flow_of
 from txwatch.labels.label import Known, Label, known_by_address
-from txwatch.rules.evaluate import MOST_CELLS, RuleSet, Traffic
+from txwatch.rules.evaluate import MOST_CELLS, Match, RuleSet, Traffic
 from txwatch.rules.look_ups import LookUps
+from txwatch.rules.matches import _recordable
 from txwatch.rules.parse import comparison
 from txwatch.rules.rule import AllOf, AnyOf, Flows, Found, Labelled, Not, Number, Rule, ToldBy, Tree
 from txwatch.wire.transaction import Transaction
@@ -239,6 +243,15 @@ def test_any_trees_match_what_they_say_one_row_at_a_time(trees: list[Tree], cell
     assert {(match.rule.name, match.row) for match in judged.matches} == expected
     assert len(judged.matches) == len(expected)
     assert judged.failed == {}
+
+
+def test_of_a_backlog_the_first_of_each_hour_are_recorded_and_no_more_are_written() -> None:
+    capped = replace(rule("vsize > 1"), alerts_per_hour=2)
+    reason = Reason(capped.kind, "Mine")
+    at = [T0 + timedelta(seconds=20 * n) for n in range(300)]
+    matches = [Match(capped, n, f"{n:064x}", seen_at, reason) for n, seen_at in enumerate(at)]
+    kept = _recordable(matches[::-1])
+    assert [match.row for match in kept] == [*range(102), *range(180, 282)], "180 of one hour, 120 of the next"
 
 
 def test_no_rules_and_no_transactions_are_nothing() -> None:

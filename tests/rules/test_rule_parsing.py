@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from txwatch.detection.kinds import Severity
-from txwatch.rules.document import MOST_BYTES, Placed, RuleError, plain, read_plain, read_yaml
+from txwatch.rules import parse
+from txwatch.rules.document import MOST_BYTES, MOST_FAULTS, MOST_PARTS, Placed, RuleError, plain, read_plain, read_yaml
 from txwatch.rules.parse import comparison, parse_rule
 from txwatch.rules.rule import AllOf, AnyOf, Flows, Found, Labelled, Not, Number, Rule, ToldBy
-from txwatch.rules.terms import TermError
+from txwatch.rules.terms import TermError, known_term
 
 BTC = 100_000_000
 WHOLE = """
@@ -181,6 +182,13 @@ def test_a_wrong_rule_is_told_what_to_change(text: str, said: str) -> None:
         ("a" * (MOST_BYTES + 1), "65,536 bytes"),
         (rule("  all:\n" + "    - vsize > 1\n" * 101), "100 comparisons"),
         (rule(alerts_per_hour="0"), "a number from 1 to 1,000"),
+        (rule(alerts_per_hour="'00000000199999999999'"), "a number from 1 to 1,000"),
+        (rule(alerts_per_hour="'000000001" + "9" * 5_000 + "'"), "a number from 1 to 1,000"),
+        ("a: {" + "b: c, " * MOST_PARTS + "}", "1,000 parts"),
+        ("%YAML " + "9" * 5_000 + ".9\n---\na: 1", "this is no YAML"),
+        ('a: "\\UFFFFFFFF"', "this is no YAML"),
+        (rule(text=r'"\e[2J"'), "a character that no text can have"),
+        (rule(text='"left \u202e right"'), "a character that no text can have"),
         (rule(one_alert_within="2 days"), "of a day at most"),
         (rule(channels="ops"), "a list of at most 20 names"),
         (rule("  vsize > 1e999"), "too large"),
@@ -198,9 +206,18 @@ def test_json_is_bounded_as_well() -> None:
     deep: object = "vsize > 1"
     for _ in range(40):
         deep = {"not": deep}
-    for value in deep, None, float("nan"), {"name": True, "when": [None]}:
+    for value in deep, None, float("nan"), {"name": True, "when": [None]}, {"a": 10**400}, {"a": 10**5_000}:
         with pytest.raises(RuleError):
             parse_rule(read_plain(value))
+
+
+def test_a_document_that_is_wrong_everywhere_is_read_no_further_than_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up = []
+    monkeypatch.setattr(parse, "known_term", lambda word: looked_up.append(word) or known_term(word))
+    with pytest.raises(RuleError) as error:
+        parse_rule(read_plain({"when": {"all": ["movedd_saat > 1"] * 2_500}, "x" * 9_000: "1"}))
+    assert len(looked_up) <= len(error.value.faults) == MOST_FAULTS
+    assert len(str(error.value)) < 500 * MOST_FAULTS
 
 
 @given(st.text(max_size=80))

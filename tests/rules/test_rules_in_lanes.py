@@ -13,9 +13,13 @@ from tests.builders import T0, coin, spending
 from tests.modelling import model
 from txwatch.alerts.alert import Alert
 from txwatch.alerts.conditions import State
+from txwatch.alerts.deliveries import end_request
 from txwatch.alerts.health import conditions, read_health, record_health
 from txwatch.alerts.messages import alert_lines, to_html
 from txwatch.alerts.store import raise_window_alerts, read_alerts, read_sent_message
+from txwatch.channels.channel import Target, Terms
+from txwatch.channels.outcomes import Gone
+from txwatch.channels.store import add_channel, set_enabled
 from txwatch.clock import WINDOW, window_start
 from txwatch.detection.kinds import Severity
 from txwatch.detection.rules import CurrentDetectors
@@ -26,6 +30,9 @@ from txwatch.labels.label import Label
 from txwatch.labels.store import import_labels
 from txwatch.live.lane import LiveScoring
 from txwatch.rules.document import read_plain
+from txwatch.rules.evaluate import Match
+from txwatch.rules.matches import Recorded, record_matches
+from txwatch.rules.rule import MOST_UNTOLD
 from txwatch.rules.store import add_rule, list_rules, read_history, set_mode, switch_off
 from txwatch.store.database import Connection, connect, database_now
 from txwatch.store.transactions import land_transactions
@@ -210,6 +217,22 @@ def test_a_rules_alerts_go_to_its_channels_and_what_a_detector_found_to_all(conn
         assert found[3] == {"-7"}
 
 
+@pytest.mark.parametrize(("ended", "gets"), [(True, "1"), (False, None)], ids=["by its answer", "by somebody"])
+def test_what_is_for_a_channel_alone_that_has_ended_goes_to_all(
+    connection: Connection, ended: bool, gets: str | None
+) -> None:
+    """What somebody has disabled gets nothing, as they wanted; what answered 410 would take the alerts with it."""
+    add_channel(connection, "siem", "webhook", "shown", Target("https://example.org", ("s" * 32,)), Terms())
+    rule(connection, "moved_sat >= 100 BTC", channels=["siem"])
+    if ended:
+        end_request(connection, "siem", 0, Gone("it answered 410"), T0)
+    else:
+        set_enabled(connection, "siem", T0, enabled=False)
+    land(connection, [pay(1, 200)], lane(chats=["1"]))
+    [delivered] = connection.execute("SELECT array_agg(channel) FROM alert_deliveries").fetchall()
+    assert delivered == (None if gets is None else [gets],)
+
+
 def test_in_test_a_rule_is_recorded_and_not_sent(connection: Connection) -> None:
     rule(connection, "moved_sat >= 100 BTC", mode="test")
     land(connection, [pay(1, 200)], lane())
@@ -232,6 +255,39 @@ def test_what_is_over_the_cap_is_held_back_counted_and_said_in_one_line(connecti
     land(connection, [pay(7, 2, after=120), pay(8, 2, after=3_600)], live)
     assert updates(connection)[1:] == ["⏸ 5 more of rule large held back in the hour from 12:00 UTC"]
     assert outcomes(connection)[8] == "alert", "another hour of the clock"
+
+
+def test_a_rule_that_matches_everything_takes_neither_the_disk_nor_the_time_of_the_lanes(
+    connection: Connection,
+) -> None:
+    rule(connection, "moved_sat >= 1 BTC", alerts_per_hour=2)
+    rule(connection, "moved_sat >= 1 BTC", name="tried", mode="test")
+    live = lane()
+    kept = [("large", "alert", 2), ("large", "held", MOST_UNTOLD), ("tried", "test", MOST_UNTOLD)]
+    for first in (1, 201):
+        land(connection, [pay(n, 2, after=n / 10) for n in range(first, first + 200)], live)
+        by_window_lane(connection)
+        found = connection.execute("SELECT rule, outcome, count(*) FROM rule_matches GROUP BY 1, 2 ORDER BY 1, 2")
+        assert found.fetchall() == kept
+    assert updates(connection) == ["⏸ 100 or more of rule large held back in the hour from 12:00 UTC"]
+    land(connection, [pay(1_000, 2, after=3_600)], live)
+    assert outcomes(connection)[1_000] in {"alert", "test"}, "another hour of the clock"
+
+
+def test_the_live_lane_looks_at_no_more_matches_than_can_be_recorded(connection: Connection) -> None:
+    """To say why each of them matched would take it minutes for a backlog."""
+    rule(connection, "moved_sat >= 1 BTC", alerts_per_hour=2)
+    judged = list[Match]()
+
+    def noted(connection: Connection, matches: Sequence[Match]) -> Recorded:
+        judged.extend(matches)
+        return record_matches(connection, matches)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("txwatch.live.lane.record_matches", noted)
+        land(connection, [pay(n, 2, after=n / 10) for n in range(1, 301)], lane())
+    assert len(judged) == 2 + MOST_UNTOLD
+    assert sum(outcome == "alert" for outcome in outcomes(connection).values()) == 2
 
 
 def test_a_message_shows_the_newest_count_alone(connection: Connection) -> None:
@@ -278,6 +334,16 @@ def test_a_broken_stored_rule_is_switched_off_with_its_reason_and_the_others_go_
     assert len(read_history(connection, "broken")) == 2
     by_window_lane(connection)
     assert of_rules(connection) == {1: ["rule:whole"]}
+
+
+def test_a_stored_rule_beyond_its_bounds_costs_the_alerts_of_no_other(connection: Connection) -> None:
+    rule(connection, "moved_sat >= 100 BTC", name="beyond")
+    cap = """UPDATE rules SET document = document || '{"alerts_per_hour": "00000000199999999999"}'"""
+    connection.execute(cap)
+    land(connection, [pay(1, 600)], lane())
+    assert alerts(connection)[1].kinds == ["whale"]
+    [stored] = list_rules(connection)
+    assert (stored.mode, stored.reason) == ("off", "alerts_per_hour: `alerts_per_hour` is a number from 1 to 1,000")
 
 
 def test_health_names_a_rule_that_was_switched_off_until_it_is_changed(connection: Connection, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import get_args
 
 import psycopg
 import structlog
-from telegram import Bot, Chat, ChatMember, Message, Update
+from telegram import Bot, Chat, ChatMember, Message, Update, User
 from telegram.error import RetryAfter, TelegramError
 
 from txwatch.alerts.alert import present_id, record_move
@@ -26,7 +26,8 @@ from txwatch.alerts.store import Verdict, record_feedback
 from txwatch.alerts.transport import Polling, Transport, quiet_libraries
 from txwatch.channels.outcomes import Sent
 from txwatch.clock import utc_now
-from txwatch.store.database import Connection, connect, storable
+from txwatch.foreign import one_line
+from txwatch.store.database import Connection, connect
 from txwatch.waiting import wait_for_first
 
 
@@ -197,7 +198,7 @@ class AlertBot:
         if query is not None and query.message is not None and query.data in get_args(Verdict):
             verdict: Verdict = "useful" if query.data == "useful" else "noise"
             number = query.message.message_id
-            by = Person(query.from_user.id, query.from_user.name)
+            by = _person(query.from_user)
             known = await asyncio.to_thread(self._judge, query.message.chat, number, by, verdict)
             await bot.answer_callback_query(query.id, f"Noted: {verdict}." if known else "That is no alert of mine.")
         elif message is not None and message.migrate_to_chat_id is not None:
@@ -217,7 +218,7 @@ class AlertBot:
             return
         html = await _refusal(bot, message) if changes_the_chat(text) else None
         if html is None:
-            by = NOBODY if message.from_user is None else Person(message.from_user.id, message.from_user.name)
+            by = NOBODY if message.from_user is None else _person(message.from_user)
             html = await asyncio.to_thread(self._answer, configured, text, message.date, by)
         answers = self._answers[configured]
         if html is not None and not answers.full():
@@ -268,7 +269,11 @@ class AlertBot:
             return False
 
     def _words(self, error: Exception) -> str:
-        return storable(f"{type(error).__name__}: {error}".replace(self._token, "***").strip()[:300])
+        return one_line(f"{type(error).__name__}: {error}".replace(self._token, "***"))
+
+
+def _person(user: User) -> Person:
+    return Person(user.id, user.full_name, user.username)
 
 
 async def _refusal(bot: Bot, message: Message) -> str | None:

@@ -84,7 +84,7 @@ def add(
 
     every = None if digest is None else timedelta(minutes=digest)
     wanted = terms(least, kind or (), rule or (), quiet, every)
-    with _connected() as connection:
+    with _connected() as connection, connection.transaction():
         secret = add_by_url(connection, name, sys.stdin.readline() if url == "-" else url, wanted)
         _record(connection, name, "add")
     console.print(f"{name} gets alerts from now on. `txwatch channels test {name}` tries it.", soft_wrap=True)
@@ -131,7 +131,7 @@ def enable(name: Name) -> None:
 def _enable(name: str, *, enabled: bool) -> None:
     from txwatch.channels.store import set_enabled
 
-    with _connected() as connection:
+    with _connected() as connection, connection.transaction():
         set_enabled(connection, name, utc_now(), enabled=enabled)
         _record(connection, name, "enable" if enabled else "disable")
 
@@ -146,7 +146,7 @@ def rotate(
     from txwatch.channels.store import rotate_secret
 
     secret = new_secret()
-    with _connected() as connection:
+    with _connected() as connection, connection.transaction():
         rotate_secret(connection, name, secret, utc_now() + timedelta(hours=hours))
         _record(connection, name, "rotate")
     _tell(secret)
@@ -158,7 +158,7 @@ def remove(name: Name) -> None:
     """Remove a channel with its secrets and what waits for it."""
     from txwatch.channels.store import remove_channel
 
-    with _connected() as connection:
+    with _connected() as connection, connection.transaction():
         remove_channel(connection, name)
         _record(connection, name, "remove")
     console.print(f"{name} is removed.")

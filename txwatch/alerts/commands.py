@@ -10,13 +10,14 @@ from psycopg import sql
 
 from txwatch.alerts.cases import Action, CaseError, Step, keys_beginning, take_step
 from txwatch.alerts.deliveries import read_delivery_levels
-from txwatch.alerts.messages import EXPLORER, DigestLine, Line, Piece, clean, digest_line, to_html
+from txwatch.alerts.messages import EXPLORER, DigestLine, Line, Piece, digest_line, to_html
 from txwatch.alerts.samples import read_misses
 from txwatch.alerts.store import Verdict, read_alerts, read_precision
 from txwatch.channels.channel import WrongChannelError, terms
 from txwatch.channels.quiet_hours import QuietHours
 from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import btc
+from txwatch.foreign import clean
 from txwatch.labels.flows import FlowClass
 from txwatch.labels.whales import flow_totals
 from txwatch.queries.alerts import FLOW_WORDS, stored_reasons
@@ -52,15 +53,16 @@ HELP = (
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody in a chat: Telegram's number, and the name that others there see."""
+    """Somebody in a chat: Telegram's number, the name that others there see, and the user name, which nobody shares."""
 
     user_id: int
     name: str
+    username: str | None = None
 
     @property
     def who(self) -> str:
-        """As the record of changes names them."""
-        return f"telegram:{self.name}"
+        """As the record of changes names them. Anybody may choose any name, also @alice: so the number is beside it."""
+        return f"telegram:@{self.username}" if self.username else f"telegram:{clean(self.name)} ({self.user_id})"
 
 
 NOBODY = Person(0, "unknown")
@@ -201,13 +203,13 @@ def _step(action: Action) -> Answer:
     """What does this with the case that is named."""
 
     def take(asked: Command) -> list[Line]:
-        prefix, _, rest = asked.argument.partition(" ")
+        prefix, rest = _first_word(asked.argument)
         keys = keys_beginning(asked.connection, prefix.lower()) if _TXID_PREFIX.fullmatch(prefix.lower()) else []
         if len(keys) != 1:
             which = "Several alerts begin with that" if keys else "There is no alert that begins with that"
             return [[Piece(f"{which}. Say its txid, or at least the first 8 digits of it.")]]
         try:
-            step = _step_of(action, keys[0], rest.strip(), asked)
+            step = _step_of(action, keys[0], rest, asked)
             take_step(asked.connection, step)
         except CaseError as problem:
             return [[Piece(str(problem))]]
@@ -218,11 +220,17 @@ def _step(action: Action) -> Answer:
     return take
 
 
+def _first_word(text: str) -> tuple[str, str]:
+    """The first word and what follows it, whatever stands between, such as a new line."""
+    word, *rest = text.split(maxsplit=1) or [""]
+    return word, "".join(rest).strip()
+
+
 def _step_of(action: Action, key: str, rest: str, asked: Command) -> Step:
     """Raises CaseError."""
     verdict: Verdict | None = None
     if action == "close":
-        word, _, rest = rest.partition(" ")
+        word, rest = _first_word(rest)
         if word.lower() not in get_args(Verdict):
             raise CaseError("Say useful or noise, and why if you like: /close 12ab34cd noise an exchange tidies up")
         verdict = "useful" if word.lower() == "useful" else "noise"

@@ -99,6 +99,8 @@ _MAX_REQUEST = timedelta(minutes=1)
 _KEEP_REQUESTS = timedelta(hours=1)
 _KEEP_DIGESTS = timedelta(days=2)
 """Longer than digests may be apart."""
+MOST_PENDING = 20_000
+"""Alerts that wait for a channel and are looked at in one step. The others come after these."""
 TOLD_AFTER = 8
 """Requests in a row that fail before a channel besides chats counts as one that refuses: after some minutes."""
 _STATES = {
@@ -176,7 +178,9 @@ def read_channel(connection: Connection, channel: str, limits: Limits, now: date
         " ORDER BY ended_at DESC LIMIT 300",
         [channel],
     ).fetchall()
-    pending = connection.execute(statement("alerts", "select_pending"), {"channel": channel})
+    # It is looked each second. While nothing may be sent, one that waits says as much as all of them.
+    most = 1 if retry_at is not None and now < retry_at else MOST_PENDING
+    pending = connection.execute(statement("alerts", "select_pending"), {"channel": channel, "most": most})
     unlisted = connection.execute(
         "SELECT alert_key FROM alert_deliveries WHERE channel = %s AND state IN ('uncertain', 'dead')"
         " AND listed_in IS NULL ORDER BY alert_key",
@@ -329,7 +333,8 @@ def end_request(connection: Connection, channel: str, request_id: int, outcome: 
     failures, kind = row or (1, "telegram")
     moved_to, delay = None, backoff(failures)
     if isinstance(outcome, NotSent):
-        moved_to, delay = outcome.moved_to, outcome.retry_after if outcome.retry_after is not None else delay
+        # One that asks for no pause at all would be asked again without an end, as fast as it answers.
+        moved_to, delay = outcome.moved_to, outcome.retry_after or delay
     elif isinstance(outcome, ChannelRefused | Gone):
         delay = backoff(failures, MINUTE, MAX_HOLD)
     connection.execute("UPDATE channels SET retry_at = %s WHERE channel = %s", [now + delay, channel])

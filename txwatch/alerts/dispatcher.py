@@ -25,6 +25,7 @@ from txwatch.channels.channel import Kind, WrongChannelError
 from txwatch.channels.outcomes import NotSent, Outcome, Sent
 from txwatch.channels.store import NoSuchChannelError, active_channels, kind_of
 from txwatch.clock import Clock, utc_now
+from txwatch.foreign import one_line
 from txwatch.settings import Settings
 from txwatch.store.database import Connection, connect
 from txwatch.waiting import wait_for_first
@@ -273,7 +274,7 @@ class Dispatcher:
             raise
         except Exception as error:
             log.exception("message_not_written", channel=channel, step=type(step).__name__)
-            _give_up(connection, channel, step, f"it cannot be written: {type(error).__name__}: {error}"[:300], now)
+            _give_up(connection, channel, step, one_line(f"it cannot be written: {type(error).__name__}: {error}"), now)
             return Wait(now), None
         claimed = deliveries.claim(connection, channel, step, carrier.limits, now)
         return (Wait(now + BUSY), None) if claimed is None else (step, (claimed, message))

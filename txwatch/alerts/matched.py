@@ -16,6 +16,7 @@ from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score
 from txwatch.rules.matches import Matched
+from txwatch.rules.rule import MOST_UNTOLD
 from txwatch.store.database import Connection, statement
 
 _reason = msgspec.json.Decoder(Reason)
@@ -63,5 +64,5 @@ def tell_held_back(
 
     One line in the last alert of each rule and hour, not more often than `every`. Returns how many.
     """
-    given = {"start": start, "end": end, "now": now, "every": every}
+    given = {"start": start, "end": end, "now": now, "every": every, "most_untold": MOST_UNTOLD}
     return connection.execute(statement("alerts", "tell_held_back"), given).rowcount

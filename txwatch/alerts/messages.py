@@ -15,6 +15,7 @@ from txwatch.detection.kinds import RULE_PREFIX, Severity
 from txwatch.detection.reasons import money, priced
 from txwatch.features.batch import TransactionBatch
 from txwatch.features.transaction import moved_value
+from txwatch.foreign import clean
 from txwatch.labels.flows import FLOW_CLASSES
 from txwatch.labels.label import EXCHANGE, UNKNOWN, Known, Label
 from txwatch.wire.transaction import Transaction
@@ -22,8 +23,6 @@ from txwatch.wire.transaction import Transaction
 MAX_UNITS = 4096
 """UTF-16 code units of a message without its markup: https://core.telegram.org/bots/api#sendmessage."""
 _JOINER = "\N{ZERO WIDTH JOINER}"
-_DIRECTION = dict.fromkeys([0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
-"""Marks that turn the direction of text, with which a label could make a message read as something else."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +46,6 @@ Line = Sequence[Piece]
 def units(text: str) -> int:
     """The length as Telegram counts it: UTF-16 code units."""
     return len(text) + sum(character > "\uffff" for character in text)
-
-
-def clean(text: str) -> str:
-    """Text from outside for one line, without control characters, line breaks and marks of direction."""
-    spaced = "".join(" " if unicodedata.category(c) in {"Cc", "Zl", "Zp", "Cs"} else c for c in text)
-    return " ".join(spaced.translate(_DIRECTION).split())
 
 
 def cut(text: str, limit: int) -> str:

@@ -186,7 +186,7 @@ WHERE state = 'dead' AND ended_at > %(now)s - interval '1 hour' AND alert_key NO
 
 -- name: insert_alerts
 -- In order of key, so that two lanes that raise the same alerts lock rows in one order and cannot deadlock. What only
--- certain channels should get goes to all if there is none of them any more.
+-- certain channels should get goes to all if there is none of them any more, or each has said that it has ended.
 WITH raised AS (
     INSERT INTO alerts (
         alert_key, kinds, severity, reasons, late, seen_at, model_version, created_at, usd_price, usd_price_at
@@ -215,6 +215,7 @@ meant AS (
     CROSS JOIN unnest(given.channels) AS named
     LEFT JOIN channels ON channels.channel = named
     WHERE coalesce(moved_to, named) IN (SELECT channel FROM recipients)
+        AND (disabled_at IS NULL OR refused_since IS NULL)
 ),
 addressed AS (
     INSERT INTO alert_deliveries (alert_key, channel)
@@ -676,6 +677,7 @@ ORDER BY updated_at, alert_key
 
 
 -- name: select_pending
+-- Critical ones first: they go out also while thousands of others are held.
 SELECT
     alert_key, kinds[1], severity, late, seen_at, created_at,
     CASE WHEN right(reasons -> 0 ->> 'feature', 4) = '_sat' THEN coalesce((reasons -> 0 ->> 'value')::float8, 0) ELSE 0 END,
@@ -683,8 +685,8 @@ SELECT
 FROM alert_deliveries
 JOIN alerts USING (alert_key)
 WHERE channel = %(channel)s AND state = 'pending'
-ORDER BY seen_at, alert_key
-LIMIT 20000
+ORDER BY severity <> 'critical', seen_at, alert_key
+LIMIT %(most)s
 
 
 -- name: select_raised_again
@@ -755,7 +757,8 @@ CROSS JOIN LATERAL (
 ) AS last
 CROSS JOIN LATERAL (
     SELECT
-        '⏸ ' || to_char(count, 'FM999,999,999') || ' more of rule ' || rule || ' held back in the hour from '
+        '⏸ ' || to_char(count, 'FM999,999,999') || CASE WHEN count >= %(most_untold)s THEN ' or' ELSE '' END
+        || ' more of rule ' || rule || ' held back in the hour from '
         || to_char(hour AT TIME ZONE 'UTC', 'HH24:MI') || ' UTC' AS text
 ) AS said
 WHERE NOT EXISTS (

@@ -20,7 +20,7 @@ from telegram.error import (
 
 from txwatch.alerts.transport import CONNECT_SECONDS, Transport, quiet_libraries
 from txwatch.channels.outcomes import ChannelRefused, NotSent, Outcome, Refused, Sent, Unknown
-from txwatch.store.database import storable
+from txwatch.foreign import one_line
 
 ANSWER_SECONDS = 15.0
 UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
@@ -158,7 +158,7 @@ class TelegramSender:
         return Unknown(words)
 
     def _words(self, error: Exception) -> str:
-        return storable(f"{type(error).__name__}: {error}".replace(self._token, "***")[:300])
+        return one_line(f"{type(error).__name__}: {error}".replace(self._token, "***"))
 
 
 def _keyboard(buttons: Buttons) -> InlineKeyboardMarkup | None:

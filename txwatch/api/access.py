@@ -9,11 +9,12 @@ from fastapi import Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from psycopg import OperationalError
 from starlette.requests import HTTPConnection
 
 from txwatch.api.problems import ProblemError
 from txwatch.clock import utc_now
-from txwatch.people.keys import SCOPES, Scope, are_there_keys, find_key
+from txwatch.people.keys import OWNER, SCOPES, Scope, are_there_keys, find_key
 
 _bearer = HTTPBearer(
     auto_error=False,
@@ -31,7 +32,7 @@ class Caller:
     scopes: frozenset[Scope]
 
 
-OWNER = Caller("key:owner", frozenset(SCOPES))
+BY_API_KEY = Caller(f"key:{OWNER}", frozenset(SCOPES))
 
 
 def _caller(request: HTTPConnection, given: str) -> Caller | None:
@@ -39,7 +40,7 @@ def _caller(request: HTTPConnection, given: str) -> Caller | None:
     key = request.app.state.settings.api_key
     # Compared in constant time, so that how long a refusal takes says nothing about the key.
     if key is not None and hmac.compare_digest(given.encode(), key.get_secret_value().encode()):
-        return OWNER
+        return BY_API_KEY
     with request.app.state.pool.connection() as connection:
         named = find_key(connection, given, utc_now())
         if named is not None:
@@ -74,6 +75,21 @@ class Required:
                 headers={"WWW-Authenticate": "Bearer"},
             )
         return caller
+
+
+async def may_go_on(connection: HTTPConnection) -> bool:
+    """Whether what was let in by a key still may be: the key may have ended since. Without one needed, it may.
+
+    Not while the database, which knows the keys, is away.
+    """
+    caller: Caller | None = getattr(connection.state, "caller", None)
+    if caller is None:
+        return True
+    given = connection.headers["Authorization"].partition(" ")[2].strip()
+    try:
+        return await run_in_threadpool(_caller, connection, given) == caller
+    except (OperationalError, ProblemError):
+        return False
 
 
 class KeyFirst(APIRoute):

@@ -45,13 +45,15 @@ from txwatch.errors import UserError
 from txwatch.features.feast import OnlineFeatures
 from txwatch.guard import MAX_BODY_BYTES, Guard
 from txwatch.logs import configure_logging
-from txwatch.metrics import RequestMetrics, metrics_registry
+from txwatch.metrics import RequestMetrics, Scrapes, metrics_registry
 from txwatch.settings import Settings
 from txwatch.store.database import connection_pool
 from txwatch.wire.messages import WireTransaction
 
 MAX_REQUESTS = 8
 """Requests that use the database at once. The other connections of the server are for those who write to it."""
+MAX_LONG = 2
+"""Of these that may take long at once, such as a dry run: the others must find a turn meanwhile."""
 WEBSOCKETS: dict[str, Any] = {"ws_max_size": 4096, "ws_ping_interval": 15.0, "ws_per_message_deflate": False}
 """uvicorn's options. A client has next to nothing to say; to compress would cost memory and time for each of them."""
 ROUTERS = (
@@ -124,17 +126,18 @@ def create_app(settings: Settings, max_body_bytes: int = MAX_BODY_BYTES) -> Fast
         redoc_url=None,
     )
     app.state.settings, app.state.pool, app.state.stream = settings, pool, live
-    app.state.turns = asyncio.Semaphore(MAX_REQUESTS)
+    app.state.turns, app.state.long_turns = asyncio.Semaphore(MAX_REQUESTS), asyncio.Semaphore(MAX_LONG)
     app.state.models = Models(registry)
     app.state.scorer = Scorer(pool, app.state.models, whale_btc=settings.whale_btc, whale_usd=settings.whale_usd)
     app.state.drift_pages = DriftPages(settings.report_place)
     app.state.online_features = online
     requests = RequestMetrics()
-    app.state.metrics = metrics_registry(pool, settings.home, requests, lambda: live.clients)
-    problems.install(app, [route for module in ROUTERS for route in module.router.routes])
-    reading = [MayRead] if settings.api_private else []
-    for module in ROUTERS:
-        app.include_router(module.router, dependencies=reading if module is not health else [])
+    app.state.metrics = Scrapes(metrics_registry(pool, settings.home, requests, lambda: live.clients))
+    routers = [module.router for module in ROUTERS]
+    problems.install(app, [route for router in (health.unkeyed, *routers) for route in router.routes])
+    app.include_router(health.unkeyed)
+    for router in routers:
+        app.include_router(router, dependencies=[MayRead] if settings.api_private else [])
     app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
     app.add_api_route("/docs", _docs, include_in_schema=False)
     app.mount("/docs/assets", StaticFiles(directory=Path(fastapi_offline.__file__).with_name("static")))

@@ -7,8 +7,8 @@ away reads what it missed from the database. One that listened and fell behind a
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Literal
@@ -86,11 +86,19 @@ class Stream:
             self._ready.set()
             self._wake()
 
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Count one who follows it, for the block."""
+        self.clients += 1
+        try:
+            yield
+        finally:
+            self.clients -= 1
+
     async def follow(self, after: int | None = None, wants: Choice = lambda _: True) -> AsyncGenerator[Told]:
         """What a client is told: `begin`, the events that it wants, after a number or from now on, and between them
         `traffic` and its `position`. It ends with `slow`, with the stream, or when the database is away.
         """
-        self.clients += 1
         try:
             begin = await self._begin(after)
             yield begin
@@ -122,8 +130,6 @@ class Stream:
                             await changed.wait()
         except psycopg.Error as error:
             log.warning("stream_client_lost_database", error=str(error))
-        finally:
-            self.clients -= 1
 
     async def _begin(self, after: int | None) -> Told:
         await self._ready.wait()

@@ -23,7 +23,7 @@ T = TypeVar("T")
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 20
 MAX_REPEATED = 300
-"""Characters that an answer repeats of a path or of a field's name."""
+"""Characters that an answer repeats of a path, of a field's name, or of what is wrong with it."""
 
 
 class FieldError(BaseModel):
@@ -100,7 +100,8 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         found = error.errors() if isinstance(error, ValidationException) else []
         errors = [
-            FieldError(where=".".join(map(str, e["loc"]))[:MAX_REPEATED], message=e["msg"]) for e in found[:MAX_ERRORS]
+            FieldError(where=".".join(map(str, e["loc"]))[:MAX_REPEATED], message=e["msg"][:MAX_REPEATED])
+            for e in found[:MAX_ERRORS]
         ]
         detail = "; ".join(f"{e.where}: {e.message}" for e in errors[:3])
         return problem_response(request, ProblemError(422, detail, errors=errors))

@@ -8,10 +8,9 @@ a URL, and goes nowhere. It is imported where it is used: it takes a second, and
 import asyncio
 import logging
 import re
-from contextlib import suppress
 from typing import Any
 
-from txwatch.channels.addresses import PrivateAddressError, resolve_blocking
+from txwatch.channels.addresses import PRIVATE, public_alone
 from txwatch.channels.channel import MAX_URL, Target, WrongChannelError, scheme_of
 from txwatch.channels.outcomes import ChannelRefused, NotSent, Outcome, Sent, Unknown
 from txwatch.waiting import in_daemon
@@ -20,8 +19,6 @@ SECONDS = 30.0
 """For a whole request. One that goes on is left to its thread."""
 READ_SECONDS = 15.0
 """For an answer, at least. apprise waits for 4, and calls a message that was taken later one that was not."""
-_HOSTS = ("host", "smtp_host")
-"""Attributes of a service that may name a host. Of many services `host` is a token, and leads nowhere."""
 _STATUS = re.compile(r"error=(\d{3})\b")
 
 
@@ -54,7 +51,11 @@ class Notifier:
 
         def work() -> Outcome:
             try:
-                return _notify(target.url, title, body, private=self._private)
+                if self._private:
+                    return _notify(target.url, title, body)
+                with public_alone() as refused:
+                    outcome = _notify(target.url, title, body)
+                return ChannelRefused(PRIVATE) if refused and not isinstance(outcome, Sent) else outcome
             finally:
                 self._running.discard(channel)
 
@@ -65,15 +66,13 @@ class Notifier:
             return Unknown(f"no end after {self._seconds:.0f} s")
 
 
-def _notify(url: str, title: str, body: str, *, private: bool) -> Outcome:
+def _notify(url: str, title: str, body: str) -> Outcome:
     try:
         import apprise
 
         service = _service(url)
         if service is None:
             return ChannelRefused("apprise cannot read its URL")
-        if not private:
-            _judge(service)
         one = apprise.Apprise(asset=service.asset)
         one.add(service)
         result = one.notify(body=body, title=title, body_format=apprise.NotifyFormat.TEXT)
@@ -82,19 +81,8 @@ def _notify(url: str, title: str, body: str, *, private: bool) -> Outcome:
         statuses = _STATUS.findall(" ".join(entry.message for entry in result.logs()))
         said = f" (status {statuses[-1]})" if statuses else ""
         return NotSent(f"{service.service_name} did not take the message{said}")
-    except PrivateAddressError as error:
-        return ChannelRefused(str(error))
     except Exception as error:  # of any of more than a hundred services: the text may hold the URL
         return NotSent(f"apprise failed: {type(error).__name__}")
-
-
-def _judge(service: Any) -> None:
-    """Raise PrivateAddressError if a service is at an address that is not public."""
-    for name in _HOSTS:
-        host = getattr(service, name, None)
-        if isinstance(host, str) and host:
-            with suppress(OSError, UnicodeError):
-                resolve_blocking(host, 0, private=False)
 
 
 def _service(url: str) -> Any:

@@ -115,7 +115,11 @@ def remove_channel(connection: Connection, channel: str) -> None:
             raise WrongChannelError(f"{channel!r} is a chat: take it out of TELEGRAM_CHAT_ID, or disable it")
         if connection.execute("DELETE FROM channels WHERE channel = %s", [channel]).rowcount == 0:
             raise NoSuchChannelError(f"there is no channel {channel!r}")
-        connection.execute("DELETE FROM alert_deliveries WHERE channel = %s AND state = 'pending'", [channel])
+        # Also what may have arrived: another receiver may get this name, and it would come again there.
+        connection.execute(
+            "DELETE FROM alert_deliveries WHERE channel = %s AND state IN ('pending', 'sending', 'uncertain')",
+            [channel],
+        )
 
 
 def rotate_secret(connection: Connection, channel: str, secret: str, until: datetime) -> None:

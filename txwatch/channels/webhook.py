@@ -22,6 +22,7 @@ from txwatch.channels.addresses import PrivateAddressError, resolve
 from txwatch.channels.channel import Target
 from txwatch.channels.outcomes import ChannelRefused, Gone, NotSent, Outcome, Refused, Sent, Unanswered
 from txwatch.clock import Clock, utc_now
+from txwatch.foreign import one_line
 
 SIGNATURE = "X-Txwatch-Signature"
 CONNECT_SECONDS = 5.0
@@ -85,7 +86,7 @@ class WebhookPoster:
                 async with asyncio.timeout(CONNECT_SECONDS + 2 * self._answer_seconds):
                     return await self._post_to(address, url, target.secrets, event)
             except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-                unreached = NotSent(f"{type(error).__name__}: {error}"[:200])
+                unreached = NotSent(one_line(f"{type(error).__name__}: {error}"))
             except (httpx.HTTPError, OSError) as error:  # TimeoutError is one
                 return Unanswered(f"no answer came: {type(error).__name__}")
         return unreached

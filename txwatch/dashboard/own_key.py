@@ -29,11 +29,13 @@ def call(method: str, path: str, key: str, body: object = None) -> Any:
             json=body,
             headers={"Authorization": f"Bearer {key}"},
             timeout=_SECONDS,
+            trust_env=False,  # a proxy of the environment would get the key
         )
-    except (httpx.HTTPError, UnicodeError):
+        said = answer.json()
+    except (httpx.HTTPError, ValueError):  # also what answers in the API's place
         st.error("The API does not answer just now.")
         return None
     if answer.is_success:
-        return answer.json()
-    st.error(str(answer.json().get("detail", answer.status_code)))
+        return said
+    st.error(str(said.get("detail", answer.status_code) if isinstance(said, dict) else answer.status_code))
     return None

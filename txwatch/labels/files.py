@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from txwatch.errors import UserError
+from txwatch.foreign import clean
 from txwatch.labels.label import UNKNOWN, Label
 from txwatch.wire.addresses import AddressError, bitcoin_address
 
@@ -57,8 +58,9 @@ class LabelFile:
                 raise LabelFileError(f"{self.path}, {place}: {said}.")
             if "\0" in text:
                 raise LabelFileError(f"{self.path}, {place}: its {name} holds the character NUL.")
+        texts = {name: clean(getattr(label, name)) for name in MOST_CHARACTERS}
         try:
-            self.labels.append(msgspec.structs.replace(label, address=bitcoin_address(label.address)))
+            self.labels.append(msgspec.structs.replace(label, address=bitcoin_address(label.address), **texts))
         except AddressError as error:
             self.strange.append(f"{self.path}, {place}: {error}")
 

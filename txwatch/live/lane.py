@@ -93,7 +93,8 @@ class LiveScoring:
         rules, look_ups = self.rules(connection)
         if not rules.rules:
             return []
-        judged = rules.judge(Traffic(window.batch, window.features, kinds_of(scores)), look_ups)
+        traffic = Traffic(window.batch, window.features, kinds_of(scores))
+        judged = rules.judge(traffic, look_ups, recordable=True)
         for name, cause in judged.failed.items():
             switch_off(connection, name, cause)
         return judged.matches

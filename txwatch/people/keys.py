@@ -14,6 +14,8 @@ Scope = Literal["read", "score", "manage"]
 """What a key may do: read, where reading needs a key; score transactions; change rules, channels, labels and cases."""
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 MAX_NAME = 60
+OWNER: Final = "owner"
+"""Whoever uses TXWATCH_API_KEY. No key has that name, so that it is known who did what."""
 _PREFIX = "txw_"
 """By which a key is recognized in a file where it should not be."""
 
@@ -42,6 +44,8 @@ def add_key(
     """
     if not name or len(name) > MAX_NAME or storable(name) != name:
         raise BadKeyError(f"A key's name has 1 to {MAX_NAME} characters.")
+    if name == OWNER:
+        raise BadKeyError(f"{OWNER} is who uses TXWATCH_API_KEY: give the key of a person another name.")
     if not scopes or not set(scopes) <= set(SCOPES):
         raise BadKeyError(f"A scope is {', '.join(SCOPES[:-1])} or {SCOPES[-1]}.")
     if expires_at is not None and expires_at <= now:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from datetime import datetime
@@ -10,8 +11,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from txwatch.queries.cases import Case
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""With these a spreadsheet takes a cell for a formula, which somebody's note could use against its reader."""
+_FORMULA = re.compile(r"(?:^|(?<=[;\t\r\n]))(?= *[=+\-@＝＋－＠])|^(?=[\t\r])")
+"""Where a spreadsheet takes a cell for a formula, which somebody's note could use against its reader. One that parts
+cells by semicolons or tabs, as in some countries, finds cells within ours."""
 
 
 def as_csv(rows: Iterable[Case]) -> bytes:
@@ -29,9 +31,7 @@ def _cell(value: object) -> object:
         return value.isoformat()
     if isinstance(value, list):
         return " ".join(value)
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
-    return value
+    return _FORMULA.sub("'", value) if isinstance(value, str) else value
 
 
 def as_parquet(rows: Iterable[Case]) -> bytes:

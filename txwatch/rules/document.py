@@ -7,17 +7,20 @@ tags are refused, and size and depth are bounded before anything is built.
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import yaml
 
 from txwatch.errors import UserError
+from txwatch.foreign import clean, shortened
 from txwatch.store.database import storable
 
 MOST_BYTES = 65_536
 MOST_DEPTH = 24
 """Mappings and lists within each other: `all` in `any` in `not` is three, and six with the lists."""
+MOST_PARTS = 1_000
+"""Texts, lists and mappings of one document. YAML of that size with more of them takes seconds to read."""
 MOST_FAULTS = 20
 """That are named of one document."""
 
@@ -40,8 +43,9 @@ class RuleError(UserError, ValueError):
     """A rule that cannot be, with everything that is wrong in it."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
-        super().__init__("\n".join(map(str, faults[:MOST_FAULTS])))
-        self.faults = tuple(faults[:MOST_FAULTS])
+        # What is repeated of a document is bounded as well.
+        self.faults = tuple(replace(fault, message=shortened(fault.message)) for fault in faults[:MOST_FAULTS])
+        super().__init__("\n".join(map(str, self.faults)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,9 @@ def read_yaml(text: str) -> Placed:
     except yaml.MarkedYAMLError as error:
         line = None if error.problem_mark is None else error.problem_mark.line + 1
         raise RuleError([Fault("", f"this is no YAML: {error.problem or error.context}", line)]) from error
-    except yaml.YAMLError as error:
+    except RuleError:
+        raise
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # of numbers that the library cannot read
         raise RuleError([Fault("", f"this is no YAML: {error}")]) from error
     if root is None:
         raise RuleError([Fault("", "there is no rule in this: it is empty")])
@@ -94,16 +100,21 @@ def read_plain(value: object) -> Placed:
         size = len(json.dumps(value, default=str))
     except RecursionError:
         raise RuleError([_too_deep("", None)]) from None
+    except ValueError:  # such as a number of more digits than Python writes
+        raise RuleError([Fault("", "this is no JSON")]) from None
     if size > MOST_BYTES:
         raise RuleError([_too_long()])
     return _from_plain(value, "", 0)
 
 
 def _check(events: Iterable[Any]) -> None:
-    """Raise RuleError for what is too deep, or has parts that YAML alone has."""
-    depth, documents = 0, 0
+    """Raise RuleError for what is too deep, has too many parts, or parts that YAML alone has."""
+    depth, documents, parts = 0, 0, 0
     for event in events:
         line = event.start_mark.line + 1
+        parts += isinstance(event, yaml.NodeEvent)
+        if parts > MOST_PARTS:
+            raise RuleError([Fault("", f"a rule may have {MOST_PARTS:,} parts", line)])
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         documents += isinstance(event, yaml.DocumentStartEvent)
         if depth > MOST_DEPTH:
@@ -147,13 +158,13 @@ def _from_plain(value: object, path: str, depth: int) -> Placed:
         return Placed(parts, path)
     if isinstance(value, list | tuple):
         return Placed([_from_plain(part, f"{path}[{i}]", depth + 1) for i, part in enumerate(value)], path)
-    if isinstance(value, str) or (isinstance(value, int | float) and math.isfinite(value)):
+    if isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
         return _scalar(str(value), path, None)
     raise RuleError([Fault(path, "this is neither a text, a number, a list nor a mapping")])
 
 
 def _scalar(text: str, path: str, line: int | None) -> Placed:
-    if storable(text) != text:
+    if storable(text) != text or clean(text) != " ".join(text.split()):
         raise RuleError([Fault(path, "there is a character that no text can have", line)])
     return Placed(text, path, line)
 

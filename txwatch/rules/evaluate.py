@@ -5,6 +5,7 @@ would have to be looked up is open at first: a rule is followed with open compar
 and `not` exchanges the two. Only rows on which the two differ are looked up. What is unknown (NaN) compares false.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from txwatch.detection.reasons import Reason
 from txwatch.detection.score import Score
 from txwatch.features.batch import Flags, Floats, TransactionBatch
 from txwatch.features.contract import FEATURE_NAMES
+from txwatch.foreign import one_line
 from txwatch.rules.look_ups import LookedUp, LookUps, is_looked_up, look_up
 from txwatch.rules.rule import AllOf, AnyOf, Found, Leaf, Not, Number, Rule, Tree, leaves
 from txwatch.rules.wording import reason
@@ -60,10 +62,11 @@ class Match:
 
 @dataclass
 class Judged:
-    """The matches, and the rules that could not be followed, each with the cause."""
+    """The matches, and the rules that could not be followed, each with the cause; `count` is of each rule's place."""
 
     matches: list[Match] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    count: Counter[int] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -106,19 +109,29 @@ class RuleSet:
         """Whether any comparison is in USD."""
         return bool(self._in_usd.any())
 
-    def judge(self, traffic: Traffic, look_ups: LookUps) -> Judged:
-        """The matches of all rules among these transactions. Raises what the look-ups raise, and nothing else."""
+    def judge(self, traffic: Traffic, look_ups: LookUps, *, recordable: bool = False) -> Judged:
+        """The matches of all rules among these transactions. Raises what the look-ups raise, and nothing else.
+
+        `recordable`: no more of a rule than can be recorded of an hour, so that one that matches everything costs
+        little.
+        """
         judged, n = Judged(), len(traffic.batch)
         if not self.rules or n == 0:
             return judged
         price = look_ups.price_of(traffic.seen_at(0)) if self.in_usd else None
         at_once = max(1, MOST_CELLS // max(1, len(self.leaves)))
         for first in range(0, n, at_once):
-            self._judge_rows(traffic, range(first, min(first + at_once, n)), price, look_ups, judged)
+            self._judge_rows(traffic, range(first, min(first + at_once, n)), price, look_ups, judged, recordable)
         return judged
 
     def _judge_rows(
-        self, traffic: Traffic, rows: range, price: float | None, look_ups: LookUps, judged: Judged
+        self,
+        traffic: Traffic,
+        rows: range,
+        price: float | None,
+        look_ups: LookUps,
+        judged: Judged,
+        recordable: bool,
     ) -> None:
         truth = self._truth(traffic, rows, price)
         # As if what is open was false, and as if it was true.
@@ -137,7 +150,10 @@ class RuleSet:
                 truth[place] = bounds[True][place] = looked_up.holds(self.leaves[place], rows)
         for place in likely:
             rule = self.rules[place]
-            for column in np.flatnonzero(self._fits(place, bounds, False, judged)).tolist():
+            left = rule.recorded_per_hour - judged.count[place] if recordable else len(rows)
+            columns = np.flatnonzero(self._fits(place, bounds, False, judged))[:left].tolist()
+            judged.count[place] += len(columns)
+            for column in columns:
                 row = rows[column]
                 held = {self.leaves[place] for place in np.flatnonzero(truth[:, column]).tolist()}
                 with _kept_apart(rule, judged):
@@ -170,7 +186,7 @@ def _kept_apart(rule: Rule, judged: Judged) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        judged.failed[rule.name] = f"{type(error).__name__}: {error}"
+        judged.failed[rule.name] = one_line(f"{type(error).__name__}: {error}")
 
 
 def _step(tree: Tree, places: Mapping[Leaf, int]) -> _Step | _Opposite:

@@ -1,9 +1,11 @@
 """What rules matched, in Postgres: each match once, as an alert, as a test, or held back by the rule's cap an hour.
 
 The hour is that of the clock, UTC, in which the transaction was seen. So the cap holds whatever lane finds a match
-first, and in whatever order.
+first, and in whatever order. Of what does not alert MOST_UNTOLD are recorded of a rule and an hour: one that matches
+everything takes neither the time of the lanes nor the disk.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -13,6 +15,7 @@ import msgspec
 from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import Reason
 from txwatch.rules.evaluate import Match
+from txwatch.rules.rule import MOST_UNTOLD
 from txwatch.store.database import Connection, statement
 from txwatch.store.locks import Lock, wait_for
 
@@ -55,8 +58,8 @@ def record_matches(connection: Connection, matches: Sequence[Match]) -> Recorded
     if not matches:
         return Recorded([], [])
     wait_for(connection, Lock.RULE_CAPS)
-    rows = [_row(match) for match in matches]
-    given = {"matches": msgspec.json.encode(rows).decode().replace("\\u0000", "\\ufffd")}
+    rows = [_row(match) for match in _recordable(matches)]
+    given = {"most_untold": MOST_UNTOLD, "matches": msgspec.json.encode(rows).decode().replace("\\u0000", "\\ufffd")}
     outcomes = {
         (txid, name): outcome for txid, name, outcome in connection.execute(statement("rules", "record_matches"), given)
     }
@@ -65,6 +68,18 @@ def record_matches(connection: Connection, matches: Sequence[Match]) -> Recorded
         list(map(Matched.of, alerts)),
         sorted({name for (_, name), outcome in outcomes.items() if outcome == "held"}),
     )
+
+
+def _recordable(matches: Sequence[Match]) -> list[Match]:
+    """Of each rule and hour the first ones, as many as can be recorded."""
+    count = Counter[tuple[str, datetime]]()
+    first = []
+    for match in sorted(matches, key=lambda match: (match.seen_at, match.txid)):
+        place = match.rule.name, match.seen_at.replace(minute=0, second=0, microsecond=0)
+        count[place] += 1
+        if count[place] <= match.rule.recorded_per_hour:
+            first.append(match)
+    return first
 
 
 def _row(match: Match) -> dict[str, object]:

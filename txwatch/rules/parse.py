@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from txwatch.detection.kinds import Severity
-from txwatch.rules.document import Fault, Placed, RuleError
+from txwatch.rules.document import MOST_FAULTS, Fault, Placed, RuleError
 from txwatch.rules.rule import (
     ALERTS_PER_HOUR,
     CHANNEL,
@@ -55,6 +55,7 @@ OPERATORS = (">=", "<=", "!=", "=", ">", "<", "between", "in")
 _TURNED = ("=>", "=<", "=!")
 _GROUPS = ("all", "any", "not")
 _LEAF = re.compile(r"([A-Za-z]\w*)\s*([<>=!]+|between\b|in\b|matches\s+label\b)?\s*(.*)", re.DOTALL)
+_CAP = re.compile(r"[0-9]{1,9}")
 _WITHIN = re.compile(r"(\d{1,4})\s*(min|h)")
 T = TypeVar("T")
 Name = TypeVar("Name", bound=str)
@@ -77,7 +78,7 @@ class _Reading:
         given = document.content
         for field, value in given.items():
             if field not in FIELDS:
-                meant = nearest(field, FIELDS) or f": it has {', '.join(FIELDS)}"
+                meant = nearest(field[:60], FIELDS) or f": it has {', '.join(FIELDS)}"
                 self.faults.append(value.fault(f"a rule has no `{field}`{meant}"))
         for field in REQUIRED:
             if field not in given:
@@ -119,7 +120,9 @@ class _Reading:
         return tuple(self._read(one, _channel, "", "a channel is a name") for one in given.content)
 
     def tree(self, value: Placed) -> Tree | None:
-        """A part of `when`; None after a fault."""
+        """A part of `when`; None after a fault, or as many as are named."""
+        if len(self.faults) >= MOST_FAULTS:
+            return None
         if isinstance(value.content, str):
             return self._read(value, comparison, None, "")
         if isinstance(value.content, list):
@@ -287,7 +290,7 @@ def _one_of(what: str, text: str, names: Sequence[Name]) -> Name:
 
 
 def _cap(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MOST_ALERTS_PER_HOUR:
+    if _CAP.fullmatch(text) is None or not 1 <= int(text) <= MOST_ALERTS_PER_HOUR:
         raise TermError(f"`alerts_per_hour` is a number from 1 to {MOST_ALERTS_PER_HOUR:,}")
     return int(text)
 

@@ -45,7 +45,8 @@ GROUP BY txid
 
 -- name: record_matches
 -- Each match once, by the rule's cap of the hour of the clock in which its transaction was seen. In order of key, so that
--- two lanes lock rows in one order. The caller holds the lock of the caps.
+-- two lanes lock rows in one order. Of those that do not alert the first ones of an hour. The caller holds the lock of
+-- the caps.
 WITH given AS (
     SELECT given.*, date_bin('1 hour', given.seen_at, 'epoch') AS hour
     FROM jsonb_to_recordset(%(matches)s::jsonb) AS given (
@@ -56,26 +57,29 @@ WITH given AS (
         SELECT FROM rule_matches AS known WHERE known.txid = given.txid AND known.rule = given.rule
     )
 ),
-alerted AS (
-    SELECT rule, hour, count(*) AS count
+recorded AS (
+    SELECT
+        rule, hour, count(*) FILTER (WHERE outcome = 'alert') AS alerts,
+        count(*) FILTER (WHERE outcome <> 'alert') AS untold
     FROM (SELECT DISTINCT rule, hour FROM given) AS hours
     JOIN rule_matches AS known USING (rule)
-    WHERE known.seen_at >= hour AND known.seen_at < hour + interval '1 hour' AND outcome = 'alert'
+    WHERE known.seen_at >= hour AND known.seen_at < hour + interval '1 hour'
     GROUP BY rule, hour
 ),
 placed AS (
     SELECT
-        given.*,
-        coalesce(alerted.count, 0)
-        + row_number() OVER (PARTITION BY rule, hour, mode ORDER BY given.seen_at, txid) AS place
+        given.*, coalesce(untold, 0) AS untold,
+        CASE WHEN mode = 'test' THEN 0 ELSE greatest(0, cap - coalesce(alerts, 0)) END AS alerting,
+        row_number() OVER (PARTITION BY rule, hour, mode ORDER BY given.seen_at, txid) AS place
     FROM given
-    LEFT JOIN alerted USING (rule, hour)
+    LEFT JOIN recorded USING (rule, hour)
 )
 INSERT INTO rule_matches (txid, rule, version, seen_at, severity, outcome, alike_seconds, reason)
 SELECT
     txid, rule, version, seen_at, severity,
-    CASE WHEN mode = 'test' THEN 'test' WHEN place <= cap THEN 'alert' ELSE 'held' END, alike_seconds, reason
+    CASE WHEN mode = 'test' THEN 'test' WHEN place <= alerting THEN 'alert' ELSE 'held' END, alike_seconds, reason
 FROM placed
+WHERE place <= alerting OR place - alerting + untold <= %(most_untold)s
 ORDER BY txid, rule
 ON CONFLICT DO NOTHING
 RETURNING txid, rule, outcome

@@ -18,6 +18,8 @@ CHANNEL = re.compile(r"[a-z][a-z0-9_-]{0,39}|-?\d{1,20}|@\w{1,40}")
 """A channel's name, or the id or name of a chat."""
 ALERTS_PER_HOUR = 20
 MOST_ALERTS_PER_HOUR = 1_000
+MOST_UNTOLD = 100
+"""Matches of a rule in an hour of the clock that are recorded besides those that alert: held back, or in test."""
 
 
 Mode = Literal["active", "test", "off"]
@@ -139,3 +141,8 @@ class Rule:
     def kind(self) -> str:
         """The kind of its alerts."""
         return RULE_PREFIX + self.name
+
+    @property
+    def recorded_per_hour(self) -> int:
+        """The most matches of an hour of the clock that are recorded."""
+        return self.alerts_per_hour + MOST_UNTOLD

@@ -12,6 +12,7 @@ import structlog
 from psycopg.types.json import Jsonb
 
 from txwatch.errors import UserError
+from txwatch.foreign import one_line
 from txwatch.people.changes import record_change
 from txwatch.rules.document import Fault, Placed, Plain, RuleError, plain, read_plain
 from txwatch.rules.evaluate import RuleSet
@@ -160,7 +161,7 @@ def _followable(stored: StoredRule) -> Rule | str:
     try:
         return stored.rule()
     except Exception as error:
-        return str(error) if isinstance(error, RuleError) else f"{type(error).__name__}: {error}"
+        return str(error) if isinstance(error, RuleError) else one_line(f"{type(error).__name__}: {error}")
 
 
 @dataclass

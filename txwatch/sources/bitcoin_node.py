@@ -10,6 +10,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from txwatch.foreign import one_line
 from txwatch.sources.bitcoin_rpc import BitcoinRpc, chunks
 from txwatch.sources.source import Health, SourceAwayError
 from txwatch.wire.addresses import MAIN, NETWORKS, Network
@@ -159,7 +160,7 @@ class BitcoinNode:
         chain = self.rpc.call(_Chain, "getblockchaininfo")
         mempool = self.rpc.call(_MempoolInfo, "getmempoolinfo")
         notifications = self.rpc.call(list[Notification], "getzmqnotifications")
-        text = f"{program(network.subversion)} ({chain.chain})"
+        text = one_line(f"{program(network.subversion)} ({chain.chain})")
         # BTC for 1,000 vB. The mempool's own least rate rises while it is full, and falls again: it is no policy.
         least = network.relayfee * SAT_PER_BTC / 1_000
         carried = mempool.maxdatacarriersize or mempool.datacarriersize

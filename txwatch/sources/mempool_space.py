@@ -16,6 +16,7 @@ from websockets.exceptions import InvalidURI
 from websockets.uri import parse_uri
 
 from txwatch.clock import Clock
+from txwatch.foreign import one_line
 from txwatch.sources.mempool_space_rest import CONCURRENT, MempoolSpaceRest, RefusedError
 from txwatch.sources.source import (
     BlockFound,
@@ -202,7 +203,8 @@ class MempoolSpace(MempoolSource):
 
     async def health(self) -> Health:
         try:
-            text = f"version {msgspec.json.decode(await self._rest.get('/api/v1/backend-info'), type=_Backend).version}"
+            backend = msgspec.json.decode(await self._rest.get("/api/v1/backend-info"), type=_Backend)
+            text = one_line(f"version {backend.version}")
         except (SourceAwayError, *DECODING_ERRORS):
             try:
                 await self._rest.tip()

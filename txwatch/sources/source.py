@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from txwatch.clock import Clock
+from txwatch.foreign import one_line
 from txwatch.wire.messages import WireBlock
 from txwatch.wire.transaction import Transaction
 
@@ -32,7 +33,10 @@ Known = Callable[[Sequence[str]], Awaitable[set[str]]]
 
 
 class SourceAwayError(Exception):
-    """A source that cannot be reached, or whose connection has ended; the message says why."""
+    """A source that cannot be reached, or whose connection has ended; the message says why, in a line of its words."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(one_line(why))
 
 
 class Connected(msgspec.Struct, frozen=True):
@@ -182,7 +186,7 @@ async def follow(
         except Exception as error:
             # What nobody thought of in one source's answers must not end the others.
             log.exception("source_failed", source=source.name)
-            cause = f"{type(error).__name__}: {error}"
+            cause = one_line(f"{type(error).__name__}: {error}")
         finally:
             await source.close()
         log.warning("feed_disconnected" if opened_at else "feed_not_reached", source=source.name, cause=cause)

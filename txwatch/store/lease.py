@@ -78,7 +78,9 @@ def take_lease(connection: Connection, holder: str, now: datetime, expires_at: d
         " VALUES (1, 1, %(holder)s, %(now)s, %(now)s, %(expires_at)s)"
         " ON CONFLICT (id) DO UPDATE SET epoch = lease.epoch + 1, holder = excluded.holder,"
         " acquired_at = excluded.acquired_at, heartbeat_at = excluded.heartbeat_at,"
-        " committed_through = least(lease.committed_through, lease.heartbeat_at),"
+        # Not least(), which takes what is not known for the other: a holder that committed nothing has no watermark.
+        " committed_through = CASE WHEN lease.committed_through > lease.heartbeat_at THEN lease.heartbeat_at"
+        " ELSE lease.committed_through END,"
         " expires_at = excluded.expires_at, released_at = NULL RETURNING epoch",
         {"holder": holder, "now": now, "expires_at": expires_at},
     )

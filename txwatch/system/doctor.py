@@ -25,6 +25,7 @@ from txwatch.clock import Clock, utc_now
 from txwatch.detection.drift_reports import DriftPages
 from txwatch.detection.registry import table_migrations
 from txwatch.errors import UserError
+from txwatch.foreign import one_line
 from txwatch.places import ObjectStoreError
 from txwatch.settings import Settings
 from txwatch.sources.chosen import ChosenSources
@@ -57,7 +58,12 @@ class Finding:
     remedy: str = ""
 
 
-good, note, wrong = (partial(Finding, level) for level in Level)
+def _finding(level: Level, what: str, text: str, remedy: str = "") -> Finding:
+    """A finding. Its text may hold what others answered: it is one line, and bounded."""
+    return Finding(level, what, one_line(text), remedy)
+
+
+good, note, wrong = (partial(_finding, level) for level in Level)
 
 
 def place_of(url: str) -> str:

@@ -9,7 +9,7 @@ from txwatch.alerts.cases import MAX_TEXT, Step, take_step
 from txwatch.alerts.store import Verdict
 from txwatch.api.access import KeyFirst, Manager
 from txwatch.api.problems import documented, found
-from txwatch.api.routes.parameters import AlertKey, Database, Kind, Seen, Since, Until
+from txwatch.api.routes.parameters import AlertKey, Database, Kind, LongTurn, Seen, Since, Until
 from txwatch.clock import utc_now
 from txwatch.people.keys import MAX_NAME
 from txwatch.queries.cases import Case, CaseDetail, CaseState, all_cases, list_cases, read_case
@@ -83,6 +83,7 @@ def cases(
 @router.get(
     "/export/cases",
     summary="Cases as CSV or Parquet",
+    dependencies=[LongTurn],
     responses=documented() | {200: {"content": {media: {} for media in MEDIA.values()}}},
     response_class=Response,
 )

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from txwatch.alerts.events import AlertEvent
 from txwatch.api.access import KeyFirst, Manager, MayManage
 from txwatch.api.problems import ProblemError, documented
-from txwatch.api.routes.parameters import Database
+from txwatch.api.routes.parameters import Database, LongTurn
 from txwatch.channels.channel import LEAST_SECRET, MAX_URL, MOST_SECRET, Channel, WrongChannelError, is_webhook, terms
 from txwatch.channels.outcomes import Sent
 from txwatch.channels.store import NoSuchChannelError, add_by_url, list_channels, read_one, set_enabled
@@ -81,14 +81,14 @@ def add(database: Database, caller: Manager, wanted: NewChannel) -> Channel:
     if wanted.secret is None and is_webhook(wanted.url):
         raise ProblemError(422, "a webhook needs a secret: send one, for none is ever given back")
     digest_every = None if wanted.digest_minutes is None else timedelta(minutes=wanted.digest_minutes)
-    with _refusing():
+    with _refusing(), database.transaction():
         agreed = terms(wanted.min_severity, wanted.kinds, wanted.rules, wanted.quiet_hours, digest_every)
         add_by_url(database, wanted.name, wanted.url, agreed, wanted.secret)
         record_change(database, caller.who, "channels", wanted.name, "add", utc_now())
         return read_one(database, wanted.name)
 
 
-@router.post("/{name}/test", summary="Send a test message", responses=documented(401, 404))
+@router.post("/{name}/test", summary="Send a test message", dependencies=[LongTurn], responses=documented(401, 404))
 def try_out(request: Request, name: Name) -> Tried:
     """One that says only that messages arrive. It may take half a minute."""
     # Telegram's library takes long to import.
@@ -109,7 +109,7 @@ def try_out(request: Request, name: Name) -> Tried:
 @router.post("/{name}/{state}", summary="Enable or disable a channel", responses=documented(401, 404))
 def switch(database: Database, caller: Manager, name: Name, state: Literal["enable", "disable"]) -> Channel:
     """What waits for one that is disabled goes on waiting."""
-    with _refusing():
+    with _refusing(), database.transaction():
         set_enabled(database, name, utc_now(), enabled=state == "enable")
         record_change(database, caller.who, "channels", name, state, utc_now())
         return read_one(database, name)

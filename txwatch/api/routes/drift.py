@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import HTMLResponse
 
 from txwatch.api.problems import ProblemError, documented, found
-from txwatch.api.routes.parameters import Cursor, Database, Limit
+from txwatch.api.routes.parameters import Cursor, Database, Limit, LongTurn
 from txwatch.places import ObjectStoreError
 from txwatch.queries.models import DriftSummary, list_drift, read_drift_page
 from txwatch.queries.paging import DEFAULT_LIMIT, Page
@@ -25,6 +25,7 @@ def drift(database: Database, cursor: Cursor = None, limit: Limit = DEFAULT_LIMI
 @router.get(
     "/{report_id}",
     summary="One report as a page",
+    dependencies=[LongTurn],
     response_class=HTMLResponse,
     responses={**documented(404), 200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
 )

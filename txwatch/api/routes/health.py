@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from txwatch.alerts.health import DISK_FREE_SHARE, FEED_SILENT
 from txwatch.api.problems import documented
@@ -16,7 +16,8 @@ from txwatch.clock import utc_now
 from txwatch.queries.paging import DEFAULT_LIMIT, Page
 from txwatch.queries.status import HealthCheck, Overview, latest_health, list_health, read_overview
 
-router = APIRouter(tags=["health"])
+router, unkeyed = APIRouter(tags=["health"]), APIRouter(tags=["health"])
+"""What supervisors and Prometheus ask needs no key, also where reading does."""
 
 MAX_LAG_SECONDS = 30.0
 MAX_PENDING = timedelta(minutes=10)
@@ -47,13 +48,13 @@ class Readiness:
     checks: list[Check]
 
 
-@router.get("/health/live", summary="Whether the process answers", responses=documented())
+@unkeyed.get("/health/live", summary="Whether the process answers", responses=documented())
 def live() -> Alive:
     """For a supervisor that restarts what does not answer. Looks at nothing else."""
     return Alive()
 
 
-@router.get(
+@unkeyed.get(
     "/health/ready",
     summary="Whether the system does its work",
     response_model=Readiness,
@@ -135,12 +136,12 @@ def _ago(now: datetime, then: datetime) -> str:
     return f"{max(0.0, (now - then).total_seconds()):,.0f} s ago"
 
 
-@router.get(
+@unkeyed.get(
     "/metrics",
     summary="Metrics in Prometheus' text format",
     response_class=PlainTextResponse,
     responses={**documented(), 200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-def metrics(request: Request) -> PlainTextResponse:
+async def metrics(request: Request) -> PlainTextResponse:
     """Of the whole system, read from its database, and of this process."""
-    return PlainTextResponse(generate_latest(request.app.state.metrics), media_type=CONTENT_TYPE_LATEST)
+    return PlainTextResponse(await request.app.state.metrics.read(), media_type=CONTENT_TYPE_LATEST)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 
 from txwatch.api.access import Manager
 from txwatch.api.problems import ProblemError, documented
-from txwatch.api.routes.parameters import Database, Hours, Version
+from txwatch.api.routes.parameters import Database, Hours, LongTurn, Version
 from txwatch.clock import utc_now
 from txwatch.detection.registry import (
     ModelVersion,
@@ -41,7 +41,7 @@ class Promotion:
     champion: str
 
 
-@router.get("", summary="All versions, newest first", responses=documented())
+@router.get("", summary="All versions, newest first", dependencies=[LongTurn], responses=documented())
 def models(request: Request) -> list[ModelVersion]:
     """With their aliases, parameters and metrics, as the registry has them."""
     return list_versions(request.app.state.models.registry)
@@ -53,7 +53,7 @@ def scores(database: Database, hours: Hours = 24) -> list[VersionScores]:
     return scores_by_version(database, utc_now() - timedelta(hours=hours))
 
 
-@router.get("/comparison", summary="Two versions side by side", responses=documented(404))
+@router.get("/comparison", summary="Two versions side by side", dependencies=[LongTurn], responses=documented(404))
 def comparison(
     request: Request,
     database: Database,
@@ -69,7 +69,9 @@ def comparison(
     return Comparison(versions[a], versions[b], agreement(database, a, b, utc_now() - timedelta(hours=hours)))
 
 
-@router.post("/rollback", summary="Back to the champion before", responses=documented(401, 409))
+@router.post(
+    "/rollback", summary="Back to the champion before", dependencies=[LongTurn], responses=documented(401, 409)
+)
 def rollback(request: Request, database: Database, caller: Manager) -> Promotion:
     """Moves the alias; scores that were written stay."""
     try:
@@ -84,6 +86,7 @@ def rollback(request: Request, database: Database, caller: Manager) -> Promotion
 @router.post(
     "/{version}/promote",
     summary="Make a version the champion",
+    dependencies=[LongTurn],
     responses=documented(401, 404),
 )
 def promote(request: Request, database: Database, caller: Manager, version: Version) -> Promotion:

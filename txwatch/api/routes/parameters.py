@@ -28,6 +28,15 @@ def _no_bare_number(value: object) -> object:
 Moment = Annotated[AwareDatetime, BeforeValidator(_no_bare_number)]
 
 
+async def _long_turn(request: Request) -> AsyncIterator[None]:
+    async with request.app.state.long_turns:
+        yield
+
+
+LongTurn = Depends(_long_turn)
+"""Of a route that may take many seconds, or that asks another server, which may be away."""
+
+
 async def _connection(request: Request) -> AsyncIterator[Connection]:
     # Requests wait for a connection here, on the loop. In threads, those that wait would soon hold all of them, and
     # those that have a connection would find none to use it in.

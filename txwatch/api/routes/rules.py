@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from txwatch.api.access import KeyFirst, Manager, MayManage
 from txwatch.api.problems import FieldError, ProblemError, documented
-from txwatch.api.routes.parameters import Database
+from txwatch.api.routes.parameters import Database, LongTurn
 from txwatch.clock import utc_now
 from txwatch.rules.document import RuleError, read_plain
 from txwatch.rules.dry_run import MOST_DAYS, DryRun, dry_run
@@ -143,7 +143,10 @@ def check(document: Document) -> Checked:
 
 
 @router.post(
-    "/rule/dry-run", summary="Try a rule on the past", dependencies=[MayManage], responses=documented(401, 413)
+    "/rule/dry-run",
+    summary="Try a rule on the past",
+    dependencies=[MayManage, LongTurn],
+    responses=documented(401, 413),
 )
 def try_on_the_past(
     database: Database,

@@ -5,14 +5,15 @@ from contextlib import aclosing, suppress
 from difflib import get_close_matches
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Header, Query, WebSocket
+from fastapi import APIRouter, Depends, Header, Query, Request, WebSocket
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.requests import HTTPConnection
 from starlette.status import WS_1013_TRY_AGAIN_LATER
 from starlette.websockets import WebSocketDisconnect
 
-from txwatch.api.broadcast import MAX_CLIENTS, UNKNOWN, Stream
+from txwatch.api.access import may_go_on
+from txwatch.api.broadcast import MAX_CLIENTS, UNKNOWN, Stream, Told
 from txwatch.api.numbering import Event
 from txwatch.api.problems import ProblemError, documented
 from txwatch.api.routes.parameters import KIND
@@ -65,12 +66,14 @@ class Subscription(BaseModel):
         )
 
 
-def _source(connection: HTTPConnection) -> Stream:
-    # Before the answer begins: in the middle of a stream there is no way to answer with an error.
+async def _source(connection: HTTPConnection) -> AsyncIterator[Stream]:
+    # Before the answer begins: in the middle of a stream there is no way to answer with an error. The place is taken
+    # at once, for many may ask before the first of them is told anything.
     source: Stream = connection.app.state.stream
     if source.clients >= MAX_CLIENTS:
         raise ProblemError(503, f"{MAX_CLIENTS} clients listen already", headers={"Retry-After": "30"})
-    return source
+    with source.place():
+        yield source
 
 
 def _last(
@@ -102,7 +105,7 @@ router = APIRouter(tags=["stream"])
     responses=documented(),
 )
 async def stream(
-    source: Source, wanted: Wanted, last: Annotated[int | None, Depends(_last)]
+    request: Request, source: Source, wanted: Wanted, last: Annotated[int | None, Depends(_last)]
 ) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: `alert` for each alert when it is raised, `update` for what becomes known of one, `traffic`
     up to twice a second, and `position` every 15 s.
@@ -111,8 +114,15 @@ async def stream(
     what was raised meanwhile first. `begin` says by `complete` whether that is all. A client that is too slow is told
     `slow`, and cut. The same as a WebSocket is at `/v1/stream/ws`.
     """
-    async for told in source.follow(wanted.after if last is None else last, wanted.wants):
-        yield ServerSentEvent(raw_data=told.text, event=told.type, id=None if told.after is None else str(told.after))
+    async with aclosing(source.follow(wanted.after if last is None else last, wanted.wants)) as following:
+        async for told in following:
+            yield ServerSentEvent(raw_data=told.text, event=told.type, id=_id(told))
+            if told.type == "position" and not await may_go_on(request):
+                return
+
+
+def _id(told: Told) -> str | None:
+    return None if told.after is None else str(told.after)
 
 
 @router.websocket("/v1/stream/ws")
@@ -131,6 +141,8 @@ async def _tell(websocket: WebSocket, source: Stream, wanted: Subscription) -> N
                 reason = "too slow: come back after the last number, or ask for less"
             if told.type != "traffic":
                 await websocket.send_text(told.text)
+            if told.type == "position" and not await may_go_on(websocket):
+                break
     await websocket.close(WS_1013_TRY_AGAIN_LATER, reason)
 
 

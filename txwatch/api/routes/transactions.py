@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request
 
 from txwatch.api.problems import documented, found
-from txwatch.api.routes.parameters import Database, Seen, Txid
+from txwatch.api.routes.parameters import Database, LongTurn, Seen, Txid
 from txwatch.detection.explain import Waterfall
 from txwatch.features.feast import ServedFeatures
 from txwatch.queries.paging import Page
@@ -37,14 +37,18 @@ def transaction(database: Database, txid: Txid) -> TransactionDetail:
     return found(read_transaction_detail(database, txid), "no transaction with this txid was landed")
 
 
-@router.get("/{txid}/features", summary="Its features as models see them", responses=documented(404))
+@router.get(
+    "/{txid}/features", summary="Its features as models see them", dependencies=[LongTurn], responses=documented(404)
+)
 def transaction_features(request: Request, database: Database, txid: Txid) -> ServedFeatures:
     """From the online store, with the network that they are relative to. They are there once its window is computed."""
     served: ServedFeatures | None = request.app.state.online_features.of(database, txid)
     return found(served, "no transaction with this txid has features yet")
 
 
-@router.get("/{txid}/waterfall", summary="How its score comes about", responses=documented(404))
+@router.get(
+    "/{txid}/waterfall", summary="How its score comes about", dependencies=[LongTurn], responses=documented(404)
+)
 def transaction_waterfall(request: Request, txid: Txid) -> Waterfall:
     """The champion's score of it, and how far each feature, put back to ordinary, lowers that."""
     waterfall: Waterfall | None = request.app.state.scorer.waterfall(txid)

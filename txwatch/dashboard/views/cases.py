@@ -15,6 +15,7 @@ from txwatch.dashboard.look import freshness
 from txwatch.dashboard.own_key import call, own_key
 from txwatch.queries.cases import Case, CaseEvent, CaseState, list_cases, read_case
 from txwatch.queries.status import read_overview
+from txwatch.store.database import storable
 
 STATES = ("all", *get_args(CaseState))
 SEVERITIES = ("all", "critical", "high", "medium", "low")
@@ -69,7 +70,7 @@ def _item(case: Case) -> str:
 def _case(key: str) -> None:
     of_transaction = f" · {look.link(key)}" if is_of_transaction(key) else ""
     st.html(f'<a href="?" target="_self">← all cases</a>{of_transaction}')
-    found = ask(read_case, key)
+    found = ask(read_case, storable(key))
     if found is None:
         st.html(look.empty("There is no alert with this key."))
         return

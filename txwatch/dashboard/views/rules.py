@@ -1,5 +1,6 @@
 """Rules: those that there are, and a place to write one, see what it would have raised, and add it."""
 
+import threading
 import time
 from datetime import timedelta
 
@@ -89,12 +90,25 @@ def _editor() -> tuple[Rule | None, object]:
     return rule, plain(placed)
 
 
+@st.cache_resource
+def _turn() -> threading.Lock:
+    """One visitor at a time, so that the others find a connection: the pages share three."""
+    return threading.Lock()
+
+
 def _try(rule: Rule) -> None:
     chosen = look.choose("Past", DAYS, "7 days")
     if not st.button("Try it on the past"):
         return
+    turn = _turn()
+    if not turn.acquire(blocking=False):
+        st.warning("Somebody else tries a rule just now. Try again in some seconds.")
+        return
     until = time.monotonic() + MOST_SECONDS
-    run = ask(dry_run, rule, utc_now(), DAYS[chosen], lambda: time.monotonic() > until)
+    try:
+        run = ask(dry_run, rule, utc_now(), DAYS[chosen], lambda: time.monotonic() > until)
+    finally:
+        turn.release()
     if not run.hours_with_data:
         st.html(look.empty(f"There is nothing to try it on in the last {chosen}: no window has features yet."))
         return

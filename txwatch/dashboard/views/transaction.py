@@ -97,7 +97,7 @@ def _explain(tx: TransactionDetail) -> None:
 @st.cache_data(max_entries=100, ttl=60, show_spinner="Asking the model…")
 def _ask_api(base: str, txid: str) -> dict[str, Any] | None:
     try:
-        answer = httpx.get(f"{base}/v1/transactions/{txid}/waterfall", timeout=30)
+        answer = httpx.get(f"{base}/v1/transactions/{txid}/waterfall", timeout=30, trust_env=False)
     except httpx.HTTPError:
         return None
     return dict(answer.json()) if answer.status_code == 200 else None
