@@ -46,12 +46,13 @@ PAGES = {
     "cases": "Cases",
     "rules": "Rules",
     "channels": "Channels",
+    "search": "Search",
     "transaction": "One transaction",
     "models": "Models",
     "drift": "Drift",
     "feed": "Feed quality",
 }
-VIEWS = ("now", "anomalies", "whales", "cases", "rules", "channels", "transaction", "models", "drift", "feed")
+VIEWS = ("now", "anomalies", "whales", "cases", "rules", "channels", "search", "transaction", "models", "drift", "feed")
 
 
 @pytest.fixture

@@ -64,6 +64,9 @@ class Levels:
     transactions_1h: int
     unusual_1h: int
     alerts_1h: int
+    """Without late ones: what was recovered or loaded is of another hour."""
+    budget_spent_1h: int
+    """Those of them that the forest raised: the budget binds these alone."""
     newest_seen_at: datetime | None
     newest_scored_window: datetime | None
     model_version: str | None

@@ -7,29 +7,30 @@ import pandas as pd
 import streamlit as st
 from altair.typing import ChartType
 
-from txwatch.clock import WINDOW, utc_now, window_start
+from txwatch.clock import EPOCH, utc_now
 from txwatch.dashboard import look, palette
-from txwatch.dashboard.data import ask
+from txwatch.dashboard.data import ask, ask_rarely
 from txwatch.dashboard.look import freshness
+from txwatch.dashboard.span import shown
 from txwatch.queries.feed import FeedSpan, list_blocks, list_gaps, list_refused, read_feed_spans
 from txwatch.queries.sources import read_sources
 from txwatch.queries.status import read_overview
 
-SPANS = {"1 hour": (1, WINDOW), "6 hours": (6, WINDOW), "24 hours": (24, 3 * WINDOW)}
 
-
-@st.fragment(run_every=10)
 def page() -> None:
     """The quality of the feed."""
     st.title("Feed quality")
-    chosen = look.choose("Span", SPANS, "6 hours")
+    st.fragment(_draw, run_every=shown().again)()
+
+
+def _draw() -> None:
+    chosen = shown()
     overview = ask(read_overview, utc_now())
     freshness(overview)
-    hours, width = SPANS[chosen]
-    start = window_start(utc_now() - timedelta(hours=hours))
-    spans = ask(read_feed_spans, start, window_start(utc_now()), width)
+    start, end = (moment - (moment - EPOCH) % chosen.width for moment in (chosen.start, chosen.end))
+    spans = ask_rarely(read_feed_spans, start, end, chosen.width, ttl=chosen.again)
     if not any(span.transactions for span in spans):
-        st.html(look.empty(f"No transaction was seen in the last {chosen}."))
+        st.html(look.empty(f"No transaction was seen {chosen.words}."))
         return
     # Before the first transaction no worker listened yet.
     spans = spans[next(i for i, span in enumerate(spans) if span.transactions) :]
@@ -37,7 +38,7 @@ def page() -> None:
     slowest, lease = max(s.lag_p99_ms or 0.0 for s in came), overview.lease
     look.draw_tiles(
         ("Heard", look.share(sum(s.heard for s in spans) / len(spans)), "of the time shown"),
-        ("Transactions", look.count(sum(s.transactions for s in spans)), f"in the last {chosen}"),
+        ("Transactions", look.count(sum(s.transactions for s in spans)), chosen.words),
         ("Slowest window", look.span(slowest / 1000), "99 % were durable within"),
         ("Messages", look.count(lease.received if lease else 0), "since the beginning"),
         ("Complete", look.share(overview.levels.completeness), "of what was mined in a day"),
@@ -45,9 +46,9 @@ def page() -> None:
         ("Quarantined", look.count(overview.levels.quarantined), "kept with the reason"),
     )
     st.subheader("Heard")
-    look.draw(_heard(spans, width))
+    look.draw(_heard(spans, chosen.width), "Transactions over time, and where the feed was not heard.")
     st.subheader("From receipt to durable row")
-    look.draw(_lags(came))
+    look.draw(_lags(came), "Milliseconds from receipt to durable row over time.")
     _lists()
 
 

@@ -26,10 +26,13 @@ from txwatch.queries.status import read_overview
 DAY = timedelta(hours=24)
 
 
-@st.fragment(run_every=30)
 def page() -> None:
     """The models page."""
     st.title("Models")
+    st.fragment(_draw, run_every=30)()
+
+
+def _draw() -> None:
     freshness(ask(read_overview, utc_now()))
     since = utc_now() - DAY
     versions = ask(scores_by_version, since)
@@ -44,14 +47,20 @@ def page() -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.subheader("Scores of the last day")
-        look.draw(_histogram(ask(score_histogram, since), champion.threshold))
+        look.draw(
+            _histogram(ask(score_histogram, since), champion.threshold),
+            f"How many transactions had which score; from {champion.threshold:.3f} on they are unusual.",
+        )
     with right:
         st.subheader("Use of the alert budget")
-        look.draw(_budget(ask(hours_of_scores, since), settings().alerts_per_hour))
+        budget = settings().alerts_per_hour
+        look.draw(
+            _budget(ask(hours_of_scores, since), budget), f"Transactions over the threshold by hour, of {budget:g}."
+        )
     st.subheader("Useful, by people's verdicts")
     judged = ask(read_precision, utc_now() - timedelta(days=30))
     if judged:
-        look.draw(_precision(judged))
+        look.draw(_precision(judged), "The share of judged alerts that were useful, by kind and model.")
     else:
         st.html(look.empty("Nobody has judged an alert yet: the buttons below each message do, and the API."))
 

@@ -64,7 +64,7 @@ def _explain(tx: TransactionDetail) -> None:
     why, where = st.columns(2, gap="large")
     with where:
         st.subheader("Each feature among the newest transactions")
-        look.draw(_strip(tx.features))
+        look.draw(_strip(tx.features), "Where each feature stands among the newest transactions, in percent.")
     if tx.life:
         st.subheader("Life")
         st.html(look.table(["at, UTC", "what", "by"], [_moment(event) for event in tx.life], ()))
@@ -128,16 +128,19 @@ def _waterfall(txid: str) -> None:
             color=alt.Color(
                 "kind:N",
                 legend=None,
-                scale=alt.Scale(domain=["rest", "step", "score"], range=["#c9ccd0", palette.ACCENT, palette.INK]),
+                scale=alt.Scale(domain=["rest", "step", "score"], range=[palette.GREY, palette.ACCENT, palette.TEXT]),
             ),
         )
     )
     texts = (
         alt.Chart(frame)
-        .mark_text(align="left", dx=5, fontSize=11, color=palette.INK)
+        .mark_text(align="left", dx=5, fontSize=11, color=palette.TEXT)
         .encode(x="to:Q", y=y, text="text:N")
     )
-    look.draw(bars + texts + look.line_at(found["threshold"], upright=True))
+    look.draw(
+        bars + texts + look.line_at(found["threshold"], upright=True),
+        f"How the score of {found['score']:.3f} comes about, feature by feature.",
+    )
     st.caption(
         f"Each feature put back to its ordinary value lowers the score of model version {found['model_version']} by so"
         f" much. The dashed line is the threshold of its window, {found['threshold']:.3f}."
@@ -170,7 +173,7 @@ def _strip(features: list[FeatureValue]) -> ChartType:
             tooltip=["feature:N", "value:N", alt.Tooltip("percentile:Q", format=".1f")],
         )
     )
-    middle = alt.Chart(pd.DataFrame({"at": [50]})).mark_rule(color=palette.LINE).encode(x="at:Q")
+    middle = alt.Chart(pd.DataFrame({"at": [50]})).mark_rule(color=palette.GREY).encode(x="at:Q")
     return alt.layer(middle, dots)
 
 
