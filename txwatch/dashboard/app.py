@@ -33,6 +33,10 @@ OPTIONS = {
 }
 
 
+OF_A_SPAN = frozenset({"", "unusual", "whales", "models", "feed"})
+"""Pages about a time that the visitor chooses. What is open or set up is shown whenever it came."""
+
+
 def serve_dashboard(settings: Settings, host: str, port: int) -> None:
     """Serve until a signal. Raises MissingSettingError without a database."""
     settings.require_database_url()
@@ -81,7 +85,8 @@ def show_pages() -> None:
     )
     with st.container(horizontal=True, vertical_alignment="center"):
         search.ask_for(found, one)
-        choose_span()
+        if page.url_path in OF_A_SPAN:
+            choose_span()
     page.run()
 
 

@@ -142,11 +142,11 @@ def link(txid: str) -> str:
     )
 
 
-def address_link(address_: str) -> str:
+def address_link(whole: str, shown: str | None = None) -> str:
     """An address that leads to what is known of it."""
     return (
-        f'<a class="mono" href="{escape(address("search", q=address_))}" target="_self"'
-        f' style="overflow-wrap:anywhere">{escape(address_)}</a>'
+        f'<a class="mono" href="{escape(address("search", q=whole))}" target="_self" title="{escape(whole)}"'
+        f' style="overflow-wrap:anywhere">{escape(shown or whole)}</a>'
     )
 
 

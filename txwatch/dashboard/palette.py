@@ -52,7 +52,16 @@ CSS = f"""
   table.plain .number {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
   table.plain .number {{ padding-right: 1.5rem; }}
   table.plain td:last-child, table.plain th:last-child {{ padding-right: .2rem; }}
+  .coins {{ display: grid; grid-template-columns: minmax(0, 1fr) minmax(80px, 22%) minmax(0, 1fr); }}
+  .coins img {{ width: 100%; margin-top: 1.6rem; }}
+  .coins > div > .note {{ height: 1.6rem; }}
+  .coin {{ height: 46px; overflow: hidden; border-left: 4px solid; padding: .15rem .6rem; font-size: .86rem; }}
+  .coins > div:first-child .coin {{ border-left: 0; border-right: 4px solid; text-align: right; }}
+  .coin .of, .coin .note {{ white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }}
   @media (max-width: 640px) {{
+    .coins {{ grid-template-columns: minmax(0, 1fr); }} .coins img {{ display: none; }}
+    .coins > div:first-child .coin {{ border-right: 0; border-left: 4px solid; text-align: left; }}
+    .coins > div:last-child {{ margin-top: .8rem; }}
     table.plain tr {{ display: block; border-top: 1px solid {_both(LINE)}; padding: .35rem 0; }}
     table.plain tr.columns {{ display: none; }}
     table.plain td, table.plain td.number {{ display: flex; justify-content: space-between; gap: 1rem; }}

@@ -118,7 +118,8 @@ WITH pairs AS (
         bool_or(score >= threshold) FILTER (WHERE model_version = %(a)s) AS unusual_a,
         bool_or(score >= threshold) FILTER (WHERE model_version = %(b)s) AS unusual_b
     FROM transaction_scores
-    WHERE seen_at >= %(since)s AND model_version IN (%(a)s, %(b)s)
+    WHERE seen_at >= %(since)s AND (%(until)s::timestamptz IS NULL OR seen_at < %(until)s)
+        AND model_version IN (%(a)s, %(b)s)
     GROUP BY txid
 )
 SELECT
@@ -352,7 +353,7 @@ SELECT
     min(scored_at) AS first_scored_at,
     max(scored_at) AS last_scored_at
 FROM transaction_scores
-WHERE seen_at >= %(since)s
+WHERE seen_at >= %(since)s AND (%(until)s::timestamptz IS NULL OR seen_at < %(until)s)
 GROUP BY model_version
 ORDER BY max(scored_at) DESC
 
