@@ -48,7 +48,7 @@ def serve_dashboard(settings: Settings, host: str, port: int) -> None:
 
 def show_pages() -> None:
     """Show the page that the address names. The libraries of charts are imported when the first one is opened."""
-    from txwatch.dashboard.span import choose_span
+    from txwatch.dashboard.span import choose_span, take_span
     from txwatch.dashboard.views import (
         anomalies,
         cases,
@@ -83,6 +83,7 @@ def show_pages() -> None:
         ],
         position="top",
     )
+    take_span()
     with st.container(horizontal=True, vertical_alignment="center"):
         search.ask_for(found, one)
         if page.url_path in OF_A_SPAN:

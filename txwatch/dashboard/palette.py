@@ -11,7 +11,7 @@ WELL, WRONG = ("#2c6e49", "#67b98c"), ("#b3261e", "#ff8a80")
 ACCENT, BLUE, GREEN, VIOLET, OCHRE, GREY = "#bf5417", "#2f74b0", "#2f7f55", "#8660b0", "#8a6914", "#66727f"
 TEXT = "#7c8793"
 """Of texts within charts, which are drawn before the browser knows its theme: 3.5 to 1 against either ground."""
-PRIMARY = (ACCENT, "#e58b57")
+PRIMARY = ("#9c430e", "#e58b57")
 SEVERITY = {"critical": "#c9302a", "high": ACCENT, "medium": BLUE, "low": GREY}
 SERIES = [BLUE, ACCENT, GREEN, VIOLET, OCHRE, GREY]
 
@@ -24,7 +24,7 @@ CSS = f"""
 <style>
   .block-container {{ padding-top: 4.2rem; max-width: 1340px; }}
   h1 {{ font-size: 1.7rem !important; padding: .2rem 0 .4rem !important; }}
-  h3 {{ font-size: 1.05rem !important; padding: 1.1rem 0 .2rem !important; }}
+  h2 {{ font-size: 1.05rem !important; padding: 1.1rem 0 .2rem !important; }}
   .tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(132px, 1fr)); gap: .6rem; margin: .3rem 0; }}
   .tile {{ background: {_both(GROUND)}; border-radius: 8px; padding: .65rem .8rem; min-width: 0; }}
   .tile .name {{ color: {_both(MUTED)}; font-size: .78rem; }}
@@ -43,6 +43,7 @@ CSS = f"""
   .empty {{ background: {_both(GROUND)}; border-radius: 8px; padding: 1.2rem; }}
   .empty {{ color: {_both(MUTED)}; text-align: center; font-size: .9rem; }}
   .note {{ color: {_both(MUTED)}; font-size: .8rem; }}
+  [data-testid="stCaptionContainer"] p {{ color: {_both(MUTED)}; }}
   .ok {{ color: {_both(WELL)}; }} .unclear {{ color: {_both(MUTED)}; }}
   .bad {{ color: {_both(WRONG)}; font-weight: 600; }}
   .scroll {{ overflow-x: auto; }}

@@ -1,5 +1,6 @@
 """The time that all pages show. It is in the address, so that a link to a page shows what its sender saw."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
@@ -28,6 +29,8 @@ _CHOICES = {
     "7d": _Choice("7 days", timedelta(days=7), 24 * WINDOW, 5 * MINUTE),
 }
 _DEFAULT = "1h"
+_LENGTH, _UNTIL = "span", "until"
+"""Keys of the visit's state: the name of the choice, and the moment in UTC, without a zone, or None."""
 
 
 @dataclass(frozen=True)
@@ -49,22 +52,50 @@ class Span:
         return (self.end - self.start) / timedelta(hours=1)
 
 
+def take_span() -> None:
+    """Take the time that the address names, when a visit begins. It lasts on all pages, and in their addresses."""
+    state = st.session_state
+    if _LENGTH not in state:
+        asked = st.query_params.get("span", _DEFAULT)
+        state[_LENGTH] = asked if asked in _CHOICES else _DEFAULT
+        state[_UNTIL] = _moment(st.query_params.get("until"))
+    # The menu leads to addresses without it.
+    kept = _kept()
+    for name in ("span", "until"):
+        if name in kept:
+            st.query_params[name] = kept[name]
+        elif name in st.query_params:
+            del st.query_params[name]
+
+
 def choose_span() -> None:
-    """Let the visitor choose, for all pages."""
+    """Let the visitor choose."""
+    state = st.session_state
     st.segmented_control(
-        "Time shown", list(_CHOICES), default=_DEFAULT, key="span", bind="query-params", label_visibility="collapsed"
+        "Time shown",
+        list(_CHOICES),
+        default=state[_LENGTH],
+        key="span_choice",
+        required=True,
+        label_visibility="collapsed",
+        on_change=lambda: state.update({_LENGTH: state["span_choice"]}),
     )
-    until = st.query_params.get("until")
-    with st.popover(f"until {until.replace('T', ' ')}" if until else "until now"):
+    until: datetime | None = state[_UNTIL]
+    with st.popover("until now" if until is None else f"until {until:%d %b %H:%M}"):
         st.datetime_input(
-            "Until, UTC", value=None, key="until", bind="query-params", step=MINUTE, help="Empty: until now."
+            "Until, UTC",
+            value=until,
+            key="until_choice",
+            step=MINUTE,
+            help="Empty: until now.",
+            on_change=lambda: state.update({_UNTIL: state["until_choice"]}),
         )
 
 
 def shown() -> Span:
     """The span that was chosen, as of now."""
-    choice = _CHOICES[st.session_state.get("span") or _DEFAULT]
-    until: datetime | None = st.session_state.get("until")
+    choice = _CHOICES[st.session_state.get(_LENGTH, _DEFAULT)]
+    until: datetime | None = st.session_state.get(_UNTIL)
     if until is None:
         end, words, again = utc_now(), f"in the last {choice.words}", choice.again
     else:
@@ -75,5 +106,17 @@ def shown() -> Span:
 
 def address(page: str, **query: str) -> str:
     """The address of a page with this query, which shows the same time as this one."""
-    kept = {name: value for name in ("span", "until") if (value := st.query_params.get(name))}
-    return f"/{page}?{urlencode(query | kept)}"
+    return f"/{page}?{urlencode(query | _kept())}"
+
+
+def _kept() -> dict[str, str]:
+    """What an address says of the time, as far as it is not the last hour."""
+    length, until = st.session_state.get(_LENGTH, _DEFAULT), st.session_state.get(_UNTIL)
+    kept = {} if length == _DEFAULT else {"span": length}
+    return kept if until is None else kept | {"until": f"{until:%Y-%m-%dT%H:%M}"}
+
+
+def _moment(text: str | None) -> datetime | None:
+    with suppress(ValueError):
+        return None if text is None else datetime.fromisoformat(text).replace(tzinfo=None)
+    return None

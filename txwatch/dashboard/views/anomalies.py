@@ -30,7 +30,7 @@ def _draw() -> None:
     if not counts:
         st.html(look.empty(f"Nothing unusual {span.words}. A model is needed, and traffic that stands out."))
         return
-    st.subheader("By reason")
+    st.header("By reason")
     look.draw(_over_time(counts, span.width), "How many transactions were unusual over time, by reason.")
     kinds = ["all", *sorted({c.kind for c in counts})]
     kind = st.pills("Reason", kinds, default="all", format_func=_words, label_visibility="collapsed") or "all"

@@ -26,12 +26,12 @@ def page() -> None:
         ("Against", f"version {newest.model_version}", "what it was trained on"),
     )
     if len(reports) > 1:
-        st.subheader("Share of features that have drifted")
+        st.header("Share of features that have drifted")
         look.draw(_history(reports), "The share of features that have drifted, over time.")
     chosen = st.selectbox("Report", reports, format_func=_name)
     if chosen.features:
         look.draw(_features(chosen), "How far each feature is from the training traffic, and its limit.")
-    st.subheader("The report")
+    st.header("The report")
     page = ask(read_drift_page, chosen.id)
     try:
         html = page and (page.html or drift_page(page.computed_at))

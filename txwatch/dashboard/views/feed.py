@@ -45,9 +45,9 @@ def _draw() -> None:
         ("Duplicates", look.count(lease.duplicates if lease else 0), "dropped"),
         ("Quarantined", look.count(overview.levels.quarantined), "kept with the reason"),
     )
-    st.subheader("Heard")
+    st.header("Heard")
     look.draw(_heard(spans, chosen.width), "Transactions over time, and where the feed was not heard.")
-    st.subheader("From receipt to durable row")
+    st.header("From receipt to durable row")
     look.draw(_lags(came), "Milliseconds from receipt to durable row over time.")
     _lists()
 
@@ -84,7 +84,7 @@ def _lags(spans: list[FeedSpan]) -> ChartType:
 
 
 def _lists() -> None:
-    st.subheader("Sources")
+    st.header("Sources")
     sources = [
         [
             ("" if s.connected else "away: ") + s.source,
@@ -105,7 +105,7 @@ def _lists() -> None:
         " the rest; then the share of the last day's mined transactions that it told before the block, and the share"
         " that it leaves out by its own policy: fees or data beyond what it relays."
     )
-    st.subheader("Gaps")
+    st.header("Gaps")
     gaps = [
         [f"{g.started_at:%d %b %H:%M:%S}", g.source, look.span(g.seconds), g.state, look.count(g.recovered), g.cause]
         for g in ask(list_gaps, utc_now(), limit=20).items
@@ -114,13 +114,13 @@ def _lists() -> None:
     st.html(look.table(columns, gaps, (2, 4), "No gap: the feed was heard all the time."))
     left, right = st.columns(2, gap="large")
     with left:
-        st.subheader("Refused messages")
+        st.header("Refused messages")
         refused = [
             [f"{m.received_at:%d %b %H:%M:%S}", look.count(m.size), m.reason] for m in ask(list_refused, limit=10).items
         ]
         st.html(look.table(["at, UTC", "bytes", "reason"], refused, (1,), "No message was refused."))
     with right:
-        st.subheader("Blocks")
+        st.header("Blocks")
         blocks = [
             [
                 f"{b.seen_at:%d %b %H:%M:%S}",

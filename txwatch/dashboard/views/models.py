@@ -46,19 +46,19 @@ def _draw() -> None:
         _against(champion, other, span)
     left, right = st.columns(2, gap="large")
     with left:
-        st.subheader("Scores")
+        st.header("Scores")
         look.draw(
             _histogram(ask_rarely(score_histogram, span.start, span.end, ttl=span.again), champion.threshold),
             f"How many transactions had which score; from {champion.threshold:.3f} on they are unusual.",
         )
     with right:
-        st.subheader("Use of the alert budget")
+        st.header("Use of the alert budget")
         budget = settings().alerts_per_hour
         look.draw(
             _budget(ask_rarely(hours_of_scores, span.start, span.end, ttl=span.again), budget),
             f"Transactions over the threshold by hour, of {budget:g}.",
         )
-    st.subheader("Useful, by people's verdicts")
+    st.header("Useful, by people's verdicts")
     judged = ask(read_precision, utc_now() - timedelta(days=30))
     if judged:
         look.draw(_precision(judged), "The share of judged alerts that were useful, by kind and model.")
@@ -92,7 +92,7 @@ def _against(champion: VersionScores, other: VersionScores, span: Span) -> None:
     if not found.transactions:
         return
     either = found.unusual_a + found.unusual_b - found.unusual_both
-    st.subheader(f"Version {a} against version {b}")
+    st.header(f"Version {a} against version {b}")
     look.draw_tiles(
         ("Scored by both", look.count(found.transactions), span.words),
         ("Correlation", "–" if found.correlation is None else f"{found.correlation:.3f}", "of their scores"),

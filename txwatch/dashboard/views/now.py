@@ -41,7 +41,7 @@ def page() -> None:
     with left:
         st.fragment(_charts, run_every=rarely)()
     with right:
-        st.subheader("Alerts")
+        st.header("Alerts")
         st.fragment(_alerts, run_every=again)()
     st.fragment(_below, run_every=rarely)()
 
@@ -67,7 +67,7 @@ def _charts() -> None:
     span = shown()
     traffic = _traffic(span)
     points = ask_rarely(sample_traffic, span.start, span.end, ttl=span.again)
-    st.subheader("Value against fee rate")
+    st.header("Value against fee rate")
     if not points:
         st.html(look.empty(f"No transaction was seen {span.words}."))
         return
@@ -79,7 +79,7 @@ def _charts() -> None:
     st.caption(f"Grey: ordinary ones, {drawn}. In colour: {unusual:,} unusual ones, which a click opens.")
     if not traffic:
         return
-    st.subheader("Transactions and fee rates")
+    st.header("Transactions and fee rates")
     look.draw(transactions_over_time(traffic, span.width), transactions_say(traffic))
     look.draw(fees_over_time(traffic, _blocks(span)), fees_say(traffic))
     st.caption("Line: the median fee rate, with the middle 80 % of all around it. Dashed: a block came.")
@@ -89,20 +89,20 @@ def _below() -> None:
     span = shown()
     campaigns, whales, feed = st.columns(3, gap="large")
     with campaigns:
-        st.subheader("Campaigns")
+        st.header("Campaigns")
         found = ask(list_campaigns, span.start, span.end, SHOWN_CAMPAIGNS)
         st.html("".join(map(_campaign, found)) or look.empty(f"None {span.words}: no transactions that are alike."))
     with whales:
-        st.subheader("Whales")
+        st.header("Whales")
         if flows := ask(flow_totals, span.start, span.end):
             rows = [[FLOW_WORDS[one.flow], look.count(one.count), look.amount(one.moved_sat)] for one in flows]
             st.html(look.table(["flow", "whales", "moved"], rows, (1, 2)))
         moves = ask(list_whales, since=span.start, until=span.end, limit=SHOWN_WHALES).items
         st.html("".join(map(_whale, moves)) or look.empty(f"None {span.words}."))
     with feed:
-        st.subheader("Sources")
+        st.header("Sources")
         st.html(_sources(ask(read_sources, utc_now()), ask(read_overview, utc_now())))
-        st.subheader("Health")
+        st.header("Health")
         st.html(_health(ask(latest_health)))
 
 
@@ -179,7 +179,7 @@ def _sources(sources: list[SourceQuality], overview: Overview) -> str:
     ]
     gaps = overview.levels.gap_seconds
     said = f"{look.span(gaps)} were not heard in all." if gaps else "All was heard since the beginning."
-    table = look.table(["source", "", "in an hour", "of blocks"], rows, (2, 3), "No source was followed yet.")
+    table = look.table(["source", "state", "in an hour", "of blocks"], rows, (2, 3), "No source was followed yet.")
     return f'{table}<p class="note">{escape(said)}</p>'
 
 

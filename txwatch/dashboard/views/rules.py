@@ -38,7 +38,7 @@ def page() -> None:
     """The list, and the editor."""
     st.title("Rules")
     _list()
-    st.subheader("Write one")
+    st.header("Write one")
     key = own_key()
     rule, document = _editor()
     if rule is not None:
@@ -66,7 +66,7 @@ def _list() -> None:
         ]
         for one in rules
     ]
-    columns = ["rule", "mode", "alerts of a day", "in test", "held back", "changed", ""]
+    columns = ["rule", "mode", "alerts of a day", "in test", "held back", "changed", "why"]
     st.html(look.table(columns, rows, (2, 3, 4)))
 
 
@@ -131,7 +131,7 @@ def _switch(key: str) -> None:
     rules = ask(list_rules)
     if not rules:
         return
-    st.subheader("Switch one")
+    st.header("Switch one")
     with st.form("switch"):
         name = st.selectbox("Rule", [one.name for one in rules])
         mode = st.radio("Mode", MODES, horizontal=True, help="test: matches are recorded, and nothing is sent")

@@ -56,19 +56,19 @@ def page() -> None:
         )
         return
     if found.transactions:
-        st.subheader("Transactions")
+        st.header("Transactions")
         st.html("".join(map(_transaction, found.transactions)))
     if found.addresses:
-        st.subheader("What is known of this address")
+        st.header("What is known of this address")
         st.html("".join(map(_address, found.addresses)))
     if found.of_address:
-        st.subheader("Its newest transactions")
+        st.header("Its newest transactions")
         st.html("".join(map(_move, found.of_address)))
     if found.entities:
-        st.subheader("Names")
+        st.header("Names")
         st.html("".join(map(_entity, found.entities)))
     if whales:
-        st.subheader("Whales of these names")
+        st.header("Whales of these names")
         st.html("".join(map(_whale, whales)))
 
 

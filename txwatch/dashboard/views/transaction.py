@@ -58,26 +58,26 @@ def page() -> None:
 
 def _explain(tx: TransactionDetail) -> None:
     _head(tx)
-    st.subheader("Coins")
+    st.header("Coins")
     st.html(draw_coins(tx))
     why, where = st.columns(2, gap="large")
     with where:
-        st.subheader("Each feature among the newest transactions")
+        st.header("Each feature among the newest transactions")
         look.draw(_strip(tx.features), "Where each feature stands among the newest transactions, in percent.")
     life, alike = st.columns(2, gap="large")
     with life:
-        st.subheader("Life")
+        st.header("Life")
         st.html("".join(map(_moment, tx.life)) or look.empty("No source told of it by itself."))
         if tx.scores:
-            st.subheader("Scores")
+            st.header("Scores")
             columns = ["model", "lane", "score", "threshold", "verdict", "at, UTC"]
             st.html(look.table(columns, list(map(_score, tx.scores)), (2, 3)))
     # Last, because the first question after a start waits for the API to load the model.
     with why:
-        st.subheader("How the score comes about")
+        st.header("How the score comes about")
         _waterfall(tx.txid)
     with alike:
-        st.subheader("Most like it")
+        st.header("Most like it")
         _neighbours(tx.txid)
 
 

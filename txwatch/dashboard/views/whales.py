@@ -56,7 +56,7 @@ def _whales() -> None:
 
 def _history() -> None:
     """What whales of the past moved, to and from whom. Kept when transactions and scores are removed."""
-    st.subheader("The past")
+    st.header("The past")
     chosen, now = look.choose("Past", DAYS, "30 days"), utc_now()
     since = now - timedelta(days=DAYS[chosen])
     flows = ask(flow_totals, since, now)
