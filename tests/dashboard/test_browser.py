@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.populated import CHAT, Populated
 from tests.ports import free_port
 from tests.serving import KEY, TOKEN, serving, settings_of
 from tests.waiting import PATIENCE_SECONDS, answers, wait_until
+from txwatch.clock import utc_now
 from txwatch.store.database import connect
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -86,6 +88,7 @@ def settled(page: Any, title: str) -> None:
     """Wait until the page has this title and has done what it was asked for."""
     page.get_by_role("heading", name=title, exact=True).wait_for()
     page.wait_for_function("!document.querySelector('[data-testid=stStatusWidgetRunningIcon]')")
+    page.wait_for_function("!document.querySelector('[data-testid=stMain] [data-stale=true]')")
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (400, "dark")])
@@ -93,9 +96,11 @@ def test_every_page_is_whole_and_accessible(dashboard: str, browser: Any, txid: 
     from axe_playwright_python.sync_playwright import Axe
 
     page = opened(browser, width, scheme)
+    # What ends at a moment is not drawn again, which would fade it in between.
+    until = utc_now() + timedelta(minutes=1)
     for path, title in PAGES.items():
-        query = {"transaction": f"?txid={txid}", "search": f"?q={txid[:8]}"}.get(path, "")
-        page.goto(f"{dashboard}/{path}{query}")
+        query = {"transaction": f"&txid={txid}", "search": f"&q={txid[:8]}"}.get(path, "")
+        page.goto(f"{dashboard}/{path}?until={until:%Y-%m-%dT%H:%M}{query}")
         settled(page, title)
         if path not in WITHOUT_CHART:
             charts = page.locator("[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg")

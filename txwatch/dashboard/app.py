@@ -25,6 +25,8 @@ OPTIONS = {
     "browser.gatherUsageStats": False,
     "client.toolbarMode": "minimal",
     "client.showErrorDetails": "type",
+    # Otherwise a text that stands by itself in this file, to say what the line above is, is shown on every page.
+    "runner.magicEnabled": False,
     # Megabytes; Streamlit takes 200 from whoever opens a page.
     "server.maxMessageSize": 16,
     "theme.chartCategoricalColors": SERIES,

@@ -59,7 +59,15 @@ def theme() -> alt.theme.ThemeConfig:
                 "tickCount": 5,
             },
             "axisX": {"grid": False, "labelFlush": True, "labelOverlap": "greedy", "titlePadding": 4},
-            "legend": {"orient": "top", "title": None, "labelFontSize": 11, "symbolType": "square", "symbolSize": 80},
+            "legend": {
+                "orient": "top",
+                "title": None,
+                "labelFontSize": 11,
+                "symbolType": "square",
+                "symbolSize": 80,
+                # A phone has no room for more.
+                "columns": 2,
+            },
         }
     }
 

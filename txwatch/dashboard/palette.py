@@ -43,7 +43,8 @@ CSS = f"""
   .empty {{ background: {_both(GROUND)}; border-radius: 8px; padding: 1.2rem; }}
   .empty {{ color: {_both(MUTED)}; text-align: center; font-size: .9rem; }}
   .note {{ color: {_both(MUTED)}; font-size: .8rem; }}
-  [data-testid="stCaptionContainer"] p {{ color: {_both(MUTED)}; }}
+  [data-testid="stCaptionContainer"] {{ opacity: 1; color: {_both(MUTED)}; }}
+  [data-testid="stCaptionContainer"] p {{ opacity: 1; color: {_both(MUTED)}; }}
   .ok {{ color: {_both(WELL)}; }} .unclear {{ color: {_both(MUTED)}; }}
   .bad {{ color: {_both(WRONG)}; font-weight: 600; }}
   .scroll {{ overflow-x: auto; }}
@@ -54,6 +55,7 @@ CSS = f"""
   table.plain .number {{ padding-right: 1.5rem; }}
   table.plain td:last-child, table.plain th:last-child {{ padding-right: .2rem; }}
   .coins {{ display: grid; grid-template-columns: minmax(0, 1fr) minmax(80px, 22%) minmax(0, 1fr); }}
+  .coins {{ align-items: center; }}
   .coins img {{ width: 100%; margin-top: 1.6rem; }}
   .coins > div > .note {{ height: 1.6rem; }}
   .coin {{ height: 46px; overflow: hidden; border-left: 4px solid; padding: .15rem .6rem; font-size: .86rem; }}

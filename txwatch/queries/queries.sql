@@ -186,12 +186,6 @@ ORDER BY since
 -- The state of the system at this moment. Of tables that grow with traffic only the newest rows are counted.
 SELECT
     (SELECT count(*) FROM transactions WHERE seen_at > %(now)s - interval '1 minute') AS transactions_1m,
-    (SELECT count(*) FROM transactions WHERE seen_at > %(now)s - interval '1 hour') AS transactions_1h,
-    (
-        SELECT count(DISTINCT txid) FROM unusual_scores WHERE seen_at > %(now)s - interval '1 hour'
-    ) AS unusual_1h,
-    live_alerts.alerts_1h,
-    live_alerts.budget_spent_1h,
     (SELECT max(seen_at) FROM transactions) AS newest_seen_at,
     (SELECT max(window_start) FROM scored_windows) AS newest_scored_window,
     newest.model_version,
@@ -220,11 +214,6 @@ FROM (
     JOIN alerts USING (alert_key)
     WHERE state IN ('pending', 'sending', 'uncertain')
 ) AS open
-CROSS JOIN (
-    SELECT count(*) AS alerts_1h, count(*) FILTER (WHERE 'forest' = ANY(kinds)) AS budget_spent_1h
-    FROM alerts
-    WHERE created_at > %(now)s - interval '1 hour' AND NOT late
-) AS live_alerts
 LEFT JOIN (
     SELECT model_version, threshold
     FROM transaction_scores

@@ -79,7 +79,7 @@ def find(connection: Connection, text: str, now: datetime) -> Found:
     Of an address the transactions of the last quarter of an hour are found, and those of the MOST_WINDOWS newest
     windows in which it was active; of older ones the activity is removed with the days that retention drops.
     """
-    text = text.strip()
+    text = text.replace("\0", "").strip()  # which Postgres does not take
     given: dict[str, object] = {"text": text, "prefix": text.lower(), "now": now, "windows": MOST_WINDOWS}
     is_address = _ADDRESS.fullmatch(text) is not None or _ADDRESS.fullmatch(text.lower()) is not None
     return Found(

@@ -116,10 +116,10 @@ def _row(row: _Row) -> str:
 def _bands(rows: Sequence[_Row], scale: float, height: int, edge: int) -> str:
     """A band from each row at this edge (0 or 100) to the middle, where they lie on each other."""
     widths = [max((row.satoshi or 0) * scale, 0.6) for row in rows]
-    at, bands = (height - sum(widths)) / 2, list[str]()
+    at, bands, above = (height - sum(widths)) / 2, list[str](), (height - ROW * len(rows)) / 2
     bend = (edge + 50) / 2
     for place, (row, width) in enumerate(zip(rows, widths, strict=True)):
-        middle = ROW * (place + 0.5)
+        middle = above + ROW * (place + 0.5)
         shown = min(width, ROW - 6.0)
         top, bottom = middle - shown / 2, middle + shown / 2
         bands.append(

@@ -18,7 +18,7 @@ from txwatch.dashboard.views.traffic import (
 )
 from txwatch.detection.reasons import priced
 from txwatch.labels.whales import flow_totals
-from txwatch.queries.alerts import FLOW_WORDS, AlertSummary, WhaleMove, list_alerts, list_whales
+from txwatch.queries.alerts import FLOW_WORDS, AlertSummary, WhaleMove, count_live_alerts, list_alerts, list_whales
 from txwatch.queries.feed import RecordedBlock, list_blocks
 from txwatch.queries.sources import SourceQuality, read_sources
 from txwatch.queries.status import HealthCheck, Overview, latest_health, read_overview
@@ -127,6 +127,7 @@ def _figures() -> None:
     traffic, flows, blocks = _traffic(span), ask(flow_totals, span.start, span.end), _blocks(span)
     fee_rate = next((part.fee_rate_p50 for part in reversed(traffic) if part.fee_rate_p50 is not None), None)
     moved, whales = sum(one.moved_sat for one in flows), sum(one.count for one in flows)
+    live = ask(count_live_alerts, span.start, span.end)
     waiting = f"{levels.deliveries_pending} wait, {levels.deliveries_uncertain} uncertain"
     look.draw_tiles(
         (
@@ -141,11 +142,11 @@ def _figures() -> None:
             f"{look.span((overview.at - blocks[0].seen_at).total_seconds())} ago" if blocks else span.words,
         ),
         ("Whales", look.count(whales), f"{look.amount(moved)} likely moved" if whales else span.words),
-        ("Alerts", look.count(levels.alerts_1h), f"raised live in the last hour; {waiting}"),
+        ("Alerts", look.count(live.alerts), f"raised live {span.words}; {waiting}"),
         (
             "Alert budget",
-            f"{levels.budget_spent_1h} of {settings().alerts_per_hour:g}",
-            "spent in the last hour; it binds unusual transactions alone",
+            f"{live.of_the_budget / span.hours:.3g} of {settings().alerts_per_hour:g}",
+            f"an hour, {span.words}; it binds unusual transactions alone",
         ),
         ("Behind the feed", "–" if lag is None else look.span(lag), "received to committed"),
         ("Complete", look.share(levels.completeness), f"of what was mined in a day; {levels.open_gaps} gaps open"),

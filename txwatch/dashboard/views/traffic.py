@@ -57,7 +57,7 @@ def value_against_fee(points: list[TrafficPoint]) -> ChartType:
             color=alt.Color(
                 "colour:N",
                 scale=alt.Scale(domain=domain, range=_COLOURS[: len(domain)]),
-                legend=alt.Legend(columns=2, symbolStrokeWidth=0, symbolType="circle"),
+                legend=alt.Legend(symbolStrokeWidth=0, symbolType="circle"),
             ),
             tooltip=["kind:N", "value:N", "fee rate:N", "at:N", "transaction:N"],
             href="page:N",
