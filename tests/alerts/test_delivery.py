@@ -151,7 +151,7 @@ def test_each_alert_arrives_once_and_a_second_delivery_sends_nothing(telegram: T
 
     first, second = telegram.local.received
     assert first.text.startswith("🐋 Whale · ")
-    assert "total 9,520 sat · fee 1,220 sat (11.0 sat/vB) · 1 in → 1 out" in first.text
+    assert "total 9,520 sat, fee 1,220 sat (11.0 sat/vB), 1 in → 1 out" in first.text
     assert first.links == (f"https://mempool.space/tx/{key(1)}",)
     assert (first.silent, second.silent, first.previews) == (False, True, False)
     assert telegram.states() == {key(1): "sent", key(2): "sent"}

@@ -304,7 +304,7 @@ def test_a_message_says_what_is_known_of_its_transaction(delivery: Delivery) -> 
     first, second = delivery.local.received
     lines = first.text.splitlines()
     assert "🏷 from Blender.io (mixing service, a list)" in lines
-    assert "total 9,520 sat · fee 1,220 sat (11.0 sat/vB) · 1 in → 1 out" in lines
+    assert "total 9,520 sat, fee 1,220 sat (11.0 sat/vB), 1 in → 1 out" in lines
     assert "sent 12 min later · model 3" in lines[-1]
     assert (first.silent, first.buttons) == (False, BUTTONS)
     assert (second.silent, second.buttons) == (True, BUTTONS)

@@ -85,7 +85,7 @@ WHALE = Reason("whale", "600.00 BTC likely moved", "moved_sat", 6e10)
 def test_a_message_tells_amounts_in_usd_too() -> None:
     title, *_, facts, _origin = to_html(alert_lines(an_alert(WHALE), a_move("a", 600), T0)).splitlines()
     assert title == "<b>🐋 Whale</b> · 600.00 BTC · 40.8 M USD between unknown parties"
-    assert facts.startswith("total 600.00 BTC · 40.8 M USD · fee 1,220 sat · 0.83 USD (")
+    assert facts.startswith("fee 1,220 sat · 0.83 USD (")
     fee = Reason("fee_accident", "fee of 1,220 sat", "fee_sat", 1_220)
     assert "fee 1,220 sat · 0.83 USD" in to_html(alert_lines(an_alert(fee, kind="fee_accident"), a_move("a", 600), T0))
 

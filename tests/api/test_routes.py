@@ -106,6 +106,31 @@ def test_a_transaction_is_explained(client: httpx.Client, populated: Populated) 
     assert all(step["lowers"] > 0 for step in flow["steps"])
 
 
+def test_the_nearest_neighbours_are_told_with_their_differences(client: httpx.Client, populated: Populated) -> None:
+    txid = client.get("/v1/anomalies", params={"kind": "forest", "limit": 1}).json()["items"][0]["txid"]
+    found = client.get(f"/v1/transactions/{txid}/neighbours").raise_for_status().json()
+    nearest = found["nearest"]
+    assert (found["model_version"], len(nearest)) == (populated.champion, 8)
+    assert found["among"] > 1_000
+    assert txid not in {one["txid"] for one in nearest}
+    distances = [one["distance"] for one in nearest]
+    assert distances == sorted(distances)
+    assert distances[-1] > 0
+    assert all(one["differs"] for one in nearest if one["distance"] > 0)
+    seen_at = client.get(f"/v1/transactions/{txid}").json()["seen_at"]
+    assert all(one["seen_at"] <= seen_at for one in nearest), "none that came later"
+    assert client.get(f"/v1/transactions/{'0' * 64}/neighbours").status_code == 404
+
+
+def test_coins_say_what_is_likely_change(client: httpx.Client) -> None:
+    items = client.get("/v1/whales", params={"limit": 20}).raise_for_status().json()["items"]
+    for item in items:
+        found = client.get(f"/v1/transactions/{item['txid']}").raise_for_status().json()
+        assert {coin["likely_change"] for coin in found["inputs"]} == {None}
+        moved = sum(coin["value"] for coin in found["outputs"] if not coin["likely_change"])
+        assert moved == item["moved_sat"]
+
+
 def test_the_way_to_a_score_ends_at_the_score_that_was_stored(client: httpx.Client) -> None:
     items = client.get("/v1/anomalies", params={"limit": 25}).json()["items"]
     flows = [client.get(f"/v1/transactions/{item['txid']}/waterfall").raise_for_status().json() for item in items]

@@ -83,6 +83,23 @@ def test_an_alert_is_one_signed_event_and_each_revision_one_more(box: Outbox) ->
     assert "does not hold" not in last.told["alert"]["updates"]
 
 
+def test_every_channel_says_the_same(box: Outbox) -> None:
+    with box.connection.transaction():
+        land_transactions(box.connection, [transaction(txid=KEY)])
+    local = LocalTelegram(box.clock)
+    with receiver() as hook, receiver() as service, TelegramServer(local) as telegram:
+        box.add("siem", hook.url)
+        box.add("phone", service.url.replace("http://", "json://"), kind="apprise")
+        box.raise_alerts(alert(1), chats=("42",))
+        assert box.drain(HOUR, "42", telegram_url=telegram.url) == Counter(sent=3)
+    (event,), (posted,), (message,) = hook.posts, service.posts, local.received
+    *lines, origin = event.told["alert"]["text"].splitlines()
+    assert lines[0] == "🐋 Whale · 0 sat"
+    assert origin == f"00000000…0001 (https://mempool.space/tx/{KEY}) · seen 12:00:00 UTC · model 3"
+    assert message.text.splitlines()[:-1] == lines
+    assert [posted.told["title"], *posted.told["message"].splitlines()[:-1]] == lines
+
+
 def test_what_ends_an_alert_closes_it(box: Outbox) -> None:
     with receiver() as hook:
         box.add("siem", hook.url)

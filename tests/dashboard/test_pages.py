@@ -1,11 +1,7 @@
-"""Each page over a populated and over an empty database, and in a real browser at the widths of a desk and a phone."""
+"""Each page over a populated and over an empty database."""
 
 import importlib.util
-import os
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,12 +11,12 @@ import httpx
 import pytest
 
 from tests.buckets import environment_of, s3_server, using_s3
+from tests.dashboard.pages import PAGES, VIEWS
 from tests.databases import copied_database, database_name
 from tests.leases import heartbeats
-from tests.populated import CHAT, Populated
-from tests.ports import free_port
-from tests.serving import KEY, TOKEN, serving, settings_of
-from tests.waiting import PATIENCE_SECONDS, answers, wait_until
+from tests.populated import Populated
+from tests.serving import KEY, serving, settings_of
+from tests.waiting import PATIENCE_SECONDS
 from txwatch.clock import utc_now
 from txwatch.dashboard import look
 from txwatch.detection.drift_reports import DriftPages
@@ -36,21 +32,6 @@ pytestmark = [
     # Streamlit's own code warns under test.
     pytest.mark.filterwarnings("ignore"),
 ]
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-PAGES = {
-    "": "Now",
-    "unusual": "Unusual transactions",
-    "whales": "Whales",
-    "cases": "Cases",
-    "rules": "Rules",
-    "channels": "Channels",
-    "transaction": "One transaction",
-    "models": "Models",
-    "drift": "Drift",
-    "feed": "Feed quality",
-}
-VIEWS = ("now", "anomalies", "whales", "cases", "rules", "channels", "transaction", "models", "drift", "feed")
 
 
 @pytest.fixture
@@ -174,7 +155,9 @@ def test_channels_are_shown_to_who_has_a_key_and_switched(
     with serving(settings_of(own_populated.database_url, own_populated.home)) as url:
         environment.setenv("TXWATCH_API_URL", url)
         wanted = {"name": "siem", "url": "https://example.org/hooks/very-secret", "secret": "s" * 32}
-        added = httpx.post(f"{url}/v1/channels", json=wanted, headers={"Authorization": f"Bearer {KEY}"})
+        added = httpx.post(
+            f"{url}/v1/channels", json=wanted, headers={"Authorization": f"Bearer {KEY}"}, timeout=PATIENCE_SECONDS
+        )
         assert added.status_code == 201, added.text
         app: Any = run("channels")
         assert "siem" not in _written(app)
@@ -289,62 +272,3 @@ def test_hostile_text_is_no_markup() -> None:
     assert "<script" not in shown
     assert '" onmouseover' not in shown
     assert look.link(hostile) == ""
-
-
-@pytest.fixture(scope="module")
-def dashboard(populated: Populated, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The real server, as `txwatch dashboard` starts it, with the API behind it."""
-    port = free_port()
-    log = (tmp_path_factory.mktemp("dashboard") / "log").open("w")
-    with serving(settings_of(populated.database_url, populated.home)) as api:
-        environment = os.environ | {
-            "DATABASE_URL": populated.database_url,
-            "TXWATCH_HOME": str(populated.home),
-            "TXWATCH_API_URL": api,
-            "TXWATCH_API_KEY": KEY,
-            "TELEGRAM_BOT_TOKEN": TOKEN,
-        }
-        command = [sys.executable, "-m", "txwatch", "dashboard", f"--port={port}"]
-        with subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process:
-            try:
-                health = f"http://127.0.0.1:{port}/_stcore/health"
-                wait_until(lambda: answers(health) or process.poll() is not None, "the dashboard answers")
-                assert process.poll() is None, "it ended: see its log"
-                yield f"http://127.0.0.1:{port}"
-            finally:
-                process.terminate()
-    log.close()
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-@pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed")
-@pytest.mark.parametrize("width", [1400, 400])
-def test_every_page_in_a_browser(dashboard: str, populated: Populated, width: int) -> None:
-    from playwright.sync_api import sync_playwright
-
-    with connect(populated.database_url) as connection:
-        row = connection.execute(
-            "SELECT txid FROM transaction_scores WHERE is_anomaly AND lane <> 'shadow' ORDER BY seen_at LIMIT 1"
-        ).fetchone()
-    assert row is not None
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE_SECONDS * 1_000
-        )
-        page = browser.new_context(viewport={"width": width, "height": 900}).new_page()
-        page.set_default_timeout(PATIENCE_SECONDS * 1_000)
-        for path, title in PAGES.items():
-            page.goto(f"{dashboard}/{path}" + (f"?txid={row[0]}" if path == "transaction" else ""))
-            page.get_by_role("heading", name=title, exact=True).wait_for()
-            charts = page.locator("[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg")
-            if path not in {"cases", "rules", "channels"}:
-                charts.first.wait_for()
-            page.wait_for_function("!document.querySelector('[data-testid=stStatusWidgetRunningIcon]')")
-            assert page.locator("[data-testid=stException]").count() == 0, path
-            assert page.get_by_text("Page not found").count() == 0, path
-            main = "document.querySelector('[data-testid=stMain]')"
-            assert page.evaluate(f"{main}.scrollWidth <= {main}.clientWidth"), f"{path} is wider than the screen"
-            text = page.content()
-            for secret in (KEY, TOKEN, CHAT):
-                assert secret not in text
-        browser.close()

@@ -118,7 +118,8 @@ def test_the_live_lane_tells_a_match_with_what_was_true_of_it(connection: Connec
     said = "Large transfer: 200.00 BTC likely moved (>= 100 BTC); from unknown to Kraken (labels: explorer)"
     assert alert.reasons[0].text == f"{said} (rule large, version 1)"
     message = to_html(alert_lines(alert, pay(1, 200, "kraken"), T0))
-    assert message.startswith("<b>📏 Rule large, into an exchange</b> · 200.00 BTC\n• Large transfer: 200.00 BTC")
+    assert message.startswith("<b>📏 Rule large, into an exchange</b> · 200.00 BTC\n🏷 ")
+    assert "\n• Large transfer: 200.00 BTC" in message
 
 
 def test_a_rule_and_a_detector_are_one_alert_with_the_most_severe_first(connection: Connection) -> None:

@@ -12,6 +12,7 @@ from txwatch.alerts.events import alert_event, trial_event
 from txwatch.alerts.messages import DigestLine, Line, Piece, alert_lines, digest_lines, is_silent, to_html, to_text
 from txwatch.alerts.planning import LIMITS, EditAlert, Limits, Request, SendDigest
 from txwatch.alerts.sender import Sender
+from txwatch.alerts.standing import read_standing
 from txwatch.alerts.store import BUTTONS, SentMessage, read_alerts, read_sent_message
 from txwatch.channels.apprise import Notifier
 from txwatch.channels.channel import Kind
@@ -99,7 +100,9 @@ class WebhookCarrier:
         now: datetime,
     ) -> Message:
         alert, transaction, sent = _about(connection, channel, step)
-        event = alert_event(alert, transaction, sent)
+        # Without the moment of sending: what is posted again under its key says the same.
+        text = to_text(_lines(connection, alert, transaction, sent, None))
+        event = alert_event(alert, transaction, sent, text)
         return Message(partial(self.poster.post, read_target(connection, channel, now), event), sent)
 
     def write_test(self, connection: Connection, channel: str, now: datetime) -> Message:
@@ -153,7 +156,14 @@ def _about(connection: Connection, channel: str, step: Request) -> tuple[Alert, 
 
 
 def _lines(
-    connection: Connection, alert: Alert, transaction: Transaction | None, sent: SentMessage | None, now: datetime
+    connection: Connection,
+    alert: Alert,
+    transaction: Transaction | None,
+    sent: SentMessage | None,
+    now: datetime | None,
 ) -> Sequence[Line]:
-    known = {} if transaction is None else read_known(connection, transaction.addresses)
-    return alert_lines(alert, transaction, sent.sent_at if sent else now, sent.updates if sent else (), known)
+    updates, sent_at = ((), now) if sent is None else (sent.updates, now and sent.sent_at)
+    if transaction is None:
+        return alert_lines(alert, None, sent_at, updates)
+    known, standing = read_known(connection, transaction.addresses), read_standing(connection, alert, transaction)
+    return alert_lines(alert, transaction, sent_at, updates, known, standing)

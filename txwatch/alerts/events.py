@@ -46,6 +46,8 @@ class EventAlert:
     alert_key: str
     """The txid, or `system:...` or `network:...`."""
     title: str
+    text: str
+    """All of it in words, as people read it in other channels: lines of plain text, the title first."""
     kinds: list[str]
     severity: SeverityName
     reasons: list[Reason]
@@ -75,13 +77,14 @@ class AlertEvent:
     alert: EventAlert | None
 
 
-def alert_event(alert: Alert, transaction: Transaction | None, sent: SentMessage | None) -> Event:
-    """The event of a new alert, or of one of which an event was `sent`, with what is to be told since."""
+def alert_event(alert: Alert, transaction: Transaction | None, sent: SentMessage | None, text: str) -> Event:
+    """The event of a new alert, or of one of which an event was `sent`, with what is to be told since, and in words."""
     name: EventName = "alert.created" if sent is None else "alert.closed" if sent.ended else "alert.updated"
     revision = 0 if sent is None else sent.shown
     told = EventAlert(
         alert_key=alert.alert_key,
         title=", ".join(kind_named(kind).title for kind in alert.kinds),
+        text=text,
         kinds=alert.kinds,
         severity=cast(SeverityName, alert.severity.name),
         reasons=alert.reasons,

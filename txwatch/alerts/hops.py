@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from txwatch.alerts.messages import duration
+from txwatch.alerts.messages import duration, ordinal
 from txwatch.alerts.store import AlertUpdate, insert_updates, to_json
 from txwatch.detection.reasons import btc
 from txwatch.features.batch import TransactionBatch
@@ -64,7 +64,7 @@ def follow_coins(connection: Connection, new: Sequence[Transaction], alerted: It
             if (place := (coin.alert_key, spender.txid)) in told or spender.txid == coin.txid:
                 continue
             rest, what = _hop(coin, spender)
-            text = f"⛓ {_ordinal(coin.hop + 1)} hop, {duration(spender.seen_at - coin.seen_at)}, {what}"
+            text = f"⛓ {ordinal(coin.hop + 1)} hop, {duration(spender.seen_at - coin.seen_at)}, {what}"
             # One after the other, also if one batch tells several.
             at = now + timedelta(microseconds=coin.hop)
             told[place] = AlertUpdate(coin.alert_key, f"hop:{spender.txid}", text, at)
@@ -137,7 +137,3 @@ def _read_followed(connection: Connection, spends: _Spends, now: datetime) -> li
     if not given["txids"] and not given["addresses"]:
         return []
     return read_rows(connection, FollowedCoin, statement("alerts", "select_followed"), given)
-
-
-def _ordinal(n: int) -> str:
-    return f"{n}{'th' if n > 3 else ('st', 'nd', 'rd')[n - 1]}"

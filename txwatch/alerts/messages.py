@@ -12,7 +12,7 @@ from typing import Literal
 
 from txwatch.alerts.alert import Alert, is_of_transaction, kind_named
 from txwatch.detection.kinds import RULE_PREFIX, Severity
-from txwatch.detection.reasons import money, priced
+from txwatch.detection.reasons import Reason, btc, money, priced
 from txwatch.features.batch import TransactionBatch
 from txwatch.features.transaction import moved_value
 from txwatch.foreign import clean
@@ -101,7 +101,7 @@ def _is_joined(text: str, at: int) -> bool:
 
 
 EXPLORER = "https://mempool.space/tx/"
-MAX_REASONS = 6
+MAX_REASONS = 3
 MAX_DIGEST_LINES = 12
 MAX_LABELS = 3
 MAX_LINE_UNITS = 90
@@ -119,24 +119,34 @@ class DigestLine:
 def alert_lines(
     alert: Alert,
     transaction: Transaction | None,
-    sent_at: datetime,
+    sent_at: datetime | None,
     updates: Sequence[str] = (),
     known: Mapping[str, Known] = MappingProxyType({}),
+    standing: str | None = None,
 ) -> list[Line]:
-    """What is said about one alert, the title first. `known` are the labels of the transaction's addresses."""
+    """What is said about one alert, the title first, nothing of it twice.
+
+    Without `sent_at` it does not say how soon it was sent. `known` are the labels of the transaction's addresses,
+    `standing` says how it stands among what was seen before.
+    """
     later = [[Piece(clean(update), "b")] for update in updates]
     if not is_of_transaction(alert.alert_key):
         noticed = [Piece(f"noticed {alert.seen_at:%H:%M:%S} UTC", "i")]
-        return [_title(alert), *later, *_reasons(alert), noticed]
-    # There is none after retention has removed it.
-    amount = [] if transaction is None else [Piece(f" · {_headline(alert, transaction)}")]
-    facts = [] if transaction is None else [*_labels(alert, transaction, known), [Piece(_facts(alert, transaction))]]
+        return [_title(alert), *later, *([Piece(f"• {clean(r.text)}")] for r in alert.reasons), noticed]
     origin = [
         Piece(f"{alert.alert_key[:8]}…{alert.alert_key[-4:]}", link=EXPLORER + alert.alert_key),
-        Piece(f" · seen {alert.seen_at:%H:%M:%S} UTC, sent {duration(sent_at - alert.seen_at)} later"),
+        Piece(f" · seen {alert.seen_at:%H:%M:%S} UTC"),
+        *([Piece(f", sent {duration(sent_at - alert.seen_at)} later")] if sent_at else []),
         Piece(" · rules only" if alert.model_version is None else f" · model {alert.model_version}"),
     ]
-    return [_title(alert, *amount), *later, *_reasons(alert), *facts, origin]
+    how = [] if standing is None else [[Piece(f"📈 {standing}", "b")]]
+    if transaction is None:  # after retention has removed it
+        return [_title(alert), *later, *how, *_who(alert), *_reasons(alert, ""), origin]
+    headline = _headline(alert, transaction)
+    reasons = _reasons(alert, headline)
+    facts = [Piece(_facts(alert, transaction, " ".join([headline, *(line[0].text for line in reasons)])))]
+    who = [*_who(alert), *_labels(alert, transaction, known)]
+    return [_title(alert, Piece(f" · {headline}")), *later, *how, *who, *reasons, facts, origin]
 
 
 def digest_lines(
@@ -190,10 +200,28 @@ def _headline(alert: Alert, transaction: Transaction) -> str:
     return money(float(moved_value(TransactionBatch.of([transaction])).likely[0]), alert.usd_price)
 
 
-def _reasons(alert: Alert) -> list[Line]:
+def _who(alert: Alert) -> list[Line]:
+    """Between whom, where a flow says so."""
+    return [[Piece(f"🏷 {clean(reason.text)}")] for reason in alert.reasons if reason.kind in FLOW_CLASSES]
+
+
+def _reasons(alert: Alert, headline: str) -> list[Line]:
+    """Why: the first reasons, without what the headline and the lines about who and how much say already."""
     if not alert.reasons and "forest" in alert.kinds:
         return [[Piece("• unusual as a whole, by no single feature")]]
-    return [[Piece(f"• {clean(reason.text)}")] for reason in alert.reasons[:MAX_REASONS]]
+    left = [reason for reason in alert.reasons if reason.kind not in FLOW_CLASSES]
+    texts = [_without(reason, alert.usd_price, headline) for reason in left]
+    lines: list[Line] = [[Piece(f"• {clean(text)}")] for text in texts if text]
+    return lines[:MAX_REASONS]
+
+
+def _without(reason: Reason, usd_price: float | None, headline: str) -> str:
+    """The reason without the amount that the headline begins with, empty if there is nothing else to it."""
+    if reason.value is None or not headline.startswith((btc(reason.value), f"fee {btc(reason.value)}")):
+        return priced(reason, usd_price)
+    if reason.kind == "whale":  # of its outputs the total is told below
+        return ""
+    return reason.text.removeprefix(f"fee of {btc(reason.value)}, ")
 
 
 def _labels(alert: Alert, transaction: Transaction, known: Mapping[str, Known]) -> list[Line]:
@@ -219,13 +247,20 @@ def _label(label: Label) -> str:
     return cut(clean(f"{label.entity} ({category}{label.source})"), MAX_LINE_UNITS)
 
 
-def _facts(alert: Alert, transaction: Transaction) -> str:
-    counts = f"{transaction.input_count:,} in → {transaction.output_count:,} out"
-    total = f"total {money(transaction.value_sat, alert.usd_price)}"
+def _facts(alert: Alert, transaction: Transaction, said: str) -> str:
+    """Total, fee and counts, without the amounts that were said."""
+    facts = []
+    if btc(transaction.value_sat) not in said:
+        facts.append(f"total {money(transaction.value_sat, alert.usd_price)}")
     if transaction.fee_sat is None or transaction.fee_rate is None:
-        return f"{total} · fee unknown · {counts}"
-    fee = money(transaction.fee_sat, alert.usd_price)
-    return f"{total} · fee {fee} ({transaction.fee_rate:,.1f} sat/vB) · {counts}"
+        facts.append("fee unknown")
+    else:
+        rate = "" if "sat/vB" in said else f"{transaction.fee_rate:,.1f} sat/vB"
+        if f"fee {btc(transaction.fee_sat)}" not in said and f"fee of {btc(transaction.fee_sat)}" not in said:
+            facts.append(f"fee {money(transaction.fee_sat, alert.usd_price)}" + (f" ({rate})" if rate else ""))
+        elif rate:
+            facts.append(rate)
+    return ", ".join([*facts, f"{transaction.input_count:,} in → {transaction.output_count:,} out"])
 
 
 def digest_line(line: DigestLine, now: datetime) -> Line:
@@ -263,3 +298,9 @@ def duration(length: timedelta) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7_200 else f"{seconds / 3_600:.0f} h"
+
+
+def ordinal(number: int) -> str:
+    """A place in an order, such as 2nd."""
+    ending = "th" if 11 <= number % 100 <= 13 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number:,}{ending}"

@@ -787,3 +787,66 @@ FROM (
     ORDER BY name, checked_at DESC, id DESC
 ) AS last
 WHERE state = 'wrong'
+
+
+-- name: standing
+-- What was seen before a transaction: since and until when windows are counted, how many transactions, how many of them
+-- with as much output and with as high a fee rate. Nothing is counted of what is below the highest hundredth of a day.
+WITH newest AS (
+    SELECT %(value_sat)s > p99_value_sat_24h OR %(fee_rate)s::float8 > p99_fee_rate_24h AS is_high
+    FROM network_baseline
+    WHERE window_start < %(until)s
+    ORDER BY window_start DESC, context_version DESC
+    LIMIT 1
+),
+counted AS (
+    SELECT
+        min(window_start) AS since,
+        max(window_start) + interval '5 minutes' AS until,
+        sum(tx_count) AS seen,
+        sum((SELECT sum(n) FROM unnest(value_histogram[%(value_bin)s::integer + 1:]) AS n)) AS as_large,
+        sum((SELECT sum(n) FROM unnest(fee_rate_histogram[%(fee_rate_bin)s + 1:]) AS n)) AS as_high
+    FROM network_baseline AS windows
+    WHERE (SELECT is_high FROM newest) AND window_start >= %(since)s AND window_start < %(until)s AND NOT EXISTS (
+        SELECT FROM network_baseline AS newer
+        WHERE newer.window_start = windows.window_start AND newer.context_version > windows.context_version
+    )
+),
+recent AS (
+    SELECT
+        count(*) AS seen,
+        count(*) FILTER (WHERE value_sat >= %(value_sat)s) AS as_large,
+        count(*) FILTER (WHERE fee_sat::float8 / vsize >= %(fee_rate)s::float8) AS as_high
+    FROM transactions
+    WHERE seen_at >= (SELECT until FROM counted) AND seen_at >= %(uncounted_since)s AND seen_at < %(seen_at)s
+)
+SELECT
+    counted.since, counted.until, (counted.seen + recent.seen)::bigint,
+    (coalesce(counted.as_large, 0) + recent.as_large)::bigint, (counted.as_high + recent.as_high)::bigint
+FROM counted
+CROSS JOIN recent
+WHERE since IS NOT NULL
+
+
+-- name: standing_of_whale
+-- Since when whales are known, how many there were before this one, and how many of them moved as much.
+WITH history AS (
+    SELECT min(window_start) AS since FROM network_baseline WHERE window_start >= %(since)s
+),
+whales AS (
+    SELECT txid, moved_sat
+    FROM whale_moves
+    WHERE seen_at >= (SELECT since FROM history) AND seen_at < %(seen_at)s AND flow <> 'internal_move'
+    UNION
+    -- The live lane raises an alert before the window lane records the whale.
+    SELECT alert_key, (reason ->> 'value')::float8::bigint
+    FROM alerts
+    CROSS JOIN LATERAL jsonb_array_elements(reasons) AS reason
+    WHERE seen_at >= %(uncounted_since)s AND seen_at < %(seen_at)s
+        AND 'whale' = ANY(kinds) AND reason ->> 'kind' = 'whale'
+)
+SELECT since, count(txid), count(txid) FILTER (WHERE moved_sat >= %(moved_sat)s)
+FROM history
+LEFT JOIN whales ON true
+WHERE since IS NOT NULL
+GROUP BY since

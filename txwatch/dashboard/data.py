@@ -1,13 +1,14 @@
 """The dashboard's reads: a small pool of connections for all visitors, and pages of drift reports."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import streamlit as st
 from psycopg import OperationalError
 from psycopg_pool import ConnectionPool
 
+from txwatch.clock import EPOCH
 from txwatch.detection.drift_reports import DriftPages
 from txwatch.settings import Settings
 from txwatch.store.database import Connection, connection_pool
@@ -43,6 +44,21 @@ def ask(question: Callable[..., T], *arguments: Any, **named: Any) -> T:
     except OperationalError:
         st.error("The database cannot be reached just now. This page tries again by itself.")
         st.stop()
+
+
+def ask_rarely(question: Callable[..., T], start: datetime, end: datetime, *more: Any, ttl: timedelta | None) -> T:
+    """The same about a span of time, once in `ttl` for all visitors: what a long span holds takes seconds to count.
+
+    Without a `ttl` the span is past, and asked about once in a minute.
+    """
+    turn = (end - EPOCH) // (ttl or timedelta(minutes=1))
+    return _remembered(question.__qualname__, turn, end - start, more, lambda: ask(question, start, end, *more))
+
+
+@st.cache_data(max_entries=32, ttl=600, show_spinner=False)
+def _remembered(name: str, turn: int, length: timedelta, more: tuple[Any, ...], _answer: Callable[[], T]) -> T:
+    del name, turn, length, more  # what is asked, and when; the span itself moves with the clock
+    return _answer()
 
 
 @st.cache_data(max_entries=4, ttl=600, show_spinner=False)

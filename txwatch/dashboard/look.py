@@ -9,7 +9,8 @@ import pandas as pd
 import streamlit as st
 from altair.typing import ChartType
 
-from txwatch.dashboard.palette import LINE, MUTED, SERIES, SEVERITY
+from txwatch.dashboard.palette import SEVERITY
+from txwatch.dashboard.span import address
 from txwatch.detection.reasons import dollars
 from txwatch.queries.status import Overview
 from txwatch.wire.messages import SAT_PER_BTC
@@ -42,20 +43,15 @@ def freshness(overview: Overview) -> None:
 
 @alt.theme.register("txwatch", enable=True)
 def theme() -> alt.theme.ThemeConfig:
-    """Few lines, small labels, the palette."""
+    """Few lines and small labels. Colours of texts and grounds are added in the browser, by the theme shown there."""
     return {
         "config": {
             "background": "transparent",
-            "font": "Source Sans, Source Sans Pro, sans-serif",
             "view": {"stroke": None},
-            "range": {"category": SERIES},
             "axis": {
-                "labelColor": MUTED,
-                "titleColor": MUTED,
                 "titleFontWeight": "normal",
                 "titleFontSize": 11,
                 "labelFontSize": 11,
-                "gridColor": LINE,
                 "gridOpacity": 0.6,
                 "domain": False,
                 "ticks": False,
@@ -66,11 +62,11 @@ def theme() -> alt.theme.ThemeConfig:
             "legend": {
                 "orient": "top",
                 "title": None,
-                "labelColor": MUTED,
                 "labelFontSize": 11,
                 "symbolType": "square",
                 "symbolSize": 80,
-                "columns": 3,
+                # A phone has no room for more.
+                "columns": 2,
             },
         }
     }
@@ -149,7 +145,17 @@ def link(txid: str) -> str:
     """A txid that leads to its page. Keys of system alerts lead nowhere."""
     if len(txid) != 64:
         return ""
-    return f'<a class="mono" href="/transaction?txid={escape(txid)}" target="_self">{escape(short(txid))}</a>'
+    return (
+        f'<a class="mono" href="{escape(address("transaction", txid=txid))}" target="_self">{escape(short(txid))}</a>'
+    )
+
+
+def address_link(whole: str, shown: str | None = None) -> str:
+    """An address that leads to what is known of it."""
+    return (
+        f'<a class="mono" href="{escape(address("search", q=whole))}" target="_self" title="{escape(whole)}"'
+        f' style="overflow-wrap:anywhere">{escape(shown or whole)}</a>'
+    )
 
 
 def item(head: list[str], text: str) -> str:
@@ -169,10 +175,15 @@ def table(columns: list[str], rows: list[list[str]], numbers: Iterable[int] = ()
     kind = ["number" if i in numbers else "" for i in range(len(columns))]
     head = "".join(f'<th class="{k}">{escape(c)}</th>' for k, c in zip(kind, columns, strict=True))
     body = "".join(
-        "<tr>" + "".join(f'<td class="{k}">{escape(cell)}</td>' for k, cell in zip(kind, row, strict=True)) + "</tr>"
+        "<tr>"
+        + "".join(
+            f'<td class="{k}" data-column="{escape(c)}">{escape(cell)}</td>'
+            for k, c, cell in zip(kind, columns, row, strict=True)
+        )
+        + "</tr>"
         for row in rows
     )
-    return f'<div class="scroll"><table class="plain"><tr>{head}</tr>{body}</table></div>'
+    return f'<div class="scroll" tabindex="0"><table class="plain"><tr class="columns">{head}</tr>{body}</table></div>'
 
 
 def utc_axis(form: str = "%H:%M") -> alt.X:
@@ -180,11 +191,17 @@ def utc_axis(form: str = "%H:%M") -> alt.X:
     return alt.X("since:T", scale=alt.Scale(type="utc"), axis=alt.Axis(title="UTC", format=form))
 
 
-def bars(frame: pd.DataFrame, width: timedelta, colour: alt.Color, *tooltip: str | alt.Tooltip) -> ChartType:
+def bars(
+    frame: pd.DataFrame,
+    width: timedelta,
+    colour: alt.Color | alt.ColorValue,
+    *tooltip: str | alt.Tooltip,
+    height: int = 190,
+) -> ChartType:
     """Bars of transactions, from the column `bottom` to `top`, over the spans of this width that begin at `since`."""
     frame = frame.assign(until=frame["since"] + 0.86 * width, at=frame["since"].map(at))
     return (
-        alt.Chart(frame, height=190)
+        alt.Chart(frame, height=height)
         .mark_rect()
         .encode(
             x=utc_axis("%H:%M" if width < timedelta(hours=2) else "%d %b %H:%M"),
@@ -209,9 +226,11 @@ def at(moment: datetime) -> str:
     return f"{moment:%d %b %H:%M} UTC"
 
 
-def log_axis(title: str) -> alt.Axis:
-    """An axis of a logarithmic scale with one line for each power of ten."""
-    return alt.Axis(title=title, values=[10**n for n in range(9)], format="~s")
+def log_axis(title: str, least: int = 0) -> alt.Axis:
+    """An axis of a logarithmic scale with one line for each power of ten, from this one on."""
+    # A thousandth would read 1m by the format of thousands.
+    label = "datum.value < 1 ? format(datum.value, '~g') : format(datum.value, '~s')"
+    return alt.Axis(title=title, values=[10.0**n for n in range(least, 9)], labelExpr=label)
 
 
 def share_axis(title: str) -> alt.Axis:
@@ -219,6 +238,6 @@ def share_axis(title: str) -> alt.Axis:
     return alt.Axis(title=title, format="%", values=[0, 0.5, 1])
 
 
-def draw(chart: ChartType) -> None:
-    """Show a chart in our theme, without Streamlit's over it."""
-    st.altair_chart(chart, theme=None)
+def draw(chart: ChartType, says: str) -> None:
+    """Show a chart. `says` is what it shows, for those who do not see it."""
+    st.altair_chart(chart, alt=says)

@@ -121,6 +121,16 @@ def _bins(values: NDArray[np.float64], octaves: tuple[int, int]) -> NDArray[np.i
     return bins
 
 
+def value_bin(satoshi: int) -> int:
+    """The bin of an amount in `value_histogram`, from 0 on."""
+    return int(_bins(np.array([float(satoshi)]), VALUE_OCTAVES)[0])
+
+
+def fee_rate_bin(rate: float) -> int:
+    """The bin of a fee rate in sat/vB in `fee_rate_histogram`, from 0 on."""
+    return int(_bins(np.array([rate]), FEE_RATE_OCTAVES)[0])
+
+
 def _running_sum(rows: Sequence[Histogram]) -> Histogram:
     """Row i is the sum of the first i rows, so that any span is one subtraction."""
     if not rows:

@@ -181,6 +181,14 @@ class AlertSummary:
 
 
 @dataclass(frozen=True)
+class LiveAlerts:
+    """How many alerts there were, and how many of them the forest raised: the budget binds these alone."""
+
+    alerts: int
+    of_the_budget: int
+
+
+@dataclass(frozen=True)
 class Delivery:
     """How an alert stands with one chat. The chat is left out: who gets alerts is nobody else's business."""
 
@@ -225,6 +233,16 @@ def list_alerts(
     filters = {"key": key, "kind": kind, "severity": severity, "state": state, "late": late}
     seen = {"since": since, "until": until}
     return read_page(connection, _summary, query, {**filters, **seen}, ("seen_at", "alert_key"), cursor, limit)
+
+
+def count_live_alerts(connection: Connection, start: datetime, end: datetime) -> LiveAlerts:
+    """The alerts raised live about what was seen in [start, end). What was recovered or loaded later is left out."""
+    query = (
+        "SELECT count(*) AS alerts, count(*) FILTER (WHERE 'forest' = ANY(kinds)) AS of_the_budget FROM alerts"
+        " WHERE seen_at >= %(start)s AND seen_at < %(end)s AND NOT late"
+    )
+    (found,) = read_rows(connection, LiveAlerts, query, {"start": start, "end": end})
+    return found
 
 
 def read_alert(connection: Connection, key: str) -> AlertDetail | None:

@@ -101,37 +101,40 @@ class HourOfScores:
     threshold: float
 
 
-def scores_by_version(connection: Connection, since: datetime) -> list[VersionScores]:
-    """What each version scored of the transactions seen since a moment, the one that scored last first."""
-    return read_rows(connection, VersionScores, statement("queries", "scores_by_version"), {"since": since})
+def scores_by_version(connection: Connection, since: datetime, until: datetime | None = None) -> list[VersionScores]:
+    """What each version scored of the transactions seen in [since, until), the one that scored last first."""
+    seen = {"since": since, "until": until}
+    return read_rows(connection, VersionScores, statement("queries", "scores_by_version"), seen)
 
 
-def score_histogram(connection: Connection, since: datetime) -> list[ScoreBin]:
-    """The distribution of the scores of each version, of transactions seen since a moment."""
+def score_histogram(connection: Connection, since: datetime, until: datetime) -> list[ScoreBin]:
+    """The distribution of the scores of each version, of transactions seen in [since, until)."""
     return read_rows(
         connection,
         ScoreBin,
         "SELECT model_version, floor(score * 100)::float8 / 100 AS score, count(*) AS count FROM transaction_scores"
-        " WHERE seen_at >= %(since)s GROUP BY 1, 2 ORDER BY 1, 2",
-        {"since": since},
+        " WHERE seen_at >= %(since)s AND seen_at < %(until)s GROUP BY 1, 2 ORDER BY 1, 2",
+        {"since": since, "until": until},
     )
 
 
-def agreement(connection: Connection, a: str, b: str, since: datetime) -> Agreement:
-    """How two versions agree on the transactions seen since a moment that both have scored."""
-    (found,) = read_rows(connection, Agreement, statement("queries", "agreement"), {"a": a, "b": b, "since": since})
+def agreement(connection: Connection, a: str, b: str, since: datetime, until: datetime | None = None) -> Agreement:
+    """How two versions agree on the transactions seen in [since, until) that both have scored."""
+    given = {"a": a, "b": b, "since": since, "until": until}
+    (found,) = read_rows(connection, Agreement, statement("queries", "agreement"), given)
     return found
 
 
-def hours_of_scores(connection: Connection, since: datetime) -> list[HourOfScores]:
-    """Each hour's use of the alert budget, oldest first."""
+def hours_of_scores(connection: Connection, since: datetime, until: datetime) -> list[HourOfScores]:
+    """Each hour's use of the alert budget by transactions seen in [since, until), oldest first."""
     return read_rows(
         connection,
         HourOfScores,
         "SELECT date_trunc('hour', seen_at) AS since, count(*) AS scored,"
         " count(*) FILTER (WHERE score >= threshold) AS over_threshold, avg(threshold) AS threshold"
-        " FROM transaction_scores WHERE seen_at >= %(since)s AND lane <> 'shadow' AND NOT EXISTS"
+        " FROM transaction_scores WHERE seen_at >= %(since)s AND seen_at < %(until)s AND lane <> 'shadow'"
+        " AND NOT EXISTS"
         " (SELECT FROM campaign_transactions AS joined WHERE joined.txid = transaction_scores.txid"
         " AND alert_key <> joined.txid) GROUP BY 1 ORDER BY 1",
-        {"since": since},
+        {"since": since, "until": until},
     )

@@ -118,7 +118,8 @@ WITH pairs AS (
         bool_or(score >= threshold) FILTER (WHERE model_version = %(a)s) AS unusual_a,
         bool_or(score >= threshold) FILTER (WHERE model_version = %(b)s) AS unusual_b
     FROM transaction_scores
-    WHERE seen_at >= %(since)s AND model_version IN (%(a)s, %(b)s)
+    WHERE seen_at >= %(since)s AND (%(until)s::timestamptz IS NULL OR seen_at < %(until)s)
+        AND model_version IN (%(a)s, %(b)s)
     GROUP BY txid
 )
 SELECT
@@ -185,11 +186,6 @@ ORDER BY since
 -- The state of the system at this moment. Of tables that grow with traffic only the newest rows are counted.
 SELECT
     (SELECT count(*) FROM transactions WHERE seen_at > %(now)s - interval '1 minute') AS transactions_1m,
-    (SELECT count(*) FROM transactions WHERE seen_at > %(now)s - interval '1 hour') AS transactions_1h,
-    (
-        SELECT count(DISTINCT txid) FROM unusual_scores WHERE seen_at > %(now)s - interval '1 hour'
-    ) AS unusual_1h,
-    (SELECT count(*) FROM alerts WHERE created_at > %(now)s - interval '1 hour') AS alerts_1h,
     (SELECT max(seen_at) FROM transactions) AS newest_seen_at,
     (SELECT max(window_start) FROM scored_windows) AS newest_scored_window,
     newest.model_version,
@@ -346,7 +342,7 @@ SELECT
     min(scored_at) AS first_scored_at,
     max(scored_at) AS last_scored_at
 FROM transaction_scores
-WHERE seen_at >= %(since)s
+WHERE seen_at >= %(since)s AND (%(until)s::timestamptz IS NULL OR seen_at < %(until)s)
 GROUP BY model_version
 ORDER BY max(scored_at) DESC
 
@@ -515,3 +511,138 @@ SELECT
     (SELECT usd FROM usd_price_at(seen_at)) AS usd_price
 FROM transactions
 WHERE txid = %(txid)s
+
+
+
+-- name: traffic
+SELECT
+    since, transactions, value_sat,
+    fee_rates[1] AS fee_rate_p10, fee_rates[2] AS fee_rate_p50, fee_rates[3] AS fee_rate_p90
+FROM (
+    SELECT
+        date_bin(%(span)s, seen_at, 'epoch') AS since,
+        count(*) AS transactions,
+        least(sum(value_sat), 9223372036854775807)::bigint AS value_sat,
+        percentile_cont(ARRAY[0.1, 0.5, 0.9]) WITHIN GROUP (ORDER BY fee_sat::float8 / vsize) AS fee_rates
+    FROM transactions
+    WHERE seen_at >= %(start)s AND seen_at < %(end)s
+    GROUP BY 1
+) AS spans
+ORDER BY since
+
+
+-- name: sample_traffic
+WITH unusual AS (
+    SELECT DISTINCT ON (seen_at, txid)
+        txid, seen_at,
+        CASE WHEN reasons = '[]' THEN ARRAY['forest']
+        ELSE ARRAY(SELECT DISTINCT reason ->> 'kind' FROM jsonb_array_elements(reasons) AS reason) END AS kinds
+    FROM unusual_scores
+    WHERE seen_at >= %(start)s AND seen_at < %(end)s
+    ORDER BY seen_at DESC, txid
+    LIMIT %(unusual)s
+)
+SELECT txid, seen_at, value_sat, fee_sat::float8 / vsize AS fee_rate, kinds
+FROM unusual
+JOIN transactions USING (txid, seen_at)
+UNION ALL
+SELECT txid, seen_at, value_sat, fee_sat::float8 / vsize, ARRAY[]::text[]
+FROM generate_series(date_bin(%(part)s, %(start)s, 'epoch'), %(end)s, %(part)s) AS parts (since)
+CROSS JOIN LATERAL (
+    SELECT txid, seen_at, value_sat, fee_sat, vsize
+    FROM transactions
+    WHERE seen_at >= greatest(since, %(start)s) AND seen_at < least(since + %(part)s, %(end)s)
+    ORDER BY seen_at
+    LIMIT %(of_each)s
+) AS first_of_part
+
+
+-- name: list_campaigns
+SELECT
+    alert_key, kinds, severity, campaigns.transactions, first_seen_at, last_seen_at, value_sat, usd_price
+FROM (
+    SELECT alert_key, count(*) AS transactions, min(joined.seen_at) AS first_seen_at, max(joined.seen_at) AS last_seen_at,
+        sum(transactions.value_sat)::bigint AS value_sat
+    FROM campaign_transactions AS joined
+    LEFT JOIN transactions USING (txid)
+    WHERE alert_key IN (
+        SELECT alert_key FROM campaign_transactions WHERE seen_at >= %(start)s AND seen_at < %(end)s
+    )
+    GROUP BY alert_key
+    HAVING count(*) > 1
+) AS campaigns
+JOIN alerts USING (alert_key)
+ORDER BY campaigns.transactions DESC, alert_key
+LIMIT %(limit)s
+
+
+-- name: find_transactions
+-- Hex digits sort before letters, so that the prefix is a range of the key.
+SELECT txid, seen_at, value_sat, EXISTS (SELECT FROM alerts WHERE alert_key = txid) AS alerted
+FROM transactions
+WHERE txid >= %(prefix)s AND txid < %(prefix)s || 'g'
+ORDER BY txid
+LIMIT 20
+
+
+-- name: find_addresses
+SELECT address, entity, category, source, watch_list.note AS watched
+FROM labels
+FULL JOIN watch_list USING (address)
+WHERE address IN (%(text)s, %(prefix)s)
+ORDER BY address, source
+LIMIT 20
+
+
+-- name: find_entities
+-- Names as they are written; what a person types is no pattern.
+SELECT
+    entity, array_agg(DISTINCT category ORDER BY category) AS categories, count(DISTINCT address) AS addresses,
+    array_agg(DISTINCT source ORDER BY source) AS sources
+FROM labels
+WHERE strpos(lower(entity), %(prefix)s) > 0
+GROUP BY entity
+ORDER BY lower(entity) <> %(prefix)s, count(DISTINCT address) DESC, entity
+LIMIT 20
+
+
+-- name: transactions_of_address
+-- No index has all addresses of all transactions: the windows in which it was active say where to look.
+WITH active AS (
+    SELECT DISTINCT window_start
+    FROM address_activity
+    WHERE address IN (%(text)s, %(prefix)s)
+    ORDER BY window_start DESC
+    LIMIT %(windows)s
+),
+stretches AS (
+    SELECT window_start AS since, window_start + interval '5 minutes' AS until FROM active
+    UNION ALL
+    SELECT %(now)s - interval '15 minutes', %(now)s
+),
+near AS (
+    SELECT DISTINCT txid, seen_at, inputs, outputs, fee_sat
+    FROM stretches
+    JOIN transactions ON seen_at >= since AND seen_at < until
+    WHERE
+        inputs @> jsonb_build_array(jsonb_build_object('addr', %(text)s::text))
+        OR outputs @> jsonb_build_array(jsonb_build_object('addr', %(text)s::text))
+        OR inputs @> jsonb_build_array(jsonb_build_object('addr', %(prefix)s::text))
+        OR outputs @> jsonb_build_array(jsonb_build_object('addr', %(prefix)s::text))
+)
+SELECT
+    txid, seen_at, coalesce(received.sat, 0) AS received_sat, coalesce(spent.sat, 0) AS spent_sat, fee_sat,
+    EXISTS (SELECT FROM alerts WHERE alert_key = txid) AS alerted
+FROM near
+CROSS JOIN LATERAL (
+    SELECT sum(value)::bigint AS sat
+    FROM jsonb_to_recordset(outputs) AS coin (addr text, value bigint)
+    WHERE addr IN (%(text)s, %(prefix)s)
+) AS received
+CROSS JOIN LATERAL (
+    SELECT sum(value)::bigint AS sat
+    FROM jsonb_to_recordset(inputs) AS coin (addr text, value bigint)
+    WHERE addr IN (%(text)s, %(prefix)s)
+) AS spent
+ORDER BY seen_at DESC, txid
+LIMIT 20

@@ -55,15 +55,13 @@ def list_health(
 
 @dataclass(frozen=True)
 class Levels:
-    """Counts of the last hour unless a name says otherwise. Times UTC, None for never.
+    """How far the system has come. Times UTC, None for never.
 
     Of tables that grow with traffic only the newest rows are counted, so that they cost the same after a year.
     """
 
     transactions_1m: int
-    transactions_1h: int
-    unusual_1h: int
-    alerts_1h: int
+    """Of the last minute."""
     newest_seen_at: datetime | None
     newest_scored_window: datetime | None
     model_version: str | None

@@ -12,11 +12,11 @@ from txwatch.detection.reasons import Reason
 from txwatch.features.contract import FEATURE_NAMES, FEATURES
 from txwatch.features.live import features_of
 from txwatch.queries.alerts import AlertDetail, read_alert, stored_reasons
+from txwatch.queries.coins import Coin, read_coins
 from txwatch.queries.paging import DEFAULT_LIMIT, Page, read_page, read_rows
 from txwatch.store.database import Connection, statement
 from txwatch.store.transactions import read_transaction
 from txwatch.wire.prices import worth
-from txwatch.wire.transaction import UNCONFIRMED
 
 RECENT_ROWS = 5_000
 """The newest transactions, among which percentiles are counted."""
@@ -39,24 +39,6 @@ class TransactionSummary:
     value_usd: float | None
     usd_price: float | None
     """Of a bitcoin, known when it was seen."""
-
-
-@dataclass(frozen=True)
-class Coin:
-    """An input's spent output, or an output. `value` in satoshi, None where the source could not resolve it.
-
-    Of a spent output also the transaction that made it, the height of its block, whether it is a coinbase coin and its
-    age in blocks, 0 if it was unconfirmed: None where the source does not tell.
-    """
-
-    addr: str | None
-    value: int | None
-    type: str
-    n: int
-    txid: str | None = None
-    height: int | None = None
-    coinbase: bool | None = None
-    age_blocks: int | None = None
 
 
 @dataclass(frozen=True)
@@ -159,11 +141,12 @@ def read_transaction_detail(connection: Connection, txid: str) -> TransactionDet
     def detail(
         inputs: list[dict[str, Any]], outputs: list[dict[str, Any]], tip_height: int | None, **row: Any
     ) -> TransactionDetail:
+        spent, created = read_coins(connection, txid, inputs, outputs, tip_height)
         return TransactionDetail(
             **row,
             value_usd=worth(row["value_sat"], row["usd_price"]),
-            inputs=[_spent(coin, tip_height) for coin in inputs],
-            outputs=[Coin(**coin) for coin in outputs],
+            inputs=spent,
+            outputs=created,
             features=read_feature_values(connection, txid),
             scores=read_rows(
                 connection,
@@ -177,12 +160,6 @@ def read_transaction_detail(connection: Connection, txid: str) -> TransactionDet
         )
 
     return next(iter(read_rows(connection, detail, statement("queries", "transaction_detail"), {"txid": txid})), None)
-
-
-def _spent(coin: dict[str, Any], tip_height: int | None) -> Coin:
-    height = coin.pop("height", None)
-    age = None if height is None or tip_height is None else max(tip_height - height, 0)
-    return Coin(**coin, height=None if height == UNCONFIRMED else height, age_blocks=age)
 
 
 def _score(reasons: object, **row: Any) -> StoredScore:

@@ -19,6 +19,7 @@ from psycopg_pool import ConnectionPool
 from txwatch.api.access import MayScore
 from txwatch.api.problems import ProblemError, documented
 from txwatch.clock import Clock, context_window, utc_now, window_start
+from txwatch.detection.alike import Neighbourhood, read_neighbourhood
 from txwatch.detection.champion import Champion
 from txwatch.detection.explain import Waterfall, waterfall
 from txwatch.detection.model import ContractMismatchError, Model
@@ -163,6 +164,16 @@ class Scorer:
             batch, context = TransactionBatch.of([transaction]), Context(network)
             window = WindowFeatures(window_start(transaction.seen_at), [transaction], batch, features, context)
             return waterfall(window, model, self._detectors()(connection), recent)
+
+    def neighbours(self, txid: str) -> Neighbourhood | None:
+        """Which transactions the champion sees as most like a stored one, None when it was never landed."""
+        model = self._models.champion()
+        with self._pool.connection() as connection:
+            transaction, own = read_transaction(connection, txid), read_own_features(connection, txid)
+            if transaction is None or own is None:
+                return None
+            features = np.array([own[name] for name in FEATURE_NAMES], np.float64)
+            return read_neighbourhood(connection, model, txid, transaction.seen_at, features)
 
 
 router = APIRouter(prefix="/v1/score", tags=["scoring"])

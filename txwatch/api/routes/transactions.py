@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request
 
 from txwatch.api.problems import documented, found
 from txwatch.api.routes.parameters import Database, LongTurn, Seen, Txid
+from txwatch.detection.alike import Neighbourhood
 from txwatch.detection.explain import Waterfall
 from txwatch.features.feast import ServedFeatures
 from txwatch.queries.paging import Page
@@ -53,3 +54,10 @@ def transaction_waterfall(request: Request, txid: Txid) -> Waterfall:
     """The champion's score of it, and how far each feature, put back to ordinary, lowers that."""
     waterfall: Waterfall | None = request.app.state.scorer.waterfall(txid)
     return found(waterfall, "no transaction with this txid was landed")
+
+
+@router.get("/{txid}/neighbours", summary="What is most like it", dependencies=[LongTurn], responses=documented(404))
+def transaction_neighbours(request: Request, txid: Txid) -> Neighbourhood:
+    """The transactions before it that the champion sees as nearest, and in what they differ most."""
+    neighbourhood: Neighbourhood | None = request.app.state.scorer.neighbours(txid)
+    return found(neighbourhood, "no transaction with this txid was landed")

@@ -8,34 +8,33 @@ import pandas as pd
 import streamlit as st
 from altair.typing import ChartType
 
-from txwatch.clock import WINDOW, utc_now, window_start
+from txwatch.clock import utc_now
 from txwatch.dashboard import look
-from txwatch.dashboard.data import ask
+from txwatch.dashboard.data import ask, ask_rarely
 from txwatch.dashboard.look import freshness
+from txwatch.dashboard.span import shown
 from txwatch.queries.alerts import Anomaly, AnomalyCount, count_anomalies, list_anomalies
 from txwatch.queries.status import read_overview
 
-SPANS = {"1 hour": (1, WINDOW), "6 hours": (6, WINDOW), "24 hours": (24, 6 * WINDOW), "7 days": (168, 36 * WINDOW)}
 
-
-@st.fragment(run_every=10)
 def page() -> None:
     """What was found unusual."""
     st.title("Unusual transactions")
-    chosen = look.choose("Span", SPANS, "6 hours")
+    st.fragment(_draw, run_every=shown().again)()
+
+
+def _draw() -> None:
+    span = shown()
     freshness(ask(read_overview, utc_now()))
-    hours, width = SPANS[chosen]
-    now = utc_now()
-    start = window_start(now - timedelta(hours=hours))
-    counts = ask(count_anomalies, start, now, width)
+    counts = ask_rarely(count_anomalies, span.start, span.end, span.width, ttl=span.again)
     if not counts:
-        st.html(look.empty(f"Nothing unusual in the last {chosen}. A model is needed, and traffic that stands out."))
+        st.html(look.empty(f"Nothing unusual {span.words}. A model is needed, and traffic that stands out."))
         return
-    st.subheader("By reason")
-    look.draw(_over_time(counts, width))
+    st.header("By reason")
+    look.draw(_over_time(counts, span.width), "How many transactions were unusual over time, by reason.")
     kinds = ["all", *sorted({c.kind for c in counts})]
     kind = st.pills("Reason", kinds, default="all", format_func=_words, label_visibility="collapsed") or "all"
-    found = ask(list_anomalies, since=start, kind=None if kind == "all" else kind, limit=40)
+    found = ask(list_anomalies, since=span.start, until=span.end, kind=None if kind == "all" else kind, limit=40)
     st.html("".join(map(_item, found.items)))
     if found.next:
         st.caption("The newest 40 are shown; the API lists all of them.")

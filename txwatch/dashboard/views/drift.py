@@ -26,12 +26,12 @@ def page() -> None:
         ("Against", f"version {newest.model_version}", "what it was trained on"),
     )
     if len(reports) > 1:
-        st.subheader("Share of features that have drifted")
-        look.draw(_history(reports))
+        st.header("Share of features that have drifted")
+        look.draw(_history(reports), "The share of features that have drifted, over time.")
     chosen = st.selectbox("Report", reports, format_func=_name)
     if chosen.features:
-        look.draw(_features(chosen))
-    st.subheader("The report")
+        look.draw(_features(chosen), "How far each feature is from the training traffic, and its limit.")
+    st.header("The report")
     page = ask(read_drift_page, chosen.id)
     try:
         html = page and (page.html or drift_page(page.computed_at))
@@ -79,5 +79,5 @@ def _features(report: DriftSummary) -> ChartType:
             color=alt.Color("state:N", scale=alt.Scale(domain=states, range=[palette.BLUE, palette.ACCENT])),
         )
     )
-    limits = alt.Chart(frame).mark_tick(color=palette.INK, thickness=2, size=18).encode(x="limit:Q", y=y)
+    limits = alt.Chart(frame).mark_tick(color=palette.TEXT, thickness=2, size=18).encode(x="limit:Q", y=y)
     return bars + limits

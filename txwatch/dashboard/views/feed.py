@@ -7,29 +7,30 @@ import pandas as pd
 import streamlit as st
 from altair.typing import ChartType
 
-from txwatch.clock import WINDOW, utc_now, window_start
+from txwatch.clock import EPOCH, utc_now
 from txwatch.dashboard import look, palette
-from txwatch.dashboard.data import ask
+from txwatch.dashboard.data import ask, ask_rarely
 from txwatch.dashboard.look import freshness
+from txwatch.dashboard.span import shown
 from txwatch.queries.feed import FeedSpan, list_blocks, list_gaps, list_refused, read_feed_spans
 from txwatch.queries.sources import read_sources
 from txwatch.queries.status import read_overview
 
-SPANS = {"1 hour": (1, WINDOW), "6 hours": (6, WINDOW), "24 hours": (24, 3 * WINDOW)}
 
-
-@st.fragment(run_every=10)
 def page() -> None:
     """The quality of the feed."""
     st.title("Feed quality")
-    chosen = look.choose("Span", SPANS, "6 hours")
+    st.fragment(_draw, run_every=shown().again)()
+
+
+def _draw() -> None:
+    chosen = shown()
     overview = ask(read_overview, utc_now())
     freshness(overview)
-    hours, width = SPANS[chosen]
-    start = window_start(utc_now() - timedelta(hours=hours))
-    spans = ask(read_feed_spans, start, window_start(utc_now()), width)
+    start, end = (moment - (moment - EPOCH) % chosen.width for moment in (chosen.start, chosen.end))
+    spans = ask_rarely(read_feed_spans, start, end, chosen.width, ttl=chosen.again)
     if not any(span.transactions for span in spans):
-        st.html(look.empty(f"No transaction was seen in the last {chosen}."))
+        st.html(look.empty(f"No transaction was seen {chosen.words}."))
         return
     # Before the first transaction no worker listened yet.
     spans = spans[next(i for i, span in enumerate(spans) if span.transactions) :]
@@ -37,17 +38,17 @@ def page() -> None:
     slowest, lease = max(s.lag_p99_ms or 0.0 for s in came), overview.lease
     look.draw_tiles(
         ("Heard", look.share(sum(s.heard for s in spans) / len(spans)), "of the time shown"),
-        ("Transactions", look.count(sum(s.transactions for s in spans)), f"in the last {chosen}"),
+        ("Transactions", look.count(sum(s.transactions for s in spans)), chosen.words),
         ("Slowest window", look.span(slowest / 1000), "99 % were durable within"),
         ("Messages", look.count(lease.received if lease else 0), "since the beginning"),
         ("Complete", look.share(overview.levels.completeness), "of what was mined in a day"),
         ("Duplicates", look.count(lease.duplicates if lease else 0), "dropped"),
         ("Quarantined", look.count(overview.levels.quarantined), "kept with the reason"),
     )
-    st.subheader("Heard")
-    look.draw(_heard(spans, width))
-    st.subheader("From receipt to durable row")
-    look.draw(_lags(came))
+    st.header("Heard")
+    look.draw(_heard(spans, chosen.width), "Transactions over time, and where the feed was not heard.")
+    st.header("From receipt to durable row")
+    look.draw(_lags(came), "Milliseconds from receipt to durable row over time.")
     _lists()
 
 
@@ -83,7 +84,7 @@ def _lags(spans: list[FeedSpan]) -> ChartType:
 
 
 def _lists() -> None:
-    st.subheader("Sources")
+    st.header("Sources")
     sources = [
         [
             ("" if s.connected else "away: ") + s.source,
@@ -104,7 +105,7 @@ def _lists() -> None:
         " the rest; then the share of the last day's mined transactions that it told before the block, and the share"
         " that it leaves out by its own policy: fees or data beyond what it relays."
     )
-    st.subheader("Gaps")
+    st.header("Gaps")
     gaps = [
         [f"{g.started_at:%d %b %H:%M:%S}", g.source, look.span(g.seconds), g.state, look.count(g.recovered), g.cause]
         for g in ask(list_gaps, utc_now(), limit=20).items
@@ -113,13 +114,13 @@ def _lists() -> None:
     st.html(look.table(columns, gaps, (2, 4), "No gap: the feed was heard all the time."))
     left, right = st.columns(2, gap="large")
     with left:
-        st.subheader("Refused messages")
+        st.header("Refused messages")
         refused = [
             [f"{m.received_at:%d %b %H:%M:%S}", look.count(m.size), m.reason] for m in ask(list_refused, limit=10).items
         ]
         st.html(look.table(["at, UTC", "bytes", "reason"], refused, (1,), "No message was refused."))
     with right:
-        st.subheader("Blocks")
+        st.header("Blocks")
         blocks = [
             [
                 f"{b.seen_at:%d %b %H:%M:%S}",

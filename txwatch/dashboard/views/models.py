@@ -10,8 +10,9 @@ from altair.typing import ChartType
 from txwatch.alerts.store import Precision, read_precision
 from txwatch.clock import utc_now
 from txwatch.dashboard import look, palette
-from txwatch.dashboard.data import ask, settings
+from txwatch.dashboard.data import ask, ask_rarely, settings
 from txwatch.dashboard.look import freshness
+from txwatch.dashboard.span import Span, shown
 from txwatch.queries.models import (
     HourOfScores,
     ScoreBin,
@@ -23,35 +24,44 @@ from txwatch.queries.models import (
 )
 from txwatch.queries.status import read_overview
 
-DAY = timedelta(hours=24)
 
-
-@st.fragment(run_every=30)
 def page() -> None:
     """The models page."""
     st.title("Models")
+    st.fragment(_draw, run_every=shown().again and 30)()
+
+
+def _draw() -> None:
+    span = shown()
     freshness(ask(read_overview, utc_now()))
-    since = utc_now() - DAY
-    versions = ask(scores_by_version, since)
+    versions = ask_rarely(scores_by_version, span.start, span.end, ttl=span.again)
     if not versions:
-        st.html(look.empty("No model has scored yet. The first is trained by itself after 5,000 transactions."))
+        first = "The first model is trained by itself after 5,000 transactions."
+        st.html(look.empty(f"No model has scored {span.words}. {first}"))
         return
     st.html(_versions(versions))
     champion = next((v for v in versions if not v.shadow), versions[0])
     other = next((v for v in versions if v.model_version != champion.model_version), None)
     if other is not None:
-        _against(champion, other)
+        _against(champion, other, span)
     left, right = st.columns(2, gap="large")
     with left:
-        st.subheader("Scores of the last day")
-        look.draw(_histogram(ask(score_histogram, since), champion.threshold))
+        st.header("Scores")
+        look.draw(
+            _histogram(ask_rarely(score_histogram, span.start, span.end, ttl=span.again), champion.threshold),
+            f"How many transactions had which score; from {champion.threshold:.3f} on they are unusual.",
+        )
     with right:
-        st.subheader("Use of the alert budget")
-        look.draw(_budget(ask(hours_of_scores, since), settings().alerts_per_hour))
-    st.subheader("Useful, by people's verdicts")
+        st.header("Use of the alert budget")
+        budget = settings().alerts_per_hour
+        look.draw(
+            _budget(ask_rarely(hours_of_scores, span.start, span.end, ttl=span.again), budget),
+            f"Transactions over the threshold by hour, of {budget:g}.",
+        )
+    st.header("Useful, by people's verdicts")
     judged = ask(read_precision, utc_now() - timedelta(days=30))
     if judged:
-        look.draw(_precision(judged))
+        look.draw(_precision(judged), "The share of judged alerts that were useful, by kind and model.")
     else:
         st.html(look.empty("Nobody has judged an alert yet: the buttons below each message do, and the API."))
 
@@ -76,15 +86,15 @@ def _versions(versions: list[VersionScores]) -> str:
     )
 
 
-def _against(champion: VersionScores, other: VersionScores) -> None:
+def _against(champion: VersionScores, other: VersionScores, span: Span) -> None:
     a, b = champion.model_version, other.model_version
-    found = ask(agreement, a, b, utc_now() - DAY)
+    found = ask(agreement, a, b, span.start, span.end)
     if not found.transactions:
         return
     either = found.unusual_a + found.unusual_b - found.unusual_both
-    st.subheader(f"Version {a} against version {b}")
+    st.header(f"Version {a} against version {b}")
     look.draw_tiles(
-        ("Scored by both", look.count(found.transactions), "transactions of the last day"),
+        ("Scored by both", look.count(found.transactions), span.words),
         ("Correlation", "–" if found.correlation is None else f"{found.correlation:.3f}", "of their scores"),
         (f"Only version {a}", look.count(found.unusual_a - found.unusual_both), "over its threshold"),
         (f"Only version {b}", look.count(found.unusual_b - found.unusual_both), "over its threshold"),

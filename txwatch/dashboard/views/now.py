@@ -1,42 +1,108 @@
-"""Now: the rate of transactions, how far behind it is, the last alerts, and the health checks."""
+"""Now: one look at what happened in the time shown."""
 
-from datetime import timedelta
 from html import escape
 
-import altair as alt
-import pandas as pd
 import streamlit as st
-from altair.typing import ChartType
 
 from txwatch.clock import utc_now
 from txwatch.dashboard import look, palette
-from txwatch.dashboard.data import ask
+from txwatch.dashboard.data import ask, ask_rarely, settings
 from txwatch.dashboard.look import freshness
+from txwatch.dashboard.span import Span, address, shown
+from txwatch.dashboard.views.traffic import (
+    fees_over_time,
+    fees_say,
+    transactions_over_time,
+    transactions_say,
+    value_against_fee,
+)
 from txwatch.detection.reasons import priced
-from txwatch.queries.alerts import AlertSummary, list_alerts
-from txwatch.queries.feed import FeedSpan, read_feed_spans
+from txwatch.labels.whales import flow_totals
+from txwatch.queries.alerts import FLOW_WORDS, AlertSummary, WhaleMove, count_live_alerts, list_alerts, list_whales
+from txwatch.queries.feed import RecordedBlock, list_blocks
+from txwatch.queries.sources import SourceQuality, read_sources
 from txwatch.queries.status import HealthCheck, Overview, latest_health, read_overview
+from txwatch.queries.traffic import Campaign, TrafficSpan, list_campaigns, read_traffic, sample_traffic
 
-MINUTE = timedelta(minutes=1)
+SHOWN_ALERTS, SHOWN_CAMPAIGNS, SHOWN_WHALES, MOST_BLOCKS = 12, 5, 5, 200
 
 
-@st.fragment(run_every=4)
+RARELY = 6
+"""Charts and lists below are drawn again every so many times that the alerts are."""
+
+
 def page() -> None:
-    """The first page."""
+    """The first page. Each part draws itself again."""
     st.title("Now")
-    overview = ask(read_overview, utc_now())
-    freshness(overview)
-    _figures(overview)
-    st.subheader("Transactions a minute")
-    end = utc_now().replace(second=0, microsecond=0)
-    look.draw(_rate(ask(read_feed_spans, end - timedelta(hours=1), end, MINUTE)))
-    alerts, health = st.columns([2, 1], gap="large")
-    with alerts:
-        st.subheader("Last alerts")
-        found = ask(list_alerts, limit=8).items
-        st.html("".join(map(alert_item, found)) or look.empty("No alert yet: nothing was unusual."))
-    with health:
-        st.subheader("Health")
+    again = shown().again
+    rarely = again and RARELY * again
+    st.fragment(_figures, run_every=again)()
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        st.fragment(_charts, run_every=rarely)()
+    with right:
+        st.header("Alerts")
+        st.fragment(_alerts, run_every=again)()
+    st.fragment(_below, run_every=rarely)()
+
+
+def _traffic(span: Span) -> list[TrafficSpan]:
+    return ask_rarely(read_traffic, span.start, span.end, span.width, ttl=span.again)
+
+
+def _blocks(span: Span) -> list[RecordedBlock]:
+    return [block for block in ask(list_blocks, limit=MOST_BLOCKS).items if span.start <= block.seen_at < span.end]
+
+
+def _alerts() -> None:
+    span = shown()
+    alerts = ask(list_alerts, since=span.start, until=span.end, limit=SHOWN_ALERTS)
+    st.html("".join(map(alert_item, alerts.items)) or look.empty(f"No alert {span.words}: nothing was unusual."))
+    if alerts.next:
+        every = escape(address("cases"))
+        st.html(f'<p class="note"><a class="plain" href="{every}" target="_self">All alerts</a></p>')
+
+
+def _charts() -> None:
+    span = shown()
+    traffic = _traffic(span)
+    points = ask_rarely(sample_traffic, span.start, span.end, ttl=span.again)
+    st.header("Value against fee rate")
+    if not points:
+        st.html(look.empty(f"No transaction was seen {span.words}."))
+        return
+    total, unusual = sum(part.transactions for part in traffic), sum(bool(point.kinds) for point in points)
+    look.draw(value_against_fee(points), "Each transaction by its total output and its fee rate.")
+    drawn = (
+        "all of them" if len(points) >= total else f"{len(points) - unusual:,} of {total:,}, spread evenly over time"
+    )
+    st.caption(f"Grey: ordinary ones, {drawn}. In colour: {unusual:,} unusual ones, which a click opens.")
+    if not traffic:
+        return
+    st.header("Transactions and fee rates")
+    look.draw(transactions_over_time(traffic, span.width), transactions_say(traffic))
+    look.draw(fees_over_time(traffic, _blocks(span)), fees_say(traffic))
+    st.caption("Line: the median fee rate, with the middle 80 % of all around it. Dashed: a block came.")
+
+
+def _below() -> None:
+    span = shown()
+    campaigns, whales, feed = st.columns(3, gap="large")
+    with campaigns:
+        st.header("Campaigns")
+        found = ask(list_campaigns, span.start, span.end, SHOWN_CAMPAIGNS)
+        st.html("".join(map(_campaign, found)) or look.empty(f"None {span.words}: no transactions that are alike."))
+    with whales:
+        st.header("Whales")
+        if flows := ask(flow_totals, span.start, span.end):
+            rows = [[FLOW_WORDS[one.flow], look.count(one.count), look.amount(one.moved_sat)] for one in flows]
+            st.html(look.table(["flow", "whales", "moved"], rows, (1, 2)))
+        moves = ask(list_whales, since=span.start, until=span.end, limit=SHOWN_WHALES).items
+        st.html("".join(map(_whale, moves)) or look.empty(f"None {span.words}."))
+    with feed:
+        st.header("Sources")
+        st.html(_sources(ask(read_sources, utc_now()), ask(read_overview, utc_now())))
+        st.header("Health")
         st.html(_health(ask(latest_health)))
 
 
@@ -47,55 +113,92 @@ def alert_item(alert: AlertSummary) -> str:
         escape(f"{look.clock(alert.seen_at)} UTC"),
         look.link(alert.alert_key),
         escape(", ".join(alert.states) or "not sent"),
+        *(["late"] if alert.late else []),
         *look.alike(alert.alike),
     ]
     reasons = "; ".join(priced(reason, alert.usd_price) for reason in alert.reasons[:3])
-    return look.item(head, reasons or "no single feature stands out")
+    return look.item(head, reasons or "unusual as a whole, by no single feature")
 
 
-def _figures(overview: Overview) -> None:
+def _figures() -> None:
+    span, overview = shown(), ask(read_overview, utc_now())
+    freshness(overview)
     levels, lag = overview.levels, overview.lag_seconds
+    traffic, flows, blocks = _traffic(span), ask(flow_totals, span.start, span.end), _blocks(span)
+    fee_rate = next((part.fee_rate_p50 for part in reversed(traffic) if part.fee_rate_p50 is not None), None)
+    moved, whales = sum(one.moved_sat for one in flows), sum(one.count for one in flows)
+    live = ask(count_live_alerts, span.start, span.end)
     waiting = f"{levels.deliveries_pending} wait, {levels.deliveries_uncertain} uncertain"
     look.draw_tiles(
-        ("Transactions", f"{levels.transactions_1m / 60:.1f} / s", f"{look.count(levels.transactions_1h)} in an hour"),
-        ("Behind the feed", "–" if lag is None else look.span(lag), "received to committed"),
-        ("Unusual", look.count(levels.unusual_1h), "in the last hour"),
-        ("Alerts", look.count(levels.alerts_1h), f"in the last hour; {waiting}"),
         (
-            "Model",
-            f"version {levels.model_version}" if levels.model_version else "none yet",
-            f"threshold {levels.threshold:.3f}" if levels.threshold else "",
+            "Transactions",
+            f"{levels.transactions_1m / 60:.1f} / s",
+            f"{look.count(sum(part.transactions for part in traffic))} {span.words}",
         ),
-        ("Gaps", look.span(levels.gap_seconds) if levels.gap_seconds else "none", f"{levels.open_gaps} open now"),
+        ("Fee rate", "–" if fee_rate is None else f"{fee_rate:,.1f} sat/vB", "half of the newest pay less"),
+        (
+            "Last block",
+            look.count(blocks[0].height) if blocks else "none",
+            f"{look.span((overview.at - blocks[0].seen_at).total_seconds())} ago" if blocks else span.words,
+        ),
+        ("Whales", look.count(whales), f"{look.amount(moved)} likely moved" if whales else span.words),
+        ("Alerts", look.count(live.alerts), f"raised live {span.words}; {waiting}"),
+        (
+            "Alert budget",
+            f"{live.of_the_budget / span.hours:.3g} of {settings().alerts_per_hour:g}",
+            f"an hour, {span.words}; it binds unusual transactions alone",
+        ),
+        ("Behind the feed", "–" if lag is None else look.span(lag), "received to committed"),
+        ("Complete", look.share(levels.completeness), f"of what was mined in a day; {levels.open_gaps} gaps open"),
     )
 
 
-def _rate(spans: list[FeedSpan]) -> ChartType:
-    frame = pd.DataFrame(
-        [(s.since, look.at(s.since), s.transactions) for s in spans], columns=["since", "at", "transactions"]
-    )
-    return (
-        alt.Chart(frame, height=170)
-        .mark_area(
-            color=palette.BLUE, opacity=0.18, line={"color": palette.BLUE, "strokeWidth": 1.6}, interpolate="monotone"
-        )
-        .encode(
-            x=look.utc_axis(), y=alt.Y("transactions:Q", title="transactions / min"), tooltip=["at:N", "transactions:Q"]
-        )
-    )
+def _campaign(campaign: Campaign) -> str:
+    head = [
+        look.chip(campaign.kinds[0].replace("_", " "), palette.SEVERITY[campaign.severity]),
+        escape(f"{look.clock(campaign.first_seen_at)} to {look.clock(campaign.last_seen_at)} UTC"),
+        look.link(campaign.alert_key),
+    ]
+    value = "" if campaign.value_sat is None else f", {look.amount(campaign.value_sat, campaign.usd_price)} in all"
+    return look.item(head, f"{campaign.transactions:,} alike{value}")
+
+
+def _whale(move: WhaleMove) -> str:
+    head = [look.chip(move.flow), escape(f"{look.clock(move.seen_at)} UTC"), look.link(move.txid)]
+    return look.item(head, f"{look.amount(move.moved_sat, move.usd_price)} likely moved")
+
+
+def _sources(sources: list[SourceQuality], overview: Overview) -> str:
+    rows = [
+        [
+            one.source,
+            "connected" if one.connected else "away",
+            look.count(one.transactions_1h),
+            look.share(one.completeness_1d),
+        ]
+        for one in sources
+    ]
+    gaps = overview.levels.gap_seconds
+    said = f"{look.span(gaps)} were not heard in all." if gaps else "All was heard since the beginning."
+    table = look.table(["source", "state", "in an hour", "of blocks"], rows, (2, 3), "No source was followed yet.")
+    return f'{table}<p class="note">{escape(said)}</p>'
 
 
 def _health(checks: list[HealthCheck]) -> str:
     if not checks:
         return look.empty("No health check has run yet.")
     marks = {"well": ("ok", "●"), "wrong": ("bad", "▲"), "unknown": ("unclear", "○")}
-    rows = []
-    for check in sorted(checks, key=lambda c: (c.state != "wrong", c.name)):
-        style, mark = marks[check.state]
-        name = escape(check.name.replace("_", " "))
-        text = f'<div class="text">{escape(check.text)}</div>' if check.state == "wrong" else ""
-        rows.append(
-            f'<div class="item"><div class="head"><span class="{style}">{mark}</span> {name}'
-            f" <span>{escape(look.clock(check.checked_at))} UTC</span></div>{text}</div>"
-        )
-    return "".join(rows)
+    wrong = [check for check in checks if check.state == "wrong"]
+    rows = [
+        f'<div class="item"><div class="head"><span class="bad">▲</span> {escape(check.name.replace("_", " "))}'
+        f" <span>{escape(look.clock(check.checked_at))} UTC</span></div>"
+        f'<div class="text">{escape(check.text)}</div></div>'
+        for check in wrong
+    ]
+    others = "".join(
+        f'<span style="white-space:nowrap"><span class="{marks[check.state][0]}" title="{escape(check.state)}">'
+        f"{marks[check.state][1]}</span> {escape(check.name.replace('_', ' '))}</span> "
+        for check in checks
+        if check.state != "wrong"
+    )
+    return "".join(rows) + f'<p class="note" style="display:flex;flex-wrap:wrap;gap:.2rem .8rem">{others}</p>'

@@ -39,7 +39,7 @@ def page() -> None:
     """The list, and the editor."""
     st.title("Rules")
     _list()
-    st.subheader("Write one")
+    st.header("Write one")
     key = own_key()
     rule, document = _editor()
     if rule is not None:
@@ -67,7 +67,7 @@ def _list() -> None:
         ]
         for one in rules
     ]
-    columns = ["rule", "mode", "alerts of a day", "in test", "held back", "changed", ""]
+    columns = ["rule", "mode", "alerts of a day", "in test", "held back", "changed", "why"]
     st.html(look.table(columns, rows, (2, 3, 4)))
 
 
@@ -121,7 +121,9 @@ def _try(rule: Rule) -> None:
     if run.without_price:
         st.caption(f"In {run.without_price:,} windows no price was known: what is compared in USD was false.")
     if run.by_hour:
-        look.draw(_by_hour(run))
+        look.draw(
+            _by_hour(run), "Alerts by hour that the rule would have raised, and what its cap would have held back."
+        )
         st.caption("The ten largest")
         st.html("".join(map(_item, run.largest)))
 
@@ -143,7 +145,7 @@ def _switch(key: str) -> None:
     rules = ask(list_rules)
     if not rules:
         return
-    st.subheader("Switch one")
+    st.header("Switch one")
     with st.form("switch"):
         name = st.selectbox("Rule", [one.name for one in rules])
         mode = st.radio("Mode", MODES, horizontal=True, help="test: matches are recorded, and nothing is sent")

@@ -1,6 +1,5 @@
 """One transaction: how its score comes about, and where each of its features stands."""
 
-import re
 from html import escape
 from typing import Any
 
@@ -12,99 +11,158 @@ from altair.typing import ChartType
 
 from txwatch.dashboard import look, palette
 from txwatch.dashboard.data import ask, settings
+from txwatch.dashboard.span import address
+from txwatch.dashboard.views.coins import draw_coins
 from txwatch.dashboard.views.now import alert_item
-from txwatch.features.transaction import BLOCKS_A_DAY
 from txwatch.queries.alerts import list_anomalies
-from txwatch.queries.transactions import Coin, FeatureValue, LifeEvent, TransactionDetail, read_transaction_detail
+from txwatch.queries.search import is_txid
+from txwatch.queries.transactions import (
+    FeatureValue,
+    LifeEvent,
+    StoredScore,
+    TransactionDetail,
+    read_transaction_detail,
+)
 
-MAX_COINS = 12
+LIFE = {
+    "seen": palette.BLUE,
+    "confirmed": palette.GREEN,
+    "replaced": palette.ACCENT,
+    "removed": palette.ACCENT,
+    "unconfirmed": palette.ACCENT,
+}
+EXPLORERS = {
+    "mempool.space": "https://mempool.space/tx/",
+    "blockstream.info": "https://blockstream.info/tx/",
+    "blockchain.com": "https://www.blockchain.com/explorer/transactions/btc/",
+}
 
 
 def page() -> None:
-    """The page of a transaction that the address names, or that is typed in."""
+    """The page of a transaction that the address names."""
     st.title("One transaction")
-    asked = st.query_params.get("txid", "")
-    txid = st.text_input("Transaction id", value=asked, placeholder="64 hex digits", max_chars=64).strip().lower()
+    txid = st.query_params.get("txid", "").strip().lower()
     if not txid:
         newest = ask(list_anomalies, limit=1).items
         hint = f" For example {look.link(newest[0].txid)}, the newest unusual one." if newest else ""
-        st.html(f'<div class="empty">Enter a transaction id, or follow one from another page.{hint}</div>')
+        st.html(
+            f'<div class="empty">The field above finds a transaction by its id, and every page leads here.{hint}</div>'
+        )
         return
-    found = ask(read_transaction_detail, txid) if re.fullmatch("[0-9a-f]{64}", txid) else None
+    found = ask(read_transaction_detail, txid) if is_txid(txid) else None
     if found is None:
         st.html(look.empty("No transaction with this id was landed."))
         return
-    if txid != asked:
-        st.query_params["txid"] = txid
     _explain(found)
 
 
 def _explain(tx: TransactionDetail) -> None:
-    rate = "unknown" if tx.fee_rate is None else f"{tx.fee_rate:,.1f} sat/vB"
+    _head(tx)
+    st.header("Coins")
+    st.html(draw_coins(tx))
+    why, where = st.columns(2, gap="large")
+    with where:
+        st.header("Each feature among the newest transactions")
+        look.draw(_strip(tx.features), "Where each feature stands among the newest transactions, in percent.")
+    life, alike = st.columns(2, gap="large")
+    with life:
+        st.header("Life")
+        st.html("".join(map(_moment, tx.life)) or look.empty("No source told of it by itself."))
+        if tx.scores:
+            st.header("Scores")
+            columns = ["model", "lane", "score", "threshold", "verdict", "at, UTC"]
+            st.html(look.table(columns, list(map(_score, tx.scores)), (2, 3)))
+    # Last, because the first question after a start waits for the API to load the model.
+    with why:
+        st.header("How the score comes about")
+        _waterfall(tx.txid)
+    with alike:
+        st.header("Most like it")
+        _neighbours(tx.txid)
+
+
+def _head(tx: TransactionDetail) -> None:
+    """Figures, where else to look, and the alert."""
     # A challenger's score in shadow is no verdict.
     newest = next((score for score in tx.scores if score.lane != "shadow"), None)
-    confirmed = "" if tx.confirmed_in is None else f"; in block {tx.confirmed_in:,}"
+    moved = [coin.value or 0 for coin in tx.outputs if not coin.likely_change]
+    confirmed = "not in a block yet" if tx.confirmed_in is None else f"in block {tx.confirmed_in:,}"
     look.draw_tiles(
-        ("Total output", look.amount(tx.value_sat, tx.usd_price), f"{len(tx.inputs)} in, {len(tx.outputs)} out"),
-        ("Fee", look.amount(tx.fee_sat, tx.usd_price), rate),
-        ("Size", f"{look.count(tx.vsize)} vB", f"{look.count(tx.size)} bytes"),
-        ("Seen", f"{look.clock(tx.seen_at)} UTC", f"{tx.seen_at:%d %b %Y}, by {tx.source}{confirmed}"),
+        ("Likely moved", look.amount(sum(moved), tx.usd_price), f"of outputs of {look.amount(tx.value_sat)}"),
+        (
+            "Fee",
+            look.amount(tx.fee_sat, tx.usd_price),
+            "rate unknown" if tx.fee_rate is None else f"{tx.fee_rate:,.1f} sat/vB",
+        ),
+        ("Size", f"{look.count(tx.vsize)} vB", f"{len(tx.inputs):,} in, {len(tx.outputs):,} out"),
+        ("Seen", f"{look.clock(tx.seen_at)} UTC", f"{tx.seen_at:%d %b %Y}, {confirmed}"),
         (
             "Score",
             f"{newest.score:.3f}" if newest else "not yet",
             f"unusual from {newest.threshold:.3f} on" if newest else "its window is not scored yet",
         ),
     )
+    explorers = " · ".join(
+        f'<a class="plain" href="{base}{tx.txid}" target="_blank" rel="noopener">{name}</a>'
+        for name, base in EXPLORERS.items()
+    )
+    st.html(f'<p class="note"><span class="mono" style="overflow-wrap:anywhere">{tx.txid}</span><br>{explorers}</p>')
     if tx.alert is not None:
         st.html(alert_item(tx.alert.alert))
         for update in tx.alert.updates:
             st.caption(f"{look.clock(update.created_at)} UTC: {update.text}")
+        case = escape(address("cases", alert=tx.txid))
+        st.html(f'<p class="note"><a class="plain" href="{case}" target="_self">Its case</a></p>')
     elif newest is not None and newest.is_anomaly:
-        st.html(look.item([look.chip("unusual", palette.ACCENT)], "; ".join(r.text for r in newest.reasons)))
-    why, where = st.columns(2, gap="large")
-    with where:
-        st.subheader("Each feature among the newest transactions")
-        look.draw(_strip(tx.features))
-    if tx.life:
-        st.subheader("Life")
-        st.html(look.table(["at, UTC", "what", "by"], [_moment(event) for event in tx.life], ()))
-    for column, title, coins in zip(st.columns(2), ("Inputs", "Outputs"), (tx.inputs, tx.outputs), strict=True):
-        with column:
-            st.subheader(f"{title}, {len(coins):,}")
-            st.html(_coin_table(coins))
-    if tx.scores:
-        st.subheader("Scores")
-        rows = [
-            [
-                s.model_version,
-                s.lane,
-                str(s.context_version),
-                f"{s.score:.4f}",
-                f"{s.threshold:.4f}",
-                "unusual" if s.is_anomaly else "ordinary",
-                f"{s.scored_at:%d %b %H:%M:%S}",
-            ]
-            for s in tx.scores
-        ]
-        columns = ["model", "lane", "context", "score", "threshold", "verdict", "at, UTC"]
-        st.html(look.table(columns, rows, (2, 3, 4)))
-    # Last, because the first question after a start waits for the API to load the model.
-    with why:
-        st.subheader("How the score comes about")
-        _waterfall(tx.txid)
+        reasons = "; ".join(reason.text for reason in newest.reasons)
+        st.html(look.item([look.chip("unusual", palette.ACCENT)], reasons or "unusual as a whole"))
 
 
-@st.cache_data(max_entries=100, ttl=60, show_spinner="Asking the model…")
-def _ask_api(base: str, txid: str) -> dict[str, Any] | None:
+def _score(score: StoredScore) -> list[str]:
+    return [
+        score.model_version,
+        score.lane,
+        f"{score.score:.4f}",
+        f"{score.threshold:.4f}",
+        "unusual" if score.is_anomaly else "ordinary",
+        f"{score.scored_at:%d %b %H:%M:%S}",
+    ]
+
+
+@st.cache_data(max_entries=200, ttl=60, show_spinner="Asking the model…")
+def _ask_api(base: str, txid: str, what: str) -> dict[str, Any] | None:
     try:
-        answer = httpx.get(f"{base}/v1/transactions/{txid}/waterfall", timeout=30, trust_env=False)
+        answer = httpx.get(f"{base}/v1/transactions/{txid}/{what}", timeout=30, trust_env=False)
     except httpx.HTTPError:
         return None
     return dict(answer.json()) if answer.status_code == 200 else None
 
 
+def _neighbours(txid: str) -> None:
+    found = _ask_api(settings().api_url, txid, "neighbours")
+    if found is None or not found["nearest"]:
+        st.html(look.empty("Nothing to compare with: the API does not run, or there is no model or no window yet."))
+        return
+    st.html("".join(map(_neighbour, found["nearest"])))
+    st.caption(
+        f"The nearest of the {found['among']:,} before it, as model version {found['model_version']} sees them, with"
+        " distances in standard deviations of its training day. Below: where they differ most."
+    )
+
+
+def _neighbour(one: dict[str, Any]) -> str:
+    rate = "fee unknown" if one["fee_rate"] is None else f"{one['fee_rate']:,.1f} sat/vB"
+    head = [
+        look.link(one["txid"]),
+        escape(f"{one['distance']:.1f} away"),
+        escape(look.amount(one["value_sat"])),
+        escape(rate),
+    ]
+    return look.item(head, "; ".join(one["differs"]) or "the same in every feature")
+
+
 def _waterfall(txid: str) -> None:
-    found = _ask_api(settings().api_url, txid)
+    found = _ask_api(settings().api_url, txid, "waterfall")
     if found is None:
         st.html(look.empty("The API has no answer: it does not run, or there is no model yet."))
         return
@@ -128,16 +186,19 @@ def _waterfall(txid: str) -> None:
             color=alt.Color(
                 "kind:N",
                 legend=None,
-                scale=alt.Scale(domain=["rest", "step", "score"], range=["#c9ccd0", palette.ACCENT, palette.INK]),
+                scale=alt.Scale(domain=["rest", "step", "score"], range=[palette.GREY, palette.ACCENT, palette.TEXT]),
             ),
         )
     )
     texts = (
         alt.Chart(frame)
-        .mark_text(align="left", dx=5, fontSize=11, color=palette.INK)
+        .mark_text(align="left", dx=5, fontSize=11, color=palette.TEXT)
         .encode(x="to:Q", y=y, text="text:N")
     )
-    look.draw(bars + texts + look.line_at(found["threshold"], upright=True))
+    look.draw(
+        bars + texts + look.line_at(found["threshold"], upright=True),
+        f"How the score of {found['score']:.3f} comes about, feature by feature.",
+    )
     st.caption(
         f"Each feature put back to its ordinary value lowers the score of model version {found['model_version']} by so"
         f" much. The dashed line is the threshold of its window, {found['threshold']:.3f}."
@@ -170,35 +231,14 @@ def _strip(features: list[FeatureValue]) -> ChartType:
             tooltip=["feature:N", "value:N", alt.Tooltip("percentile:Q", format=".1f")],
         )
     )
-    middle = alt.Chart(pd.DataFrame({"at": [50]})).mark_rule(color=palette.LINE).encode(x="at:Q")
+    middle = alt.Chart(pd.DataFrame({"at": [50]})).mark_rule(color=palette.GREY).encode(x="at:Q")
     return alt.layer(middle, dots)
 
 
-def _moment(event: LifeEvent) -> list[str]:
-    what = event.event
+def _moment(event: LifeEvent) -> str:
+    head = [look.chip(event.event, LIFE[event.event]), escape(f"{event.at:%d %b %H:%M:%S} UTC")]
     if event.event == "replaced":
-        what = f"replaced by {look.short(event.other or '')}"
-    elif event.height is not None:
-        what += f" {'in' if event.event == 'confirmed' else 'again: left'} block {event.height:,}"
-    return [f"{event.at:%d %b %H:%M:%S}", what, event.source or "the chain"]
-
-
-def _age(coin: Coin) -> str:
-    """The age of a spent coin, empty where it is not known."""
-    if coin.age_blocks is None:
-        return ""
-    days = coin.age_blocks / BLOCKS_A_DAY
-    age = "unconfirmed" if coin.height is None else f"{days / 365.25:.1f} years" if days >= 365 else f"{days:.0f} days"
-    return f"{age}, mined" if coin.coinbase else age
-
-
-def _coin_table(coins: list[Coin]) -> str:
-    largest = sorted(coins, key=lambda coin: -(coin.value or 0))[:MAX_COINS]
-    rows = "".join(
-        f'<tr><td class="mono" style="overflow-wrap:anywhere">{escape(coin.addr or "no address")}</td>'
-        f"<td>{escape(coin.type)}</td><td>{escape(_age(coin))}</td>"
-        f"<td class=number>{escape(look.amount(coin.value))}</td></tr>"
-        for coin in largest
-    )
-    more = f"<p>The {MAX_COINS} largest are shown.</p>" if len(coins) > MAX_COINS else ""
-    return f'<div class="scroll"><table class="plain">{rows}</table></div>{more}'
+        return look.item([*head, "by", look.link(event.other or "")], f"{event.source} dropped it for another one")
+    if event.height is not None:
+        return look.item(head, f"{'in' if event.event == 'confirmed' else 'again: left'} block {event.height:,}")
+    return look.item(head, f"by {event.source}" if event.source else "by the chain")

@@ -12,39 +12,36 @@ from txwatch.clock import utc_now
 from txwatch.dashboard import look, palette
 from txwatch.dashboard.data import ask, settings
 from txwatch.dashboard.look import freshness
+from txwatch.dashboard.span import shown
 from txwatch.detection.reasons import priced
 from txwatch.labels.whales import RecordedWhale, entity_totals, flow_totals, largest_whale_moves
 from txwatch.queries.alerts import FLOW_WORDS, FLOWS, WhaleMove, list_whales
 from txwatch.queries.status import read_overview
 from txwatch.wire.messages import SAT_PER_BTC
 
-HOURS = {"6 hours": 6, "24 hours": 24, "7 days": 168}
 DAYS = {"30 days": 30, "90 days": 90, "a year": 365}
-FLOW_COLOURS = [palette.GREEN, palette.ACCENT, palette.MUTED, "#7a5c99", palette.BLUE]
+FLOW_COLOURS = [palette.GREEN, palette.ACCENT, palette.GREY, palette.VIOLET, palette.BLUE]
 
 
 def page() -> None:
     """The whale tracker."""
     st.title("Whales")
-    _whales(look.choose("Span", HOURS, "24 hours"))
+    st.fragment(_whales, run_every=shown().again)()
     _history()
 
 
-@st.fragment(run_every=10)
-def _whales(chosen: str) -> None:
+def _whales() -> None:
+    span = shown()
     freshness(ask(read_overview, utc_now()))
-    since = utc_now() - timedelta(hours=HOURS[chosen])
-    moves = ask(list_whales, since=since, limit=200).items
+    moves = ask(list_whales, since=span.start, until=span.end, limit=200).items
     if not moves:
         btc, usd = settings().whale_btc, settings().whale_usd
         least = f"{btc:,.0f} BTC" if usd is None else f"{btc:,.0f} BTC, or {usd:,.0f} USD,"
-        st.html(
-            look.empty(f"No movement of {least} or more in the last {chosen} (TXWATCH_WHALE_BTC, TXWATCH_WHALE_USD).")
-        )
+        st.html(look.empty(f"No movement of {least} or more {span.words} (TXWATCH_WHALE_BTC, TXWATCH_WHALE_USD)."))
         return
     largest = max(moves, key=lambda move: move.moved_sat)
     look.draw_tiles(
-        ("Movements", look.count(len(moves)), f"in the last {chosen}"),
+        ("Movements", look.count(len(moves)), span.words),
         ("Likely moved", look.amount(sum(move.moved_sat for move in moves)), "without the senders' change"),
         ("Largest", look.amount(largest.moved_sat, largest.usd_price), f"{look.clock(largest.seen_at)} UTC"),
         *(
@@ -53,13 +50,13 @@ def _whales(chosen: str) -> None:
             if any(m.flow == flow for m in moves)
         ),
     )
-    look.draw(_moves(moves))
+    look.draw(_moves(moves), "What each whale likely moved, over time and by flow.")
     st.html("".join(map(_item, moves[:40])))
 
 
 def _history() -> None:
     """What whales of the past moved, to and from whom. Kept when transactions and scores are removed."""
-    st.subheader("The past")
+    st.header("The past")
     chosen, now = look.choose("Past", DAYS, "30 days"), utc_now()
     since = now - timedelta(days=DAYS[chosen])
     flows = ask(flow_totals, since, now)

@@ -1,0 +1,95 @@
+"""What a person types is found: the beginning of a txid, an address, a name."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from tests.builders import T0, transaction
+from txwatch.clock import WINDOW, window_start
+from txwatch.labels.label import Label
+from txwatch.labels.store import import_labels, watch
+from txwatch.queries.search import Found, find, is_txid
+from txwatch.store.database import Connection, connect
+from txwatch.store.retention import ensure_days
+from txwatch.store.transactions import land_transactions
+from txwatch.wire.transaction import CreatedOutput, SpentOutput
+
+ADDRESS, OTHER = "1BoatSLRHtKNngkdXEeobR76b53LETtpyT", "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"
+TXID = "ab" * 32
+NOW = T0 + timedelta(minutes=1)
+
+
+@pytest.fixture
+def connection(database_url: str) -> Iterator[Connection]:
+    with connect(database_url) as connection:
+        connection.execute("TRUNCATE alerts, transactions, labels, watch_list, address_activity CASCADE")
+        with connection.transaction():
+            import_labels(
+                connection,
+                [Label(ADDRESS, "a book", "Acme 100%", "exchange"), Label(OTHER, "a wiki", "Other", "mining_pool")],
+                T0,
+            )
+            watch(connection, ADDRESS, "seen in 2016", T0)
+        yield connection
+
+
+def land(connection: Connection, txid: str, at: timedelta) -> None:
+    spent = SpentOutput(ADDRESS, 5_000, "p2pkh", 0)
+    paid = [CreatedOutput(OTHER, 3_000, "p2wpkh", 0), CreatedOutput(ADDRESS, 1_500, "p2pkh", 1)]
+    with connection.transaction():
+        land_transactions(connection, [transaction(txid=txid, seen_at=T0 + at, inputs=[spent], outputs=paid)])
+
+
+@pytest.mark.parametrize("typed", [TXID[:6], f"  {TXID[:20].upper()} ", TXID])
+def test_six_digits_of_a_txid_are_enough(connection: Connection, typed: str) -> None:
+    land(connection, TXID, timedelta())
+    land(connection, "cd" * 32, timedelta(seconds=1))
+    assert [one.txid for one in find(connection, typed, NOW).transactions] == [TXID]
+
+
+def test_an_address_has_its_labels_and_its_newest_transactions(connection: Connection) -> None:
+    land(connection, TXID, timedelta())
+    found = find(connection, ADDRESS, NOW)
+    (known,) = found.addresses
+    assert (known.entity, known.category, known.source, known.watched) == (
+        "Acme 100%",
+        "exchange",
+        "a book",
+        "seen in 2016",
+    )
+    (move,) = found.of_address
+    assert (move.txid, move.received_sat, move.spent_sat, move.alerted) == (TXID, 1_500, 5_000, False)
+    (paid,) = find(connection, OTHER.upper(), NOW).of_address
+    assert (paid.received_sat, paid.spent_sat) == (3_000, 0), "an address of segwit in any case"
+
+
+def test_older_transactions_of_an_address_are_found_by_its_active_windows(connection: Connection) -> None:
+    land(connection, TXID, timedelta())
+    later = NOW + timedelta(hours=3)
+    assert find(connection, ADDRESS, later).of_address == []
+    ensure_days(connection, "address_activity", window_start(T0), window_start(T0) + WINDOW)
+    connection.execute(
+        "INSERT INTO address_activity (address, window_start, written, tx_count, received_sat, spent_sat,"
+        " first_seen_at, last_seen_at) VALUES (%s, %s, 1, 1, 1500, 5000, %s, %s)",
+        [ADDRESS, window_start(T0), T0, T0],
+    )
+    assert [one.txid for one in find(connection, ADDRESS, later).of_address] == [TXID]
+
+
+@pytest.mark.parametrize(
+    ("typed", "entities"), [("acme", ["Acme 100%"]), ("100%", ["Acme 100%"]), ("e%", []), ("a", [])]
+)
+def test_a_part_of_a_name_is_found_and_is_no_pattern(connection: Connection, typed: str, entities: list[str]) -> None:
+    assert [one.entity for one in find(connection, typed, NOW).entities] == entities
+
+
+@pytest.mark.parametrize("typed", ["", "x", "'; DROP TABLE labels; --", "zz" * 32, "\x00"])
+def test_what_is_not_there_is_not_found(connection: Connection, typed: str) -> None:
+    assert find(connection, typed, NOW) == Found([], [], [], [])
+
+
+def test_a_txid_is_sixty_four_digits() -> None:
+    assert is_txid(TXID)
+    assert not is_txid(TXID[:-1])
+    assert not is_txid("g" * 64)
