@@ -1,0 +1,104 @@
+"""Pictures of the pages of a system that runs: the dashboard in two widths, messages as a phone shows them, Dagster."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import msgspec
+from playwright.sync_api import Page, sync_playwright
+
+from txwatch.lab.simulator.telegram import ReceivedMessage
+
+WIDE, NARROW, HEIGHT = 1400, 400, 900
+"""Pixels of a page."""
+PATIENCE_MS = 120_000
+VIEWS = {
+    "now": "",
+    "unusual": "unusual",
+    "whales": "whales",
+    "models": "models",
+    "drift": "drift",
+    "feed": "feed",
+}
+"""The dashboard's pages that need no key, by the name of their picture. A transaction's has its txid in the address."""
+ON_A_PHONE = ("now", "unusual", "whales")
+BUBBLES = """\
+<style>
+body {margin: 0; padding: 16px; background: #d6e4ee; font: 15px system-ui, sans-serif; width: 368px}
+.message {background: #fff; border-radius: 12px; padding: 8px 12px; margin-bottom: 4px; white-space: pre-wrap}
+.time {float: right; color: #8a9ba8; font-size: 12px}
+.buttons {display: flex; gap: 4px; margin-bottom: 14px}
+.buttons span {flex: 1; background: #8fa8ba; color: #fff; border-radius: 8px; padding: 8px; text-align: center}
+a {color: #4b7da0; text-decoration: none}
+</style>
+"""
+
+
+@contextmanager
+def browser(executable: str) -> Iterator["Camera"]:
+    """A headless Chromium for the block."""
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"], timeout=PATIENCE_MS)
+        try:
+            yield Camera(running.new_context(viewport={"width": WIDE, "height": HEIGHT}).new_page())
+        finally:
+            running.close()
+
+
+class Camera:
+    """Takes pictures of pages, each once it has nothing more to draw."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        page.set_default_timeout(PATIENCE_MS)
+
+    def dashboard(self, address: str, path: str, width: int, file: Path) -> None:
+        """One page of the dashboard, whole."""
+        self._page.set_viewport_size({"width": width, "height": HEIGHT})
+        self._page.goto(f"{address}/{path}")
+        self._page.locator("[data-testid=stMain] h1").first.wait_for()
+        self._page.wait_for_function("!document.querySelector('[data-testid=stStatusWidgetRunningIcon]')")
+        charts = self._page.locator("[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg")
+        if self._page.locator("[data-testid=stVegaLiteChart]").count():
+            charts.first.wait_for()
+        # The page scrolls within its main part: as high as that is, it is seen whole.
+        height = self._page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
+        self._page.set_viewport_size({"width": width, "height": max(HEIGHT, int(height) + 60)})
+        self._page.wait_for_load_state("networkidle")
+        self._page.screenshot(path=file, animations="disabled")
+
+    def lineage(self, address: str, file: Path) -> None:
+        """The graph of all assets in Dagster, with every group opened and as large as the window."""
+        self._page.set_viewport_size({"width": 1800, "height": HEIGHT})
+        self._page.goto(f"{address}/asset-groups")
+        for name in ("transactions", "transaction_scores", "alerts", "drift_report"):
+            self._page.get_by_text(name, exact=True).first.wait_for()
+        self._page.wait_for_load_state("networkidle")
+        self._page.screenshot(path=file, animations="disabled")
+
+    def messages(self, received: Sequence[ReceivedMessage], file: Path) -> None:
+        """Messages as a phone shows them, with their buttons."""
+        self._page.set_viewport_size({"width": NARROW, "height": HEIGHT})
+        self._page.set_content(BUBBLES + "".join(map(_bubble, received)))
+        self._page.screenshot(path=file, full_page=True)
+
+
+def _bubble(message: ReceivedMessage) -> str:
+    buttons = "".join(f"<span>{label}</span>" for label, _ in message.buttons)
+    return (
+        f'<div class="message">{message.html}<span class="time">{message.at:%H:%M}</span></div>'
+        f'<div class="buttons">{buttons}</div>'
+    )
+
+
+def of_each_kind(received: Sequence[ReceivedMessage], titles: Sequence[str]) -> list[ReceivedMessage]:
+    """The last message that begins with each title, of those that there are."""
+    found = {title: one for title in titles for one in received if one.buttons and title in one.text[: len(title) + 4]}
+    return [found[title] for title in titles if title in found]
+
+
+def received_by(telegram: str) -> list[ReceivedMessage]:
+    """What a local Telegram received, oldest first."""
+    answer = httpx.get(f"{telegram}/received", params={"after": 0}).raise_for_status()
+    return msgspec.json.decode(answer.content, type=list[ReceivedMessage])
