@@ -38,8 +38,9 @@ its cuts from all that it is given, so what says little blunts it; the others ar
 
 ## Context
 
-A transaction in the {WINDOW.total_seconds() / 60:.0f}-minute window W sees the network and the addresses as of W - \
-{CONTEXT_LAG}, in every lane: as it arrives, in its sealed window, and in a backtest. A context is published once, \
+A transaction is compared with the network and the addresses as they were {CONTEXT_LAG} windows before its own, of \
+{WINDOW.total_seconds() / 60:.0f} minutes each ([context](glossary.md)), in every lane: as it arrives, in its sealed \
+window, and in a backtest. A context is published once, \
 under a publication number, and never changed. A window that is materialized again gets a new `context_version`, and \
 only if something differs. Address buckets that recovered data contradict are superseded, not changed: a context that \
 was published goes on summing what was known then.
