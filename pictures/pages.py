@@ -10,9 +10,18 @@ from playwright.sync_api import Page, sync_playwright
 
 from txwatch.lab.simulator.telegram import ReceivedMessage
 
-WIDE, NARROW, HEIGHT = 1400, 400, 900
+WIDE, NARROW, HEIGHT, HIGHEST = 1400, 400, 900, 2000
 """Pixels of a page."""
 PATIENCE_MS = 120_000
+RESTS = """() => {
+  const busy = document.querySelector('[data-testid=stSkeleton]');
+  const charts = [...document.querySelectorAll('[data-testid=stVegaLiteChart]')];
+  const empty = charts.some(one => !one.querySelector('canvas, svg'));
+  const now = document.body.scrollHeight + document.body.innerText.replace(/[0-9]/g, '');
+  if (busy || empty || window.was !== now) { window.was = now; window.since = Date.now(); }
+  return Date.now() - window.since > 1500;
+}"""
+"""Whether a page has had nothing to draw and no other words, but for figures, for a second and a half."""
 VIEWS = {
     "now": "",
     "unusual": "unusual",
@@ -58,23 +67,25 @@ class Camera:
         self._page.set_viewport_size({"width": width, "height": HEIGHT})
         self._page.goto(f"{address}/{path}")
         self._page.locator("[data-testid=stMain] h1").first.wait_for()
-        self._page.wait_for_function("!document.querySelector('[data-testid=stStatusWidgetRunningIcon]')")
-        charts = self._page.locator("[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg")
-        if self._page.locator("[data-testid=stVegaLiteChart]").count():
-            charts.first.wait_for()
+        self._rest()
         # The page scrolls within its main part: as high as that is, it is seen whole.
         height = self._page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
-        self._page.set_viewport_size({"width": width, "height": max(HEIGHT, int(height) + 60)})
-        self._page.wait_for_load_state("networkidle")
+        self._page.set_viewport_size({"width": width, "height": min(max(HEIGHT, int(height) + 60), HIGHEST)})
+        self._rest()
         self._page.screenshot(path=file, animations="disabled")
 
     def lineage(self, address: str, file: Path) -> None:
         """The graph of all assets in Dagster, with every group opened and as large as the window."""
         self._page.set_viewport_size({"width": 1800, "height": HEIGHT})
         self._page.goto(f"{address}/asset-groups")
-        for name in ("transactions", "transaction_scores", "alerts", "drift_report"):
-            self._page.get_by_text(name, exact=True).first.wait_for()
-        self._page.wait_for_load_state("networkidle")
+        self._rest()
+        self._page.screenshot(path=file, animations="disabled")
+
+    def report(self, address: str, file: Path) -> None:
+        """The head of a drift report."""
+        self._page.set_viewport_size({"width": WIDE, "height": HEIGHT})
+        self._page.goto(address)
+        self._rest()
         self._page.screenshot(path=file, animations="disabled")
 
     def messages(self, received: Sequence[ReceivedMessage], file: Path) -> None:
@@ -82,6 +93,9 @@ class Camera:
         self._page.set_viewport_size({"width": NARROW, "height": HEIGHT})
         self._page.set_content(BUBBLES + "".join(map(_bubble, received)))
         self._page.screenshot(path=file, full_page=True)
+
+    def _rest(self) -> None:
+        self._page.wait_for_function(RESTS, polling=250)
 
 
 def _bubble(message: ReceivedMessage) -> str:

@@ -87,8 +87,10 @@ class Stream:
             self._wake()
 
     async def follow(self, after: int | None = None, wants: Choice = lambda _: True) -> AsyncGenerator[Told]:
-        """What a client is told: `begin`, the events that it wants, after a number or from now on, and between them
-        `traffic` and its `position`. It ends with `slow`, with the stream, or when the database is away.
+        """What a client is told: `begin`, then the events that it wants, after a number or from now on.
+
+        Between them come `traffic` and its `position`. It ends with `slow`, with the stream, or when the database is
+        away.
         """
         self.clients += 1
         try:
