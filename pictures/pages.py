@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlencode
 
 import httpx
 import msgspec
@@ -12,16 +13,21 @@ from txwatch.lab.simulator.telegram import ReceivedMessage
 
 WIDE, NARROW, HEIGHT, HIGHEST = 1400, 400, 900, 2000
 """Pixels of a page."""
+GRAPH_WIDTH, GRAPH_HEIGHT = 2700, 760
+"""Pixels, so that each of Dagster's assets is shown with its state."""
+GROUPS = ("ingestion", "features", "models", "detection")
+OPENED = "global@global:{}"
+"""How Dagster's page names a group that is opened."""
 PATIENCE_MS = 120_000
 RESTS = """() => {
-  const busy = document.querySelector('[data-testid=stSkeleton]');
+  const busy = document.querySelector('[data-testid=stSkeleton], [aria-label=loading]');
   const charts = [...document.querySelectorAll('[data-testid=stVegaLiteChart]')];
   const empty = charts.some(one => !one.querySelector('canvas, svg'));
   const now = document.body.scrollHeight + document.body.innerText.replace(/[0-9]/g, '');
   if (busy || empty || window.was !== now) { window.was = now; window.since = Date.now(); }
-  return Date.now() - window.since > 1500;
+  return Date.now() - window.since > 500;
 }"""
-"""Whether a page has had nothing to draw and no other words, but for figures, for a second and a half."""
+"""Whether a page has had nothing to draw and no other words, but for figures, for half a second."""
 VIEWS = {
     "now": "",
     "unusual": "unusual",
@@ -67,6 +73,8 @@ class Camera:
         self._page.set_viewport_size({"width": width, "height": HEIGHT})
         self._page.goto(f"{address}/{path}")
         self._page.locator("[data-testid=stMain] h1").first.wait_for()
+        # A page that asks for newer figures would be pale meanwhile.
+        self._page.add_style_tag(content="[data-stale=true] {opacity: 1 !important; transition: none !important}")
         self._rest()
         # The page scrolls within its main part: as high as that is, it is seen whole.
         height = self._page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
@@ -75,11 +83,17 @@ class Camera:
         self._page.screenshot(path=file, animations="disabled")
 
     def lineage(self, address: str, file: Path) -> None:
-        """The graph of all assets in Dagster, with every group opened and as large as the window."""
-        self._page.set_viewport_size({"width": 1800, "height": HEIGHT})
-        self._page.goto(f"{address}/asset-groups")
+        """The graph of all assets in Dagster, whole, with every group opened and nothing around it."""
+        self._page.set_viewport_size({"width": GRAPH_WIDTH, "height": GRAPH_HEIGHT})
+        self._page.goto(f"{address}/asset-groups?" + urlencode({"expanded": ",".join(map(OPENED.format, GROUPS))}))
         self._rest()
-        self._page.screenshot(path=file, animations="disabled")
+        above = self._page.get_by_label("Search and filter assets").first.bounding_box()
+        controls = self._page.locator("[aria-label=zoom_in]").bounding_box()
+        if above is None or controls is None:
+            raise RuntimeError("Dagster's page of the lineage looks otherwise now: see what is around the graph")
+        left, top, right = above["x"] - 30, above["y"] + above["height"] + 16, controls["x"] - 20
+        clip = {"x": left, "y": top, "width": right - left, "height": GRAPH_HEIGHT - top}
+        self._page.screenshot(path=file, animations="disabled", clip=clip)
 
     def report(self, address: str, file: Path) -> None:
         """The head of a drift report."""
@@ -114,5 +128,5 @@ def of_each_kind(received: Sequence[ReceivedMessage], titles: Sequence[str]) -> 
 
 def received_by(telegram: str) -> list[ReceivedMessage]:
     """What a local Telegram received, oldest first."""
-    answer = httpx.get(f"{telegram}/received", params={"after": 0}).raise_for_status()
+    answer = httpx.get(f"{telegram}/received", params={"after": 0}, timeout=PATIENCE_MS / 1_000).raise_for_status()
     return msgspec.json.decode(answer.content, type=list[ReceivedMessage])

@@ -24,12 +24,6 @@ examples are at `/docs` of a running one, and in `/openapi.json`.
 {sections}"""
 
 
-def all_routes() -> Iterator[APIRoute | APIWebSocketRoute]:
-    """Every route that the API serves and describes."""
-    for module in ROUTERS:
-        yield from _described(module.router)
-
-
 def _described(router: APIRouter) -> Iterator[APIRoute | APIWebSocketRoute]:
     for route in router.routes:
         if isinstance(route, APIWebSocketRoute) or (isinstance(route, APIRoute) and route.include_in_schema):
