@@ -9,12 +9,13 @@ INSTALLED := $(VENV)/installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test node kubernetes soak deploy-test deploy-faults coverage fuzz mutants lint lock secrets security dist bench clean
+.PHONY: help demo run test node kubernetes soak deploy-test deploy-faults coverage fuzz mutants lint docs pictures lock secrets security dist bench clean
 
 help:
 	@echo "make demo   the whole system from nothing, on simulated or captured traffic"
 	@echo "make run    the same on the live feed"
 	@echo "make test   the test suite        make lint   ruff, formatting, types, layers, unused code"
+	@echo "make docs   the documentation as a site, in site/    make pictures  the pictures in it, anew"
 	@echo "make node   a Bitcoin node for the tests that need one; without it they are left out"
 	@echo "make kubernetes  Helm and the schemas for the tests of the chart, which are left out without them"
 	@echo "make soak   long chaos tests      make fuzz   a million generated messages for the decoder"
@@ -73,6 +74,14 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/vulture
+
+# Strict: a link to no page or no heading ends it.
+docs: $(INSTALLED)
+	$(BIN)/zensical build --clean --strict
+
+# Of a demo that runs for ten minutes; with Chromium.
+pictures: $(INSTALLED)
+	$(BIN)/python -m pictures
 
 # Tools whose own packages would get in the way of the product's, each in an environment of its own.
 TOOLS := .tools
@@ -134,7 +143,7 @@ secrets:
 	@deploy/docker/make-secrets.sh
 
 clean:
-	rm -rf $(VENV) $(TOOLS) .node .containers dist .coverage* mutants .txwatch .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(TOOLS) .node .containers dist site .cache .coverage* mutants .txwatch .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 demo: $(RUNTIME)
 	@$(BIN)/txwatch demo $(if $(CAPTURE),--capture=$(CAPTURE)) $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(RATE),--rate=$(RATE)) $(if $(SOURCES),--sources=$(SOURCES)) \

@@ -1,5 +1,7 @@
-"""Seals windows: reports a materialization of `transactions` for each window that is complete, and again for a sealed
-window into which something landed late."""
+"""Seals windows: reports a materialization of `transactions` for each window that is complete.
+
+A sealed window into which something landed late is reported again.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -22,6 +22,7 @@ from tests.waiting import PATIENCE_SECONDS, eventually
 from txwatch.cli import app
 from txwatch.clock import utc_now
 from txwatch.people.keys import find_key
+from txwatch.store.cluster import embedded_postgres
 from txwatch.store.database import connect
 from txwatch.store.lease import read_lease
 from txwatch.system.environment import PORTS, PortInUseError
@@ -75,6 +76,16 @@ def test_without_a_database_the_command_says_so_in_one_line(arguments: list[str]
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("txwatch: DATABASE_URL is not set.")
+
+
+def test_commands_find_the_database_of_a_system_that_runs_beside_them(tmp_path: Path) -> None:
+    with embedded_postgres(tmp_path / ".txwatch") as url:
+        assert txwatch("migrate", folder=tmp_path, DATABASE_URL=url).returncode == 0
+        for command in ("status", "rules list", "channels list", "keys add alice --scope read", "labels watched"):
+            done = txwatch(*command.split(), folder=tmp_path)
+            assert done.returncode == 0, done.stderr
+        with connect(url) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,), "it goes on running"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the documentation names is there: every file, and every step of the two walks with its own."""
+"""What the documentation names is there: files, the steps of the two walks, and Dagster's concepts where it says."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[1]
-PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").glob("*.md"))]
+PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 FOLDERS = "txwatch|blockchain_assets|sensors|resources|feature_repo|tests|benchmarks|deploy"
 NAMED = re.compile(rf"`((?!deploy/secrets)(?:{FOLDERS})/[\w./-]*)`")
 
@@ -24,3 +24,16 @@ def test_every_step_of_the_two_walks_names_its_file() -> None:
         steps = [line for line in section.splitlines() if line.startswith("| ")][2:]
         assert len(steps) > 8
         assert [step for step in steps if not NAMED.search(step)] == []
+
+
+def test_every_concept_of_dagster_is_used_in_the_file_that_its_line_links_to() -> None:
+    page = (PROJECT / "docs/dagster.md").read_text()
+    lines = [line for line in page.splitlines() if line.startswith("| ") and "](../" in line]
+    assert len(lines) > 30
+    for line in lines:
+        concept, files, why = (cell.strip() for cell in line.strip("|").split(" | "))
+        linked = re.findall(r"\]\(\.\./([\w./]+)\)", files)
+        assert linked, concept
+        assert why, concept
+        for name in re.findall(r"`@?(dg\.\w+|add_asset_metadata)`", concept):
+            assert any(name in (PROJECT / path).read_text() for path in linked), f"{name} in {files}"

@@ -23,6 +23,7 @@ from txwatch.people.commands import keys
 from txwatch.places import place
 from txwatch.rules.commands import rules
 from txwatch.settings import Settings
+from txwatch.store.cluster import url_beside
 from txwatch.store.database import Connection, connect
 from txwatch.system.programs import AS_WRITTEN, execute
 
@@ -41,7 +42,7 @@ Regime = Annotated[str, typer.Option(help="2024-03, 2024-10 or 2025-07.")]
 
 
 def _connected(application: str = "txwatch labels") -> AbstractContextManager[Connection]:
-    return connect(Settings().require_database_url(), application=application)
+    return connect(url_beside(Settings()), application=application)
 
 
 def _record(connection: Connection, subject: str, action: str, detail: str = "") -> None:

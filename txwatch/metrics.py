@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from prometheus_client import (
@@ -39,10 +39,13 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from txwatch.clock import Clock, utc_now
 from txwatch.detection.kinds import Severity
+from txwatch.metric_families import FAMILIES
 from txwatch.queries.models import list_drift
 from txwatch.queries.sources import SourceQuality, read_sources
 from txwatch.queries.status import Overview, read_overview
 from txwatch.store.database import Connection, statement, table_exists
+
+_Metric = TypeVar("_Metric", CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily)
 
 REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -52,15 +55,9 @@ class RequestMetrics:
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the number of series
-        self.requests = Counter(
-            "txwatch_http_requests", "Requests answered.", ["method", "route", "status"], registry=None
-        )
+        self.requests = Counter(*_described("txwatch_http_requests"), registry=None)
         self.seconds = Histogram(
-            "txwatch_http_request_duration_seconds",
-            "Time from a request to the end of its answer, in seconds. Streams are left out.",
-            ["method", "route"],
-            buckets=REQUEST_BUCKETS,
-            registry=None,
+            *_described("txwatch_http_request_duration_seconds"), buckets=REQUEST_BUCKETS, registry=None
         )
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -119,16 +116,10 @@ class Latencies:
 
     def families(self) -> Iterable[HistogramMetricFamily]:
         """The histograms as Prometheus reads them."""
-        landing = HistogramMetricFamily(
-            "txwatch_landing_latency_seconds", "From the receipt of a live transaction to its durable row, in seconds."
-        )
+        landing = _labelled(HistogramMetricFamily, "txwatch_landing_latency_seconds")
         landing.add_metric([], self._landing.buckets(), self._landing.total)
         yield landing
-        scoring = HistogramMetricFamily(
-            "txwatch_scoring_latency_seconds",
-            "From the receipt of a transaction to its score, in seconds, by lane.",
-            labels=["lane"],
-        )
+        scoring = _labelled(HistogramMetricFamily, "txwatch_scoring_latency_seconds")
         for lane in ("live", "window", "shadow"):
             scoring.add_metric([lane], self._scoring[lane].buckets(), self._scoring[lane].total)
         yield scoring
@@ -174,13 +165,11 @@ class SystemCollector(Collector):
             except (OperationalError, PoolTimeout) as error:
                 log.warning("metrics_without_database", error=str(error))
                 up = 0.0
-        yield _gauge("txwatch_database_up", "Whether the database answers: 1 or 0.", up)
-        yield _gauge("txwatch_stream_clients", "Clients of the live stream.", self._stream_clients())
+        yield _gauge("txwatch_database_up", up)
+        yield _gauge("txwatch_stream_clients", self._stream_clients())
         with suppress(OSError):
             disk = shutil.disk_usage(self._home if self._home.exists() else Path.cwd())
-            yield _gauge(
-                "txwatch_disk_free_ratio", "Free share of the disk that holds the state.", disk.free / disk.total
-            )
+            yield _gauge("txwatch_disk_free_ratio", disk.free / disk.total)
         yield from found
 
     def _read(self, connection: Connection) -> Iterable[Metric]:
@@ -198,129 +187,83 @@ class SystemCollector(Collector):
         yield from _deliveries(overview, counts)
         yield from _drift(connection)
         yield from _dagster(connection)
-        yield _by_label(
-            "txwatch_health_condition",
-            "What a health check found last: 1 for wrong, 0 for well or unknown.",
-            "check",
-            counts["health"],
-        )
+        yield _by_label("txwatch_health_condition", counts["health"])
 
 
 def _feed(overview: Overview, gaps: dict[str, float]) -> Iterable[Metric]:
     lease, levels = overview.lease, overview.levels
-    yield _gauge("txwatch_ingest_up", "Whether a worker follows the feed: 1 or 0.", float(overview.is_followed))
+    yield _gauge("txwatch_ingest_up", float(overview.is_followed))
     if lease is not None:
-        yield _gauge("txwatch_ingest_epoch", "Epoch of the lease of the feed; grows with each worker.", lease.epoch)
-        when = "When the worker was last heard, in seconds since 1970."
-        yield _gauge("txwatch_ingest_heartbeat_timestamp_seconds", when, lease.heartbeat_at.timestamp())
-        messages = CounterMetricFamily(
-            "txwatch_feed_messages",
-            "Messages of the feed, and those of them that brought nothing new.",
-            labels=["kind"],
-        )
+        yield _gauge("txwatch_ingest_epoch", lease.epoch)
+        yield _gauge("txwatch_ingest_heartbeat_timestamp_seconds", lease.heartbeat_at.timestamp())
+        messages = _labelled(CounterMetricFamily, "txwatch_feed_messages")
         for kind in ("received", "duplicates", "ignored"):
             messages.add_metric([kind], float(getattr(lease, kind)))
         yield messages
     if overview.lag_seconds is not None:
-        yield _gauge(
-            "txwatch_feed_lag_seconds", "How far what is committed is behind, in seconds.", overview.lag_seconds
-        )
-    yield _gauge("txwatch_transactions_last_minute", "Transactions seen in the last minute.", levels.transactions_1m)
+        yield _gauge("txwatch_feed_lag_seconds", overview.lag_seconds)
+    yield _gauge("txwatch_transactions_last_minute", levels.transactions_1m)
     if levels.completeness is not None:
-        yield _gauge(
-            "txwatch_feed_completeness_ratio",
-            "Share of the last day's mined transactions that came before their block.",
-            levels.completeness,
-        )
-    yield _gauge("txwatch_quarantined_messages", "Messages in quarantine.", levels.quarantined)
-    yield _by_label(
-        "txwatch_feed_gaps", "Gaps in the ledger, by state.", "state", dict.fromkeys(GAP_STATES, 0.0) | gaps
-    )
-    yield CounterMetricFamily(
-        "txwatch_feed_gap_seconds", "Seconds in which the feed was not heard.", value=levels.gap_seconds
-    )
+        yield _gauge("txwatch_feed_completeness_ratio", levels.completeness)
+    yield _gauge("txwatch_quarantined_messages", levels.quarantined)
+    yield _by_label("txwatch_feed_gaps", dict.fromkeys(GAP_STATES, 0.0) | gaps)
+    seconds = _labelled(CounterMetricFamily, "txwatch_feed_gap_seconds")
+    seconds.add_metric([], levels.gap_seconds)
+    yield seconds
 
 
 def _sources(sources: Sequence[SourceQuality]) -> Iterable[Metric]:
-    figures: tuple[tuple[str, str, Callable[[SourceQuality], float | None]], ...] = (
-        ("up", "Whether a source is connected: 1 or 0.", lambda one: float(one.connected)),
-        ("heard_timestamp_seconds", "When it was last heard, since 1970.", lambda one: one.heard_at.timestamp()),
-        ("transactions_last_hour", "Transactions that it told in the last hour.", lambda one: one.transactions_1h),
-        ("share_ratio", "Share of what all sources told in the last hour.", lambda one: one.share_1h),
-        (
-            "completeness_ratio",
-            "Share of a day's mined transactions told before.",
-            lambda one: one.completeness_1d,
-        ),
-        ("policy_ratio", "Share of them that it leaves out by its own policy.", lambda one: one.explained_1d),
-    )
-    for name, text, figure in figures:
+    figures: dict[str, Callable[[SourceQuality], float | None]] = {
+        "up": lambda one: float(one.connected),
+        "heard_timestamp_seconds": lambda one: one.heard_at.timestamp(),
+        "transactions_last_hour": lambda one: one.transactions_1h,
+        "share_ratio": lambda one: one.share_1h,
+        "completeness_ratio": lambda one: one.completeness_1d,
+        "policy_ratio": lambda one: one.explained_1d,
+    }
+    for name, figure in figures.items():
         values = {one.source: value for one in sources if (value := figure(one)) is not None}
-        yield _by_label(f"txwatch_source_{name}", text, "source", values)
+        yield _by_label(f"txwatch_source_{name}", values)
 
 
 def _detection(overview: Overview, counts: defaultdict[str, dict[str, float]]) -> Iterable[Metric]:
     levels = overview.levels
     if levels.newest_scored_window is not None:
         counts["window"]["scores"] = levels.newest_scored_window.timestamp()
-    yield _by_label(
-        "txwatch_newest_window_timestamp_seconds",
-        "Start of the newest window that a stage has computed, in seconds since 1970.",
-        "stage",
-        counts["window"],
-    )
-    yield _by_label(
-        "txwatch_unusual_transactions_last_hour",
-        "Transactions of the last hour that were found unusual, by lane.",
-        "lane",
-        dict.fromkeys(("live", "window"), 0.0) | counts["unusual"],
-    )
+    yield _by_label("txwatch_newest_window_timestamp_seconds", counts["window"])
+    unusual = dict.fromkeys(("live", "window"), 0.0) | counts["unusual"]
+    yield _by_label("txwatch_unusual_transactions_last_hour", unusual)
     if levels.model_version is not None and levels.threshold is not None:
-        yield InfoMetricFamily("txwatch_model", "The model that scores.", {"version": levels.model_version})
-        yield _gauge("txwatch_score_threshold", "The score from which on a transaction is unusual.", levels.threshold)
+        model = _labelled(InfoMetricFamily, "txwatch_model", [])
+        model.add_metric([], {"version": levels.model_version})
+        yield model
+        yield _gauge("txwatch_score_threshold", levels.threshold)
 
 
 def _deliveries(overview: Overview, counts: defaultdict[str, dict[str, float]]) -> Iterable[Metric]:
     oldest = overview.levels.oldest_pending_at
-    yield _by_label(
-        "txwatch_alerts_last_hour",
-        "Alerts raised in the last hour, by severity.",
-        "severity",
-        dict.fromkeys(Severity.__members__, 0.0) | counts["alerts"],
-    )
-    yield _by_label(
-        "txwatch_alert_deliveries",
-        "Deliveries by state.",
-        "state",
-        dict.fromkeys(DELIVERY_STATES, 0.0) | counts["deliveries"],
-    )
+    yield _by_label("txwatch_alerts_last_hour", dict.fromkeys(Severity.__members__, 0.0) | counts["alerts"])
+    yield _by_label("txwatch_alert_deliveries", dict.fromkeys(DELIVERY_STATES, 0.0) | counts["deliveries"])
     yield _gauge(
         "txwatch_oldest_pending_delivery_age_seconds",
-        "Age of the oldest alert that waits to be delivered, in seconds; 0 when none waits.",
         0.0 if oldest is None else max(0.0, (overview.at - oldest).total_seconds()),
     )
     for heard_at in counts["bot"].values():
-        yield _gauge("txwatch_bot_heard_timestamp_seconds", "When the bot last got updates, since 1970.", heard_at)
+        yield _gauge("txwatch_bot_heard_timestamp_seconds", heard_at)
 
 
 def _drift(connection: Connection) -> Iterable[Metric]:
     for report in list_drift(connection, limit=1).items:
-        yield _gauge("txwatch_drift_ratio", "Share of the watched features that have drifted.", report.share)
-        yield _gauge("txwatch_drift_detected", "Whether the newest report found drift: 1 or 0.", float(report.drifted))
-        yield _gauge(
-            "txwatch_drift_report_timestamp_seconds",
-            "When the newest drift report was made, in seconds since 1970.",
-            report.computed_at.timestamp(),
-        )
+        yield _gauge("txwatch_drift_ratio", report.share)
+        yield _gauge("txwatch_drift_detected", float(report.drifted))
+        yield _gauge("txwatch_drift_report_timestamp_seconds", report.computed_at.timestamp())
 
 
 def _dagster(connection: Connection) -> Iterable[Metric]:
     """Outcomes of the runs that Dagster still keeps, where it shares our database."""
     if not table_exists(connection, "dagster.runs"):
         return
-    runs = GaugeMetricFamily(
-        "txwatch_dagster_runs", "Runs of Dagster that are kept, by outcome.", labels=["job", "status"]
-    )
+    runs = _labelled(GaugeMetricFamily, "txwatch_dagster_runs")
     for job, status, count in connection.execute(
         "SELECT pipeline_name, lower(status), count(*) FROM dagster.runs GROUP BY 1, 2"
     ):
@@ -328,12 +271,21 @@ def _dagster(connection: Connection) -> Iterable[Metric]:
     yield runs
 
 
-def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, text, value=value)
+def _described(name: str) -> tuple[str, str, tuple[str, ...]]:
+    return name, FAMILIES[name].text, FAMILIES[name].labels
 
 
-def _by_label(name: str, text: str, label: str, values: dict[str, Any]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, text, labels=[label])
+def _labelled(kind: type[_Metric], name: str, labels: Sequence[str] | None = None) -> _Metric:
+    """A family without samples."""
+    return kind(name, FAMILIES[name].text, labels=FAMILIES[name].labels if labels is None else labels)
+
+
+def _gauge(name: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, FAMILIES[name].text, value=value)
+
+
+def _by_label(name: str, values: dict[str, Any]) -> GaugeMetricFamily:
+    family = _labelled(GaugeMetricFamily, name)
     for key, value in sorted(values.items()):
         family.add_metric([key], float(value))
     return family

@@ -199,7 +199,8 @@ class Settings(BaseSettings):
         """DATABASE_URL, for what cannot bring a server of its own. Raises MissingSettingError."""
         if self.database_url is None:
             raise MissingSettingError(
-                "DATABASE_URL is not set. `txwatch run` and `txwatch demo` bring a database of their own."
+                "DATABASE_URL is not set. `txwatch run` and `txwatch demo` bring a database of their own, which"
+                " commands find while one of them runs with the same TXWATCH_HOME."
             )
         return self.database_url.get_secret_value()
 

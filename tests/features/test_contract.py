@@ -15,7 +15,6 @@ from txwatch.features.batch import TransactionBatch
 from txwatch.features.context import Context, NetworkContext
 from txwatch.features.contract import FEATURE_NAMES, FEATURES, contract_fingerprint
 from txwatch.features.transaction import transaction_features
-from txwatch.reference import PAGE, feature_page
 from txwatch.store.schema import transaction_features as table
 from txwatch.wire.transaction import UNCONFIRMED, CreatedOutput, SpentOutput, Transaction
 
@@ -64,10 +63,6 @@ def made(inputs: list[SpentOutput], outputs: list[CreatedOutput], **changes: obj
         output_count=len(outputs),
         **changes,
     )
-
-
-def test_the_page_is_what_the_definitions_say() -> None:
-    assert PAGE.read_text() == feature_page(), "write it anew: python -m txwatch.reference"
 
 
 def test_names_are_unique_and_the_table_has_them_in_order() -> None:

@@ -14,6 +14,7 @@ from txwatch.clock import utc_now
 from txwatch.errors import UserError
 from txwatch.people.changes import record_change, shell_user
 from txwatch.settings import Settings
+from txwatch.store.cluster import url_beside
 from txwatch.store.database import Connection, connect
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ Name = Annotated[str, typer.Argument(help="A channel's name, or a chat's id.")]
 
 
 def _connected() -> AbstractContextManager[Connection]:
-    return connect(Settings().require_database_url(), application="txwatch channels")
+    return connect(url_beside(Settings()), application="txwatch channels")
 
 
 def _record(connection: Connection, name: str, action: str) -> None:
@@ -110,7 +111,7 @@ def test(name: Name) -> None:
 async def _test(settings: Settings, name: str) -> "Outcome":
     from txwatch.alerts.dispatcher import Chats
 
-    async with Chats.of(settings).dispatcher(settings.require_database_url()) as dispatcher:
+    async with Chats.of(settings).dispatcher(url_beside(settings)) as dispatcher:
         return await dispatcher.test(name)
 
 

@@ -74,8 +74,10 @@ def _of_whale(connection: Connection, alert: Alert, moved_sat: float) -> Standin
 
 
 def _of_amounts(connection: Connection, alert: Alert, transaction: Transaction) -> Standing | None:
-    """By total output or fee rate, whichever is rarer. The windows up to its context are counted by their histograms,
-    what came after them row by row."""
+    """By total output or fee rate, whichever is rarer.
+
+    The windows up to its context are counted by their histograms, what came after them row by row.
+    """
     rate, at = transaction.fee_rate, alert.seen_at
     of_fee = bool(FEES & set(alert.kinds))
     given = {

@@ -37,11 +37,11 @@ class AlertCounts:
 
 
 def insert_alerts(connection: Connection, alerts: Sequence[Alert], chats: Sequence[str]) -> list[str]:
-    """Insert the alerts that are not there yet, each with a pending delivery for each of these chats and every
-    other channel, whose terms it meets. Returns the new keys.
+    """Insert the alerts that are not there yet. Returns the new keys.
 
-    In the caller's transaction, so that an alert is durable together with what raised it. An alert with the same key
-    stays as it is, without further deliveries. Of a campaign only the first is inserted; the others join it.
+    Each has a pending delivery for each of these chats and every other channel whose terms it meets. In the caller's
+    transaction, so that an alert is durable together with what raised it. An alert with the same key stays as it is,
+    without further deliveries. Of a campaign only the first is inserted; the others join it.
     """
     campaigns = read_campaigns(connection, alerts)
     new: list[str] = []

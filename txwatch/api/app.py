@@ -164,8 +164,10 @@ def create_app(settings: Settings, max_body_bytes: int = MAX_BODY_BYTES) -> Fast
 
 
 def _docs() -> HTMLResponse:
-    """Swagger's page over files of our own: the machine may have no way to the Internet, and a page that can ask with
-    the key must run nobody else's scripts."""
+    """Swagger's page over files of our own.
+
+    The machine may have no way to the Internet, and a page that can ask with the key must run nobody else's scripts.
+    """
     page = get_swagger_ui_html(
         openapi_url="/openapi.json",
         title="txwatch",

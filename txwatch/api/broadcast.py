@@ -96,8 +96,10 @@ class Stream:
             self.clients -= 1
 
     async def follow(self, after: int | None = None, wants: Choice = lambda _: True) -> AsyncGenerator[Told]:
-        """What a client is told: `begin`, the events that it wants, after a number or from now on, and between them
-        `traffic` and its `position`. It ends with `slow`, with the stream, or when the database is away.
+        """What a client is told: `begin`, then the events that it wants, after a number or from now on.
+
+        Between them come `traffic` and its `position`. It ends with `slow`, with the stream, or when the database is
+        away.
         """
         try:
             begin = await self._begin(after)

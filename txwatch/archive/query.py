@@ -153,8 +153,10 @@ def named_tables(engine: duckdb.DuckDBPyConnection, query: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Parts:
-    """Where the rows of a dataset are: in complete `files`, in Postgres for these spans, and for `overlapping` files in
-    both, of which the database's rows count. `notes` name files that cannot be read."""
+    """Where the rows of a dataset are: in complete `files`, and in Postgres for these spans.
+
+    Those of `overlapping` files are in both, and the database's count. `notes` name files that cannot be read.
+    """
 
     files: list[Path]
     overlapping: list[Path]

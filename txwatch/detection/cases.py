@@ -107,4 +107,5 @@ def case(
     tag: str | None = None,
     **of_transaction: Any,
 ) -> Case:
+    """A case of coins spent and paid, at a fee rate of the hour around it in sat/vB."""
     return Case(name, written_down(name, spent, paid, **of_transaction), fee_rate, expected, tag)

@@ -12,6 +12,7 @@ from txwatch.errors import UserError
 from txwatch.people.changes import record_change, shell_user
 from txwatch.people.keys import SCOPES, add_key, list_keys, revoke_key
 from txwatch.settings import Settings
+from txwatch.store.cluster import url_beside
 from txwatch.store.database import connect
 
 keys = typer.Typer(no_args_is_help=True, help="Keys of the API: whose they are, and what they may do.")
@@ -28,7 +29,7 @@ def add(
     """Make a key, and print it. It is shown this once: what is kept is its hash."""
     now = utc_now()
     expires_at = None if days is None else now + timedelta(days=days)
-    with connect(Settings().require_database_url(), application="txwatch keys") as connection, connection.transaction():
+    with connect(url_beside(Settings()), application="txwatch keys") as connection, connection.transaction():
         key = add_key(connection, name, scope, now, expires_at)
         record_change(connection, shell_user(), "keys", name, "add", now, ", ".join(scope))
     console.print(key, soft_wrap=True)
@@ -37,7 +38,7 @@ def add(
 @keys.command("list")
 def show() -> None:
     """All keys that were ever made, without themselves."""
-    with connect(Settings().require_database_url(), application="txwatch keys") as connection:
+    with connect(url_beside(Settings()), application="txwatch keys") as connection:
         found = list_keys(connection)
     table = Table("name", "may", "made", "until", box=None)
     for key in found:
@@ -53,7 +54,7 @@ def show() -> None:
 def revoke(name: Name) -> None:
     """End a key, at once. Its name stays with what was done by it."""
     now = utc_now()
-    with connect(Settings().require_database_url(), application="txwatch keys") as connection, connection.transaction():
+    with connect(url_beside(Settings()), application="txwatch keys") as connection, connection.transaction():
         revoke_key(connection, name, now)
         record_change(connection, shell_user(), "keys", name, "revoke", now)
     console.print(f"The key {name} is revoked.", soft_wrap=True)

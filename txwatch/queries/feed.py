@@ -50,8 +50,11 @@ class RefusedMessage:
 
 @dataclass(frozen=True)
 class RecordedBlock:
-    """A block that the feed announced. `completeness` is the share of its transactions, first seen since the feed is
-    followed, that had come before the block; None until its contents were fetched."""
+    """A block that the feed announced.
+
+    `completeness` is the share of its transactions, first seen since the feed is followed, that had come before the
+    block; None until its contents were fetched.
+    """
 
     hash: str
     height: int

@@ -15,6 +15,7 @@ from txwatch.clock import utc_now
 from txwatch.errors import UserError
 from txwatch.people.changes import shell_user
 from txwatch.settings import Settings
+from txwatch.store.cluster import url_beside
 from txwatch.store.database import Connection, connect
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="As one JSON object.")]
 
 
 def _connected() -> AbstractContextManager[Connection]:
-    return connect(Settings().require_database_url(), application="txwatch rules")
+    return connect(url_beside(Settings()), application="txwatch rules")
 
 
 def shipped_names() -> list[str]:

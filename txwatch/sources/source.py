@@ -118,8 +118,11 @@ Event = Told | Connected | Disconnected | Missed | Resynced
 
 @dataclass(frozen=True)
 class Health:
-    """What a source says of itself, without what changes. It relays from `min_fee_rate`, in sat/vB, on, and at most
-    `data_carrier_bytes` of OP_RETURN. `network` is main, or Bitcoin Core's name of another one."""
+    """What a source says of itself, without what changes.
+
+    It relays from `min_fee_rate`, in sat/vB, on, and at most `data_carrier_bytes` of OP_RETURN. `network` is main, or
+    Bitcoin Core's name of another one.
+    """
 
     text: str
     min_fee_rate: float = 1.0

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import psutil
 
 from txwatch.errors import UserError
+from txwatch.settings import Settings
 
 _CONFIGURATION = """
 # txwatch
@@ -72,6 +73,15 @@ def running_url(home: Path) -> str | None:
     if len(lines) < 8 or lines[7].strip() != "ready" or not psutil.pid_exists(int(lines[0])):
         return None
     return f"postgresql://postgres:@/postgres?host={quote(lines[4].strip(), safe='')}"
+
+
+def url_beside(settings: Settings) -> str:
+    """DATABASE_URL, else the URL of the server that runs under TXWATCH_HOME.
+
+    Raises MissingSettingError without either.
+    """
+    url = running_url(settings.home) if settings.database_url is None else None
+    return url or settings.require_database_url()
 
 
 def server_program(name: str) -> Path:

@@ -1,5 +1,4 @@
-"""The tables of what the sources told: transactions, who saw them, blocks, gaps, the lease of the worker, and which
-days are archived.
+"""The tables of what the sources told: transactions, sightings, blocks, gaps, the worker's lease, and archived days.
 
 Amounts are satoshi in BIGINT, times are timestamptz in UTC.
 """

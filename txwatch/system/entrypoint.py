@@ -98,6 +98,7 @@ def run(command: list[str], environment: Mapping[str, str]) -> int:
 
 
 def main(command: list[str]) -> int:
+    """Run the command with the settings of a service. Returns its status; 2 without one, or if a setting cannot be."""
     from txwatch.settings import Settings
     from txwatch.system.environment import system_environment
 

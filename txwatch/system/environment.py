@@ -79,7 +79,7 @@ def project_file(name: str) -> Path:
 
 
 def system_environment(home: Path, database_url: str, **settings: str) -> dict[str, str]:
-    """This process's environment, completed so that all processes share one home and one database.
+    """The environment of this process, completed so that all processes share one home and one database.
 
     Reads no Settings: what is in the environment is passed on unread, for each process to read and check.
     """

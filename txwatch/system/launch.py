@@ -129,6 +129,7 @@ def launch(
 
 
 def run_live(settings: Settings) -> int:
+    """Run the whole system on the live feed until a signal. Returns the exit status."""
     own_mlflow = settings.mlflow_tracking_uri is None
     require_free({name: port for name, port in PORTS.items() if own_mlflow or name != "MLflow"})
     with database(settings) as url:

@@ -11,6 +11,7 @@ import socket
 
 
 def main() -> None:
+    """Wait for the first visitor, and serve from then on."""
     parser = argparse.ArgumentParser(prog="python -m txwatch.system.mlflow_pages")
     parser.add_argument("--port", type=int, required=True)
     port = parser.parse_args().port

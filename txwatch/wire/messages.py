@@ -29,12 +29,16 @@ class WirePrevout(Struct, gc=False):
 
 
 class WireInput(Struct, gc=False):
+    """An input; `prev_out` is missing where the feed does not know what it spends."""
+
     script: HexScript
     sequence: Count
     prev_out: WirePrevout | None = None
 
 
 class WireOutput(Struct, gc=False):
+    """An output; `value` is in satoshi, and `addr` is missing where the script pays no address."""
+
     value: Amount
     script: HexScript
     n: Count
@@ -65,14 +69,20 @@ class WireBlock(Struct):
 
 
 class UnconfirmedTransaction(Struct, tag_field="op", tag="utx"):
+    """The message of a transaction."""
+
     x: WireTransaction
 
 
 class BlockAnnouncement(Struct, tag_field="op", tag="block"):
+    """The message of a block."""
+
     x: WireBlock
 
 
 class FeedStatus(Struct, tag_field="op", tag="status"):
+    """The message of the feed about itself."""
+
     msg: str | None = None
 
 

@@ -70,8 +70,10 @@ def live() -> Alive:
     },
 )
 def ready(request: Request, database: Database) -> Any:
-    """Checks the database, the feed and its lease and lag, the model, the deliveries and the disk; 503 if a required
-    one of them fails."""
+    """Checks the database, the feed and its lease and lag, the model, the deliveries and the disk.
+
+    503 if a required one of them fails.
+    """
     home = request.app.state.settings.home
     disk = shutil.disk_usage(home if home.exists() else ".")
     found = checks(read_overview(database, utc_now()), disk.free / disk.total)

@@ -107,8 +107,10 @@ router = APIRouter(tags=["stream"])
 async def stream(
     request: Request, source: Source, wanted: Wanted, last: Annotated[int | None, Depends(_last)]
 ) -> AsyncIterator[ServerSentEvent]:
-    """Server-sent events: `alert` for each alert when it is raised, `update` for what becomes known of one, `traffic`
-    up to twice a second, and `position` every 15 s.
+    """Server-sent events: `alert`, `update`, `traffic` and `position`.
+
+    `alert` comes for each alert when it is raised, `update` for what becomes known of one, `traffic` up to twice a
+    second, and `position` every 15 s.
 
     A client that was away sends the `id` of its last event as `Last-Event-ID` (a browser's EventSource does), and gets
     what was raised meanwhile first. `begin` says by `complete` whether that is all. A client that is too slow is told

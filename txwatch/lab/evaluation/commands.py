@@ -116,14 +116,16 @@ def backtest(
     from txwatch.lab.evaluation.replay import read_labelled
     from txwatch.labels.store import KnownAddresses
     from txwatch.rules.look_ups import LookUps
+    from txwatch.store.cluster import url_beside
     from txwatch.store.database import connect
     from txwatch.store.prices import StoredPrices
 
     settings = Settings()
-    registry = ModelRegistry.of(settings.home, settings.require_database_url(), settings.mlflow_tracking_uri)
+    database_url = url_beside(settings)
+    registry = ModelRegistry.of(settings.home, database_url, settings.mlflow_tracking_uri)
     traffic = read_labelled(_existing([capture]))
     loaded = [registry.named(name.strip()) for name in models.split(",")]
-    with connect(settings.require_database_url(), application="txwatch backtest") as connection:
+    with connect(database_url, application="txwatch backtest") as connection:
         known = KnownAddresses.stored(connection)
         result = replayed(
             traffic,

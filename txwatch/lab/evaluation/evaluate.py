@@ -234,6 +234,7 @@ def beside_rules(traffic: Labelled, context: Context, detectors: Sequence[Detect
 
 
 def fitted_model(features: Floats, span: timedelta, options: Options) -> Model:
+    """A model trained on these features, (transactions, features), as if they had come within `span`."""
     trained = train(
         features,
         START,

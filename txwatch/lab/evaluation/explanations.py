@@ -1,4 +1,4 @@
-"""Measure explanations: is the planted cause among the reasons, and does the score fall as they are taken away?
+"""Measure explanations: whether the planted cause is a reason, and whether the score falls without the reasons.
 
 The second is the area under the removal curve (Samek et al., "Evaluating the visualization of what a deep neural
 network has learned", 2017): features go back to their medians of training one by one, in the order of the explanation,

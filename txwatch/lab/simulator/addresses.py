@@ -1,5 +1,6 @@
-"""Valid mainnet addresses from their hashes, with their locking scripts: base58check (P2PKH, P2SH), bech32 (BIP 173:
-P2WPKH, P2WSH) and bech32m (BIP 350: P2TR).
+"""Valid mainnet addresses from their hashes, with their locking scripts.
+
+They are base58check (P2PKH, P2SH), bech32 (BIP 173: P2WPKH, P2WSH) and bech32m (BIP 350: P2TR).
 
 Addresses are made in blocks, because the simulator needs tens of thousands a second.
 """

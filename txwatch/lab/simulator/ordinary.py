@@ -32,6 +32,7 @@ class Plans(NamedTuple):
 
 
 def draw_plans(regime: Regime, generator: np.random.Generator, n: int) -> Plans:
+    """The shapes of `n` ordinary transactions of a regime."""
     limits = np.cumsum([regime.one_in_one_out, regime.one_in_two_out, regime.several_in])
     tokens = regime.inscriptions + regime.runes
     shape = np.searchsorted(limits, generator.random(n), side="right")

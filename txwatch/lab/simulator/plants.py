@@ -119,6 +119,7 @@ BUILDERS: Mapping[str, Callable[[Draws, OrdinaryTraffic], Draft]] = {
 
 
 def label(kind: str) -> str:
+    """The label of what was planted as a kind."""
     return f"plant:{kind}"
 
 
@@ -203,8 +204,10 @@ class Replacements:
 
 
 def with_fee_times(factor: float, draft: Draft) -> Draft:
-    """The payment with `factor` times its fee, taken from its last output, the change; at least 1 sat/vB more, which
-    relaying it again costs."""
+    """The payment with `factor` times its fee, taken from its last output, the change.
+
+    It is at least 1 sat/vB more, which relaying it again costs.
+    """
     more = max(int(draft.fee_sat * (factor - 1)), draft.sizes.vsize)
     *paid, change = draft.outputs
     return replace(draft, rbf=True, outputs=[*paid, replace(change, value=change.value - more)])

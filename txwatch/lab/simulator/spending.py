@@ -156,12 +156,16 @@ class FeedOutput(Struct, gc=False):
 
 
 class FeedInput(Struct, gc=False):
+    """A coin that is spent, as the feed says it."""
+
     sequence: int
     prev_out: FeedOutput
     script: str
 
 
 class FeedTransaction(Struct, gc=False):
+    """A transaction, as the feed says it."""
+
     lock_time: int
     ver: int
     size: int
@@ -176,6 +180,8 @@ class FeedTransaction(Struct, gc=False):
 
 
 class FeedMessage(Struct, tag_field="op", tag="utx", gc=False):
+    """A message of the feed about a transaction."""
+
     x: FeedTransaction
 
 

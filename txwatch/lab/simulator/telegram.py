@@ -1,5 +1,7 @@
-"""A local Telegram: the Bot API (https://core.telegram.org/bots/api) as far as this product uses it, with faults that a
-test may order. It keeps what it received."""
+"""A local Telegram: the Bot API (https://core.telegram.org/bots/api) as far as this product uses it.
+
+It has faults that a test may order, and keeps what it received.
+"""
 
 import asyncio
 import json
@@ -26,6 +28,8 @@ MAX_POLL_SECONDS = 50.0
 
 
 class Fault(Enum):
+    """What goes wrong with a request that a test chose."""
+
     server_error = "answers 500 and takes nothing"
     bad_gateway = "answers 502 with a page that is no JSON, and takes nothing"
     too_many = "answers 429 with retry_after, and takes nothing"

@@ -108,4 +108,5 @@ def _config(telegram: LocalTelegram) -> uvicorn.Config:
 
 
 def serve_telegram(telegram: LocalTelegram, port: int, host: str = "127.0.0.1") -> None:
+    """Serve until a signal."""
     uvicorn.Server(_config(telegram)).run(sockets=[socket.create_server((host, port))])

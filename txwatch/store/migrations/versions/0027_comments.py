@@ -75,12 +75,14 @@ COMMENTS = {
 
 
 def upgrade() -> None:
+    """Describe the columns."""
     for table, columns in COMMENTS.items():
         for column, text in columns.items():
             op.execute(f"COMMENT ON COLUMN {table}.{column} IS '{text}'")
 
 
 def downgrade() -> None:
+    """Take the descriptions away."""
     for table, columns in COMMENTS.items():
         for column in columns:
             op.execute(f"COMMENT ON COLUMN {table}.{column} IS NULL")

@@ -1,46 +1,13 @@
-"""`python -m txwatch.reference` writes the README's table of settings, `.env.example`, and `docs/features.md`."""
+"""What models see, and what is found, as pages: `docs/features.md` and `docs/reference/kinds.md`."""
 
 from dataclasses import fields
 from itertools import groupby
-from pathlib import Path
-
-from pydantic.fields import FieldInfo
 
 from txwatch.clock import CONTEXT_LAG, WINDOW
+from txwatch.detection.kinds import KINDS, Kind
 from txwatch.features.context import MANY, QUANTILES, SHAPES, NetworkContext
 from txwatch.features.contract import CONTRACT_VERSION, FEATURES, contract_fingerprint
 from txwatch.features.network import BINS_PER_OCTAVE
-from txwatch.settings import Settings
-
-PROJECT = Path(__file__).parents[1]
-README, EXAMPLE, PAGE = PROJECT / "README.md", PROJECT / ".env.example", PROJECT / "docs/features.md"
-BEGIN, END = "<!-- settings -->\n", "<!-- /settings -->\n"
-
-
-def table() -> str:
-    """The settings as rows of Markdown."""
-    rows = ["| setting | default | means |", "| --- | --- | --- |"]
-    for field in Settings.model_fields.values():
-        default = f"`{_default(field)}`" if _default(field) else ""
-        rows.append(f"| `{field.validation_alias}` | {default} | {field.description} |".replace("|  |", "| |"))
-    return "\n".join(rows) + "\n"
-
-
-def example() -> str:
-    """The settings as a file for the environment, all commented out."""
-    parts = ["# Every setting, with its default. Copy to `.env` and uncomment what you change.\n"]
-    parts += [f"# {f.description}\n# {f.validation_alias}={_default(f)}\n" for f in Settings.model_fields.values()]
-    return "\n".join(parts)
-
-
-def in_readme(text: str) -> str:
-    """The README with the table in its place."""
-    before, rest = text.split(BEGIN)
-    return before + BEGIN + table() + END + rest.split(END)[1]
-
-
-def _default(field: FieldInfo) -> str:
-    return "" if field.default is None else str(field.default)
 
 
 def feature_page() -> str:
@@ -71,8 +38,9 @@ its cuts from all that it is given, so what says little blunts it; the others ar
 
 ## Context
 
-A transaction in the {WINDOW.total_seconds() / 60:.0f}-minute window W sees the network and the addresses as of W - \
-{CONTEXT_LAG}, in every lane: as it arrives, in its sealed window, and in a backtest. A context is published once, \
+A transaction is compared with the network and the addresses as they were {CONTEXT_LAG} windows before its own, of \
+{WINDOW.total_seconds() / 60:.0f} minutes each ([context](glossary.md)), in every lane: as it arrives, in its sealed \
+window, and in a backtest. A context is published once, \
 under a publication number, and never changed. A window that is materialized again gets a new `context_version`, and \
 only if something differs. Address buckets that recovered data contradict are superseded, not changed: a context that \
 was published goes on summing what was known then.
@@ -91,7 +59,50 @@ trailing day by one SQL statement, `txwatch/features/queries.sql`, for all lanes
 """
 
 
-if __name__ == "__main__":
-    README.write_text(in_readme(README.read_text()))
-    EXAMPLE.write_text(example())
-    PAGE.write_text(feature_page())
+def kinds_page() -> str:
+    """`docs/reference/kinds.md`."""
+    table = "\n".join(
+        f"| `{kind.name}` | {kind.symbol} {kind.title} | {kind.severity.name} | {'yes' if kind.alerts else 'tag'} "
+        f"| {kind.claim} |"
+        for kind in KINDS.values()
+    )
+    details = "\n".join(
+        f"| `{kind.name}` | {kind.alone_per_hour if kind.alerts else ''} | {_minutes(kind)} | {_names(kind.silences)} |"
+        for kind in KINDS.values()
+        if kind.alerts or kind.silences
+    )
+    accounts = "\n".join(f"- `{k.name}`: {_names(k.accounts_for)}" for k in KINDS.values() if k.accounts_for)
+    return f"""\
+# Kinds
+
+What an alert can be of. A kind that is a tag is shown on an alert that another kind raised, and raises none. A rule of
+a user raises the kind `rule:<name>`, of the severity that it says. [Models](../models.md#kinds) says how each is found.
+
+| kind | shown as | severity | alerts | claims |
+| --- | --- | --- | --- | --- |
+{table}
+
+## How each is told
+
+*alone*: so many an hour go to a chat one by one, what is beyond goes into digests. *one alert within*: findings nearer
+to each other are one alert; those of `forest` if they are of one pattern. *silences*: kinds that do not alert on the
+same transaction.
+
+| kind | alone, an hour | one alert within | silences |
+| --- | ---: | --- | --- |
+{details}
+
+## What each accounts for
+
+Features that such a transaction must show: the model's score leaves them out where the kind was found.
+
+{accounts}
+"""
+
+
+def _minutes(kind: Kind) -> str:
+    return "" if kind.one_alert_within is None else f"{kind.one_alert_within.total_seconds() / 60:.0f} min"
+
+
+def _names(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in dict.fromkeys(names))

@@ -1,0 +1,1 @@
+"""The pictures of the documentation, all taken of one demo that runs: `make pictures`."""

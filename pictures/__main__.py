@@ -1,0 +1,90 @@
+"""`python -m pictures` runs a demo from nothing, and takes every picture of the documentation of it.
+
+It takes about ten minutes: the pages are worth a picture once live windows are scored and a drift report is there.
+"""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx
+
+from pictures.pages import (
+    NARROW,
+    ON_A_PHONE,
+    PATIENCE_MS,
+    VIEWS,
+    WIDE,
+    Camera,
+    browser,
+    of_each_kind,
+    received_by,
+)
+from pictures.terminal import Terminal, animated, frames
+from txwatch.system.environment import API_PORT, DAGSTER_PORT, DASHBOARD_PORT, TELEGRAM_PORT
+
+API, DAGSTER, DASHBOARD, TELEGRAM = (
+    f"http://127.0.0.1:{port}" for port in (API_PORT, DAGSTER_PORT, DASHBOARD_PORT, TELEGRAM_PORT)
+)
+IMAGES = Path(__file__).parents[1] / "docs/images"
+RUNS_FOR_SECONDS = 520
+"""A live window is over after five minutes at most, and scored within two more."""
+TITLES = ("Whale", "Fee accident", "Unusual transaction")
+
+
+def main() -> None:
+    """Take all pictures. Ends with 1 where there is no Chromium."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        sys.exit("There is no Chromium: apt-get install chromium.")
+    with TemporaryDirectory() as home:
+        environment = {**os.environ, "TXWATCH_HOME": home}
+        with Terminal([str(Path(sys.executable).parent / "txwatch"), "demo"], environment) as demo:
+            wait(demo, lambda: demo.has_written("Model version"))
+            scored_at = demo.seconds
+            wait(demo, lambda: demo.seconds > RUNS_FOR_SECONDS)
+            with browser(chromium) as camera:
+                take(camera, IMAGES)
+        # The demo's own folder is of this machine, and is shown as it is called otherwise.
+        written = [(at, data.replace(home.encode(), b".txwatch")) for at, data in demo.written]
+        written.insert(0, (0.0, b"$ make demo\r\n"))
+        played = frames(written, until=scored_at + 5, every=1.0, shown=0.2, news=1.5)
+        (IMAGES / "demo.svg").write_text(animated(played, "make demo, from the start to the first model"))
+
+
+def take(camera: Camera, folder: Path) -> None:
+    """Take a picture of each page of the demo that runs."""
+    for name, path in VIEWS.items():
+        camera.dashboard(DASHBOARD, path, WIDE, folder / f"{name}.png")
+    for name in ON_A_PHONE:
+        camera.dashboard(DASHBOARD, VIEWS[name], NARROW, folder / f"{name}-phone.png")
+    for unusual in newest("anomalies", kind="forest"):
+        camera.dashboard(DASHBOARD, f"transaction?txid={unusual['txid']}", WIDE, folder / "transaction.png")
+    for report in newest("drift"):
+        camera.report(f"{API}/v1/drift/{report['id']}", folder / "drift-report.png")
+    camera.lineage(DAGSTER, folder / "lineage.png")
+    camera.messages(of_each_kind(received_by(TELEGRAM), TITLES), folder / "alert.png")
+
+
+def newest(route: str, **parameters: str) -> list[dict[str, Any]]:
+    """The newest row of a list of the API, if there is one."""
+    answer = httpx.get(f"{API}/v1/{route}", params={**parameters, "limit": 1}, timeout=PATIENCE_MS / 1_000)
+    items: list[dict[str, Any]] = answer.raise_for_status().json()["items"]
+    return items
+
+
+def wait(demo: Terminal, condition: Callable[[], bool]) -> None:
+    """Return once the condition holds. Raises RuntimeError if the demo ends before."""
+    while not condition():
+        if not demo.runs:
+            raise RuntimeError("the demo has ended: is another system running here?")
+        time.sleep(1)
+
+
+if __name__ == "__main__":
+    main()
