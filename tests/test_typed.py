@@ -237,8 +237,16 @@ def own_node(session: Session) -> None:
     assert "database" in said
 
 
+def archive(session: Session) -> None:
+    lines = [line.replace("bc1q...", "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa") for line in of_page("docs/archive.md")]
+    said = session.type([*lines, "head -c 4 march.parquet"])
+    assert "day,count_star()" in said
+    assert said.endswith("PAR1")
+
+
 SESSIONS = {
     "docs/alerts.md": alerts,
+    "docs/archive.md": archive,
     "docs/api.md": api,
     "docs/channels.md": channels,
     "docs/rules.md": rules,

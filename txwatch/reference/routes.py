@@ -9,11 +9,13 @@ from fastapi.routing import APIRoute, APIWebSocketRoute
 
 from txwatch.api.access import Required
 from txwatch.api.app import ROUTERS
+from txwatch.api.routes import health
 
 
 def routes_page() -> str:
     """`docs/reference/routes.md`."""
-    sections = "\n".join(_section(module.router) for module in ROUTERS)
+    always = _section(health.unkeyed, "Without a key, whatever is set")
+    sections = "\n".join([always, *(_section(module.router) for module in ROUTERS)])
     return f"""\
 # Routes
 
@@ -30,11 +32,11 @@ def _described(router: APIRouter) -> Iterator[APIRoute | APIWebSocketRoute]:
             yield route
 
 
-def _section(router: APIRouter) -> str:
+def _section(router: APIRouter, title: str | None = None) -> str:
     described = FastAPI()
     described.include_router(router)
     paths = described.openapi()["paths"]
-    title = str(router.tags[0]).capitalize() if router.tags else "Health"
+    title = title or str(router.tags[0]).capitalize()
     lines = [f"## {title}", "", "| route | gives or does | parameters | key |", "| --- | --- | --- | --- |"]
     for route in _described(router):
         if isinstance(route, APIWebSocketRoute):
