@@ -211,20 +211,22 @@ def test_a_client_that_is_closed_ends_what_it_asks() -> None:
 
 def hostile() -> Iterator[bytes]:
     text = "\\u001b[2J\\u202e<b>x</b>\\n" + "a" * 2_000
-    return iter([f'{{"ok": false, "description": "{text}", "result": {{}}, "version": "{text}"}}'.encode()])
+    said = f'{{"ok": true, "description": "{text}", "result": {{"username": "{text}"}}, "version": "{text}"}}'
+    return iter([said.encode()])
 
 
 def test_what_others_say_is_one_line_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever stands at an address of ours decides no line of a terminal, and no length of a row."""
     with answering(400, {}, hostile) as url:
-        monkeypatch.setenv("TELEGRAM_BOT_TOKEN", "1:a")
-        monkeypatch.setenv("TELEGRAM_API_URL", url)
         sender = TelegramSender("1:a", url)
         refused = asyncio.run(sender.send("42", "x"))
     with answering(200, {}, hostile) as url:
         monkeypatch.setenv("MEMPOOL_SPACE_URL", url)
         monkeypatch.setenv("TXWATCH_SOURCES", "mempool.space")
-        found = list(doctor.look_at_feed(Settings()))
+        monkeypatch.setenv("TELEGRAM_BOT_TOKEN", "1:a")
+        monkeypatch.setenv("TELEGRAM_API_URL", url)
+        found = [*doctor.look_at_feed(Settings()), *doctor.look_at_telegram(Settings())]
+    assert any("the token is that of @" in one.text for one in found)
     assert isinstance(refused, ChannelRefused)
     for said in (refused.reason, str(SourceAwayError("\x1b" + "b" * 5_000)), *(one.text for one in found)):
         assert len(said) <= MAX_SAID
