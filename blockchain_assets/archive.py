@@ -5,9 +5,10 @@ from datetime import date, datetime
 import dagster as dg
 
 from blockchain_assets import keys
+from blockchain_assets.columns import table_metadata
 from blockchain_assets.windows import OWNERS, RETRIES, check_result
 from resources.database import DatabaseResource
-from txwatch.archive.datasets import FEATURES, SCORES, TRANSACTIONS, Dataset
+from txwatch.archive.datasets import FEATURES, FORMAT, SCORES, TRANSACTIONS, Dataset
 from txwatch.archive.manifest import Archive
 from txwatch.archive.writing import archive_day, stored_content
 from txwatch.clock import utc_now
@@ -39,9 +40,11 @@ def _archive_asset(
         partitions_def=days,
         deps=[source],
         group_name="archive",
+        code_version=str(FORMAT),
         owners=OWNERS,
         kinds={"parquet"},
         pool="archive",
+        metadata={"dagster/column_schema": table_metadata(dataset.table)["dagster/column_schema"]},
         retry_policy=RETRIES,
         check_specs=[as_stored],
         description=f"The {dataset.name} of a day as Parquet, written once the day is complete and again if something"

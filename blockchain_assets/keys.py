@@ -22,3 +22,5 @@ SCORES = [TRANSACTION_SCORES, ALERTS]
 """The scores, and what follows from them."""
 ARCHIVES = [TRANSACTIONS_ARCHIVE, FEATURES_ARCHIVE, SCORES_ARCHIVE]
 """What is archived by day."""
+WITH_WINDOWS = [TRANSACTIONS, *BEFORE_SCORES, *SCORES]
+"""The assets with five-minute windows, in the order in which a window passes them."""
