@@ -40,11 +40,13 @@ def _archive_asset(
         partitions_def=days,
         deps=[source],
         group_name="archive",
+        code_version=str(FORMAT),
         owners=OWNERS,
         kinds={"parquet"},
         code_version=f"format {FORMAT}",
         metadata=table_metadata(dataset.table),
         pool="archive",
+        metadata={"dagster/column_schema": table_metadata(dataset.table)["dagster/column_schema"]},
         retry_policy=RETRIES,
         check_specs=[as_stored],
         description=f"A row is one of the {dataset.name} of a day, in one Parquet file (docs/archive.md).\n\nWritten"

@@ -233,6 +233,13 @@ def test_a_query_is_bounded(database_url: str) -> None:
         assert not answer.cut
 
 
+def test_a_query_that_waits_for_the_database_ends_too(database_url: str, connection: Connection) -> None:
+    with connection.transaction():
+        connection.execute("LOCK TABLE transactions IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(QueryError, match="longer than 1 s"):
+            rows(database_url, None, "SELECT count(*) FROM transactions", limits=Limits(seconds=1))
+
+
 def test_without_a_database_it_says_so() -> None:
     with pytest.raises(psycopg.OperationalError):
         rows("postgresql://127.0.0.1:9/none", None, "SELECT 1")

@@ -8,6 +8,8 @@ import pytest
 from tests.archive.filled import DAY, NEXT, fill_day
 from tests.archive.test_query import EVERYTHING, rows
 from tests.archive.test_writing import flip_a_bit
+from txwatch.alerts.conditions import State
+from txwatch.alerts.health import conditions, read_health
 from txwatch.archive.datasets import ARCHIVED, FEATURES, TRANSACTIONS
 from txwatch.archive.days import archive_troubles, closed_days, day_span, days_to_archive, read_day, read_days
 from txwatch.archive.manifest import Archive
@@ -193,3 +195,6 @@ def test_a_day_that_waits_for_long_is_named(connection: Connection) -> None:
     assert archive_troubles(connection, NOW).texts == []
     [text] = archive_troubles(connection, NOW + timedelta(days=3)).texts
     assert text == "not in the archive, and so kept in the database: 2024-03-14"
+    for archive in True, False:
+        found = conditions(read_health(connection, Path("/"), NOW + timedelta(days=3), archive=archive), NOW)
+        assert [one.state for one in found if one.name == "archive"] == [State.wrong] * archive

@@ -218,7 +218,7 @@ class Snapshot:
         with connect(self.database_url, application="txwatch query") as connection, connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self.name)))
-            connection.execute("SELECT set_config('statement_timeout', %s, true)", [f"{self.seconds:.0f}s"])
+            connection.execute("SELECT set_config('statement_timeout', %s, true)", [f"{self.seconds * 1_000:.0f}ms"])
             yield connection
 
 
