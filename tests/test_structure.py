@@ -10,7 +10,7 @@ import grimp
 import pytest
 
 PROJECT = Path(__file__).parents[1]
-MOST_MODULES, MOST_LINES, MOST_OF_THE_LIVE_LANE = 252, 400, 110
+MOST_MODULES, MOST_LINES, MOST_OF_THE_LIVE_LANE = 260, 400, 110
 
 
 @cache
