@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test node kubernetes soak deploy-test coverage fuzz mutants lint docs pictures lock secrets security dist bench clean
+.PHONY: help demo run test node kubernetes soak deploy-test deploy-faults coverage fuzz mutants lint docs pictures lock secrets security dist bench clean
 
 help:
 	@echo "make demo   the whole system from nothing, on simulated or captured traffic"
@@ -20,6 +20,7 @@ help:
 	@echo "make kubernetes  Helm and the schemas for the tests of the chart, which are left out without them"
 	@echo "make soak   long chaos tests      make fuzz   a million generated messages for the decoder"
 	@echo "make deploy-test  containers started for real, killed and upgraded; as root, on Debian"
+	@echo "make deploy-faults  whether the tests notice faults that deployments once had"
 	@echo "make coverage  the test suite, and which branches of the engine it takes"
 	@echo "make mutants  whether the tests notice changes of the wire format and of the delivery states"
 	@echo "make security  known flaws, secrets and the cloud's settings"
@@ -47,8 +48,13 @@ node:
 soak: $(INSTALLED)
 	$(BIN)/python -m pytest -m soak
 
+# The chart's part is left out, and said to be, where npm cannot be reached.
 deploy-test: $(INSTALLED)
+	-$(MAKE) --no-print-directory kubernetes
 	deploy/containers.sh .containers $(BIN)/python -m pytest -x -m deploy tests/deploy
+
+deploy-faults: $(INSTALLED) kubernetes
+	deploy/containers.sh .containers $(BIN)/python -m tests.deploy.faults --containers
 
 coverage: $(INSTALLED)
 	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term --cov-fail-under=95

@@ -14,11 +14,15 @@ from txwatch.features.addresses import write_address_activity
 def address_activity_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
     @window_asset(
         windows,
-        group="features",
+        key=keys.ADDRESS_ACTIVITY,
+        group_name="features",
+        code_version="2",
         deps=[keys.TRANSACTIONS],
         kinds={"postgres", "sql"},
-        description="One row for each address and window: transactions, satoshi received and spent, first and last"
-        " seen. Scoring a transaction sums a trailing day of them.",
+        description="A row is one address in one window: its transactions, the satoshi that it received and spent,"
+        " when it was first and last seen.\n\nScoring a transaction sums a trailing day of its input addresses."
+        " Insert-only: a window that is materialized again supersedes rows and keeps them. Kept for"
+        " TXWATCH_RETENTION_DAYS.",
     )
     def address_activity(context: dg.AssetExecutionContext, database: DatabaseResource) -> dg.MaterializeResult:
         start, end = window_span(context)

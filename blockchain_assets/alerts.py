@@ -19,13 +19,16 @@ PATIENCE = timedelta(seconds=5)
 def alerts_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
     @window_asset(
         windows,
-        group="detection",
+        key=keys.ALERTS,
+        group_name="detection",
+        code_version="2",
         deps=[keys.TRANSACTION_SCORES],
         kinds={"postgres", "telegram"},
         # Several runs at once are safe: the database orders what they insert, and each chat has a lock.
         pool=None,
-        description="One alert for each transaction that a detector or the champion finds unusual, with all its"
-        " reasons. Insert-only; delivered once. Alerts of recovered or backfilled windows are late, in a digest.",
+        description="A row is one alert: a transaction that a detector, a rule or the champion finds unusual, with all"
+        " its reasons, or something about the system itself.\n\nInsert-only, delivered once, and kept for good."
+        " Alerts of recovered or backfilled windows are late, and go into a digest.",
     )
     def alerts(
         context: dg.AssetExecutionContext, database: DatabaseResource, telegram: TelegramResource

@@ -13,7 +13,7 @@ from resources.model_registry import ModelRegistryResource
 from txwatch.alerts.samples import SAMPLE
 from txwatch.clock import WINDOW, utc_now, window_start
 from txwatch.detection.training import held_out_from, train
-from txwatch.features.contract import FEATURE_NAMES
+from txwatch.features.contract import CONTRACT_VERSION, FEATURE_NAMES
 from txwatch.lab.evaluation.examination import read_held_out, read_judged
 from txwatch.lab.evaluation.teaching import teach_if_better
 
@@ -30,12 +30,13 @@ def anomaly_model_asset(alerts_per_hour: float, whale_btc: float, material_btc: 
         group_name="models",
         owners=OWNERS,
         kinds={"scikitlearn", "mlflow"},
+        code_version=f"contract {CONTRACT_VERSION}",
         pool="models",
         description="One pipeline (logarithms, StandardScaler, Isolation Forest) and the rows that neighbours are"
-        " sought among, trained on the features of the"
-        " trailing day as Feast retrieves them, logged to MLflow and registered with the alias @challenger. The last"
-        " hour is held out for the promotion gate. It keeps what it learns from people's answers if that"
-        " is better.",
+        " sought among, trained on the features of the trailing day as Feast retrieves them. The last hour is held"
+        " out for the promotion gate, and it keeps what it learns from people's answers if that is better.\n\nLogged"
+        " to MLflow, each training as a new version with the alias @challenger. Trained every night, for the first"
+        " time once there is enough to learn from, and when drift lasts.",
     )
     def anomaly_model(
         context: dg.AssetExecutionContext,

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from blockchain_assets import keys
+from blockchain_assets.columns import table_metadata
 from blockchain_assets.windows import OWNERS, RETRIES, check_result, markdown_table
 from resources.database import DatabaseResource
 from resources.ingestion import IngestionResource
@@ -29,11 +30,14 @@ MIN_COMPLETENESS = 0.9
     group_name="ingestion",
     owners=OWNERS,
     kinds={"postgres"},
+    code_version="2",
+    metadata=table_metadata("blocks"),
     pool="rest",  # one run at a time: the API answers one request in ten seconds, whoever asks
     retry_policy=RETRIES,
     check_specs=[COMPLETE],
-    description="Mined blocks by hash, with the transactions that they confirm, and the share of these that the feed"
-    " had brought before. Transactions that the feed missed are landed from them, which closes its gaps.",
+    description="A row is one mined block, by hash, with the share of its transactions that the sources had told"
+    " before.\n\nTransactions that were missed are landed from blocks, which closes the gaps of the feed. Also blocks"
+    " that lost a chain split are kept, as stale, for TXWATCH_RETENTION_DAYS.",
 )
 def blocks(
     context: dg.AssetExecutionContext, database: DatabaseResource, ingestion: IngestionResource

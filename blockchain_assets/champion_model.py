@@ -23,6 +23,7 @@ def champion_model_asset(whale_btc: float) -> dg.AssetsDefinition:
         group_name="models",
         owners=OWNERS,
         kinds={"mlflow"},
+        code_version="2",
         pool="models",
         automation_condition=dg.AutomationCondition.eager(),
         check_specs=[

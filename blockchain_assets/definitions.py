@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from blockchain_assets import keys
 from blockchain_assets.address_activity import address_activity_asset
 from blockchain_assets.alerts import alerts_asset
 from blockchain_assets.anomaly_model import anomaly_model_asset, training_job
@@ -26,7 +27,7 @@ from blockchain_assets.schedules import daily_maintenance, daily_sample, daily_t
 from blockchain_assets.transaction_features import transaction_features_asset
 from blockchain_assets.transaction_scores import transaction_scores_asset
 from blockchain_assets.transactions import transactions_asset
-from blockchain_assets.windows import shared_backfills
+from blockchain_assets.windows import newest_in_time, shared_backfills
 from resources.database import DatabaseResource
 from resources.feature_store import FeatureStoreResource
 from resources.ingestion import IngestionResource
@@ -36,6 +37,7 @@ from resources.telegram import TelegramResource
 from sensors.alerts import alert_sensor, delivery_sensor
 from sensors.drift import drift_sensor
 from sensors.failures import run_failure_sensor
+from sensors.freshness import freshness_sensor
 from sensors.health import health_sensor
 from sensors.keeper import keeper_sensor
 from sensors.landing import landing_sensor
@@ -107,20 +109,23 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
     start = first_window(settings)
     windows = window_partitions(start)
     return dg.Definitions(
-        assets=[
-            transactions_asset(windows),
-            blocks,
-            network_baseline_asset(windows),
-            address_activity_asset(windows),
-            shared_backfills(transaction_features_asset(windows), settings.backfill_windows),
-            shared_backfills(
-                transaction_scores_asset(windows, settings.whale_btc, settings.whale_usd), settings.backfill_windows
-            ),
-            alerts_asset(windows),
-            anomaly_model_asset(settings.alerts_per_hour, settings.whale_btc, settings.material_btc),
-            champion_model_asset(settings.whale_btc),
-            drift_report_asset(DriftPages(settings.report_place)),
-        ],
+        assets=dg.with_source_code_references(
+            [
+                transactions_asset(windows),
+                blocks,
+                network_baseline_asset(windows),
+                address_activity_asset(windows),
+                shared_backfills(transaction_features_asset(windows), settings.backfill_windows),
+                shared_backfills(
+                    transaction_scores_asset(windows, settings.whale_btc, settings.whale_usd), settings.backfill_windows
+                ),
+                alerts_asset(windows),
+                anomaly_model_asset(settings.alerts_per_hour, settings.whale_btc, settings.material_btc),
+                champion_model_asset(settings.whale_btc),
+                drift_report_asset(DriftPages(settings.report_place)),
+            ]
+        ),
+        asset_checks=[newest_in_time(key) for key in keys.WITH_WINDOWS],
         jobs=[
             ingest_shift_job,
             recovery_job,
@@ -149,6 +154,7 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
             first_training_sensor,
             promotion_sensor,
             drift_sensor,
+            freshness_sensor(),
             run_failure_sensor,
             health_sensor(settings.home.resolve()),
         ],

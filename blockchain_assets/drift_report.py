@@ -8,6 +8,7 @@ import dagster as dg
 import numpy as np
 
 from blockchain_assets import keys
+from blockchain_assets.columns import table_metadata
 from blockchain_assets.windows import OWNERS, check_result, markdown_table
 from resources.database import DatabaseResource
 from resources.model_registry import ModelRegistryResource
@@ -41,11 +42,14 @@ def drift_report_asset(pages: DriftPages) -> dg.AssetsDefinition:
         group_name="models",
         owners=OWNERS,
         kinds={"evidently"},
+        code_version="2",
+        metadata=table_metadata("drift_reports"),
         check_specs=[LIKE_TRAINING],
         # At once for a new champion, then by the schedule.
         automation_condition=AFTER_JUDGEMENT,
-        description="The last hour of features against the champion's reference sample: Evidently's page, and a"
-        " decision whose false alarms are controlled.",
+        description="A row is one comparison of the last hour's features with the champion's reference sample: a"
+        " decision whose false alarms are controlled, and Evidently's page.\n\nMade every hour, and at once for a new"
+        " champion. Kept for TXWATCH_RETENTION_DAYS.",
     )
     def drift_report(
         context: dg.AssetExecutionContext, database: DatabaseResource, model_registry: ModelRegistryResource

@@ -9,6 +9,7 @@ from structlog.contextvars import bind_contextvars
 from blockchain_assets import keys
 from blockchain_assets.platform.instance import INGEST_POOL
 from blockchain_assets.platform.log_beside import log_beside
+from blockchain_assets.windows import own_steps
 from resources.database import DatabaseResource
 from resources.ingestion import IngestionResource
 from resources.telegram import TelegramResource
@@ -45,13 +46,13 @@ def ingest_shift_job() -> None:
 
 score_windows_job = dg.define_asset_job(
     "score_windows",
-    selection=[*keys.BEFORE_SCORES, *keys.SCORES],
+    selection=own_steps(*keys.BEFORE_SCORES, *keys.SCORES),
     description="All steps of a sealed window in one process: baseline, activity, features, scores and alerts.",
 )
 
 raise_alerts_job = dg.define_asset_job(
     "raise_alerts",
-    selection=[keys.ALERTS],
+    selection=own_steps(keys.ALERTS),
     tags={"dagster/priority": DELIVERY_PRIORITY},
     description="Raises the alerts of windows that were scored by hand or by a backfill, and delivers what waits.",
 )

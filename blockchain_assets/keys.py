@@ -17,3 +17,5 @@ BEFORE_SCORES = [NETWORK_BASELINE, ADDRESS_ACTIVITY, TRANSACTION_FEATURES]
 """The assets that a window's scores are computed from, in order."""
 SCORES = [TRANSACTION_SCORES, ALERTS]
 """The scores, and what follows from them."""
+WITH_WINDOWS = [TRANSACTIONS, *BEFORE_SCORES, *SCORES]
+"""The assets with five-minute windows, in the order in which a window passes them."""

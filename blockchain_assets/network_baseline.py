@@ -14,12 +14,16 @@ from txwatch.features.network import publish_network_baseline
 def network_baseline_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
     @window_asset(
         windows,
-        group="features",
+        key=keys.NETWORK_BASELINE,
+        group_name="features",
+        code_version="2",
         # A context is published after the address rows that it sums.
         deps=[keys.TRANSACTIONS, keys.ADDRESS_ACTIVITY],
         kinds={"postgres", "python"},
-        description="Arrival rate, amounts and fee rates of the trailing hour and day, as of each window."
-        " Published once; a window that is materialized again writes a new context version only if it differs.",
+        description="A row is the state of the network as of one window: arrivals, amounts and fee rates of the"
+        " trailing hour and day. Transactions of two windows later are judged by it.\n\nPublished once; a window that"
+        " is materialized again adds a new context version only if it differs, and changes none. Kept for"
+        " TXWATCH_RETENTION_DAYS.",
     )
     def network_baseline(
         context: dg.AssetExecutionContext, database: DatabaseResource, feature_store: FeatureStoreResource

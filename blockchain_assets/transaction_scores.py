@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from blockchain_assets import keys
-from blockchain_assets.windows import SCORING_POOL, check_result, window_asset, window_span
+from blockchain_assets.windows import ERROR, SCORING_POOL, check_result, window_asset, window_span
 from resources.database import DatabaseResource
 from resources.model_registry import ModelRegistryResource
 from txwatch.clock import utc_now, window_key, window_range
@@ -13,7 +13,6 @@ from txwatch.detection.model import Model
 from txwatch.detection.score_windows import ScoredWindow, score_windows
 from txwatch.detection.threshold import publish_recent_scores
 
-ERROR = dg.AssetCheckSeverity.ERROR
 ALL_SCORED = dg.AssetCheckSpec(
     "every_transaction_is_scored",
     asset=keys.TRANSACTION_SCORES,
@@ -31,14 +30,17 @@ def transaction_scores_asset(
 ) -> dg.AssetsDefinition:
     @window_asset(
         windows,
-        group="detection",
+        key=keys.TRANSACTION_SCORES,
+        group_name="detection",
+        code_version="2",
         pool=SCORING_POOL,
         deps=[keys.TRANSACTION_FEATURES, dg.AssetDep(keys.CHAMPION_MODEL)],
         kinds={"postgres", "scikitlearn"},
         check_specs=[ALL_SCORED, LANES_AGREE],
-        description="The champion's score of each transaction with its threshold and reasons. Insert-only: a window"
-        " that is scored again adds what is missing and changes nothing that was sent. A challenger that waits for its"
-        " promotion scores the same traffic in shadow, without alerts.",
+        description="A row is one transaction scored by one version of the model: its score, the threshold, and the"
+        " reasons of all that spoke.\n\nInsert-only: a window that is scored again adds what is missing and changes"
+        " nothing that was sent. A challenger that waits for its promotion scores the same traffic in shadow, without"
+        " alerts. Kept for TXWATCH_RETENTION_DAYS.",
     )
     def transaction_scores(
         context: dg.AssetExecutionContext, database: DatabaseResource, model_registry: ModelRegistryResource

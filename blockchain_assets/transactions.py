@@ -35,11 +35,15 @@ MAX_LAG_MS = 1_000
 def transactions_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
     @window_asset(
         windows,
-        group="ingestion",
+        key=keys.TRANSACTIONS,
+        group_name="ingestion",
         kinds={"postgres"},
+        code_version="3",
         check_specs=[NO_GAPS, LANDED_IN_TIME],
-        description="Unconfirmed transactions with exact fee and vsize, by the window in which they were first seen."
-        " Landed by the ingest worker; a window is reported here once it is sealed.",
+        description="A row is one unconfirmed transaction with its exact fee and vsize, in the window in which the"
+        " first source told of it, and once only.\n\nThe ingest worker writes the rows; a window is reported here"
+        " once it is sealed, and again when something was recovered into it. Materializing windows by hand recovers"
+        " their feed gaps from blocks. Kept for TXWATCH_RETENTION_DAYS.",
     )
     def transactions(
         context: dg.AssetExecutionContext, database: DatabaseResource, ingestion: IngestionResource

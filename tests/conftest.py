@@ -354,3 +354,9 @@ def populated(server_url: str, shared_folder: Path, once: Once) -> Populated:
     worked = once("populated", work)
     # A copy, for what a test changes and restores, another worker must not see meanwhile.
     return replace(worked, database_url=copied_database(server_url, database_name(worked.database_url)))
+
+
+@pytest.fixture
+def own_populated(server_url: str, populated: Populated) -> Populated:
+    """The same with a database of the test's own, which it may change as it likes."""
+    return replace(populated, database_url=copied_database(server_url, database_name(populated.database_url)))

@@ -19,6 +19,8 @@ TOKEN = "7001234567:AAHsecretsecretsecretsecretsecretse"
 def settings_of(database_url: str, home: Path, **changes: object) -> Settings:
     """Settings as the environment would give them."""
     values = {"TXWATCH_HOME": home, "DATABASE_URL": database_url, "TXWATCH_API_KEY": KEY, "TELEGRAM_BOT_TOKEN": TOKEN}
+    # MLflow writes where it works into this variable, which would be another test's registry.
+    values["MLFLOW_TRACKING_URI"] = None
     return Settings(_env_file=None, **(values | changes))
 
 

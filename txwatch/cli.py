@@ -24,6 +24,7 @@ from txwatch.rules.commands import rules
 from txwatch.settings import Settings
 from txwatch.store.cluster import url_beside
 from txwatch.store.database import Connection, connect
+from txwatch.system.programs import AS_WRITTEN, execute
 
 if TYPE_CHECKING:
     from txwatch.ingest.worker import Shift
@@ -389,3 +390,4 @@ app.add_typer(channels, name="channels")
 app.command(cls=FilesCommand)(evaluate)
 app.command()(backtest)
 app.command()(evaluate_day)
+app.command("exec", context_settings=AS_WRITTEN)(execute)

@@ -116,12 +116,16 @@ def described(defs: dg.Definitions) -> Iterator[str]:
             yield f"asset {name}: partitions {node.partitions_def.cron_schedule}"
         if node.backfill_policy is not None:
             yield f"asset {name}: backfill {node.backfill_policy.policy_type.value}"
-        if node.freshness_policy is not None:
-            yield f"asset {name}: fails when it is {node.freshness_policy.fail_window.to_timedelta()} old"
+        yield f"asset {name}: code version {node.code_version}"
+        schema = node.metadata.get("dagster/column_schema")
+        if schema is not None:
+            yield f"asset {name}: columns {', '.join(column.name for column in schema.columns)}"
         if node.automation_condition is not None:
             yield f"asset {name}: automation {node.automation_condition.get_label()}"
         yield from (f"asset {name}: from {parent.to_user_string()}" for parent in sorted(node.parent_keys))
-        yield from (f"asset {name}: check {check.name}" for check in sorted(node.check_keys))
+        for check in sorted(node.check_keys):
+            blocks = ", which blocks what follows" if graph.get_check_spec(check).blocking else ""
+            yield f"asset {name}: check {check.name}{blocks}"
     for job in sorted(repository.get_all_jobs(), key=lambda job: job.name):
         if not job.name.startswith("__"):
             materializes = sorted(key.to_user_string() for key in job.asset_layer.executable_asset_keys)

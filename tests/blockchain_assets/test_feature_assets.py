@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from tests.conftest import History, Installation
-from tests.materializing import materialize, metadata_by_window
+from tests.materializing import checks, failure, materialize, metadata_by_window
 from txwatch.clock import WINDOW, context_window
 from txwatch.features.contract import FEATURE_NAMES, contract_fingerprint
 from txwatch.store.database import connect
@@ -71,7 +71,7 @@ def test_the_metadata_say_what_was_written(
             installation, "SELECT count(*) FROM transactions WHERE seen_at >= %s AND seen_at < %s", window, end
         )
         assert features[window] == {
-            "rows": landed,
+            "dagster/partition_row_count": landed,
             "features": len(FEATURE_NAMES),
             "contract": contract_fingerprint(),
         }
@@ -101,3 +101,33 @@ def test_features_see_the_context_of_two_windows_before(installation: Installati
         context_window(window),
     )
     assert ratios == median
+
+
+def test_a_window_without_all_its_features_goes_no_further(
+    installation: Installation, dagster_instance: dg.DagsterInstance, history: History
+) -> None:
+    windows = history.windows[6:7]
+    [[txid]] = rows(installation, "SELECT txid FROM transactions WHERE seen_at >= %s LIMIT 1", windows[0])
+    with connect(installation.database_url) as connection:
+        connection.execute(
+            "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS"
+            f" 'BEGIN IF NEW.txid = ''{txid}'' THEN RETURN NULL; END IF; RETURN NEW; END'"
+        )
+        connection.execute(
+            "CREATE TRIGGER lose BEFORE INSERT ON transaction_features FOR EACH ROW EXECUTE FUNCTION lose()"
+        )
+    try:
+        result = materialize(dagster_instance, *TABLES, "transaction_scores", windows=windows)
+        assert not result.success
+        check = checks(result)["every_transaction_has_features"]
+        assert (check.passed, check.metadata["without_features"].value) == (False, 1)
+        assert "every_transaction_has_features" in failure(result)
+        assert not result.asset_materializations_for_node("transaction_scores")
+        with connect(installation.database_url) as connection:
+            connection.execute("INSERT INTO late_windows (window_start, reason) VALUES (%s, 'recovered')", [windows[0]])
+        again = materialize(dagster_instance, *TABLES, windows=windows)
+        assert again.success, "what came late is computed when its window is reported again"
+    finally:
+        with connect(installation.database_url) as connection:
+            connection.execute("DROP TRIGGER lose ON transaction_features")
+            connection.execute("TRUNCATE late_windows")

@@ -21,7 +21,6 @@ from tests.populated import CHAT, Populated
 from tests.ports import free_port
 from tests.serving import KEY, TOKEN, serving, settings_of
 from tests.waiting import PATIENCE_SECONDS, answers, wait_until
-from txwatch.channels.store import remove_channel
 from txwatch.clock import utc_now
 from txwatch.dashboard import look
 from txwatch.detection.drift_reports import DriftPages
@@ -84,15 +83,15 @@ def test_a_page_shows_itself(environment: pytest.MonkeyPatch, populated: Populat
     assert app.title[0].value in PAGES.values()  # type: ignore[attr-defined]
 
 
-def test_a_case_is_closed_by_a_key_of_ones_own(environment: pytest.MonkeyPatch, populated: Populated) -> None:
-    environment.setenv("DATABASE_URL", populated.database_url)
-    with connect(populated.database_url) as connection:
+def test_a_case_is_closed_by_a_key_of_ones_own(environment: pytest.MonkeyPatch, own_populated: Populated) -> None:
+    environment.setenv("DATABASE_URL", own_populated.database_url)
+    with connect(own_populated.database_url) as connection:
         row = connection.execute("SELECT alert_key FROM alerts WHERE alert_key !~ ':' ORDER BY 1 LIMIT 1").fetchone()
         assert row is not None
         key = str(row[0])
         with connection.transaction():
             own = add_key(connection, "dora", ["manage"], utc_now())
-    with serving(settings_of(populated.database_url, populated.home)) as url:
+    with serving(settings_of(own_populated.database_url, own_populated.home)) as url:
         environment.setenv("TXWATCH_API_URL", url)
         app: Any = run("cases", alert=key)
         app.text_input(key="api_key").input("wrong")
@@ -101,7 +100,7 @@ def test_a_case_is_closed_by_a_key_of_ones_own(environment: pytest.MonkeyPatch, 
         app.text_input(key="api_key").input(own)
         _close(app)
         assert not app.error
-    with connect(populated.database_url) as connection:
+    with connect(own_populated.database_url) as connection:
         detail = read_case(connection, key)
     assert detail is not None
     assert (detail.case.state, detail.case.verdict, detail.case.changed_by) == ("closed", "useful", "key:dora")
@@ -121,10 +120,10 @@ when: moved_sat >= 1 BTC
 
 
 def test_a_rule_is_written_tried_and_added_by_a_key_of_ones_own(
-    environment: pytest.MonkeyPatch, populated: Populated
+    environment: pytest.MonkeyPatch, own_populated: Populated
 ) -> None:
-    environment.setenv("DATABASE_URL", populated.database_url)
-    with serving(settings_of(populated.database_url, populated.home)) as url:
+    environment.setenv("DATABASE_URL", own_populated.database_url)
+    with serving(settings_of(own_populated.database_url, own_populated.home)) as url:
         environment.setenv("TXWATCH_API_URL", url)
         app: Any = run("rules")
         app.text_area[0].set_value(RULE.replace("moved_sat", "moved_sats")).run()
@@ -140,16 +139,16 @@ def test_a_rule_is_written_tried_and_added_by_a_key_of_ones_own(
         assert "any-move is version 1, off" in app.success[0].value
         app.radio[0].set_value("test")
         _button(app, "Switch").click().run()
-    with connect(populated.database_url) as connection:
+    with connect(own_populated.database_url) as connection:
         (rule,) = list_rules(connection)
     assert (rule.name, rule.mode, rule.version, rule.changed_by) == ("any-move", "test", 2, "key:owner")
 
 
 def test_channels_are_shown_to_who_has_a_key_and_switched(
-    environment: pytest.MonkeyPatch, populated: Populated
+    environment: pytest.MonkeyPatch, own_populated: Populated
 ) -> None:
-    environment.setenv("DATABASE_URL", populated.database_url)
-    with serving(settings_of(populated.database_url, populated.home)) as url:
+    environment.setenv("DATABASE_URL", own_populated.database_url)
+    with serving(settings_of(own_populated.database_url, own_populated.home)) as url:
         environment.setenv("TXWATCH_API_URL", url)
         wanted = {"name": "siem", "url": "https://example.org/hooks/very-secret", "secret": "s" * 32}
         added = httpx.post(f"{url}/v1/channels", json=wanted, headers={"Authorization": f"Bearer {KEY}"})
@@ -166,8 +165,6 @@ def test_channels_are_shown_to_who_has_a_key_and_switched(
         app.radio[0].set_value("enable")
         _button(app, "Do it").click().run()
         assert "is on" in app.success[0].value
-    with connect(populated.database_url) as connection:
-        remove_channel(connection, "siem")
 
 
 def _written(app: Any) -> str:

@@ -32,7 +32,10 @@ class System:
     def __init__(self, folder: Path, files: Sequence[str], env_file: str, **variables: str) -> None:
         self.folder = folder
         self._env_file = env_file
-        self._environment = os.environ | {"COMPOSE_FILE": ":".join(files)} | variables
+        own = {"COMPOSE_FILE": ":".join(files)}
+        if os.cpu_count() == 1 or len(os.sched_getaffinity(0)) == 1:
+            own["COMPOSE_CPUS"] = "1"  # as docs/operations.md says
+        self._environment = os.environ | own | variables
 
     def compose(self, *arguments: str, check: bool = True, text: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run `docker compose`, as a person would in this folder."""

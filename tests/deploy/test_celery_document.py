@@ -13,12 +13,14 @@ import pytest
 
 from tests.databases import copied_database
 from tests.deploy.compose import PROJECT
+from tests.deploy.conftest import Record
 from tests.deploy.processes import Processes, quiet_environment
 from tests.ports import is_used
 from tests.waiting import answers, wait_until
 from txwatch.store.database import connect, scalar
 
 DOCUMENT = (PROJECT / "docs/scaling.md").read_text()
+DOCUMENTED = "docs/scaling.md: a broker with TLS, a head, and a worker of Celery that follows the feed"
 FEED_PORT, BROKER_PORT = 8765, 6379
 PORTS = [3000, 3030, 5000, BROKER_PORT, 8000, 8502, FEED_PORT]
 
@@ -133,13 +135,15 @@ def test_the_broker_takes_tls_with_its_password_and_nothing_else(tmp_path: Path)
         assert {path.stat().st_mode & 0o077 for path in folder.iterdir()} == {0}
 
 
-@pytest.mark.soak
-def test_the_lines_of_the_document_give_a_feed_that_is_followed_on_a_worker(server_url: str, tmp_path: Path) -> None:
+@pytest.mark.deploy
+def test_the_lines_of_the_document_give_a_feed_that_is_followed_on_a_worker(
+    server_url: str, tmp_path: Path, record: Record
+) -> None:
     lines = documented()
     if taken := [port for port in PORTS if is_used(port)]:
         pytest.skip(f"ports {taken} of this machine are in use")
     url = copied_database(server_url, "template0")
-    with broker(tmp_path) as (terminals, processes):
+    with record("typed", DOCUMENTED), broker(tmp_path) as (terminals, processes):
         terminals.database_url = url
         feed = [sys.executable, "-m", "txwatch", "feed", "--port", str(FEED_PORT), "--rate", "20"]
         processes.start("feed", feed, terminals.environment("feed"), tmp_path)

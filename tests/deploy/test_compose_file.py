@@ -78,6 +78,8 @@ def test_each_service_is_restarted_limited_and_logs_within_bounds(name: str) -> 
     assert set(limits) == {"cpus", "memory", "pids"}
     # An engine refuses to start what may use more processors than the machine has.
     assert float(limits["cpus"]) <= 2
+    of_one = compose.load({"COMPOSE_CPUS": "1"})["services"][name]["deploy"]["resources"]["limits"]
+    assert float(of_one["cpus"]) <= 1
     assert service["security_opt"] == ["no-new-privileges:true"]
 
 

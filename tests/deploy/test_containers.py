@@ -230,6 +230,22 @@ except psycopg.errors.InsufficientPrivilege:
         assert system.python(service, tried, complete=True).split() == ["refused"]
 
 
+def kill_and_wait(system: System, record: Record, service: str) -> None:
+    """Kill a service, and wait until it came back and is well."""
+    started = system.described(service)["State"]["StartedAt"]
+    with record("killed", f"{service}, with SIGKILL; it comes back by itself"):
+        system.kill_hard(service)
+        wait_until(
+            lambda: system.described(service)["State"]["StartedAt"] != started, "a new start", PATIENCE_SECONDS, 0.5
+        )
+        wait_for_health(system, service)
+
+
+@pytest.mark.parametrize("service", ["redis", "webserver", "api", "dashboard", "bot", "prometheus", "alertmanager"])
+def test_what_no_score_waits_for_comes_back_from_its_death(system: System, record: Record, service: str) -> None:
+    kill_and_wait(system, record, service)
+
+
 def test_alerts_are_sent_and_live_windows_are_scored(system: System, record: Record) -> None:
     with record("checked", "an alert is in the local Telegram"):
         wait_until(lambda: int(system.python("bot", ALERTED)), "an alert", PATIENCE_SECONDS, 2.0)
@@ -239,30 +255,9 @@ def test_alerts_are_sent_and_live_windows_are_scored(system: System, record: Rec
         wait_until(lambda: number(system, live), "a live window's scores", 2 * PATIENCE_SECONDS, 5.0)
 
 
-@pytest.mark.parametrize(
-    "service",
-    [
-        "redis",
-        "mlflow",
-        "webserver",
-        "daemon",
-        "api",
-        "dashboard",
-        "bot",
-        "prometheus",
-        "alertmanager",
-        "code",
-        "postgres",
-    ],
-)
-def test_a_service_that_is_killed_comes_back(system: System, record: Record, service: str) -> None:
-    started = system.described(service)["State"]["StartedAt"]
-    with record("killed", f"{service}, with SIGKILL; it comes back by itself"):
-        system.kill_hard(service)
-        wait_until(
-            lambda: system.described(service)["State"]["StartedAt"] != started, "a new start", PATIENCE_SECONDS, 0.5
-        )
-        wait_for_health(system, service)
+@pytest.mark.parametrize("service", ["mlflow", "daemon", "code", "postgres"])
+def test_what_is_at_work_comes_back_from_its_death(system: System, record: Record, service: str) -> None:
+    kill_and_wait(system, record, service)
 
 
 LANDED = "SELECT count(*) FROM transactions WHERE source <> 'bulk'"

@@ -17,14 +17,16 @@ import yaml
 from tests.databases import copied_database
 from tests.deploy.chart import KUBECONFIG, Pod, instance, kubernetes, pods
 from tests.deploy.compose import ENTRYPOINT, PROJECT
+from tests.deploy.conftest import Record
 from tests.deploy.processes import Processes
 from tests.ports import is_used
 from tests.waiting import wait_until
 from txwatch.store.database import connect, scalar
 
-pytestmark = pytest.mark.soak
+pytestmark = pytest.mark.deploy
 
 PORTS = [3000, 3030, 5000, 8000, 8502, 8765]
+STARTED = "each container of the chart by its manifest, and the job of a run, on this machine"
 VALUES = "run"
 """The installation whose ingestion is a run."""
 
@@ -88,12 +90,14 @@ class Node:
         return self._processes.running.pop(log).wait() == 0
 
 
-def test_the_release_migrates_serves_and_follows_the_feed_by_the_job_of_a_run(server_url: str, tmp_path: Path) -> None:
+def test_the_release_migrates_serves_and_follows_the_feed_by_the_job_of_a_run(
+    server_url: str, tmp_path: Path, record: Record
+) -> None:
     if taken := [port for port in PORTS if is_used(port)]:
         pytest.skip(f"ports {taken} of this machine are in use")
     found = pods(VALUES)
     url = copied_database(server_url, "template0")
-    with Processes(tmp_path / "logs") as processes, kubernetes() as (api, asked):
+    with record("started", STARTED), Processes(tmp_path / "logs") as processes, kubernetes() as (api, asked):
         node = Node(tmp_path, {"DATABASE_URL": url, "TXWATCH_API_KEY": "k" * 24}, processes)
         (tmp_path / "instance").mkdir()
         access = tmp_path / "kubeconfig"

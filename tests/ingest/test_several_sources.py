@@ -69,6 +69,7 @@ class Scripted(Plain, MempoolSource):
         self.may_read = asyncio.Event()
         self.asked_since: list[datetime] = []
         self.mempool: list[str] = []
+        self.asked_for: list[str] = []
 
     async def resync(self, since: datetime, known: Known) -> AsyncGenerator[Told | Resynced]:
         self.asked_since.append(since)
@@ -76,6 +77,7 @@ class Scripted(Plain, MempoolSource):
         stored = await known(self.mempool)
         for txid in self.mempool:
             if txid not in stored:
+                self.asked_for.append(txid)
                 yield Seen(transaction(txid=txid, seen_at=self.clock()))
         yield Resynced(self.clock(), "f" * 64)
 
@@ -147,6 +149,25 @@ async def test_an_outage_while_the_mempool_is_read_belongs_to_the_gap(fresh: str
         source.is_away = False
         await until(lambda: gaps(fresh) == [("node", "ended", 1)])
     assert source.asked_since == [source.asked_since[0]] * 2
+    assert len(landed(fresh)) == 2
+
+
+async def test_a_transaction_that_is_being_landed_is_not_asked_for(fresh: str, tmp_path: Path) -> None:
+    clock = MonotoneClock()
+    here, node = Scripted("here", clock), Scripted("node", clock)
+    node.mempool = [f"{n:064x}" for n in (1, 2)]
+    waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    async with working(fresh, tmp_path, here, node):
+        await until(lambda: len(query(fresh, "SELECT FROM feed_sources")) == 2)
+        with connect(fresh) as connection, connection.transaction():
+            connection.execute("LOCK TABLE transactions IN SHARE MODE")  # may be read, and takes no rows
+            here.tell(1)
+            await until(lambda: len(query(fresh, waits)) == 1)
+            node.told.put_nowait(Missed(clock(), "a hole"))
+            node.may_read.set()
+            await until(lambda: f"{2:064x}" in node.asked_for)
+        await until(lambda: gaps(fresh) == [("node", "ended", 1)])
+    assert node.asked_for == [f"{2:064x}"]
     assert len(landed(fresh)) == 2
 
 

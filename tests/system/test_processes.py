@@ -125,6 +125,18 @@ def test_the_end_of_the_watching_ends_all_with_status_0(tmp_path: Path) -> None:
         assert ended(process, tmp_path) == 0
 
 
+def test_a_watching_that_waits_for_somebody_else_holds_up_no_end(tmp_path: Path) -> None:
+    script = SUPERVISOR.replace("    while not", "    import time; time.sleep(3_600)\n    while not").replace(
+        "import supervise\n",
+        "import supervise\nfrom txwatch.system import processes\nprocesses.LAST_LOOK_SECONDS = 0.2\n",
+    )
+    marker = tmp_path / "here"
+    with supervisor({"one": SLEEPER.format(marker=marker)}, tmp_path, script=script) as process:
+        wait_until(lambda: marker.exists() and (tmp_path / "watching").exists(), "it watches")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 128 + signal.SIGTERM
+
+
 def test_an_error_of_the_watching_ends_all_and_is_raised(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     with supervisor({"one": sleeper(wrong)}, tmp_path, watch_for=wrong) as process:

@@ -50,6 +50,21 @@ def write_features(connection: Connection, start: datetime, end: datetime) -> It
         yield computed
 
 
+def count_without_features(connection: Connection, start: datetime, end: datetime) -> int:
+    """Transactions seen in [start, end) that have no features, in windows that are not to be reported again anyway.
+
+    What is recovered into a window notes that in the same database transaction, and the window is computed again.
+    """
+    row = connection.execute(
+        "SELECT count(*) FROM transactions t WHERE seen_at >= %(start)s AND seen_at < %(end)s"
+        " AND NOT EXISTS (SELECT FROM transaction_features f WHERE f.seen_at = t.seen_at AND f.txid = t.txid)"
+        " AND NOT EXISTS"
+        " (SELECT FROM late_windows l WHERE l.window_start = date_bin(%(window)s, t.seen_at, %(start)s))",
+        {"start": start, "end": end, "window": WINDOW},
+    ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
 def read_features(connection: Connection, window: datetime) -> WindowFeatures:
     """The stored features of a window, and the network's context that they were computed with.
 

@@ -40,6 +40,10 @@ class RecentTxids:
             self._previous, self._current = self._current, {}
         return not told, True, outpoints and not told & _OUTPOINTS
 
+    def known(self, txids: Iterable[str]) -> set[str]:
+        """Those that are remembered, whichever source told of them."""
+        return {txid for txid in txids if txid in self._current or txid in self._previous}
+
     def forget_source(self, txid: str, source: str) -> None:
         """Forget that a source told of a txid: it may come back there."""
         for told in (self._current, self._previous):

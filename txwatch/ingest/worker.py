@@ -259,13 +259,14 @@ class IngestWorker:
             await asyncio.sleep(min(delay, RESYNC_SECONDS))
 
     async def _known(self, txids: Sequence[str]) -> set[str]:
-        """Those of these transactions that are stored, or in the batch. Raises psycopg.Error."""
+        """Those of these transactions that are stored, or on the way there. Raises psycopg.Error."""
 
         def stored() -> set[str]:
             with connect(self.database_url, application="txwatch resync") as connection:
                 return stored_txids(connection, txids)
 
-        return await asyncio.to_thread(stored) | {tx.txid for tx in self._batch.transactions}
+        # In this order: what is landed after it was looked for in the table is remembered.
+        return await asyncio.to_thread(stored) | self._recent.known(txids)
 
     def _is_crowded(self) -> bool:
         return self._batch.received >= PENDING_COUNT or self._batch.bytes >= PENDING_BYTES

@@ -19,8 +19,13 @@ _time = TIMESTAMP(timezone=True)
 network_baseline = sa.Table(
     "network_baseline",
     metadata,
-    sa.Column("window_start", _time, primary_key=True),
-    sa.Column("context_version", BIGINT, primary_key=True),
+    sa.Column("window_start", _time, primary_key=True, comment="the window as of which it holds"),
+    sa.Column(
+        "context_version",
+        BIGINT,
+        primary_key=True,
+        comment="counts the publications of the window",
+    ),
     sa.Column("publication", BIGINT, nullable=False, comment="address buckets written later are no part of it"),
     sa.Column("tx_count", sa.Integer, nullable=False, comment="of the window itself"),
     sa.Column("value_sat", sa.Numeric, nullable=False, comment="of the window itself"),
@@ -28,17 +33,17 @@ network_baseline = sa.Table(
     sa.Column("value_histogram", ARRAY(sa.Integer), nullable=False, comment="counts by log2 bin"),
     sa.Column("fee_rate_histogram", ARRAY(sa.Integer), nullable=False, comment="counts by log2 bin"),
     sa.Column("tx_count_1h", BIGINT, nullable=False, comment="trailing hour that ends with the window"),
-    sa.Column("tx_count_24h", BIGINT, nullable=False),
+    sa.Column("tx_count_24h", BIGINT, nullable=False, comment="trailing day that ends with the window"),
     sa.Column("windows_24h", sa.Integer, nullable=False, comment="windows that the trailing day really holds"),
-    sa.Column("kind_counts_1h", ARRAY(BIGINT), nullable=False),
-    sa.Column("kind_counts_24h", ARRAY(BIGINT), nullable=False),
+    sa.Column("kind_counts_1h", ARRAY(BIGINT), nullable=False, comment="by features.context.KINDS"),
+    sa.Column("kind_counts_24h", ARRAY(BIGINT), nullable=False, comment="by features.context.KINDS"),
     *(
         sa.Column(f"{quantile}_{what}_{span}", sa.Float(53), comment=unit)
         for span in SPANS
         for what, unit in (("value_sat", "satoshi"), ("fee_rate", "sat/vB"))
         for quantile in QUANTILES
     ),
-    sa.Column("computed_at", _time, nullable=False, server_default=sa.func.now()),
+    sa.Column("computed_at", _time, nullable=False, server_default=sa.func.now(), comment="when it was published"),
 )
 
 context_publications = sa.Sequence("context_publications", metadata=metadata)
@@ -46,15 +51,15 @@ context_publications = sa.Sequence("context_publications", metadata=metadata)
 address_activity = sa.Table(
     "address_activity",
     metadata,
-    sa.Column("address", sa.Text, nullable=False),
-    sa.Column("window_start", _time, nullable=False),
+    sa.Column("address", sa.Text, nullable=False, comment="as the sources write it"),
+    sa.Column("window_start", _time, nullable=False, comment="the window that is summed up"),
     sa.Column("written", BIGINT, nullable=False, comment="publication that wrote it"),
     sa.Column("superseded", BIGINT, comment="publication that found it wrong, NULL while it holds"),
-    sa.Column("tx_count", sa.Integer, nullable=False),
-    sa.Column("received_sat", BIGINT, nullable=False),
-    sa.Column("spent_sat", BIGINT, nullable=False),
-    sa.Column("first_seen_at", _time, nullable=False),
-    sa.Column("last_seen_at", _time, nullable=False),
+    sa.Column("tx_count", sa.Integer, nullable=False, comment="transactions that name it"),
+    sa.Column("received_sat", BIGINT, nullable=False, comment="satoshi in outputs"),
+    sa.Column("spent_sat", BIGINT, nullable=False, comment="satoshi in inputs"),
+    sa.Column("first_seen_at", _time, nullable=False, comment="within the window"),
+    sa.Column("last_seen_at", _time, nullable=False, comment="within the window"),
     # The only index. A key of address, window and publication, which are unique as they are written, would be three
     # times its size, and with one on the window the planner would at times read a day for each address.
     sa.Index("ix_address_activity_address", "address", postgresql_using="hash"),
@@ -71,16 +76,23 @@ address_windows = sa.Table(
 transaction_scores = sa.Table(
     "transaction_scores",
     metadata,
-    sa.Column("txid", sa.Text, primary_key=True),
-    sa.Column("model_version", sa.Text, primary_key=True),
-    sa.Column("context_version", BIGINT, primary_key=True),
-    sa.Column("seen_at", _time, nullable=False, index=True),
+    sa.Column("txid", sa.Text, primary_key=True, comment="of the transaction"),
+    sa.Column("model_version", sa.Text, primary_key=True, comment="as MLflow counts them"),
+    sa.Column("context_version", BIGINT, primary_key=True, comment="of the network_baseline that it was scored with"),
+    sa.Column("seen_at", _time, nullable=False, index=True, comment="of the transaction"),
     sa.Column("lane", sa.Text, nullable=False, comment="live, window or shadow"),
     sa.Column("score", sa.Float(53), nullable=False, comment="0 to 1, higher is more unusual"),
-    sa.Column("threshold", sa.Float(53), nullable=False),
-    sa.Column("is_anomaly", sa.Boolean, nullable=False),
-    sa.Column("reasons", JSONB, nullable=False),
-    sa.Column("scored_at", _time, nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.Column("threshold", sa.Float(53), nullable=False, comment="from which on a score is an anomaly"),
+    sa.Column("is_anomaly", sa.Boolean, nullable=False, comment="whether the score or a detector says so"),
+    sa.Column(
+        "reasons",
+        JSONB,
+        nullable=False,
+        comment="[{kind, text, feature, value, percentile}] of the detectors and features that speak",
+    ),
+    sa.Column(
+        "scored_at", _time, nullable=False, server_default=sa.func.clock_timestamp(), comment="when the row was written"
+    ),
     sa.Column("pattern", BIGINT, comment="what it has in common with transactions that are alike"),
     sa.CheckConstraint("lane IN ('live', 'window', 'shadow')", name="lane_is_known"),
     sa.Index("ix_transaction_scores_unusual", "seen_at", "txid", postgresql_where=sa.text("is_anomaly")),
@@ -110,10 +122,10 @@ recent_scores = sa.Table(
 transaction_features = sa.Table(
     "transaction_features",
     metadata,
-    sa.Column("seen_at", _time, primary_key=True),
-    sa.Column("txid", sa.Text, primary_key=True),
-    sa.Column("window_start", _time, nullable=False),
-    sa.Column("context_version", BIGINT, nullable=False),
+    sa.Column("seen_at", _time, primary_key=True, comment="of the transaction"),
+    sa.Column("txid", sa.Text, primary_key=True, comment="of the transaction"),
+    sa.Column("window_start", _time, nullable=False, comment="the window of seen_at"),
+    sa.Column("context_version", BIGINT, nullable=False, comment="of the network_baseline that it was computed with"),
     *(sa.Column(name, sa.Float(53), nullable=False) for name in FEATURE_NAMES),
     sa.Index("ix_transaction_features_txid", "txid", postgresql_using="hash"),
     comment="a feature is NaN when unknown",
@@ -125,12 +137,14 @@ alerts = sa.Table(
     metadata,
     sa.Column("alert_key", sa.Text, primary_key=True, comment="the txid, or system:<condition>:<since>"),
     sa.Column("kinds", ARRAY(sa.Text), nullable=False, comment="most severe first"),
-    sa.Column("severity", sa.Text, nullable=False),
-    sa.Column("reasons", JSONB, nullable=False),
+    sa.Column("severity", sa.Text, nullable=False, comment="low, medium, high or critical"),
+    sa.Column(
+        "reasons", JSONB, nullable=False, comment="[{kind, text, feature, value, percentile}], most severe first"
+    ),
     sa.Column("late", sa.Boolean, nullable=False, comment="recovered or backfilled: goes to a digest"),
     sa.Column("seen_at", _time, nullable=False, index=True, comment="of the transaction, or when it was noticed"),
     sa.Column("model_version", sa.Text, comment="that scored the transaction; NULL for system alerts"),
-    sa.Column("created_at", _time, nullable=False, index=True),
+    sa.Column("created_at", _time, nullable=False, index=True, comment="when it was raised"),
     sa.Column("usd_price", sa.Float(53), comment="of a bitcoin when it was seen; NULL if unknown"),
     sa.Column("usd_price_at", _time, comment="when that price held"),
     sa.CheckConstraint("severity IN ('low', 'medium', 'high', 'critical')", name="severity_is_known"),
@@ -369,14 +383,14 @@ health_checks = sa.Table(
 drift_reports = sa.Table(
     "drift_reports",
     metadata,
-    sa.Column("id", BIGINT, sa.Identity(), primary_key=True),
-    sa.Column("computed_at", _time, nullable=False, index=True),
+    sa.Column("id", BIGINT, sa.Identity(), primary_key=True, comment="as the API names it"),
+    sa.Column("computed_at", _time, nullable=False, index=True, comment="when it was made"),
     sa.Column("model_version", sa.Text, nullable=False, comment="whose training sample is the reference"),
     sa.Column("seen_from", _time, nullable=False, comment="of the traffic compared with it"),
-    sa.Column("seen_to", _time, nullable=False),
-    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("seen_to", _time, nullable=False, comment="of the traffic compared with it"),
+    sa.Column("rows", sa.Integer, nullable=False, comment="transactions compared"),
     sa.Column("share", sa.Float(53), nullable=False, comment="of the watched features that have drifted, 0 to 1"),
-    sa.Column("drifted", sa.Boolean, nullable=False),
+    sa.Column("drifted", sa.Boolean, nullable=False, comment="whether the traffic counts as drifted"),
     sa.Column("features", JSONB, nullable=False, comment="[{feature, distance, limit}], furthest beyond it first"),
     sa.Column("html", sa.Text, comment="the report for people, one page without links; NULL if it is in S3"),
 )

@@ -94,6 +94,10 @@ def beside(command: list[str], environment: Mapping[str, str], log: Path) -> Ite
             process.wait()
 
 
+LAST_LOOK_SECONDS = 10.0
+"""For `watch` to end, once all processes have."""
+
+
 class _Manager(Manager):  # type: ignore[misc] # honcho ships no types
     """Honcho's, which would fail and wait for ever on a signal before it has heard of every process that it started."""
 
@@ -122,7 +126,7 @@ def supervise(
     """Run the commands and `watch` until one of them ends or a signal arrives. No process is left behind.
 
     The output of each goes to `logs/<name>.log`, bounded by `bound_logs`. Returns 0, or the number of the signal plus
-    128, or the exit status of the first process that ended by itself. Raises what `watch` raises.
+    128, or the exit status of the first process that ended by itself. Raises what `watch` raises, if it ends in time.
     """
     logs.mkdir(parents=True, exist_ok=True)
     bound_logs(logs)
@@ -152,14 +156,15 @@ def supervise(
         while not ended.wait(LOOK_AT_LOGS_SECONDS):
             bound_logs(logs)
 
-    watcher = threading.Thread(target=watch_then_stop, name="watch")
+    watcher = threading.Thread(target=watch_then_stop, name="watch", daemon=True)
     watcher.start()
     threading.Thread(target=look_at_logs, name="logs", daemon=True).start()
     try:
         manager.loop()
     finally:
         ended.set()
-        watcher.join()
+        # It may wait for a server elsewhere that is gone, whose client asks again for minutes.
+        watcher.join(LAST_LOOK_SECONDS)
         _end_sessions({process["pid"] for process in manager._processes.values() if "pid" in process})
         own_log.close()
     if watched.done():
