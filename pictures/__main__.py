@@ -5,6 +5,7 @@ It takes about ten minutes: the pages are worth a picture once live windows are 
 
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -38,10 +39,12 @@ TITLES = ("Whale", "Fee accident", "Unusual transaction")
 
 
 def main() -> None:
-    """Take all pictures. Ends with 1 where there is no Chromium."""
+    """Take all pictures. Ends with 1 where there is no Chromium, or no font for the symbols of alerts."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         sys.exit("There is no Chromium: apt-get install chromium.")
+    if not subprocess.check_output(["fc-list", ":lang=und-zsye"]):
+        sys.exit("There is no font with the symbols of alerts: apt-get install fonts-noto-color-emoji.")
     with TemporaryDirectory() as home:
         environment = {**os.environ, "TXWATCH_HOME": home}
         with Terminal([str(Path(sys.executable).parent / "txwatch"), "demo"], environment) as demo:

@@ -13,21 +13,25 @@ from txwatch.lab.simulator.telegram import ReceivedMessage
 
 WIDE, NARROW, HEIGHT, HIGHEST = 1400, 400, 900, 2000
 """Pixels of a page."""
-GRAPH_WIDTH, GRAPH_HEIGHT = 2700, 760
-"""Pixels, so that each of Dagster's assets is shown with its state."""
+GRAPH_WIDTH, GRAPH_HEIGHT, BELOW = 2700, 860, 120
+"""Pixels, so that each of Dagster's assets is shown with its state; below the graph nothing is to be seen."""
 GROUPS = ("ingestion", "features", "models", "detection")
 OPENED = "global@global:{}"
 """How Dagster's page names a group that is opened."""
 PATIENCE_MS = 120_000
 RESTS = """() => {
-  const busy = document.querySelector('[data-testid=stSkeleton], [aria-label=loading]');
+  const busy = document.querySelector('[data-testid=stSkeleton], [data-testid=stSpinner], [aria-label=loading]');
   const charts = [...document.querySelectorAll('[data-testid=stVegaLiteChart]')];
   const empty = charts.some(one => !one.querySelector('canvas, svg'));
   const now = document.body.scrollHeight + document.body.innerText.replace(/[0-9]/g, '');
   if (busy || empty || window.was !== now) { window.was = now; window.since = Date.now(); }
-  return Date.now() - window.since > 500;
+  const runs = document.querySelector('[data-testid=stStatusWidgetRunningIcon]');
+  return Date.now() - window.since > (runs ? 15000 : 500);
 }"""
-"""Whether a page has had nothing to draw and no other words, but for figures, for half a second."""
+"""Whether a page has had nothing to draw and no other words, but for figures, for half a second.
+
+Or for fifteen: on a busy machine a page that asks for newer figures may never be done with it.
+"""
 VIEWS = {
     "now": "",
     "unusual": "unusual",
@@ -91,8 +95,8 @@ class Camera:
         controls = self._page.locator("[aria-label=zoom_in]").bounding_box()
         if above is None or controls is None:
             raise RuntimeError("Dagster's page of the lineage looks otherwise now: see what is around the graph")
-        left, top, right = above["x"] - 30, above["y"] + above["height"] + 16, controls["x"] - 20
-        clip = {"x": left, "y": top, "width": right - left, "height": GRAPH_HEIGHT - top}
+        left, top, right = above["x"] - 30, above["y"] + above["height"] + 30, controls["x"] - 20
+        clip = {"x": left, "y": top, "width": right - left, "height": GRAPH_HEIGHT - top - BELOW}
         self._page.screenshot(path=file, animations="disabled", clip=clip)
 
     def report(self, address: str, file: Path) -> None:
