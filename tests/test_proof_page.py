@@ -17,7 +17,6 @@ NOT_MEASURED = {
     "docs/alerts.md": {"a limit of Telegram's": {"30 a second"}},
     "docs/architecture.md": {"a constant of the code": {"250 ms"}},
     "docs/operations.md": {
-        "a rate that a size is told for": {"6 tx/s"},
         "3.2 kB by that rate": {"1.7 GB"},
         "an estimate, said to be one": {"50 MB", "4 GB"},
     },
