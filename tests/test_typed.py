@@ -186,7 +186,7 @@ def first_rule(session: Session) -> None:
             wait_until(lambda: is_used(port), "the receiver listens")
             said = session.type([line.replace("9000", str(port)) for line in of_page(page)])
         finally:
-            serving.terminate()
+            serving.kill()
             serving.wait()
     assert "my-first is a rule of 2 comparisons" in said
     assert "with the cap of 60 an hour" in said

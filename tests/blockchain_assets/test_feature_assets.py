@@ -107,7 +107,9 @@ def test_a_window_without_all_its_features_goes_no_further(
     installation: Installation, dagster_instance: dg.DagsterInstance, history: History
 ) -> None:
     windows = history.windows[6:7]
-    [[txid]] = rows(installation, "SELECT txid FROM transactions WHERE seen_at >= %s LIMIT 1", windows[0])
+    [[txid]] = rows(
+        installation, "SELECT txid FROM transactions WHERE seen_at >= %s ORDER BY seen_at, txid LIMIT 1", windows[0]
+    )
     with connect(installation.database_url) as connection:
         connection.execute(
             "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS"

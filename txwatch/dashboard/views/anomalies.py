@@ -35,7 +35,8 @@ def _draw() -> None:
     kinds = ["all", *sorted({c.kind for c in counts})]
     kind = st.pills("Reason", kinds, default="all", format_func=_words, label_visibility="collapsed") or "all"
     found = ask(list_anomalies, since=span.start, until=span.end, kind=None if kind == "all" else kind, limit=40)
-    st.html("".join(map(_item, found.items)))
+    # The counts are some seconds old.
+    st.html("".join(map(_item, found.items)) or look.empty(f"None {span.words}."))
     if found.next:
         st.caption("The newest 40 are shown; the API lists all of them.")
 

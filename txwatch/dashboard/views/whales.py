@@ -75,7 +75,7 @@ def _history() -> None:
         rows = [[e.entity, look.amount(e.received_sat), look.amount(e.sent_sat), look.count(e.count)] for e in entities]
         st.html(look.table(["who", "received", "sent", "whales"], rows, (1, 2, 3)))
     st.caption("The largest, moves within one entity left out")
-    st.html("".join(map(_past, ask(largest_whale_moves, since))))
+    st.html("".join(map(_past, ask(largest_whale_moves, since))) or look.empty("None between two of them."))
 
 
 def _past(whale: RecordedWhale) -> str:
