@@ -51,7 +51,7 @@ def metadata_by_window(result: dg.ExecuteInProcessResult, asset: str) -> dict[da
 
 
 def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
-    """The outcome of each check that the run's assets made, by its name; not of those of the newest window that there is."""
+    """The outcome of each check that the run's assets made, by its name: not whether the newest window is in time."""
     found = result.get_asset_check_evaluations()
     return {check.check_name: check for check in found if check.check_name != NEWEST_IN_TIME}
 
