@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import httpx
 import pandas as pd
 import pyarrow.parquet as pq
@@ -202,7 +204,7 @@ def test_cases_are_found_by_what_they_are_and_how_far_people_are(api: Api) -> No
     assert found(cursor=page["next"]) == [DUST]
 
 
-def test_cases_are_taken_away_with_their_types_and_without_formulas(api: Api) -> None:
+def test_cases_are_taken_away_with_their_types_and_without_formulas(api: Api, tmp_path: Path) -> None:
     client = api.with_key(KEY)
     why = '=HYPERLINK("http://evil.example";"look")'
     api.steps(WHALE, {"action": "close", "verdict": "useful", "text": why}, by=client)
@@ -218,3 +220,11 @@ def test_cases_are_taken_away_with_their_types_and_without_formulas(api: Api) ->
     assert str(rows.schema.field("value_sat").type) == "int64"
     assert rows.column("kinds").to_pylist() == [["whale"], ["dust_storm"]]
     assert rows.column("why").to_pylist() == [why, None]
+    (tmp_path / "cases.parquet").write_bytes(parquet.content)
+    (tmp_path / "cases.csv").write_bytes(csv.content)
+    both = {"seen_at": "TIMESTAMP WITH TIME ZONE", "alert_key": "VARCHAR"}
+    for file, types in (("cases.csv", both), ("cases.parquet", both | {"value_sat": "BIGINT"})):
+        told = duckdb.sql(f"SELECT * FROM '{tmp_path / file}'")  # noqa: S608 - a file of the test
+        found = dict(zip(told.columns, map(str, told.types), strict=True))
+        assert {name: found[name] for name in types} == types, file
+        assert [row[told.columns.index("alert_key")] for row in told.fetchall()] == [WHALE, DUST]
