@@ -1,5 +1,6 @@
 """Hot and cold days are one: each row is told once, wherever it is, and a query can do nothing but read them."""
 
+from contextlib import nullcontext
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -233,7 +234,12 @@ def test_a_query_is_bounded(database_url: str) -> None:
         assert not answer.cut
 
 
-def test_a_query_that_waits_for_the_database_ends_too(database_url: str, connection: Connection) -> None:
+@pytest.mark.parametrize("ended_by", ["whichever is first", "the database"])
+def test_a_query_that_waits_for_the_database_ends_too(
+    database_url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch, ended_by: str
+) -> None:
+    if ended_by == "the database":
+        monkeypatch.setattr("txwatch.archive.query._interrupted_after", lambda *_: nullcontext())
     with connection.transaction():
         connection.execute("LOCK TABLE transactions IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(QueryError, match="longer than 1 s"):

@@ -102,7 +102,8 @@ def ask(
                 answer.batches = _bounded(reader, answer, limits)
                 yield answer
             except (duckdb.Error, pa.ArrowException) as error:
-                if "INTERRUPT" in str(error):
+                # Whichever of the two comes first: DuckDB is interrupted, or PostgreSQL ends a statement of its own.
+                if "INTERRUPT" in str(error) or "due to statement timeout" in str(error):
                     raise QueryError(_too_long(limits)) from None
                 raise QueryError(str(error)) from None
 
