@@ -92,6 +92,14 @@ def test_nothing_is_said_in_the_first_hour_and_without_history(connection: Conne
     assert standing(connection, seen(90_001, NOW, 40 * BTC)) is None
 
 
+def test_a_message_does_not_wait_for_it(connection: Connection, database_url: str) -> None:
+    land(connection)
+    with connect(database_url) as other, other.transaction():
+        other.execute("LOCK TABLE network_baseline IN ACCESS EXCLUSIVE MODE")
+        assert standing(connection, seen(90_001, NOW, 40 * BTC)) is None
+    assert standing(connection, seen(90_001, NOW, 40 * BTC)) == "total output above anything in 3 hours"
+
+
 def test_the_amount_of_a_fee_accident_is_no_matter(connection: Connection) -> None:
     land(connection)
     tx = seen(90_001, NOW, 40 * BTC, 1_000)

@@ -8,6 +8,9 @@ anything" is certain, and a number is the most that there can have been.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from psycopg import sql
+from psycopg.errors import QueryCanceled
+
 from txwatch.alerts.alert import Alert
 from txwatch.alerts.messages import ordinal
 from txwatch.clock import WINDOW, context_window, window_start
@@ -17,6 +20,8 @@ from txwatch.wire.transaction import Transaction
 
 WHALES_LOOKED_BACK, LOOKED_BACK = timedelta(days=30), timedelta(days=7)
 """Of whales each is a row; of all transactions each five minutes are two histograms to read, before every message."""
+MOST_MS = 400
+"""For the looking: a message that is late is worse than one without this line."""
 LEAST_HISTORY = timedelta(hours=1)
 """With less nothing is said: everything is the largest of a few minutes."""
 MOST_UNCOUNTED = timedelta(hours=1)
@@ -55,12 +60,21 @@ class Standing:
 
 
 def read_standing(connection: Connection, alert: Alert, transaction: Transaction) -> str | None:
-    """How it stands among what was seen before it; None if that is nothing special, or not known."""
-    moved = next((r.value for r in alert.reasons if r.kind == "whale" and r.value is not None), None)
-    found = _of_amounts(connection, alert, transaction) if moved is None else _of_whale(connection, alert, moved)
+    """How it stands among what was seen before it; None if that is nothing special, or not known within MOST_MS."""
+    try:
+        with connection.transaction():
+            connection.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(f"{MOST_MS}ms"))
+            found = _found(connection, alert, transaction)
+    except QueryCanceled:
+        return None
     if found is None or alert.seen_at - found.since < LEAST_HISTORY:
         return None
     return found.words(alert.seen_at)
+
+
+def _found(connection: Connection, alert: Alert, transaction: Transaction) -> Standing | None:
+    moved = next((r.value for r in alert.reasons if r.kind == "whale" and r.value is not None), None)
+    return _of_amounts(connection, alert, transaction) if moved is None else _of_whale(connection, alert, moved)
 
 
 def _of_whale(connection: Connection, alert: Alert, moved_sat: float) -> Standing | None:
