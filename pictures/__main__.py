@@ -35,6 +35,8 @@ API, DAGSTER, DASHBOARD, TELEGRAM = (
 IMAGES = Path(__file__).parents[1] / "docs/images"
 RUNS_FOR_SECONDS = 520
 """A live window is over after five minutes at most, and scored within two more."""
+MOST_SECONDS = 1_800
+"""For a demo to come so far, on a slow machine too."""
 TITLES = ("Whale", "Fee accident", "Unusual transaction")
 
 
@@ -82,10 +84,12 @@ def newest(route: str, **parameters: str) -> list[dict[str, Any]]:
 
 
 def wait(demo: Terminal, condition: Callable[[], bool]) -> None:
-    """Return once the condition holds. Raises RuntimeError if the demo ends before."""
+    """Return once the condition holds. Raises RuntimeError if the demo ends before, or takes MOST_SECONDS."""
     while not condition():
         if not demo.runs:
             raise RuntimeError("the demo has ended: is another system running here?")
+        if demo.seconds > MOST_SECONDS:
+            raise RuntimeError(f"the demo was not ready for its pictures within {MOST_SECONDS} s")
         time.sleep(1)
 
 

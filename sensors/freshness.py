@@ -16,7 +16,7 @@ REPEATED_AFTER = timedelta(hours=1)
 def freshness_sensor(clock: Clock = utc_now) -> dg.SensorDefinition:
     @running_sensor(
         name="freshness_sensor",
-        minimum_interval_seconds=60,
+        minimum_interval_seconds=300,  # a window; each look reads all windows that there are
         description="Says of each asset with windows whether its newest one is in time, as the check"
         " newest_window_in_time. Requests no runs.",
     )

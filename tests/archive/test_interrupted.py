@@ -5,9 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 
@@ -106,7 +105,8 @@ def test_a_day_that_is_killed_at_any_moment_is_neither_lost_nor_doubled(
         running = process(database_url, archive, "", "")
         assert running.stdout is not None
         running.stdout.readline()
-        time.sleep(random.uniform(0, 1.5))
+        with suppress(subprocess.TimeoutExpired):
+            running.wait(random.uniform(0, 1.5))  # or it has come to its end before
         running.kill()
         running.communicate(timeout=300)
         fill_day(connection, rows=1, seed=n + 10)

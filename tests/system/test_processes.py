@@ -33,6 +33,21 @@ def watch(ended):
 sys.exit(supervise({k: [sys.executable, "-c", v] for k, v in commands.items()}, os.environ, folder, watch))
 """
 
+UNANSWERED = """
+import json, os, sys, threading
+from pathlib import Path
+from txwatch.system import processes
+
+processes.LAST_LOOK_SECONDS = 0.2
+commands, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
+
+def watch(ended):
+    (folder / "watching").touch()
+    threading.Event().wait()  # for a server that never answers
+
+sys.exit(processes.supervise({k: [sys.executable, "-c", v] for k, v in commands.items()}, os.environ, folder, watch))
+"""
+
 # They wait for a signal; the alarm is one that ends them, should a test have failed to.
 SLEEPER = (
     "import pathlib, signal; pathlib.Path('{marker}').touch(); print('here', flush=True);"
@@ -126,12 +141,8 @@ def test_the_end_of_the_watching_ends_all_with_status_0(tmp_path: Path) -> None:
 
 
 def test_a_watching_that_waits_for_somebody_else_holds_up_no_end(tmp_path: Path) -> None:
-    script = SUPERVISOR.replace("    while not", "    import time; time.sleep(3_600)\n    while not").replace(
-        "import supervise\n",
-        "import supervise\nfrom txwatch.system import processes\nprocesses.LAST_LOOK_SECONDS = 0.2\n",
-    )
     marker = tmp_path / "here"
-    with supervisor({"one": SLEEPER.format(marker=marker)}, tmp_path, script=script) as process:
+    with supervisor({"one": SLEEPER.format(marker=marker)}, tmp_path, script=UNANSWERED) as process:
         wait_until(lambda: marker.exists() and (tmp_path / "watching").exists(), "it watches")
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_SECONDS) == 128 + signal.SIGTERM
