@@ -1,9 +1,22 @@
 """A server that answers whatever it is asked in one way, such as without an end."""
 
+import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@contextmanager
+def in_a_thread(server: socketserver.TCPServer) -> Iterator[str]:
+    """Let a server serve beside the block. Gives its address."""
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        serving.join()
 
 
 @contextmanager
@@ -32,11 +45,5 @@ def answering(status: int, headers: dict[str, str], body: Callable[[], Iterator[
         def log_message(self, *_: object) -> None:
             """Nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            serving.join()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server, in_a_thread(server) as url:
+        yield url

@@ -12,7 +12,7 @@ from datetime import date
 
 import pytest
 
-from tests.answering import answering
+from tests.answering import answering, in_a_thread
 from tests.waiting import wait_until
 from txwatch.alerts import transport
 from txwatch.alerts.sender import TelegramSender
@@ -151,15 +151,11 @@ def trickling(begins: bytes, goes_on: bytes, asked: list[bytes] | None = None) -
             except OSError:
                 """The client has had enough."""
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Trickling) as server:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Trickling) as server, in_a_thread(server) as url:
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
+            yield url
         finally:
             given_up.set()
-            server.shutdown()
-            serving.join()
 
 
 @pytest.mark.parametrize("ask", [blocks_by_rest, mempool_by_rest, height_by_rpc, doctors_question])

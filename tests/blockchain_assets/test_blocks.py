@@ -1,6 +1,5 @@
 """`blocks` reads the chain over a real HTTP server, and shows what it found."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -15,6 +14,7 @@ from resources.database import DatabaseResource
 from resources.ingestion import IngestionResource
 from resources.model_registry import ModelRegistryResource
 from resources.telegram import TelegramResource
+from tests.answering import in_a_thread
 from tests.builders import numbered_utx
 from tests.conftest import Installation
 from txwatch.clock import utc_now, window_key, window_start
@@ -47,14 +47,8 @@ def served(api: RestApi) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, in_a_thread(server) as url:
+        yield url
 
 
 def message(n: int, at: datetime) -> bytes:

@@ -1,11 +1,12 @@
 """A local receiver of webhooks, in place of the service that wakes a person."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.answering import in_a_thread
 
 
 class Receiver:
@@ -45,10 +46,5 @@ def receiving(host: str) -> Iterator[Receiver]:
 
     with ThreadingHTTPServer((host, 0), Handler) as server:
         receiver = Receiver(server.server_address[1])
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
+        with in_a_thread(server):
             yield receiver
-        finally:
-            server.shutdown()
-            thread.join()

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from resources.telegram import TelegramResource
+from tests.answering import in_a_thread
 from tests.builders import transaction
 from tests.databases import copied_database
 from txwatch.alerts.store import raise_window_alerts
@@ -57,15 +58,11 @@ class WebServer(BaseHTTPRequestHandler):
 def web_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Where the demo looks for Dagster's; and no registry but that of its own database."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    with HTTPServer(("127.0.0.1", 0), WebServer) as server:
+    with HTTPServer(("127.0.0.1", 0), WebServer) as server, in_a_thread(server):
         monkeypatch.setattr(watch, "DAGSTER_PORT", server.server_port)
         monkeypatch.setattr(watch, "POLL_SECONDS", 0.01)
         monkeypatch.setattr(watch, "STATUS_EVERY_SECONDS", 0.0)
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
         yield
-        server.shutdown()
-        serving.join()
 
 
 @pytest.fixture
