@@ -92,7 +92,10 @@ def copy_project(folder: Path) -> None:
 
 
 def last_version() -> str | None:
-    """The newest release's tag; before there is one, the commit before the newest migration; None without a history."""
+    """The newest release's tag; before there is one, a commit before the newest migration; None without a history.
+
+    Not within a branch whose migration has a number that another's had already: its code cannot make a database.
+    """
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=False)
@@ -100,9 +103,14 @@ def last_version() -> str | None:
 
     if tag := git("describe", "--tags", "--abbrev=0"):
         return tag
-    newest = max((PROJECT / "txwatch/store/migrations/versions").glob("[0-9]*.py"))
-    added = git("log", "--diff-filter=A", "--format=%H", "-1", "--", str(newest.relative_to(PROJECT)))
-    return git("rev-parse", f"{added}~1") or None if added else None
+    folder = "txwatch/store/migrations/versions"
+    newest = max(file.name for file in (PROJECT / folder).glob("[0-9]*.py"))
+    for commit in git("rev-list", "--max-count=200", "HEAD").splitlines():
+        names = [Path(line).name for line in git("ls-tree", "--name-only", commit, f"{folder}/").splitlines()]
+        numbers = [name[:4] for name in names if name.endswith(".py")]
+        if newest not in names and len(numbers) == len(set(numbers)):
+            return commit
+    return None
 
 
 def unpack_version(version: str, folder: Path) -> None:
