@@ -9,6 +9,7 @@ workers are one session, with one server, and what the first of them makes the o
 import fcntl
 import os
 import pickle
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -41,6 +42,9 @@ from txwatch.system.launch import Preparation
 # A slow machine is no fault of what is tested.
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
+
+# Of tests that a shell has in the background it is ignored, and so in all that they start; Dagster ties SIGTERM to it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The worker of a controller with readline inherits the width that this library wrote into the environment.
 for _size in "COLUMNS", "LINES":

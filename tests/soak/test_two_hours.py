@@ -124,8 +124,6 @@ def problems_of(report: Report) -> dict[str, object]:
 
 def test_hours_of_traffic_and_faults_are_accounted_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     seconds, memory = 60 * MINUTES, Memory()
-    # Started in the background, a shell has it ignored, which all processes inherit; Dagster ties SIGTERM to it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     with Home(tmp_path, rate=RATE, seed=SEED, block_seconds=BLOCK_SECONDS, sources=SOURCES) as home:
         chaos = Chaos(home, SEED)
         wait_until(lambda: is_scoring(home), "the live lane scores", READY_SECONDS, 1.0)

@@ -114,5 +114,12 @@ def test_the_command_gets_the_environment_of_the_system(server_url: str, tmp_pat
     assert name == "postgres"
 
 
+def test_the_command_heeds_signals_also_where_they_were_ignored() -> None:
+    says = [sys.executable, "-c", "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"]
+    for before in (ENTRYPOINT, [sys.executable, "-m", "txwatch.system.begin"]):
+        in_the_background = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *before, *says]
+        assert subprocess.run(in_the_background, capture_output=True, text=True, check=True).stdout == "True\n"
+
+
 def test_the_exit_status_is_the_commands() -> None:
     assert subprocess.run([*ENTRYPOINT, sys.executable, "-c", "raise SystemExit(7)"], check=False).returncode == 7

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import socket
 import time
 from contextlib import suppress
@@ -24,6 +25,8 @@ def main() -> None:
         time.sleep(POLL_SECONDS)
     if options.nice:
         _lower_priority(options.nice)
+    # A shell has it ignored in what it starts in the background, and Dagster's servers then ignore SIGTERM as well.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.execvp(options.command[0], options.command)  # noqa: S606 - the supervisor's own command
 
 

@@ -74,10 +74,6 @@ def _with_login(url: str, user: str | None, password: str) -> str:
 
 def run(command: list[str], environment: Mapping[str, str]) -> int:
     """Run the command and what it started until all have ended. Returns its exit status. Raises NoCommandError."""
-    try:
-        child = subprocess.Popen(command, env=dict(environment))  # noqa: S603 - the container's own command
-    except FileNotFoundError:
-        raise NoCommandError(f"there is no command {command[0]}") from None
     family: set[psutil.Process] = set()
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
@@ -87,8 +83,14 @@ def run(command: list[str], environment: Mapping[str, str]) -> int:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
 
+    # Before the command starts, which begins with their defaults so: if SIGINT was ignored here, as in what a shell has
+    # in the background, it would be there too, and Dagster's servers then ignore SIGTERM as well.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pass_on)
+    try:
+        child = subprocess.Popen(command, env=dict(environment))  # noqa: S603 - the container's own command
+    except FileNotFoundError:
+        raise NoCommandError(f"there is no command {command[0]}") from None
     status = child.wait()
     _, stubborn = psutil.wait_procs(list(family), timeout=GRACE_SECONDS)
     for process in stubborn:
