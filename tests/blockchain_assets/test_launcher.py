@@ -12,6 +12,7 @@ from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
+from blockchain_assets.platform import health_probe
 from blockchain_assets.platform.launcher import WatchedRunLauncher
 from tests.conftest import Installation
 from tests.ports import free_port
@@ -33,7 +34,13 @@ def code_port(installation: Installation) -> Iterator[int]:
             wait_until(lambda: listens(port), "the code server listens")
             yield port
         finally:
-            server.kill()  # it has nothing to save, and a shell in the background makes it deaf to SIGTERM
+            server.kill()  # it has nothing to save
+
+
+def test_a_code_server_says_whether_it_serves(code_port: int, capsys: pytest.CaptureFixture[str]) -> None:
+    wait_until(lambda: health_probe.main("127.0.0.1", str(code_port)) == 0, "the code server serves")
+    assert health_probe.main("127.0.0.1", str(free_port())) == 1
+    assert "UNAVAILABLE" in capsys.readouterr().err
 
 
 def started_at(instance: dg.DagsterInstance, port: int) -> dg.DagsterRun:
