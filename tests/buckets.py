@@ -9,6 +9,7 @@ import pytest
 from boto3.session import Session
 from moto.server import ThreadedMotoServer
 
+from tests.waiting import PATIENCE_SECONDS
 from txwatch import places
 
 REGION = "eu-central-1"
@@ -22,7 +23,8 @@ def s3_server(*buckets: str) -> Iterator[Any]:
     server.start()
     host, port = server.get_host_and_port()
     address = f"http://{host}:{port}"
-    httpx.post(f"{address}/moto-api/reset")  # all servers of this process share what they hold
+    # All servers of this process share what they hold.
+    httpx.post(f"{address}/moto-api/reset", timeout=PATIENCE_SECONDS)
     client = Session(KEY, SECRET, region_name=REGION).client("s3", endpoint_url=address)
     for bucket in buckets:
         client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})

@@ -78,7 +78,9 @@ def port(app: Counting) -> Iterator[int]:
 def ask(port: int, method: str = "GET", path: str = "/page", **headers: str) -> httpx.Response:
     """One request, with the port for `PORT` in the headers."""
     given = {name.replace("_", "-"): value.replace("PORT", str(port)) for name, value in headers.items()}
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Accept": "*/*"}) as client:
+    with httpx.Client(
+        base_url=f"http://127.0.0.1:{port}", headers={"Accept": "*/*"}, timeout=PATIENCE_SECONDS
+    ) as client:
         return client.request(method, path, headers=given)
 
 
@@ -247,7 +249,7 @@ def test_a_connection_does_not_wait_for_ever_for_a_head(
     port: int, monkeypatch: pytest.MonkeyPatch, earlier: bytes, begin: bytes
 ) -> None:
     monkeypatch.setattr("txwatch.guard.HEAD_SECONDS", 0.5)
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as raw:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as raw:
         if earlier:
             raw.sendall(earlier)
             answer = b""
@@ -304,7 +306,7 @@ def test_a_body_has_so_many_bytes_at_most_by_what_it_says_and_by_what_comes(app:
 
     with (
         listening(Guard(counting, health="/health", max_body_bytes=1_000)) as port,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS) as client,
     ):
         for body, status in (([b"x" * 1_000], 200), ([b"x" * 1_001], 413), ([b"x" * 600] * 2, 413)):
             announced, streamed = client.post("/", content=b"".join(body)), client.post("/", content=iter(body))
@@ -327,7 +329,7 @@ def test_what_was_answered_before_its_body_was_too_large_is_ended() -> None:
         listening(Guard(early, health="/health", max_body_bytes=1_000)) as port,
         pytest.raises(httpx.TransportError),
     ):
-        httpx.post(f"http://127.0.0.1:{port}/", content=iter([b"x" * 1_001]))
+        httpx.post(f"http://127.0.0.1:{port}/", content=iter([b"x" * 1_001]), timeout=PATIENCE_SECONDS)
 
 
 POST = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
@@ -359,7 +361,7 @@ def test_a_body_that_trickles_does_not_hold_its_connection(
     part = b"1\r\nx\r\n" if b"chunked" in head else b"x"
     with (
         listening(Guard(app, health="/health")) as port,
-        socket.create_connection(("127.0.0.1", port), timeout=20) as raw,
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as raw,
     ):
         raw.sendall(POST + head)
         trickle(raw, part)
@@ -370,7 +372,7 @@ def test_a_body_does_not_go_on_for_ever_after_its_answer(monkeypatch: pytest.Mon
     chunk = b"%x\r\n%s\r\n" % (PART_BYTES, PART_BYTES * b"x")
     with (
         listening(Guard(Counting(), health="/health")) as port,
-        socket.create_connection(("127.0.0.1", port), timeout=20) as raw,
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as raw,
     ):
         raw.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n")
         assert trickle(raw, chunk).startswith(b"HTTP/1.1 200 ")
@@ -418,7 +420,7 @@ def test_an_answer_that_nobody_takes_does_not_hold_its_connection(monkeypatch: p
 
     with (
         listening(Guard(talkative, health="/health")) as port,
-        socket.create_connection(("127.0.0.1", port), timeout=20) as raw,
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as raw,
     ):
         raw.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert ended.wait(20)
@@ -477,7 +479,7 @@ def test_the_last_of_an_answer_that_nobody_takes_does_not_hold_a_connection_that
 
     with (
         listening(Guard(talkative, health="/health")) as port,
-        socket.create_connection(("127.0.0.1", port), timeout=20) as raw,
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as raw,
     ):
         raw.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert ended.wait(20)

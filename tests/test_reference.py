@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.populated import Populated
 from tests.serving import serving, settings_of
+from tests.waiting import PATIENCE_SECONDS
 from txwatch.api.app import create_app
 from txwatch.metric_families import FAMILIES
 from txwatch.reference.__main__ import PAGES
@@ -31,7 +32,7 @@ def test_every_page_of_the_folder_is_written_from_the_code() -> None:
 
 def test_every_metric_that_is_served_is_on_the_page_with_its_labels(populated: Populated) -> None:
     with serving(settings_of(populated.database_url, populated.home)) as address:
-        answer = httpx.get(f"{address}/metrics").raise_for_status()
+        answer = httpx.get(f"{address}/metrics", timeout=PATIENCE_SECONDS).raise_for_status()
     served = {one.name: one for one in text_string_to_metric_families(answer.text) if one.name.startswith("txwatch_")}
     assert len(served) > 25
     # This format has no type for what only has labels.

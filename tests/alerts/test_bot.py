@@ -188,7 +188,7 @@ class Phone:
         self.update({"callback_query": pressed})
 
     def update(self, update: dict[str, Any]) -> None:
-        httpx.post(f"{self.url}/update", json=update).raise_for_status()
+        httpx.post(f"{self.url}/update", json=update, timeout=PATIENCE_SECONDS).raise_for_status()
 
     def _chat(self, chat: str) -> dict[str, Any]:
         if chat.startswith("@"):

@@ -64,7 +64,7 @@ def test_every_write_route_says_so_in_its_description(client: httpx.Client) -> N
 
 def test_without_a_key_writes_are_refused_and_only_loopback_is_answered(populated: Populated) -> None:
     settings = settings_of(populated.database_url, populated.home, TXWATCH_API_KEY=None)
-    with serving(settings) as address, httpx.Client(base_url=address) as client:
+    with serving(settings) as address, httpx.Client(base_url=address, timeout=PATIENCE_SECONDS) as client:
         assert client.get("/v1/alerts").status_code == 200
         assert client.post("/v1/models/rollback", headers={"Authorization": "Bearer anything"}).status_code == 403
         foreign = client.get("/v1/alerts", headers={"Host": "evil.example"})
@@ -76,14 +76,14 @@ def test_another_name_is_answered_with_a_key_and_by_the_setting_alone(database_u
     names = {"TXWATCH_ALLOWED_HOSTS": "api, watch.example"}
     for key, status in ((KEY, 200), (None, 403)):
         settings = settings_of(database_url, tmp_path, TXWATCH_API_KEY=key, **names)
-        with serving(settings) as address, httpx.Client(base_url=address) as client:
+        with serving(settings) as address, httpx.Client(base_url=address, timeout=PATIENCE_SECONDS) as client:
             assert client.get("/v1/alerts", headers={"Host": "api:8000"}).status_code == status
             assert client.get("/v1/alerts", headers={"Host": "evil.example"}).status_code == 403
             assert client.get("/v1/alerts").status_code == 200
 
 
 def test_a_page_of_another_origin_is_refused_with_the_key_too(address: str) -> None:
-    with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {KEY}"}) as client:
+    with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {KEY}"}, timeout=PATIENCE_SECONDS) as client:
         for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
             for method, path, _ in operations(client):
                 answer = client.request(method, concrete(path), headers=headers)
@@ -162,7 +162,7 @@ def test_what_is_long_costs_nothing_and_is_not_repeated(
     settings = settings_of(database_url, tmp_path)
     configure_logging(settings, process="api", stream=logs)
     key = {"Authorization": f"Bearer {KEY}"}
-    with serving(settings) as address, httpx.Client(base_url=address) as client:
+    with serving(settings) as address, httpx.Client(base_url=address, timeout=PATIENCE_SECONDS) as client:
         tried = [
             (client.get("/" + of * (32_000 // len(of))), 414),
             (client.get("/v1/alerts?cursor=" + of * (32_000 // len(of))), 414),
@@ -183,7 +183,10 @@ def test_what_is_long_costs_nothing_and_is_not_repeated(
 def test_bodies_are_limited_by_header_and_by_what_comes(populated: Populated) -> None:
     key = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
     settings = settings_of(populated.database_url, populated.home)
-    with serving(settings, max_body_bytes=1_000) as address, httpx.Client(base_url=address) as client:
+    with (
+        serving(settings, max_body_bytes=1_000) as address,
+        httpx.Client(base_url=address, timeout=PATIENCE_SECONDS) as client,
+    ):
         announced = client.post("/v1/score", headers=key, content=b"x" * 1_001)
         streamed = client.post("/v1/score", headers=key, content=iter([b"x" * 600, b"x" * 600]))
     for answer in (announced, streamed):

@@ -115,12 +115,12 @@ def test_a_private_api_is_read_with_a_key_alone(installation: Installation) -> N
         connection.execute("TRUNCATE api_keys")
         api = Api(connection, url, clients)
         for path in ("/v1/alerts", "/v1/overview", "/v1/health", "/v1/health/history"):
-            assert httpx.get(f"{url}{path}").status_code == 401
+            assert httpx.get(f"{url}{path}", timeout=PATIENCE_SECONDS).status_code == 401
         for path in ("/health/live", "/metrics"):
-            assert httpx.get(f"{url}{path}").status_code == 200
+            assert httpx.get(f"{url}{path}", timeout=PATIENCE_SECONDS).status_code == 200
         open_to_all = {
             path
-            for path, methods in httpx.get(f"{url}/openapi.json").json()["paths"].items()
+            for path, methods in httpx.get(f"{url}/openapi.json", timeout=PATIENCE_SECONDS).json()["paths"].items()
             if not all("security" in method for method in methods.values())
         }
         assert open_to_all == {"/health/live", "/health/ready", "/metrics"}

@@ -210,7 +210,7 @@ def test_the_stream_goes_on_after_whatever_the_database_refused(address: str, da
 
 
 def test_a_bad_id_is_told_before_the_stream_begins(address: str) -> None:
-    answer = httpx.get(f"{address}/v1/stream", headers={"Last-Event-ID": "nonsense"})
+    answer = httpx.get(f"{address}/v1/stream", headers={"Last-Event-ID": "nonsense"}, timeout=PATIENCE_SECONDS)
     assert answer.status_code == 400
     assert answer.headers["content-type"] == "application/problem+json"
 

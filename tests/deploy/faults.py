@@ -125,6 +125,8 @@ def notice(fault: Fault) -> tuple[bool, str]:
         if text.count(fault.right) == 0:
             return False, f"{fault.file} does not hold what was to be changed"
         file.write_text(text.replace(fault.right, fault.wrong))
+        for step in (["init", "--quiet"], ["add", "--all"]):  # those that build an image take what git knows
+            subprocess.run(["git", *step], cwd=copy, check=True)
         tools = PROJECT / ".tools"
         if tools.exists():
             (copy / ".tools").symlink_to(tools)
@@ -133,9 +135,9 @@ def notice(fault: Fault) -> tuple[bool, str]:
         done = subprocess.run(
             command, cwd=copy, env=environment, capture_output=True, text=True, check=False, timeout=LIMIT_SECONDS
         )
-    lines = done.stdout.strip().splitlines()
-    # 1: tests failed. Any other status says nothing of them.
-    return done.returncode == 1, lines[-1] if lines else done.stderr[-300:]
+    said = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr[-300:]
+    # Any other status than 1, and what fails before a test begins, says nothing of the fault.
+    return done.returncode == 1 and " failed" in said and " error" not in said, said
 
 
 def main() -> int:

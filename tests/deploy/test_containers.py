@@ -337,4 +337,4 @@ def test_a_backup_is_made_as_documented(system: System, record: Record) -> None:
     with record("checked", "a backup, by the document's line"):
         system.compose("run", "--rm", "--no-deps", "init", "txwatch", "backup", "/data/today.tar")
         system.compose("cp", "webserver:/data/today.tar", ".")
-        assert httpx.get("http://127.0.0.1:8000/health/live").is_success
+        assert httpx.get("http://127.0.0.1:8000/health/live", timeout=PATIENCE_SECONDS).is_success

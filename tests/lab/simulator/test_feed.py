@@ -123,7 +123,7 @@ async def test_blocks_are_announced_to_their_subscribers_and_hold_what_was_serve
         while (message := json.loads(await receive(client)))["op"] == "utx":
             served.append(message["x"]["hash"])
         announced = message["x"]
-        async with httpx.AsyncClient(base_url=feed.rest_url) as rest:
+        async with httpx.AsyncClient(base_url=feed.rest_url, timeout=PATIENCE_SECONDS) as rest:
             block = (await rest.get(f"/rawblock/{announced['hash']}")).json()
             day = (await rest.get(f"/blocks/{int(T0.timestamp() * 1000)}", params={"format": "json"})).json()
             transaction = (await rest.get(f"/rawtx/{served[0]}")).json()
@@ -136,7 +136,7 @@ async def test_blocks_are_announced_to_their_subscribers_and_hold_what_was_serve
 
 async def test_it_tells_the_price_as_both_services_do() -> None:
     clock = SetClock()
-    async with a_feed(clock) as feed, httpx.AsyncClient(base_url=feed.rest_url) as rest:
+    async with a_feed(clock) as feed, httpx.AsyncClient(base_url=feed.rest_url, timeout=PATIENCE_SECONDS) as rest:
         names = ("blockchain.info", "mempool.space")
         sources = ChosenSources(names, "", mempool_space_url=feed.rest_url, rest_url=feed.rest_url)
         answers = [(one, await rest.get(f"{one.url}{one.path}")) for one in sources.price_services]

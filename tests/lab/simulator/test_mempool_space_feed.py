@@ -178,7 +178,7 @@ async def test_both_protocols_are_served_from_one_port(tmp_path: Path) -> None:
                 sequence = message["mempool-transactions"]["sequence"]
             assert message["mempool-transactions"]["sequence"] == sequence + 1
             assert message["block"]["tx_count"] == len(message["mempool-transactions"]["mined"]) >= 3
-        async with httpx.AsyncClient(base_url=feed.rest_url) as rest:
+        async with httpx.AsyncClient(base_url=feed.rest_url, timeout=PATIENCE_SECONDS) as rest:
             assert (await rest.get("/api/blocks/tip/hash")).text == message["block"]["id"]
         health = await MempoolSpace(feed.rest_url, captured.clock).health()
         assert health.text == "version local feed"
@@ -188,7 +188,7 @@ async def test_requests_too_close_together_are_told_when_to_ask_again() -> None:
     clock = SetClock()
     playlist = Playlist(capture=None, rate=None, regime="2024-03", seed=1)
     feed = LocalFeed(playlist=playlist, chain=a_chain(), clock=clock, rest_interval_seconds=10.0)
-    async with feed, httpx.AsyncClient(base_url=feed.rest_url) as rest:
+    async with feed, httpx.AsyncClient(base_url=feed.rest_url, timeout=PATIENCE_SECONDS) as rest:
         assert (await rest.get("/api/mempool")).status_code == 200
         clock.forward(3)
         refused = await rest.get("/api/mempool")

@@ -145,7 +145,7 @@ def test_updates_are_waited_for_and_acknowledged_by_the_offset(server: TelegramS
 
     async def conversation(bot: Bot) -> Any:
         waiting = asyncio.create_task(bot.get_updates(timeout=20))
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
             await client.post(f"{server.url}/update", json=press | {"data": "u:1"})
         (update,) = await waiting
         await update.callback_query.answer("noted")
@@ -165,7 +165,7 @@ def test_the_bot_says_who_it_is_and_a_wrong_token_is_refused(clock: SetClock) ->
 def test_what_was_received_can_be_read_from_another_process(server: TelegramServer) -> None:
     ask(server, lambda bot: bot.send_message("1", "a"))
     ask(server, lambda bot: bot.send_message("2", "b"))
-    answer = httpx.get(f"{server.url}/received", params={"after": 1}).json()
+    answer = httpx.get(f"{server.url}/received", params={"after": 1}, timeout=PATIENCE_SECONDS).json()
     assert [(m["message_id"], m["text"]) for m in answer] == [(2, "b")]
 
 
