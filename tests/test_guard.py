@@ -60,7 +60,7 @@ def listening(app: Guard) -> Iterator[int]:
         yield listener.getsockname()[1]
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(PATIENCE_SECONDS)
         assert not thread.is_alive()
 
 
@@ -403,7 +403,7 @@ def test_a_body_may_wait_for_a_slow_application(monkeypatch: pytest.MonkeyPatch)
         assert answer.text == "welcome"
 
 
-@pytest.mark.parametrize("parts", [1, 1_000_000])
+@pytest.mark.parametrize("parts", [1, 50_000])
 def test_an_answer_that_nobody_takes_does_not_hold_its_connection(monkeypatch: pytest.MonkeyPatch, parts: int) -> None:
     monkeypatch.setattr(guard, "PART_SECONDS", 0.3)
     ended = threading.Event()
@@ -423,7 +423,7 @@ def test_an_answer_that_nobody_takes_does_not_hold_its_connection(monkeypatch: p
         socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as raw,
     ):
         raw.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert ended.wait(20)
+        assert ended.wait(PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize(("taken", "stays"), [(PART_BYTES - 1, False), (PART_BYTES, True)])
@@ -482,7 +482,7 @@ def test_the_last_of_an_answer_that_nobody_takes_does_not_hold_a_connection_that
         socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as raw,
     ):
         raw.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        assert ended.wait(20)
+        assert ended.wait(PATIENCE_SECONDS)
 
 
 def test_a_head_as_long_as_it_may_be_is_answered_in_whatever_pieces_it_comes(port: int) -> None:

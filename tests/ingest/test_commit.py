@@ -8,6 +8,7 @@ import pytest
 
 from tests.builders import transaction
 from tests.ingest.following import query
+from tests.waiting import PATIENCE_SECONDS
 from txwatch.ingest.batch import Batch
 from txwatch.ingest.lander import commit
 from txwatch.sources.blockchain_info import NAME
@@ -127,7 +128,7 @@ def test_a_deadlock_is_tried_again(fresh: str) -> None:
                 pass
             # Each waits for the other now.
             land_transactions(other, [transaction(txid=f"{1:064x}", seen_at=T0)])
-        landing.join(20)
+        landing.join(PATIENCE_SECONDS)
     assert query(fresh, "SELECT count(*) FROM transactions") == [(3,)]
     assert query(fresh, "SELECT received FROM ingest_lease") == [(3,)]
 

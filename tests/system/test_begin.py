@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.ports import free_port
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 SAYS = "import os, pathlib, sys; pathlib.Path(sys.argv[1]).write_text(f'{os.getpid()} {os.nice(0)}')"
 
@@ -32,7 +32,7 @@ def said(folder: Path) -> tuple[int, int]:
 
 def test_the_command_takes_its_place_with_a_lower_priority(tmp_path: Path) -> None:
     with begun(tmp_path, "--nice=7") as process:
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
     assert said(tmp_path) == (process.pid, os.nice(0) + 7)
 
 
@@ -43,7 +43,7 @@ def test_it_waits_for_a_file_and_for_a_port(tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", port)) as server:
             server.settimeout(60)
             server.accept()[0].close()
-            assert process.wait(60) == 0
+            assert process.wait(PATIENCE_SECONDS) == 0
     assert said(tmp_path)[0] == process.pid
 
 
@@ -51,5 +51,5 @@ def test_nothing_begins_before_its_time(tmp_path: Path) -> None:
     with begun(tmp_path, f"--after-file={tmp_path / 'never'}") as process:
         wait_until(lambda: "begin" in Path(f"/proc/{process.pid}/cmdline").read_text(), "it waits")
         process.kill()
-        assert process.wait(60) != 0
+        assert process.wait(PATIENCE_SECONDS) != 0
     assert not (tmp_path / "said").exists()
