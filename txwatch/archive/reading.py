@@ -33,7 +33,7 @@ def local_file(archive: Archive, dataset: Dataset, manifest: Manifest) -> Path:
         seen = place.stat()
         stamp = [seen.st_size, seen.st_mtime_ns, manifest.sha256]
         if _read_checked(archive).get(str(place)) != stamp:
-            _compare(manifest, *digest(place))
+            _compare(manifest, *digest(place, manifest.bytes))
             _note_checked(archive, str(place), stamp)
         return place
     except (FileNotFoundError, NoSuchObjectError):
@@ -46,7 +46,7 @@ def verify_file(archive: Archive, dataset: Dataset, manifest: Manifest) -> None:
     """Read a day's whole file where it is. Raises ArchiveError if it is missing or differs in any bit."""
     place = archive.file(manifest, dataset)
     try:
-        _compare(manifest, *digest(place))
+        _compare(manifest, *digest(place, manifest.bytes))
     except (FileNotFoundError, NoSuchObjectError):
         raise ArchiveError(f"{_named(manifest)}: its file is missing") from None
     except (OSError, ObjectStoreError) as error:
@@ -85,7 +85,8 @@ def _fetched(archive: Archive, dataset: Dataset, manifest: Manifest, place: S3Ob
         draft = copy.with_name(f"{copy.name}.{os.getpid()}.part")
         try:
             with place.open("rb") as source, draft.open("wb") as file:
-                while block := source.read(READ_BYTES):
+                # No further than the file may be: what answers may go on for ever.
+                while file.tell() <= manifest.bytes and (block := source.read(READ_BYTES)):
                     file.write(block)
             _compare(manifest, *digest(draft))
             draft.replace(copy)
