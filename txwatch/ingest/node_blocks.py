@@ -61,6 +61,9 @@ class NodeBlocks:
             headers = self._node.headers(heights)
             if not headers:
                 return
+            if headers[-1].height >= lowest.height:
+                # The list would have no end.
+                raise RestError(f"the node gives a block of height {headers[-1].height:,} for a lower one")
             self._listed += [ListedBlock(header.hash, header.height, header.time) for header in headers]
 
     def block(self, block_hash: str) -> MinedBlock | None:
