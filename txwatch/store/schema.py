@@ -163,12 +163,7 @@ alert_deliveries = sa.Table(
     sa.Column("message_id", BIGINT, comment="of that message, within the chat"),
     sa.Column("reason", sa.Text, comment="why it is not sent, in words"),
     sa.Column("listed_in", BIGINT, comment="request of the digest that names it as uncertain"),
-    sa.Column(
-        "shown_updates",
-        sa.Integer,
-        server_default="0",
-        comment="that the message shows; NULL if it gets no more, for its channel was removed",
-    ),
+    sa.Column("shown_updates", sa.Integer, server_default="0", comment="that the message shows; NULL: it gets no more"),
     sa.Column("chat_id", sa.Text, sa.Computed("channel"), comment="the channel, by the name that others read"),
     sa.CheckConstraint(
         "state IN ('pending', 'sending', 'sent', 'digested', 'uncertain', 'dead')", name="state_is_known"
@@ -235,10 +230,7 @@ feedback = sa.Table(
     metadata,
     sa.Column("alert_key", sa.Text, sa.ForeignKey("alerts.alert_key", ondelete="CASCADE"), primary_key=True),
     sa.Column(
-        "person",
-        sa.Text,
-        primary_key=True,
-        comment="telegram: and a user's number, or a chat's if its administrators are anonymous; else as in changes",
+        "person", sa.Text, primary_key=True, comment="telegram: and a user's or chat's number; else as in changes"
     ),
     sa.Column("verdict", sa.Text, nullable=False),
     sa.Column("chat_id", sa.Text, nullable=False),

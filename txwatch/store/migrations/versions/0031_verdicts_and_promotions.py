@@ -6,9 +6,9 @@ from alembic import op
 revision = "0031"
 down_revision = "0027"
 
-_PERSON = "telegram: and a user's number, or a chat's if its administrators are anonymous; else as in changes"
+_PERSON = "telegram: and a user's or chat's number; else as in changes"
 _SHOWN = "that the message shows"
-_SHOWN_OR_NOT = "that the message shows; NULL if it gets no more, for its channel was removed"
+_SHOWN_OR_NOT = "that the message shows; NULL: it gets no more"
 
 
 def upgrade() -> None:
