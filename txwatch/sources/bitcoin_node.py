@@ -15,6 +15,7 @@ from txwatch.foreign import one_line
 from txwatch.sources.bitcoin_rpc import BitcoinRpc, chunks
 from txwatch.sources.source import Health, SourceAwayError
 from txwatch.wire.addresses import MAIN, NETWORKS, Network
+from txwatch.wire.blocks import MOST_OF_A_BLOCK
 from txwatch.wire.messages import MAX_SUPPLY_SAT, SAT_PER_BTC, Count, Hash, MalformedMessageError, WireBlock
 from txwatch.wire.raw import Coin, Outpoint, RawTransaction, decode_raw
 from txwatch.wire.transaction import UNCONFIRMED
@@ -62,7 +63,7 @@ class Header(msgspec.Struct):
 class BlockTxids(Header):
     """A block with the txids that it holds."""
 
-    tx: list[Hash] = msgspec.field(default_factory=list)
+    tx: Annotated[list[Hash], MOST_OF_A_BLOCK] = msgspec.field(default_factory=list)
 
 
 class Mempool(msgspec.Struct):
