@@ -111,11 +111,15 @@ def test_fetched_files_are_bounded(
 ) -> None:
     assert s3
     monkeypatch.setattr("txwatch.archive.reading.FETCHED_BYTES", 1)
+    gone = archive.work / "transactions" / "that-another-process-removed-just-now.parquet"
+    gone.parent.mkdir(parents=True)
+    gone.symlink_to("nowhere")
     for day in DAY, NEXT:
         fill_day(connection, day)
         archive_day(connection, archive, TRANSACTIONS, day, NOW)
         counted = "SELECT count(*) AS n FROM transactions"
         assert rows(database_url, archive, counted, since=day, until=day) == [{"n": 40}]
+    gone.unlink()
     assert [path.name[:10] for path in archive.work.rglob("*.parquet")] == [NEXT.isoformat()]
 
 

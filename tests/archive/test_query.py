@@ -124,6 +124,17 @@ def test_a_file_that_cannot_be_read_is_named_and_costs_nothing_else(
     assert rows_and_notes(database_url, archive, "SELECT count(*) AS n FROM features") == ([{"n": 80}], [])
 
 
+@pytest.mark.parametrize("noted", ["", "[]", "7", "[" * 100_000, '{"x": 1}'])
+def test_files_are_compared_again_where_what_was_noted_of_them_cannot_be_read(
+    database_url: str, connection: Connection, archive: Archive, noted: str
+) -> None:
+    fill_day(connection)
+    archive_day(connection, archive, TRANSACTIONS, DAY, NOW)
+    archive.work.mkdir(parents=True)
+    (archive.work / "checked.json").write_text(noted)
+    assert rows_and_notes(database_url, archive, "SELECT count(*) AS n FROM transactions") == ([{"n": 40}], [])
+
+
 def test_tables_join(database_url: str, connection: Connection, archive: Archive) -> None:
     fill_day(connection)
     fill_day(connection, NEXT)

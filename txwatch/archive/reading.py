@@ -7,6 +7,7 @@ once, and again after it was changed, by its size and time of change. A file of 
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -99,20 +100,24 @@ def _fetched(archive: Archive, dataset: Dataset, manifest: Manifest, place: S3Ob
 
 def _make_room(work: Path, keep: Path) -> None:
     """Remove the copies that were used longest ago, until FETCHED_BYTES hold the others."""
-    copies = sorted(work.glob("*/*.parquet"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    copies: list[tuple[int, int, Path]] = []
+    for copy in work.glob("*/*.parquet"):
+        with suppress(FileNotFoundError):  # another process makes room too
+            found = copy.stat()
+            copies.append((found.st_mtime_ns, found.st_size, copy))
     total = 0
-    for copy in copies:
-        total += copy.stat().st_size
+    for _, size, copy in sorted(copies, reverse=True):
+        total += size
         if total > FETCHED_BYTES and copy != keep:
             copy.unlink(missing_ok=True)
 
 
 def _read_checked(archive: Archive) -> dict[str, list[object]]:
     try:
-        found: dict[str, list[object]] = json.loads((archive.work / _CHECKED).read_text())
-    except (OSError, ValueError):
-        return {}  # then all are compared again
-    return found
+        found = json.loads((archive.work / _CHECKED).read_text())
+    except (OSError, ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else {}  # then all are compared again
 
 
 def _note_checked(archive: Archive, place: str, stamp: list[object]) -> None:
