@@ -10,6 +10,7 @@ from resources.database import DatabaseResource
 from resources.model_registry import ModelRegistryResource
 from txwatch.clock import utc_now, window_start
 from txwatch.detection.gate import CHECKS, GateCheck, ModelResult, judge, passes
+from txwatch.detection.promotions import promote_challenger
 from txwatch.detection.registry import comparable_champion
 from txwatch.lab.evaluation.examination import examine, read_held_out, read_judged
 
@@ -66,7 +67,8 @@ def champion_model_asset(whale_btc: float) -> dg.AssetsDefinition:
         }
         reasons = "; ".join(check.reason or check.name for check in checks if not check.passed)
         if passes(checks):
-            registry.promote(challenger.version, decision)
+            with database.connect() as connection:
+                promote_challenger(connection, registry, challenger.version, decision, now)
         else:
             registry.refuse(challenger.version, decision)
             if registry.champion_version() is None:

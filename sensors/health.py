@@ -11,7 +11,7 @@ from resources.telegram import TelegramResource
 from sensors.drift import drift_of_champion
 from sensors.events import materialized_windows, running_sensor
 from txwatch.alerts import health
-from txwatch.alerts.conditions import Condition, condition_alerts, condition_ends, read_raised
+from txwatch.alerts.conditions import Condition, State, condition_alerts, condition_ends, no_longer_checked, read_raised
 from txwatch.alerts.network import network_conditions, read_network
 from txwatch.alerts.store import insert_alerts, insert_updates
 from txwatch.clock import Clock
@@ -38,16 +38,19 @@ def health_sensor(home: Path, clock: Clock | None = None, *, archive: bool = Fal
         with database.connect() as connection:
             now = clock() if clock else database_now(connection)
             raised = read_raised(connection)
+            failed = health.failed_jobs(raised)
             found = [
                 *health.conditions(health.read_health(connection, home, now, telegram.chats, archive=archive), now),
                 *_windows(context.instance, now),
                 drift_of_champion(context.instance),
                 *(
                     health.succeeded_job(job)
-                    for job, alert in health.failed_jobs(raised).items()
+                    for job, alert in failed.items()
                     if _succeeded_since(context.instance, job, alert.since)
                 ),
             ]
+            waited_for = {f"{health.RUN_FAILED}:{job}" for job in failed if _exists(context, job)}
+            found += no_longer_checked(waited_for | {condition.name for condition in found}, raised)
             network = read_network(connection, raised, now)
             lasting = [*found, *(network_conditions(network, raised) if network else ())]
             ends = condition_ends(lasting, raised, now)
@@ -66,9 +69,15 @@ def _windows(instance: dg.DagsterInstance, now: datetime) -> list[Condition]:
     promoted = instance.get_latest_materialization_event(keys.CHAMPION_MODEL)
     # No window can be scored before there is a champion. With the first one, all windows that waited need some time.
     if promoted is None or now - datetime.fromtimestamp(promoted.timestamp, UTC) < health.WINDOW_UNSCORED:
-        return []
+        return [Condition("windows_failed", State.unknown)]
     sealed, scored = materialized_windows(instance, keys.TRANSACTIONS, keys.TRANSACTION_SCORES)
     return [health.windows_condition(health.unscored_windows(sealed, scored, now), now)]
+
+
+def _exists(context: dg.SensorEvaluationContext, job: str) -> bool:
+    """Whether the code location still has a job; none is known to be gone where the location is not known."""
+    repository = context.repository_def
+    return repository is None or repository.has_job(job)
 
 
 def _succeeded_since(instance: dg.DagsterInstance, job: str, since: datetime) -> bool:

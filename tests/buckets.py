@@ -37,8 +37,13 @@ def s3_server(*buckets: str) -> Iterator[Any]:
 
 def environment_of(client: Any) -> dict[str, str]:
     """The variables by which boto3 finds the client's server."""
+    return environment_at(client.meta.endpoint_url)
+
+
+def environment_at(url: str) -> dict[str, str]:
+    """The variables by which boto3 finds a server."""
     return {
-        "AWS_ENDPOINT_URL": client.meta.endpoint_url,
+        "AWS_ENDPOINT_URL": url,
         "AWS_ACCESS_KEY_ID": KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET,
         "AWS_DEFAULT_REGION": REGION,

@@ -140,7 +140,7 @@ def _deliver(connection: Connection, now: datetime) -> None:
     for key, state in zip(keys, ("pending", "uncertain", "dead", "digested"), strict=False):
         connection.execute("UPDATE alert_deliveries SET state = %s WHERE alert_key = %s", [state, key])
     for i, key in enumerate(keys[4:]):
-        record_verdict(connection, key, "noise" if i % 4 == 0 else "useful", now)
+        record_verdict(connection, key, "noise" if i % 4 == 0 else "useful", now, "key:owner")
     connection.execute(
         "INSERT INTO alert_updates (alert_key, update_key, text, created_at) VALUES (%s, 'confirmed:x', %s, %s)",
         [keys[5], "confirmed in block 834,000, 9 min after it was seen", now],

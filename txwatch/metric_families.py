@@ -76,7 +76,10 @@ FAMILIES = {
     ),
     "txwatch_dagster_runs": Family("gauge", "Runs of Dagster that are kept, by outcome.", ("job", "status")),
     "txwatch_health_condition": Family(
-        "gauge", "What a health check found last: 1 for wrong, 0 for well or unknown.", ("check",)
+        "gauge",
+        "What a health check found last: 1 for wrong, 0 for well or unknown. Chats are named by their places in the"
+        " settings, not by their ids.",
+        ("check",),
     ),
 }
 """Every metric of txwatch. The process's own (`process_*`, `python_info`) are the library's."""

@@ -37,6 +37,9 @@ from prometheus_client.registry import Collector
 from psycopg import OperationalError
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from txwatch.alerts.alert import present_id
+from txwatch.alerts.health import CHAT_REFUSES
+from txwatch.channels.channel import is_chat
 from txwatch.clock import Clock, utc_now
 from txwatch.detection.kinds import Severity
 from txwatch.metric_families import FAMILIES
@@ -144,9 +147,15 @@ class SystemCollector(Collector):
     """Reads the state at each scrape. While the database is away, gives only what needs no database."""
 
     def __init__(
-        self, pool: ConnectionPool[Connection], home: Path, stream_clients: Callable[[], int], clock: Clock = utc_now
+        self,
+        pool: ConnectionPool[Connection],
+        home: Path,
+        stream_clients: Callable[[], int],
+        chats: Sequence[str] = (),
+        clock: Clock = utc_now,
     ) -> None:
         self._pool, self._home, self._stream_clients, self._clock = pool, home, stream_clients, clock
+        self._chats = chats
         self._latencies = Latencies()
         self._reading = threading.Lock()  # two scrapes at once would count the same rows twice
 
@@ -187,7 +196,8 @@ class SystemCollector(Collector):
         yield from _deliveries(overview, counts)
         yield from _drift(connection)
         yield from _dagster(connection)
-        yield _by_label("txwatch_health_condition", counts["health"])
+        places = {present_id(connection, chat): place for place, chat in enumerate(self._chats, 1)}
+        yield _by_label("txwatch_health_condition", _without_ids(counts["health"], places))
 
 
 def _feed(overview: Overview, gaps: dict[str, float]) -> Iterable[Metric]:
@@ -259,6 +269,17 @@ def _drift(connection: Connection) -> Iterable[Metric]:
         yield _gauge("txwatch_drift_report_timestamp_seconds", report.computed_at.timestamp())
 
 
+def _without_ids(checks: dict[str, float], places: dict[str, int]) -> dict[str, float]:
+    """The checks, with chats named by their places in TELEGRAM_CHAT_ID: whoever reads the metrics needs no key."""
+    named: dict[str, float] = {}
+    for check, value in checks.items():
+        what, separator, chat = check.partition(CHAT_REFUSES)
+        if not what and separator and is_chat(chat):
+            check = f"{CHAT_REFUSES}chat {places[chat]}" if chat in places else f"{CHAT_REFUSES}another chat"
+        named[check] = max(value, named.get(check, 0.0))
+    return named
+
+
 def _dagster(connection: Connection) -> Iterable[Metric]:
     """Outcomes of the runs that Dagster still keeps, where it shares our database."""
     if not table_exists(connection, "dagster.runs"):
@@ -292,13 +313,17 @@ def _by_label(name: str, values: dict[str, Any]) -> GaugeMetricFamily:
 
 
 def metrics_registry(
-    pool: ConnectionPool[Connection], home: Path, requests: RequestMetrics, stream_clients: Callable[[], int]
+    pool: ConnectionPool[Connection],
+    home: Path,
+    requests: RequestMetrics,
+    stream_clients: Callable[[], int],
+    chats: Sequence[str] = (),
 ) -> CollectorRegistry:
-    """The registry that `/metrics` shows."""
+    """The registry that `/metrics` shows. `chats` are those of the settings."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
-    for collector in (requests.requests, requests.seconds, SystemCollector(pool, home, stream_clients)):
+    for collector in (requests.requests, requests.seconds, SystemCollector(pool, home, stream_clients, chats)):
         registry.register(collector)
     return registry
 

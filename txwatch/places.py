@@ -145,18 +145,19 @@ class _Ranges(io.RawIOBase):
         # A stream is of one version of the object, or fails.
         same_version = {} if self._etag is None else {"IfMatch": self._etag}
         with _requests(self._source) as s3:
-            content = self._get(s3, Range=f"bytes={self._at}-{self._at + len(buffer) - 1}", **same_version)
+            content = self._get(s3, len(buffer), Range=f"bytes={self._at}-{self._at + len(buffer) - 1}", **same_version)
         buffer[: len(content)] = content
         self._at += len(content)
         return len(content)
 
-    def _get(self, s3: Any, **options: str) -> bytes:
+    def _get(self, s3: Any, most: int, **options: str) -> bytes:
         from botocore.exceptions import BotoCoreError, ClientError
 
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 answer = s3.get_object(Bucket=self._source.bucket, Key=self._source.key, **options)
-                content = bytes(answer["Body"].read())
+                # What answers may be no S3, and say more than it was asked for.
+                content = bytes(answer["Body"].read(most))
             except ClientError as error:
                 if error.response.get("Error", {}).get("Code") == "InvalidRange":
                     return b""  # the object is empty
@@ -165,8 +166,10 @@ class _Ranges(io.RawIOBase):
                 if attempt == ATTEMPTS:
                     raise
                 continue
-            self._etag = answer["ETag"]
-            self._end = int(answer["ContentRange"].rpartition("/")[2])
+            end = str(answer.get("ContentRange", "")).rpartition("/")[2]
+            if not end.isdecimal() or "ETag" not in answer:
+                raise ObjectStoreError(f"{self._source}: what answers is no S3: it gives no part of an object")
+            self._etag, self._end = answer["ETag"], int(end)
             return content
         raise AssertionError("unreachable")
 

@@ -66,7 +66,7 @@ def test_status_says_how_useful_alerts_were_also_without_a_model(connection: Con
     now = utc_now()
     insert_alerts(connection, [whale(now), replace(whale(now, 1), model_version=None)], [])
     for n in (0, 1):
-        assert record_verdict(connection, whale(now, n).alert_key, "useful", now)
+        assert record_verdict(connection, whale(now, n).alert_key, "useful", now, "key:owner")
     status = plain(connection, "/status", now)
     assert "whale, model 3: 1 of 1 judged useful (100%)" in status
     assert "whale, rules only: 1 of 1 judged useful (100%)" in status
@@ -386,6 +386,24 @@ def test_only_administrators_of_a_group_change_what_it_gets(database_url: str, c
         answered(person, group, "🔕 Only critical alerts")
 
 
+def test_a_chat_about_which_telegram_answers_late_holds_up_no_other(database_url: str) -> None:
+    group = "-1005"
+    with listening(database_url, group, "43") as person:
+        person.local.administrators.add(5)
+        person.local.slow_chats.add(group)
+        person.say(group, "/least critical")
+        person.say(group, "/status")
+        for _ in range(3):
+            person.say("43", "/status")
+        wait_until(lambda: len(person.local.received) == 3, "the other chat is answered")
+        assert {m.chat_id for m in person.local.received} == {"43"}
+        person.local.slow_chats.clear()
+        answered(person, group, "Status")
+        wait_until(lambda: not person.local._updates, "all are acknowledged")
+        assert [m.text.startswith("Status") for m in person.local.received if m.chat_id == group] == [False, True]
+        assert len(person.local.received) == 5, "each is handled once, and those of a chat in their order"
+
+
 def test_a_command_for_another_bot_is_left_to_it(database_url: str, connection: Connection) -> None:
     group = "-1005"
     with listening(database_url, group) as person:
@@ -419,7 +437,7 @@ def test_a_webhook_is_a_condition_and_not_a_line_in_a_log(database_url: str, con
 
     def condition() -> Condition:
         now = utc_now()
-        found = conditions(read_health(connection, Path.cwd(), now), now)
+        found = conditions(read_health(connection, Path.cwd(), now, (CHAT,)), now)
         return next(one for one in found if one.name == "bot_hears_nothing")
 
     assert condition().state is State.unknown, "nobody runs a bot"
@@ -443,7 +461,7 @@ def test_deafness_that_began_while_the_clock_was_ahead_is_told_once_it_is_right(
     now = utc_now()
     for moment in (now + timedelta(days=365), now, now + timedelta(minutes=2)):
         record_bot_status(connection, moment, "a webhook is active")
-    health = read_health(connection, Path.cwd(), now)
+    health = read_health(connection, Path.cwd(), now, (CHAT,))
     [told] = [one for one in conditions(health, now + timedelta(minutes=2)) if one.name == "bot_hears_nothing"]
     assert (told.state, told.since) == (State.wrong, now)
 

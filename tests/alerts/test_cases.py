@@ -8,7 +8,7 @@ import pytest
 from tests.alerts.accelerated import ORIGIN
 from txwatch.alerts.alert import Alert
 from txwatch.alerts.cases import close_by_button
-from txwatch.alerts.commands import Person, answer
+from txwatch.alerts.commands import NOBODY, Person, answer
 from txwatch.alerts.store import Verdict, insert_alerts, read_precision
 from txwatch.detection.kinds import Severity
 from txwatch.queries.cases import read_case
@@ -105,6 +105,14 @@ def test_a_text_may_begin_on_a_line_of_its_own(connection: Connection) -> None:
     detail = read_case(connection, WHALE)
     assert detail is not None
     assert [event.text for event in detail.events] == ["first line\nsecond line", "why"]
+
+
+def test_anonymous_administrators_of_two_groups_are_two(connection: Connection) -> None:
+    for group, verdict in (("-1", "noise"), ("-2", "noise"), ("-1", "useful")):
+        text = f"/close abababab {verdict}"
+        assert answer(connection, group, text, ORIGIN + SECOND, ORIGIN + SECOND, NOBODY) is not None
+    verdicts = connection.execute("SELECT person, verdict FROM feedback ORDER BY person").fetchall()
+    assert verdicts == [("telegram:-1", "useful"), ("telegram:-2", "noise")]
 
 
 def test_a_verdict_that_is_told_again_takes_no_later_one_back(connection: Connection) -> None:

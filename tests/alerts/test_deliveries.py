@@ -12,7 +12,6 @@ from txwatch.alerts import deliveries
 from txwatch.alerts.alert import Alert, former_ids, present_id, record_move
 from txwatch.alerts.deliveries import (
     Claim,
-    channel_lock,
     claim,
     claim_reply,
     end_request,
@@ -38,6 +37,7 @@ from txwatch.channels.outcomes import ChannelRefused, NotSent, Outcome, Refused,
 from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import Reason
 from txwatch.store.database import Connection, connect
+from txwatch.store.locks import Lock, if_free
 
 T0 = datetime(2024, 3, 14, 12, tzinfo=UTC)
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
@@ -468,11 +468,11 @@ def test_a_group_is_paced_by_the_newest_of_its_requests(chats: Chats) -> None:
 
 
 def test_a_chat_has_one_lock(chats: Chats, database_url: str) -> None:
-    with connect(database_url) as another, channel_lock(chats.connection, CHAT) as held:
+    with connect(database_url) as another, if_free(chats.connection, Lock.CHANNEL, CHAT) as held:
         assert held
-        with channel_lock(another, CHAT) as too, channel_lock(another, OTHER) as elsewhere:
+        with if_free(another, Lock.CHANNEL, CHAT) as too, if_free(another, Lock.CHANNEL, OTHER) as elsewhere:
             assert (too, elsewhere) == (False, True)
-        with channel_lock(another, CHAT) as again:
+        with if_free(another, Lock.CHANNEL, CHAT) as again:
             assert not again, "letting go of what was not held frees nothing"
-    with connect(database_url) as another, channel_lock(another, CHAT) as held:
+    with connect(database_url) as another, if_free(another, Lock.CHANNEL, CHAT) as held:
         assert held

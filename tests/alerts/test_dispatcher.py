@@ -1,19 +1,20 @@
 """What the dispatcher does between the database and Telegram, with a clock that only its own waiting moves."""
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.builders import T0, transaction
-from tests.waiting import PATIENCE_SECONDS, eventually
+from tests.waiting import PATIENCE_SECONDS, eventually, wait_until
 from txwatch.alerts.alert import Alert
 from txwatch.alerts.conditions import Condition, State, condition_alerts
-from txwatch.alerts.deliveries import channel_lock
 from txwatch.alerts.dispatcher import ANSWER_PATIENCE, RECONNECT_SECONDS, Dispatcher
 from txwatch.alerts.health import conditions, read_health
 from txwatch.alerts.planning import Limits
@@ -27,10 +28,13 @@ from txwatch.lab.simulator.telegram_server import TelegramServer
 from txwatch.labels.label import Label
 from txwatch.labels.store import import_labels
 from txwatch.store.database import Connection, connect
+from txwatch.store.locks import Lock, if_free
 from txwatch.store.transactions import land_transactions
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 CHAT, OTHER = "42", "43"
+PATIENCE_FOR_A_LOOP = 60.0
+"""Seconds after which a loop that did not go on counts as stopped: the test fails then, and does not wait for ever."""
 
 
 @dataclass
@@ -130,6 +134,10 @@ def delivery(database_url: str) -> Iterator[Delivery]:
         yield Delivery(database_url, connection, local, server, waited)
 
 
+def is_waiting_for_a_lock(connection: Connection) -> bool:
+    return bool(connection.execute("SELECT FROM pg_locks WHERE NOT granted AND locktype = 'relation'").fetchall())
+
+
 def alert(
     n: int, severity: Severity = Severity.high, *, seen_at: datetime = T0, late: bool = False, kind: str = "whale"
 ) -> Alert:
@@ -159,7 +167,7 @@ def test_a_test_message_reaches_a_chat_and_counts_as_no_alert(delivery: Delivery
 
 
 def test_a_test_waits_for_the_request_that_is_under_way_but_not_for_ever(delivery: Delivery) -> None:
-    with channel_lock(delivery.connection, CHAT):
+    with if_free(delivery.connection, Lock.CHANNEL, CHAT):
         assert delivery.test(CHAT) == NotSent("another request to it is under way")
     assert 30 <= sum(delivery.waited.seconds) < 31
     assert delivery.local.received == []
@@ -180,9 +188,64 @@ def test_what_may_not_be_sent_within_the_patience_is_left(delivery: Delivery, pa
     assert Counter(delivery.states().values()) == Counter(sent=sent, pending=3 - sent)
 
 
+def test_a_database_that_keeps_the_delivery_waiting_stops_nothing_else_on_its_loop(delivery: Delivery) -> None:
+    delivery.raise_alerts(alert(1))
+    ran, went_on = threading.Event(), list[bool]()
+
+    def let_go_once_the_loop_went_on(loop: asyncio.AbstractEventLoop, holder: Connection) -> None:
+        wait_until(lambda: is_waiting_for_a_lock(delivery.connection), "the delivery waits for the table")
+        loop.call_soon_threadsafe(ran.set)
+        went_on.append(ran.wait(PATIENCE_FOR_A_LOOP))
+        holder.rollback()
+
+    async def scenario() -> Counter[str]:
+        async with TelegramSender("1:a", delivery.server.url) as sender:
+            dispatcher = delivery.dispatcher(sender, CHAT)
+            with psycopg.connect(delivery.database_url) as holder:
+                holder.execute("LOCK TABLE channels")
+                beside = threading.Thread(
+                    target=let_go_once_the_loop_went_on, args=(asyncio.get_running_loop(), holder)
+                )
+                beside.start()
+                await dispatcher.drain(HOUR)
+                beside.join()
+            return dispatcher.delivered
+
+    assert asyncio.run(scenario()) == Counter(sent=1)
+    assert went_on == [True], "the loop stood still while the table was locked"
+
+
+@pytest.mark.parametrize("state", ["pending", "sending"])
+def test_a_chat_whose_rows_are_locked_holds_up_no_other(delivery: Delivery, state: str) -> None:
+    delivery.raise_alerts(alert(1), chats=(CHAT, OTHER))
+    delivery.connection.execute("UPDATE alert_deliveries SET state = %s WHERE channel = %s", [state, CHAT])
+    for channel in (CHAT, OTHER):
+        delivery.connection.execute(
+            "INSERT INTO channel_requests (channel, purpose, started_at, ended_at) VALUES (%s, 'alert', %s, %s)",
+            [channel, T0 - 2 * HOUR, T0 - 2 * HOUR],
+        )
+
+    async def scenario() -> list[str]:
+        async with TelegramSender("1:a", delivery.server.url) as sender:
+            dispatcher = delivery.dispatcher(sender, CHAT, OTHER)
+            with psycopg.connect(delivery.database_url) as holder:
+                holder.execute("SELECT FROM alert_deliveries WHERE channel = %s FOR UPDATE", [CHAT])
+                draining = asyncio.create_task(dispatcher.drain(HOUR))
+                await eventually(
+                    lambda: delivery.local.received, "the other chat gets its message", PATIENCE_FOR_A_LOOP
+                )
+                while_locked = [message.chat_id for message in delivery.local.received]
+                holder.rollback()
+                await draining
+            return while_locked
+
+    assert asyncio.run(scenario()) == [OTHER]
+    assert [message.chat_id for message in delivery.local.received] == [OTHER, CHAT]
+
+
 def test_a_chat_that_another_process_serves_is_left_to_it(delivery: Delivery) -> None:
     delivery.raise_alerts(alert(1))
-    with channel_lock(delivery.connection, CHAT):
+    with if_free(delivery.connection, Lock.CHANNEL, CHAT):
         assert delivery.drain(0.3 * SECOND) == Counter()
     assert delivery.waited.seconds == [0.2]
     assert delivery.states() == {alert(1).alert_key: "pending"}
@@ -547,7 +610,7 @@ def test_a_clock_that_was_ahead_holds_nothing_back_once_it_is_right(delivery: De
 def test_an_answer_waits_while_another_process_serves_the_chat(delivery: Delivery) -> None:
     with connect(delivery.database_url) as another:
         another.execute("SELECT 1")
-        held = channel_lock(another, CHAT)
+        held = if_free(another, Lock.CHANNEL, CHAT)
         assert held.__enter__()
         delivery.waited.then = lambda: len(delivery.waited.seconds) == 2 and held.__exit__(None, None, None)
         assert delivery.reply(CHAT, "x") == Sent(1)

@@ -246,7 +246,7 @@ def confirm(worker: Worker, tx: Transaction) -> None:
 @pytest.mark.parametrize(
     ("mined", "end"),
     [
-        (SECOND, "✅ confirmed in block 840,000, 0 min after it was seen"),
+        (SECOND, "✅ confirmed in block 840,000, less than a minute after it was seen"),
         (FIRST, "❌ 11111111… was confirmed in block 840,000 instead: it spends the same coin"),
     ],
 )

@@ -159,7 +159,19 @@ def test_dropped_then_replaced_elsewhere_says_only_the_latter(lane: Lane) -> Non
 def test_what_was_confirmed_after_all_was_neither_replaced_nor_dropped(lane: Lane) -> None:
     lane.tell(Removed(WHALE.txid, lane.now, BUMP.txid), Seen(BUMP))
     lane.mine(840_000, WHALE)
-    assert lane.message() == ["✅ confirmed in block 840,000, 0 min after it was seen"]
+    assert lane.message() == ["✅ confirmed in block 840,000, less than a minute after it was seen"]
+
+
+def test_how_long_it_took_is_said_only_where_it_was_seen_before_its_block(lane: Lane) -> None:
+    alone = spending("d" * 64, coin("cd" * 32, value=700 * BTC), pays=[(SHOP, 600 * BTC)])
+    late = structs.replace(alone, seen_at=T0 + timedelta(hours=1))
+    lane.find(840_000)
+    lane.tell(Seen(late))
+    lane.connection.execute("INSERT INTO confirmations VALUES (%s, '840000')", [late.txid])
+    lane.now += timedelta(minutes=3)
+    lane.mine(840_001, WHALE)
+    assert lane.message(late) == ["✅ confirmed in block 840,000"]
+    assert lane.message() == ["✅ confirmed in block 840,001, 3 min after it was seen"]
 
 
 def test_the_end_is_told_when_the_replacement_or_another_one_is_confirmed(lane: Lane) -> None:

@@ -67,8 +67,8 @@ def test_a_day_is_asked_about_once_and_by_what_is_said_of_it_last(connection: Co
 def test_answers_estimate_what_is_missed(connection: Connection) -> None:
     assert read_misses(connection, ORIGIN, NEXT_MORNING) is None
     first, second, *_ = raise_sample(connection, 10, [CHAT], NEXT_MORNING)
-    record_verdict(connection, first, "useful", NEXT_MORNING)
-    record_verdict(connection, second, "noise", NEXT_MORNING)
+    record_verdict(connection, first, "useful", NEXT_MORNING, "key:owner")
+    record_verdict(connection, second, "noise", NEXT_MORNING, "key:owner")
     assert read_misses(connection, ORIGIN, NEXT_MORNING) == Misses(judged=2, useful=1, a_day=20)
 
 

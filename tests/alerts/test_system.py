@@ -9,7 +9,8 @@ import pytest
 
 from tests.builders import transaction
 from txwatch.alerts.alert import record_move
-from txwatch.alerts.conditions import REPEAT_AFTER, Condition, State, condition_alerts, read_raised
+from txwatch.alerts.bot import record_bot_status
+from txwatch.alerts.conditions import REPEAT_AFTER, Condition, State, condition_alerts, no_longer_checked, read_raised
 from txwatch.alerts.deliveries import take_over
 from txwatch.alerts.health import (
     FEED_SILENT,
@@ -199,6 +200,31 @@ def test_what_a_chat_refused_that_gets_no_alerts_any_more_is_over(database_url: 
         standing = {name for name, raised in read_raised(connection).items() if raised.standing}
         assert standing == set()
         assert {check.state for check in latest_health(connection) if "chat" in check.name} == {"well"}
+
+
+def test_what_nothing_checks_any_more_is_over(database_url: str) -> None:
+    conditions_ = [Condition(name, State.wrong, "x", T0) for name in ("archive", "disk_full", "chat_refuses:siem")]
+    lasting = Condition("no_block", State.wrong, "no block", T0, "no_block")
+    with connect(database_url) as connection, connection.transaction(force_rollback=True):
+        assert len(tell(connection, [*conditions_, lasting], T0)) == 4
+        over = no_longer_checked({"disk_full"}, read_raised(connection))
+        assert [(one.name, one.text) for one in over] == [
+            ("archive", "archive is no longer checked"),
+            ("chat_refuses:siem", "chat_refuses:siem is no longer checked"),
+        ]
+        tell(connection, over, T0 + MINUTE)
+        assert no_longer_checked({"disk_full"}, read_raised(connection)) == [], "it is said once"
+        standing = {name for name, raised in read_raised(connection).items() if raised.standing}
+        assert standing == {"disk_full", "no_block"}, "and what the network does ends by itself"
+
+
+def test_without_a_chat_no_bot_is_missed(database_url: str, tmp_path: Path) -> None:
+    with connect(database_url) as connection, connection.transaction(force_rollback=True):
+        record_bot_status(connection, T0 - 5 * MINUTE, "Conflict: terminated by other getUpdates request")
+        record_bot_status(connection, T0, "Conflict: terminated by other getUpdates request")
+        found = {chats: conditions(read_health(connection, tmp_path, T0, chats), T0) for chats in ((), ("5",))}
+    assert "bot_hears_nothing" not in {one.name for one in found[()]}
+    assert [one.state for one in found["5",] if one.name == "bot_hears_nothing"] == [State.wrong]
 
 
 def test_lag_is_not_told_before_a_worker_has_run_for_a_minute() -> None:

@@ -1,6 +1,7 @@
 """Named keys, what each may do, the record of changes, and cases, over real HTTP and a real Postgres."""
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ import pytest
 from tests.conftest import Installation
 from tests.serving import KEY, serving, settings_of
 from tests.waiting import PATIENCE_SECONDS
-from txwatch.alerts.alert import Alert
+from txwatch.alerts.alert import Alert, record_move
+from txwatch.alerts.conditions import Condition, State
+from txwatch.alerts.health import record_health
 from txwatch.alerts.store import insert_alerts, read_precision
 from txwatch.clock import utc_now
 from txwatch.detection.kinds import Severity
@@ -93,6 +96,47 @@ def test_without_the_owners_key_named_ones_write(api: Api) -> None:
     assert (nobody.status_code, "txwatch keys add" in nobody.json()["detail"]) == (403, True)
     assert api.client("manage").post(f"/v1/cases/{WHALE}", json=note).status_code == 200
     assert api.with_key("txw_unknown").post(f"/v1/cases/{WHALE}", json=note).status_code == 401
+
+
+def test_two_keys_have_two_verdicts_and_each_replaces_its_own(api: Api) -> None:
+    alice, bob = api.client("manage"), api.client("manage", name="bob")
+
+    def judge(client: httpx.Client, verdict: str) -> tuple[int, int]:
+        answer = client.post(f"/v1/alerts/{WHALE}/feedback", json={"verdict": verdict}).raise_for_status()
+        alert = answer.json()["alert"]
+        return alert["useful"], alert["noise"]
+
+    assert judge(alice, "useful") == (1, 0)
+    assert judge(bob, "noise") == (1, 1)
+    assert judge(api.with_key(KEY), "noise") == (1, 2)
+    assert judge(alice, "noise") == (0, 3)
+    api.steps(WHALE, {"action": "close", "verdict": "useful"}, by=bob)
+    assert judge(alice, "useful") == (2, 1), "closing a case is a verdict of the same person"
+
+
+def test_no_metric_names_a_chat_by_its_id(installation: Installation) -> None:
+    settings = settings_of(
+        installation.database_url,
+        installation.settings.home,
+        TELEGRAM_BOT_TOKEN="1:a",
+        TELEGRAM_CHAT_ID="77001,-77002,@anywhere",
+    )
+    with connect(installation.database_url) as connection, connection.transaction():
+        connection.execute("TRUNCATE health_checks, channels CASCADE")
+        record_move(connection, "-77002", "-10077002")
+        refusing = {"77001": State.well, "-10077002": State.wrong, "@anywhere": State.well, "-77003": State.wrong}
+        found = [Condition(f"chat_refuses:{name}", state) for name, state in {**refusing, "siem": State.well}.items()]
+        record_health(connection, [*found, Condition("chat_refuses:-77004", State.well)], utc_now())
+    with serving(settings) as url:
+        metrics = httpx.get(f"{url}/metrics", timeout=PATIENCE_SECONDS).raise_for_status().text
+    assert dict(re.findall(r'^txwatch_health_condition\{check="chat_refuses:(.*)"\} (\d)', metrics, re.MULTILINE)) == {
+        "chat 1": "0",
+        "chat 2": "1",
+        "chat 3": "0",
+        "another chat": "1",
+        "siem": "0",
+    }
+    assert not re.search(r"7700\d|@anywhere", metrics)
 
 
 def test_keys_end_are_kept_as_hashes_and_names_are_not_given_twice(api: Api) -> None:

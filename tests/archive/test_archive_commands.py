@@ -84,6 +84,20 @@ def test_a_day_that_cannot_be_read_is_named_and_the_rest_is_told(given_up: Path)
     assert typed("query", "SELECT count(*) AS n FROM features", "--format", "csv").exit_code == 0
 
 
+def test_what_an_answer_holds_does_not_steer_the_terminal() -> None:
+    told = typed("query", "SELECT 'a' || chr(27) || '[2Jb' || chr(10) || 'c' AS x")
+    assert "\x1b" not in told.stdout
+    assert "a [2Jb c" in told.stdout
+
+
+def test_an_answer_writes_over_no_file_beside_it(tmp_path: Path) -> None:
+    victim = tmp_path / "somebody's"
+    victim.write_text("kept")
+    Path("answer.csv.part").symlink_to(victim)
+    assert typed("query", "SELECT 1 AS n", "--format", "csv", "--output", "answer.csv").exit_code == 0
+    assert (victim.read_text(), Path("answer.csv").read_text().split()) == ("kept", ["n", "1"])
+
+
 def test_what_cannot_be_answered_is_said() -> None:
     Path("there.csv").touch()
     for arguments, said in [

@@ -1,15 +1,19 @@
 """An archive in a bucket is the same archive; its files are fetched once, and compared as they come."""
 
+import hashlib
 from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from tests.answering import answering
 from tests.archive.filled import DAY, NEXT, fill_day
 from tests.archive.test_query import EVERYTHING, give_up, rows, rows_and_notes
 from tests.archive.test_writing import NOW
-from tests.buckets import environment_of, s3_server, using_s3
+from tests.buckets import environment_at, environment_of, s3_server, using_s3
 from txwatch.archive.datasets import ARCHIVED, TRANSACTIONS
 from txwatch.archive.manifest import Archive, ArchiveError, archive_of
 from txwatch.archive.upkeep import adopt, check_files, give_up_days
@@ -55,6 +59,30 @@ def test_days_are_archived_read_checked_given_up_and_adopted(
     assert {name: repr(rows(database_url, archive, query)) for name, query in EVERYTHING.items()} == before
 
 
+def test_a_manifest_of_somebody_else_leads_to_no_file_of_this_machine(
+    s3: Any, connection: Connection, archive: Archive, tmp_path: Path
+) -> None:
+    fill_day(connection)
+    sound = archive_day(connection, archive, TRANSACTIONS, DAY, NOW)
+    content, key = b"somebody's", f"txwatch/transactions/2024-03/{DAY}.json"
+    lie = msgspec.structs.replace(
+        sound, file="../../../planted", bytes=len(content), sha256=hashlib.sha256(content).hexdigest()
+    )
+    s3.put_object(Bucket=BUCKET, Key=key, Body=msgspec.json.encode(lie))
+    s3.put_object(Bucket=BUCKET, Key=f"txwatch/transactions/2024-03/{lie.file}", Body=content)
+    with pytest.raises(ArchiveError, match="is not the manifest of transactions of 2024-03-14"):
+        archive_day(connection, archive, TRANSACTIONS, DAY, NOW)
+    assert not list(tmp_path.rglob("planted"))
+
+
+def test_what_answers_and_is_no_s3_is_named_and_read_no_further_than_asked(tmp_path: Path) -> None:
+    """It gives the whole, without an end, of whatever a part is asked of."""
+    with answering(200, {}, lambda: repeat(b"x" * 65_536)) as url, using_s3(environment_at(url)):
+        archive = Archive(place(f"s3://{BUCKET}/txwatch"), tmp_path / "work")
+        with pytest.raises(ObjectStoreError, match="is no S3"):
+            archive.manifest(TRANSACTIONS, DAY)
+
+
 def test_an_object_that_is_not_what_was_written_is_named(
     s3: Any, database_url: str, connection: Connection, archive: Archive
 ) -> None:
@@ -83,11 +111,15 @@ def test_fetched_files_are_bounded(
 ) -> None:
     assert s3
     monkeypatch.setattr("txwatch.archive.reading.FETCHED_BYTES", 1)
+    gone = archive.work / "transactions" / "that-another-process-removed-just-now.parquet"
+    gone.parent.mkdir(parents=True)
+    gone.symlink_to("nowhere")
     for day in DAY, NEXT:
         fill_day(connection, day)
         archive_day(connection, archive, TRANSACTIONS, day, NOW)
         counted = "SELECT count(*) AS n FROM transactions"
         assert rows(database_url, archive, counted, since=day, until=day) == [{"n": 40}]
+    gone.unlink()
     assert [path.name[:10] for path in archive.work.rglob("*.parquet")] == [NEXT.isoformat()]
 
 

@@ -124,6 +124,17 @@ def test_a_file_that_cannot_be_read_is_named_and_costs_nothing_else(
     assert rows_and_notes(database_url, archive, "SELECT count(*) AS n FROM features") == ([{"n": 80}], [])
 
 
+@pytest.mark.parametrize("noted", ["", "[]", "7", "[" * 100_000, '{"x": 1}'])
+def test_files_are_compared_again_where_what_was_noted_of_them_cannot_be_read(
+    database_url: str, connection: Connection, archive: Archive, noted: str
+) -> None:
+    fill_day(connection)
+    archive_day(connection, archive, TRANSACTIONS, DAY, NOW)
+    archive.work.mkdir(parents=True)
+    (archive.work / "checked.json").write_text(noted)
+    assert rows_and_notes(database_url, archive, "SELECT count(*) AS n FROM transactions") == ([{"n": 40}], [])
+
+
 def test_tables_join(database_url: str, connection: Connection, archive: Archive) -> None:
     fill_day(connection)
     fill_day(connection, NEXT)
@@ -209,9 +220,18 @@ def test_few_row_groups_are_read_for_an_address(
         "INSTALL httpfs",
         "SELECT * FROM query('SELECT * FROM scores')",
         "SELECT * FROM database_url",
+        "SELECT current_setting('temp_directory')",
+        "SELECT * FROM duckdb_settings()",
+        "SELECT * FROM pg_catalog.pg_settings",
+        "SELECT * FROM duckdb_tables",
+        "WITH a AS (SELECT 1) SELECT (SELECT max(value) FROM duckdb_settings())",
         "SELECT nonsense FROM transactions",
         "SELEC 1",
+        "SELECT " + "(" * 20_000,
+        "SELECT " + "NOT " * 900 + "true",
+        "SELECT '\ud800'",
     ],
+    ids=lambda query: query[:40].encode("ascii", "replace").decode(),
 )
 def test_a_query_can_only_read(database_url: str, query: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -228,6 +248,9 @@ def test_a_query_is_bounded(database_url: str) -> None:
         rows(database_url, None, greedy, limits=Limits(memory_mb=20, temporary_mb=1))
     with ask(database_url, None, "SELECT * FROM range(1000000)", limits=Limits(rows=10_000)) as answer:
         assert sum(batch.num_rows for batch in answer.batches) == 10_000
+        assert answer.cut
+    with ask(database_url, None, "SELECT repeat('x', 1000) FROM range(100)", limits=Limits(bytes=10_500)) as answer:
+        assert sum(batch.num_rows for batch in answer.batches) == 10, "also of the rows that DuckDB makes at once"
         assert answer.cut
     with ask(database_url, None, "SELECT * FROM range(100)", limits=Limits(rows=100)) as answer:
         assert sum(batch.num_rows for batch in answer.batches) == 100

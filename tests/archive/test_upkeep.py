@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.archive.filled import DAY, NEXT, fill_day
@@ -12,7 +13,7 @@ from txwatch.alerts.conditions import State
 from txwatch.alerts.health import conditions, read_health
 from txwatch.archive.datasets import ARCHIVED, FEATURES, TRANSACTIONS
 from txwatch.archive.days import archive_troubles, closed_days, day_span, days_to_archive, read_day, read_days
-from txwatch.archive.manifest import Archive
+from txwatch.archive.manifest import Archive, ArchiveError
 from txwatch.archive.upkeep import adopt, check_files, give_up_days
 from txwatch.archive.writing import archive_day
 from txwatch.clock import window_range
@@ -165,6 +166,43 @@ def test_an_archive_is_adopted_by_a_database_that_does_not_know_it(
         archive_day(connection, archive, dataset, NEXT, NOW)
     assert days_to_archive([], read_days(connection)) == []
     assert {name: repr(rows(database_url, archive, query)) for name, query in EVERYTHING.items()} == before
+
+
+def test_a_manifest_is_believed_of_its_own_day_alone(connection: Connection, archive: Archive) -> None:
+    fill_day(connection)
+    sound = archive_day(connection, archive, TRANSACTIONS, DAY, NOW)
+    place = Path(str(archive.folder(TRANSACTIONS, DAY))) / f"{DAY}.json"
+    for lie in (
+        {"file": "../../../elsewhere.parquet"},
+        {"file": "/etc/passwd"},
+        {"day": NEXT},
+        {"dataset": "scores"},
+        {"rows": -1},
+        {"bytes": 2**62},
+        {"sha256": f"{sound.sha256[:12]}/../../x"},
+    ):
+        place.write_bytes(msgspec.json.encode(msgspec.structs.replace(sound, **lie)))
+        with pytest.raises(ArchiveError, match=r"2024-03-14\.json is (not the|no) manifest of"):
+            archive.manifest(TRANSACTIONS, DAY)
+    for content in (b"", b"[" * 5_000, b"\xff", b" " * (1 << 20) + msgspec.json.encode(sound)):
+        place.write_bytes(content)
+        with pytest.raises(ArchiveError, match="is no manifest of txwatch's"):
+            archive.manifest(TRANSACTIONS, DAY)
+
+
+def test_what_cannot_be_adopted_keeps_nothing_else_from_it(connection: Connection, archive: Archive) -> None:
+    fill_day(connection)
+    fill_day(connection, NEXT)
+    for day in DAY, NEXT:
+        archive_day(connection, archive, TRANSACTIONS, day, NOW)
+    connection.execute("TRUNCATE archived_days")
+    folder = Path(str(archive.folder(TRANSACTIONS, DAY)))
+    (folder / "notes.json").write_text("somebody's")
+    (folder / "2023-01-01.json").write_text("of another month")
+    (folder / f"{DAY}.json").write_text("damaged")
+    with pytest.raises(ArchiveError, match=r"2024-03-14\.json is no manifest .*; 1 others were adopted"):
+        adopt(connection, archive, NOW)
+    assert [one.day for one in read_days(connection)] == [NEXT]
 
 
 def test_a_day_is_closed_once_it_is_over_recovered_and_scored(connection: Connection) -> None:

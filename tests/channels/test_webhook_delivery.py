@@ -20,7 +20,7 @@ from tests.channels.outbox import HOUR, MINUTE, SECOND, SECRET, Outbox, alert, o
 from tests.channels.receiver import NEVER, Post, Receiver, answer, receiver
 from tests.waiting import PATIENCE_SECONDS, wait_until
 from txwatch.alerts.conditions import condition_alerts, read_raised
-from txwatch.alerts.deliveries import channel_lock, take_over
+from txwatch.alerts.deliveries import take_over
 from txwatch.alerts.health import conditions, read_health
 from txwatch.channels.channel import terms
 from txwatch.channels.outcomes import ChannelRefused, Sent
@@ -30,6 +30,7 @@ from txwatch.detection.kinds import Severity
 from txwatch.lab.simulator.telegram import LocalTelegram
 from txwatch.lab.simulator.telegram_server import TelegramServer
 from txwatch.store.database import connect
+from txwatch.store.locks import Lock, if_free
 from txwatch.store.transactions import land_transactions
 
 KEY = alert(1).alert_key
@@ -339,6 +340,62 @@ def test_whoever_gets_the_name_of_a_removed_channel_gets_nothing_of_before(box: 
         assert after.keys() == [f"{alert(3).alert_key}/0"]
 
 
+def test_whoever_gets_the_name_of_a_removed_channel_gets_no_updates_of_before(box: Outbox) -> None:
+    with receiver() as before, receiver() as after:
+        box.add("siem", before.url)
+        box.raise_alerts(alert(1), alert(2))
+        box.drain()
+        box.tell(alert(1).alert_key, "kind:one")
+
+        def replaced(post: Post) -> None:
+            if post.key == f"{alert(1).alert_key}/1":
+                remove_channel(box.connection, "siem")
+                box.add("siem", after.url)
+
+        before.answering = replaced
+        box.drain()
+        assert before.keys()[-1] == f"{alert(1).alert_key}/1", "it was under way"
+        box.tell(alert(1).alert_key, "kind:two")
+        box.tell(alert(2).alert_key, "kind:two")
+        box.raise_alerts(alert(3))
+        box.tell(alert(3).alert_key, "kind:two")
+        box.drain()
+        assert after.keys() == [f"{alert(3).alert_key}/{revision}" for revision in (0, 1)]
+    assert set(box.states().values()) == {"sent"}, "what was sent stays"
+
+
+def test_an_answer_that_was_under_way_says_nothing_of_whoever_gets_the_name(box: Outbox) -> None:
+    with receiver() as before, receiver() as after:
+        box.add("siem", before.url)
+        box.raise_alerts(alert(1))
+
+        def gone(_: Post) -> bytes:
+            remove_channel(box.connection, "siem")
+            box.add("siem", after.url)
+            return answer(410)
+
+        before.answering = gone
+        box.drain()
+        assert read_one(box.connection, "siem").state == "on"
+        box.raise_alerts(alert(2))
+        box.drain()
+        assert after.keys() == [f"{alert(2).alert_key}/0"]
+
+
+def test_what_was_dead_for_a_removed_channel_is_in_no_digest_of_another(box: Outbox) -> None:
+    with receiver(answer(422)) as before, receiver() as after:
+        box.add("siem", before.url)
+        box.raise_alerts(alert(1))
+        box.drain()
+        assert set(box.states().values()) == {"dead"}
+        remove_channel(box.connection, "siem")
+        box.add("siem", f"json://127.0.0.1:{after.port}", kind="apprise")
+        box.raise_alerts(alert(2, late=True))
+        box.drain()
+        [post] = after.posts
+        assert alert(1).alert_key not in post.body.decode()
+
+
 def test_killed_between_request_and_record_it_is_uncertain(box: Outbox) -> None:
     killed: list[int] = []
 
@@ -371,7 +428,7 @@ def test_killed_between_request_and_record_it_is_uncertain(box: Outbox) -> None:
 
 
 def settled(box: Outbox) -> bool:
-    with channel_lock(box.connection, "siem") as held:
+    with if_free(box.connection, Lock.CHANNEL, "siem") as held:
         return held and take_over(box.connection, "siem", box.now) == 1
 
 

@@ -66,6 +66,13 @@ def test_a_page_shows_itself(environment: pytest.MonkeyPatch, populated: Populat
     assert app.title[0].value in PAGES.values()  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("text", ["a\0b", "\0", "%_\\", "' OR 1=1 --"])
+def test_whatever_is_searched_for_is_text(environment: pytest.MonkeyPatch, populated: Populated, text: str) -> None:
+    environment.setenv("DATABASE_URL", populated.database_url)
+    app = run("search", q=text)
+    assert not app.exception, app.exception  # type: ignore[attr-defined]
+
+
 def test_a_case_is_closed_by_a_key_of_ones_own(environment: pytest.MonkeyPatch, own_populated: Populated) -> None:
     environment.setenv("DATABASE_URL", own_populated.database_url)
     with connect(own_populated.database_url) as connection:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 import httpx
@@ -136,3 +137,23 @@ def test_a_block_that_a_node_cannot_give_is_asked_of_the_service_and_never_taken
     else:
         with pytest.raises(fails_as):
             blocks.block(HASH)
+
+
+def test_a_node_that_gives_the_same_block_for_every_height_is_asked_no_further() -> None:
+    asked = 0
+    header = {"hash": HASH, "confirmations": 1, "height": 800_000, "time": 1_700_000_000, "nTx": 1}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal asked
+        asked += 1
+        assert asked < 20, "without an end"
+        calls = json.loads(request.content)
+        told = [
+            {"result": header if call["method"] == "getblockheader" else HASH, "error": None, "id": call["id"]}
+            for call in (calls if isinstance(calls, list) else [calls])
+        ]
+        return httpx.Response(200, json=told if isinstance(calls, list) else told[0])
+
+    blocks = NodeBlocks(BitcoinNode(BitcoinRpc(URL, transport=httpx.MockTransport(answer))))
+    with pytest.raises(RestError, match="height 800,000 for a lower one"):
+        blocks.blocks_of(date(2023, 11, 1))

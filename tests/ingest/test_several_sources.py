@@ -19,6 +19,7 @@ from txwatch.sources.source import (
     Known,
     MempoolSource,
     Missed,
+    Removed,
     Resynced,
     Seen,
     Source,
@@ -114,6 +115,23 @@ async def test_a_source_that_is_away_at_the_start_has_a_gap_until_its_mempool_wa
         await until(lambda: gaps(fresh) == [("away", "ended", 1)])
     assert len(landed(fresh)) == 2
     assert query(fresh, "SELECT source, count(*) FROM sightings GROUP BY 1 ORDER BY 1") == [("away", 1), ("here", 1)]
+
+
+async def test_what_is_no_transaction_waits_on_disk_too_while_the_database_hangs(
+    fresh: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest_worker, "PENDING_COUNT", 1_000)
+    monkeypatch.setattr(ingest_worker, "PATIENCE_SECONDS", 0.2)
+    source = Scripted("node", MonotoneClock())
+    async with working(fresh, tmp_path, source):
+        source.tell(1)
+        await until(lambda: len(landed(fresh)) == 1)
+        with connect(fresh) as connection, connection.transaction():
+            connection.execute("LOCK TABLE ingest_lease IN ACCESS EXCLUSIVE MODE")
+            for n in range(5_000):
+                source.told.put_nowait(Removed(f"{n:064x}", source.clock()))
+            await until(lambda: any(tmp_path.rglob("*.batch")), 120)
+        await until(lambda: query(fresh, "SELECT count(*) FROM removals") == [(5_000,)])
 
 
 async def test_a_source_that_comes_a_moment_after_another_has_no_gap(

@@ -41,6 +41,14 @@ def land(connection: Connection, txid: str, at: timedelta) -> None:
         land_transactions(connection, [transaction(txid=txid, seen_at=T0 + at, inputs=[spent], outputs=paid)])
 
 
+def test_sums_that_no_number_of_the_database_holds_hide_no_address(connection: Connection) -> None:
+    """Of coins that a source made up, where one that is not known keeps the others from being summed up."""
+    spent = [SpentOutput(ADDRESS, 2_100_000_000_000_000, "p2pkh", n) for n in range(5_000)]
+    with connection.transaction():
+        land_transactions(connection, [transaction(txid=TXID, seen_at=T0, inputs=spent)])
+    assert [one.spent_sat for one in find(connection, ADDRESS, NOW).of_address] == [2**63 - 1]
+
+
 @pytest.mark.parametrize("typed", [TXID[:6], f"  {TXID[:20].upper()} ", TXID])
 def test_six_digits_of_a_txid_are_enough(connection: Connection, typed: str) -> None:
     land(connection, TXID, timedelta())

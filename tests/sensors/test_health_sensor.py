@@ -11,8 +11,11 @@ from resources.telegram import TelegramResource
 from sensors.failures import run_failure_sensor
 from sensors.health import health_sensor
 from tests.conftest import Installation
-from txwatch.alerts.health import WINDOW_UNSCORED
+from txwatch.alerts.conditions import Condition, State, condition_alerts
+from txwatch.alerts.health import WINDOW_UNSCORED, failed_run
+from txwatch.alerts.store import insert_alerts
 from txwatch.clock import WINDOW, utc_now, window_key, window_start
+from txwatch.queries.status import latest_health
 from txwatch.store.database import connect
 from txwatch.store.lease import renew_lease, take_lease
 from txwatch.store.sightings import FollowedSource, note_sources
@@ -72,6 +75,31 @@ def test_a_failed_run_is_told_and_so_is_its_recovery(
     assert look(installation, dagster_instance) == "Nothing changed."
     fragile.execute_in_process(instance=dagster_instance, tags={"mended": "yes"})
     assert look(installation, dagster_instance) == f"Raised {rows[0][0]}:recovered."
+
+
+def test_what_is_no_longer_there_to_be_checked_is_over(
+    installation: Installation, dagster_instance: dg.DagsterInstance
+) -> None:
+    with connect(installation.database_url) as connection, connection.transaction():
+        connection.execute("TRUNCATE alerts CASCADE")
+        failed = [failed_run(job, "0" * 8, "x", utc_now()) for job in ("fragile", "former_job")]
+        archive = Condition("archive", State.wrong, "Archive: a day is missing")
+        unscored = Condition("windows_failed", State.wrong, "1 sealed window has no scores")
+        insert_alerts(connection, condition_alerts([*failed, archive, unscored], {}, utc_now()), ["1"])
+    there = dg.Definitions(jobs=[fragile]).get_repository_def()
+    result = health_sensor(Path("/"), utc_now)(
+        dg.build_sensor_context(instance=dagster_instance, repository_def=there),
+        database=DatabaseResource(url=installation.database_url),
+        telegram=TELEGRAM,
+    )
+    assert isinstance(result, dg.SkipReason)
+    over = re.findall(r"system:([^ ]+):\w+:recovered", str(result.skip_message))
+    assert sorted(over) == ["archive", "run_failed:former_job"], "the others may fail on"
+    with connect(installation.database_url) as connection:
+        assert {"archive", "run_failed:former_job"} <= {
+            check.name for check in latest_health(connection) if check.state == "well"
+        }, "no page shows it as wrong"
+        connection.execute("TRUNCATE alerts CASCADE")
 
 
 def test_drift_that_persists_is_told_and_a_report_without_it_ends_it(

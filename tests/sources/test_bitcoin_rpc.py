@@ -7,9 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
-from txwatch.sources.bitcoin_node import program
+from tests.wire.test_raw import serialized
+from txwatch.sources.bitcoin_node import BitcoinNode, program
 from txwatch.sources.bitcoin_rpc import BATCH, BitcoinRpc, NodeAwayError, RpcError, RpcUrlError
 from txwatch.sources.source import SourceAwayError
+from txwatch.wire.raw import decode_raw
 
 SECRET = "p@ss"
 URL = "http://user:p%40ss@node:8332"
@@ -52,6 +54,14 @@ def test_a_batch_is_put_in_parts_and_its_answers_come_in_order() -> None:
 def test_one_call_that_is_refused_spoils_no_batch() -> None:
     refused = {"result": None, "error": {"code": -5, "message": "no such"}, "id": 1}
     assert says([{"result": 1, "error": None, "id": 0}, refused]).batch(int, "x", [(), ()]) == [1, None]
+
+
+def test_a_transaction_that_cannot_be_read_or_is_another_one_holds_up_no_other() -> None:
+    bodies = [serialized([(b"\1" * 32, n, b"", 0)], [(n, b"")])[0] for n in range(5)]
+    txids = [decode_raw(body).txid for body in bodies]
+    told = [bodies[0].hex(), "no hex", bodies[2][:-1].hex(), None, bodies[0].hex()]
+    node = BitcoinNode(says([{"result": body, "error": None, "id": n} for n, body in enumerate(told)]))
+    assert {txid: raw.body for txid, raw in node.raw(txids).items()} == {txids[0]: bodies[0]}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from tests.builders import T0
-from txwatch.alerts.deliveries import channel_lock, start_request
+from txwatch.alerts.deliveries import start_request
 from txwatch.alerts.planning import Limits
 from txwatch.features.network import next_publication
 from txwatch.store.database import connect
@@ -36,7 +36,7 @@ def test_an_open_publication_holds_up_no_message(database_url: str) -> None:
         sending.execute(AT_ONCE)
         with publishing.transaction():
             next_publication(publishing)
-            with channel_lock(sending, "1") as held, sending.transaction():
+            with if_free(sending, Lock.CHANNEL, "1") as held, sending.transaction():
                 assert held
                 assert start_request(sending, "1", "alert", Limits(), T0) is not None
 

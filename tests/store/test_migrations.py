@@ -6,6 +6,8 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from txwatch.alerts.store import record_verdict
+from txwatch.clock import utc_now
 from txwatch.store.database import connect, sqlalchemy_url
 from txwatch.store.migrate import SchemaTooNewError, alembic_config, migrate, read_revision
 from txwatch.store.schema import metadata
@@ -30,6 +32,34 @@ def test_migrating_again_changes_nothing_and_down_removes_all(database_url: str)
         assert sa.inspect(connection).get_table_names() == ["alembic_version"]
     migrate(database_url)
     assert differences(database_url) == []
+
+
+def test_verdicts_of_before_are_kept_by_person(database_url: str) -> None:
+    config = alembic_config(database_url)
+    command.downgrade(config, "0031-1")
+    with connect(database_url) as connection:
+        connection.execute(
+            "INSERT INTO alerts (alert_key, kinds, severity, reasons, late, seen_at, created_at)"
+            " VALUES ('a', '{whale}', 'high', '[]', false, now(), now())"
+        )
+        connection.execute(
+            "INSERT INTO feedback (alert_key, user_id, verdict, chat_id, given_at)"
+            " VALUES ('a', 0, 'noise', 'api', now()), ('a', 5, 'useful', '42', now())"
+        )
+    verdicts = "SELECT person, verdict FROM feedback ORDER BY person"
+    try:
+        migrate(database_url)
+        with connect(database_url) as connection:
+            assert connection.execute(verdicts).fetchall() == [("key:owner", "noise"), ("telegram:5", "useful")]
+            record_verdict(connection, "a", "useful", utc_now(), "key:alice")
+        command.downgrade(config, "0031-1")
+        with connect(database_url) as connection:
+            kept = connection.execute("SELECT user_id, verdict FROM feedback ORDER BY user_id").fetchall()
+        assert kept == [(0, "useful"), (5, "useful")], "the newest"
+    finally:
+        migrate(database_url)
+        with connect(database_url) as connection:
+            connection.execute("TRUNCATE alerts CASCADE")
 
 
 def test_a_schema_of_a_newer_program_is_left_alone_in_plain_words(database_url: str) -> None:

@@ -88,6 +88,16 @@ def test_a_coinbase_spends_no_output(inputs: list[WireInput], coinbase: bool) ->
     assert is_coinbase(WireTransaction("23" * 32, 192, inputs, [], 1, 0)) is coinbase
 
 
+def test_more_than_a_block_or_a_day_can_hold_is_refused_whole() -> None:
+    """Each part that is malformed is kept with its reason, and an answer has room for a hundred million."""
+    header = {"hash": "a" * 64, "prev_block": "b" * 64, "height": 1, "time": 1, "n_tx": 100_000}
+    with pytest.raises(MalformedMessageError, match="no block: Expected `array`"):
+        decode_block(json.dumps(header | {"tx": [0] * 100_000}).encode())
+    for listing in ([0] * 100_000, {"blocks": [0] * 100_000}):
+        with pytest.raises(MalformedMessageError, match="no listing of blocks: Expected `array`"):
+            decode_listing(json.dumps(listing).encode())
+
+
 def test_a_coinbase_is_known_in_the_form_of_the_feed() -> None:
     body = json.loads(utx(inputs=[spend(None)], out=[pay()]))["x"]
     assert is_coinbase(decode_block_transaction(msgspec.Raw(json.dumps(body).encode())))

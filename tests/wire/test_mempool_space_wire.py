@@ -117,6 +117,14 @@ def test_a_fault_in_what_left_spoils_nothing_else() -> None:
     assert told == [(one, three), (two, None)]
 
 
+@pytest.mark.parametrize("part", ["added", "replaced", "removed", "mined"])
+def test_a_message_of_nothing_but_parts_is_refused_whole(part: str) -> None:
+    """Each part that is malformed would be quarantined, and a message has room for five million."""
+    body = json.dumps({"sequence": 1, part: [""] * 400_000}).encode()
+    with pytest.raises(MalformedMessageError, match=rf"array.*{part}"):
+        decode_changes(body)
+
+
 def test_one_message_can_hold_a_block_and_changes_and_each_is_read_alone() -> None:
     body = b'{"block":{"id":3},"mempool-transactions":{"sequence":1},"da":null}'
     message = decode_message(body)

@@ -2,6 +2,7 @@
 
 Updates that were handled are acknowledged with the next poll, so one may come twice after a restart; handling it twice
 changes nothing. One that cannot be handled is skipped: else it would come again for ever, and hold up all later ones.
+Those of a chat are handled in their order, and a chat about which Telegram answers late holds up no other.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import get_args
 
 import psycopg
@@ -118,6 +120,10 @@ class AlertBot:
             await polling.shutdown()
 
     async def _listen(self, bot: Bot) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            await self._listen_for_ever(bot, Handling(tasks, partial(self._handle_safely, bot)))
+
+    async def _listen_for_ever(self, bot: Bot, handling: "Handling") -> None:
         offset, failures, noted = 0, 0, float("-inf")
         seconds = asyncio.get_running_loop().time
         while True:
@@ -129,11 +135,12 @@ class AlertBot:
                 failures = 0
                 if seconds() - noted >= HEARD_SECONDS and await self._record_status(None):
                     noted = seconds()
-                for update in updates:
-                    await self._handle_safely(bot, update)
-                    # Not the highest: after a quiet week Telegram goes on from any number, also from a lower one.
-                    offset = update.update_id + 1
-                if offset == before:
+                handling.begin(updates)
+                await wait_for_first(handling.end(), self._sleep(EMPTY_SECONDS))
+                offset = handling.acknowledge(updates, offset)
+                if error := handling.take_error():
+                    raise error
+                if offset == before and not handling.is_busy:
                     await self._sleep(EMPTY_SECONDS)
             except psycopg.OperationalError as error:
                 failures += 1
@@ -270,6 +277,62 @@ class AlertBot:
 
     def _words(self, error: Exception) -> str:
         return one_line(f"{type(error).__name__}: {error}".replace(self._token, "***"))
+
+
+class Handling:
+    """Updates that are being handled, a task for each chat. It holds no more of them than one poll gives."""
+
+    def __init__(self, tasks: asyncio.TaskGroup, handle: Callable[[Update], Awaitable[None]]) -> None:
+        self._tasks, self._handle = tasks, handle
+        self._running: dict[int | None, asyncio.Task[None]] = {}
+        self._handled: set[int] = set()
+        """Numbers of updates that come again, because one before them is not handled yet."""
+        self._error: psycopg.OperationalError | None = None
+
+    def begin(self, updates: Sequence[Update]) -> None:
+        """Handle what is new of these. Those of a chat that is busy wait: they come again with the next poll."""
+        self._handled.intersection_update(update.update_id for update in updates)
+        of_chats: dict[int | None, list[Update]] = {}
+        for update in updates:
+            chat_id = update.effective_chat.id if update.effective_chat else None
+            if update.update_id not in self._handled and chat_id not in self._running:
+                of_chats.setdefault(chat_id, []).append(update)
+        for chat_id, theirs in of_chats.items():
+            self._running[chat_id] = self._tasks.create_task(self._handle_all(chat_id, theirs))
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._running)
+
+    async def end(self) -> None:
+        """Wait until nothing is being handled."""
+        if self._running:
+            await asyncio.wait(self._running.values())
+
+    def acknowledge(self, updates: Sequence[Update], offset: int) -> int:
+        """The offset after those that were handled and come before any that was not."""
+        for update in updates:
+            if update.update_id not in self._handled:
+                break
+            self._handled.remove(update.update_id)
+            # Not the highest: after a quiet week Telegram goes on from any number, also from a lower one.
+            offset = update.update_id + 1
+        return offset
+
+    def take_error(self) -> psycopg.OperationalError | None:
+        """Why some were not handled and must come again, once."""
+        error, self._error = self._error, None
+        return error
+
+    async def _handle_all(self, chat_id: int | None, updates: Sequence[Update]) -> None:
+        try:
+            for update in updates:
+                await self._handle(update)
+                self._handled.add(update.update_id)
+        except psycopg.OperationalError as error:
+            self._error = error
+        finally:
+            del self._running[chat_id]
 
 
 def _person(user: User) -> Person:

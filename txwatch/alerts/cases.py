@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-from txwatch.alerts.store import API_USER, Verdict, record_verdict
+from txwatch.alerts.store import Verdict, person_at_telegram, record_verdict
 from txwatch.errors import UserError
 from txwatch.people.changes import record_change
 from txwatch.people.keys import MAX_NAME
@@ -29,9 +29,10 @@ class CaseError(UserError):
 
 @dataclass(frozen=True)
 class Step:
-    """What somebody does with a case. `who` as in `txwatch.people.changes`; `user_id` is Telegram's, if by it.
+    """What somebody does with a case. `who` as in `txwatch.people.changes`.
 
-    `assignee` is of assign, `verdict` of close; `text` is a note, or why it was closed.
+    `person` is whose verdict it is, `who` if it is None. `assignee` is of assign, `verdict` of close; `text` is a note,
+    or why it was closed.
     """
 
     alert_key: str
@@ -41,7 +42,7 @@ class Step:
     assignee: str | None = None
     verdict: Verdict | None = None
     text: str | None = None
-    user_id: int = API_USER
+    person: str | None = None
 
 
 def take_step(connection: Connection, step: Step) -> bool:
@@ -63,7 +64,7 @@ def take_step(connection: Connection, step: Step) -> bool:
             said = " ".join(part for part in (step.verdict, assignee, text) if part)
             record_change(connection, step.who, "cases", step.alert_key, step.action, step.at, said)
             if step.verdict is not None:
-                record_verdict(connection, step.alert_key, step.verdict, step.at, step.user_id)
+                record_verdict(connection, step.alert_key, step.verdict, step.at, step.person or step.who)
     return True
 
 
@@ -96,7 +97,8 @@ def close_by_button(
         [alert_key],
     ).fetchone()
     if row != (who, verdict):
-        take_step(connection, Step(alert_key, who, "close", now, verdict=verdict, user_id=user_id))
+        person = person_at_telegram(user_id)
+        take_step(connection, Step(alert_key, who, "close", now, verdict=verdict, person=person))
 
 
 def keys_beginning(connection: Connection, prefix: str) -> Sequence[str]:

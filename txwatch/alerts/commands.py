@@ -12,7 +12,7 @@ from txwatch.alerts.cases import Action, CaseError, Step, keys_beginning, take_s
 from txwatch.alerts.deliveries import read_delivery_levels
 from txwatch.alerts.messages import EXPLORER, DigestLine, Line, Piece, digest_line, to_html
 from txwatch.alerts.samples import read_misses
-from txwatch.alerts.store import Verdict, read_alerts, read_precision
+from txwatch.alerts.store import Verdict, person_at_telegram, read_alerts, read_precision
 from txwatch.channels.channel import WrongChannelError, terms
 from txwatch.channels.quiet_hours import QuietHours
 from txwatch.detection.kinds import Severity
@@ -235,7 +235,12 @@ def _step_of(action: Action, key: str, rest: str, asked: Command) -> Step:
             raise CaseError("Say useful or noise, and why if you like: /close 12ab34cd noise an exchange tidies up")
         verdict = "useful" if word.lower() == "useful" else "noise"
     assignee, text = (rest or None, None) if action == "assign" else (None, rest or None)
-    return Step(key, asked.by.who, action, asked.said_at, assignee, verdict, text, asked.by.user_id)
+    return Step(key, asked.by.who, action, asked.said_at, assignee, verdict, text, _person_of(asked))
+
+
+def _person_of(asked: Command) -> str:
+    """Whose verdict it is. Anonymous administrators have no number: the chat in which they speak has one."""
+    return f"telegram:{asked.chat_id}" if asked.by == NOBODY else person_at_telegram(asked.by.user_id)
 
 
 _DONE: Mapping[Action, str] = {

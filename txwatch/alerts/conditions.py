@@ -4,7 +4,7 @@ A condition stands from its alert, `system:<name>:<since>` or `network:<name>:<s
 the system is an alert of its own, for somebody waits for it; that of the network is written into the message.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -84,6 +84,18 @@ def condition_ends(
         for condition in conditions
         if condition.kind != SYSTEM and condition.state is State.well
         if (last := raised.get(condition.name)) is not None and last.standing
+    ]
+
+
+def no_longer_checked(checked: Collection[str], raised: Mapping[str, LastAlert]) -> list[Condition]:
+    """The ends of conditions of the system that stand though nothing checks them any more, which no check would end.
+
+    Such as the one of an archive, a chat or a job that is gone. `checked` are the names of those that something checks.
+    """
+    return [
+        Condition(name, State.well, f"{name} is no longer checked")
+        for name, last in raised.items()
+        if last.standing and last.alert_key.startswith(SYSTEM_PREFIX) and name not in checked
     ]
 
 

@@ -14,11 +14,11 @@ The lock is a session's advisory lock, so it ends with its process or its connec
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+import psycopg
 import structlog
 
 from txwatch.alerts.alert import adopt_deliveries, former_ids, present_id, record_move
@@ -45,8 +45,8 @@ from txwatch.channels.outcomes import ChannelRefused, Gone, NotSent, Outcome, Re
 from txwatch.channels.quiet_hours import QuietHours
 from txwatch.channels.store import active_channels, kind_of
 from txwatch.detection.kinds import Severity
-from txwatch.store.database import Connection, statement
-from txwatch.store.locks import Lock, if_free, wait_for
+from txwatch.store.database import Connection, scalar, statement
+from txwatch.store.locks import Lock, wait_for
 
 RAISER_DELIVERS_IN = timedelta(seconds=15)
 """The process that raised an alert delivers it too; what still waits after this needs a run of its own."""
@@ -121,11 +121,6 @@ class Claim:
     purpose: Purpose
 
 
-def channel_lock(connection: Connection, channel: str) -> AbstractContextManager[bool]:
-    """Holds the chat's lock for the block, if it is free. Gives whether it is held."""
-    return if_free(connection, Lock.CHANNEL, of=channel)
-
-
 def take_over(connection: Connection, channel: str, now: datetime) -> int:
     """Under the lock: what a process that is gone left as sending becomes uncertain. Returns how many."""
     with connection.transaction():
@@ -136,8 +131,10 @@ def take_over(connection: Connection, channel: str, now: datetime) -> int:
         connection.execute(
             "UPDATE channel_requests SET ended_at = %s WHERE channel = %s AND ended_at IS NULL", [now, channel]
         )
+        # Of all channels; what another one deletes just now is left to it, which may wait for rows of its own.
         connection.execute(
-            "DELETE FROM channel_requests WHERE started_at < %s AND (purpose <> 'digest' OR started_at < %s)",
+            "DELETE FROM channel_requests WHERE id IN (SELECT id FROM channel_requests"
+            " WHERE started_at < %s AND (purpose <> 'digest' OR started_at < %s) FOR UPDATE SKIP LOCKED)",
             [now - _KEEP_REQUESTS, now - _KEEP_DIGESTS],
         )
         ahead = connection.execute(
@@ -216,9 +213,7 @@ def claim(connection: Connection, channel: str, step: Request, limits: Limits, n
         case SendDigest(keys, unlisted):
             purpose = "digest"
     with connection.transaction():
-        request_id = start_request(connection, channel, purpose, limits, now)
-        if request_id is None:
-            return None
+        request_id = _insert_request(connection, channel, purpose, now)
         connection.execute(
             "UPDATE alert_deliveries SET state = 'sending', attempts = attempts + 1, request_id = %s"
             " WHERE channel = %s AND alert_key = ANY(%s) AND state = 'pending'",
@@ -228,7 +223,11 @@ def claim(connection: Connection, channel: str, step: Request, limits: Limits, n
             "UPDATE alert_deliveries SET listed_in = %s WHERE channel = %s AND alert_key = ANY(%s)",
             [request_id, channel, unlisted],
         )
-    return Claim(request_id, purpose)
+        # Last, for all channels wait for its lock: rows of this one that somebody has locked must hold up no other.
+        if _are_too_many(connection, request_id, limits, now):
+            raise psycopg.Rollback
+        return Claim(request_id, purpose)
+    return None
 
 
 def claim_reply(connection: Connection, channel: str, limits: Limits, now: datetime) -> Claim | Wait:
@@ -243,28 +242,43 @@ def claim_reply(connection: Connection, channel: str, limits: Limits, now: datet
     ).fetchone()
     if earlier is not None and now < earlier[0] + MINUTE:
         return Wait(earlier[0] + MINUTE)
-    with connection.transaction():
-        request_id = start_request(connection, channel, "reply", limits, now)
+    request_id = start_request(connection, channel, "reply", limits, now)
     return Wait(now + SECOND) if request_id is None else Claim(request_id, "reply")
 
 
 def start_request(connection: Connection, channel: str, purpose: Purpose, limits: Limits, now: datetime) -> int | None:
-    """Record a request, in the caller's transaction. None when all processes together would make too many a second."""
-    if limits.overall_per_second is not None:
-        wait_for(connection, Lock.REQUESTS)
-        [(running,)] = connection.execute(
-            "SELECT count(*) FROM channel_requests LEFT JOIN channels USING (channel)"
-            " WHERE started_at > %s AND started_at < %s AND (ended_at IS NULL OR ended_at > %s)"
-            " AND coalesce(kind, 'telegram') = 'telegram'",
-            [now - _MAX_REQUEST, now + _MAX_REQUEST, now - SECOND],
+    """Record a request, in a transaction. None when all processes together would make too many a second."""
+    with connection.transaction():
+        request_id = _insert_request(connection, channel, purpose, now)
+        if _are_too_many(connection, request_id, limits, now):
+            raise psycopg.Rollback
+        return request_id
+    return None
+
+
+def _insert_request(connection: Connection, channel: str, purpose: Purpose, now: datetime) -> int:
+    return int(
+        scalar(
+            connection,
+            "INSERT INTO channel_requests (channel, purpose, started_at) VALUES (%s, %s, %s) RETURNING id",
+            [channel, purpose, now],
         )
-        if running >= limits.overall_per_second:
-            return None
-    [(request_id,)] = connection.execute(
-        "INSERT INTO channel_requests (channel, purpose, started_at) VALUES (%s, %s, %s) RETURNING id",
-        [channel, purpose, now],
     )
-    return int(request_id)
+
+
+def _are_too_many(connection: Connection, request_id: int, limits: Limits, now: datetime) -> bool:
+    """Whether all processes together would make too many requests a second with this one."""
+    if limits.overall_per_second is None:
+        return False
+    wait_for(connection, Lock.REQUESTS)
+    running: int = scalar(
+        connection,
+        "SELECT count(*) FROM channel_requests LEFT JOIN channels USING (channel)"
+        " WHERE started_at > %s AND started_at < %s AND (ended_at IS NULL OR ended_at > %s)"
+        " AND coalesce(kind, 'telegram') = 'telegram' AND id <> %s",
+        [now - _MAX_REQUEST, now + _MAX_REQUEST, now - SECOND, request_id],
+    )
+    return running >= limits.overall_per_second
 
 
 def record(
@@ -309,7 +323,7 @@ def record_edit(
         if place is not None:
             connection.execute(
                 "UPDATE alert_deliveries SET shown_updates = %s, reason = %s, channel = %s, message_id = %s"
-                " WHERE channel = %s AND alert_key = %s",
+                " WHERE channel = %s AND alert_key = %s AND shown_updates IS NOT NULL",
                 [sent.shown, *place, sent.channel, sent.alert_key],
             )
 
@@ -319,6 +333,8 @@ def end_request(connection: Connection, channel: str, request_id: int, outcome: 
     ended = connection.execute(
         "UPDATE channel_requests SET ended_at = %s WHERE id = %s RETURNING purpose", [now, request_id]
     ).fetchone()
+    if ended is None and not is_chat(channel):
+        return  # the channel was removed meanwhile; another one may have its name
     if isinstance(outcome, Sent) and ended != ("edit",):
         # A chat that takes no messages may still allow an edit.
         connection.execute("UPDATE channels SET refused_since = NULL, refusal = NULL WHERE channel = %s", [channel])
@@ -363,7 +379,7 @@ def give_up_updates(connection: Connection, channel: str, key: str, reason: str)
     connection.execute(
         "UPDATE alert_deliveries SET reason = %(reason)s,"
         " shown_updates = (SELECT count(*) FROM alert_updates WHERE alert_key = %(key)s)"
-        " WHERE channel = ANY(%(ids)s) AND alert_key = %(key)s",
+        " WHERE channel = ANY(%(ids)s) AND alert_key = %(key)s AND shown_updates IS NOT NULL",
         {"reason": reason, "key": key, "ids": [channel, *former_ids(connection, channel)]},
     )
 

@@ -1,15 +1,17 @@
 """Deliver what is due to each channel, in a task for each, so that one channel holds up no other.
 
 For each message the channel's lock is taken, the next step decided, the claim committed, the request made, and its
-outcome committed. Then the lock is released; waiting is done without it.
+outcome committed. Then the lock is released; waiting is done without it. What the database is asked waits in threads,
+so that a slow answer about one channel holds up no other.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 import psycopg
 import structlog
@@ -17,7 +19,7 @@ import structlog
 from txwatch.alerts import deliveries
 from txwatch.alerts.alert import groups_with_pending, present_id, record_move
 from txwatch.alerts.carriers import Carrier, Message, TelegramCarrier, open_carriers, read_digest_lines
-from txwatch.alerts.deliveries import Claim, channel_lock
+from txwatch.alerts.deliveries import Claim
 from txwatch.alerts.messages import digest_lines
 from txwatch.alerts.planning import EditAlert, Idle, Limits, Request, SendAlert, SendDigest, Step, Wait, next_step
 from txwatch.alerts.sender import Sender, TelegramSender
@@ -27,7 +29,9 @@ from txwatch.channels.store import NoSuchChannelError, active_channels, kind_of
 from txwatch.clock import Clock, utc_now
 from txwatch.foreign import one_line
 from txwatch.settings import Settings
-from txwatch.store.database import Connection, connect
+from txwatch.store.aside import Aside, connect_aside
+from txwatch.store.database import Connection
+from txwatch.store.locks import Lock, release, take_if_free
 from txwatch.waiting import wait_for_first
 
 log = structlog.get_logger(__name__)
@@ -42,6 +46,15 @@ ANSWER_PATIENCE = timedelta(minutes=5)
 
 TEST_PATIENCE = timedelta(seconds=30)
 """How long a test waits for a request to the same channel that is under way."""
+
+
+@dataclass(frozen=True)
+class _Claimed:
+    """A request that was committed and is to be made. The channel's lock is held until its outcome is recorded."""
+
+    channel: str
+    claim: Claim
+    message: Message
 
 
 @dataclass
@@ -77,7 +90,8 @@ class Dispatcher:
         An error of one channel is raised when the others have been served.
         """
         deadline = self.clock() + patience
-        channels = (self._drain_channel(channel, deadline) for channel in (*self.chats, *self._read_others()))
+        others = await self._read_others()
+        channels = (self._drain_channel(channel, deadline) for channel in (*self.chats, *others))
         served = await asyncio.gather(self._drain_moved(deadline), *channels, return_exceptions=True)
         for error in served:
             if error is not None:
@@ -98,9 +112,9 @@ class Dispatcher:
         async with asyncio.TaskGroup() as tasks:
             while not stop.is_set():
                 try:
-                    with connect(self.database_url, application="txwatch alerts") as connection:
+                    async with self._connected() as aside:
                         while not stop.is_set():
-                            there = active_channels(connection)
+                            there = await aside.call(active_channels)
                             self._active = {*self.chats, *there}
                             for channel in there:
                                 if channel not in running or running[channel].done():
@@ -115,31 +129,32 @@ class Dispatcher:
                     log.exception("channels_not_read")
                     await self.sleep(RECONNECT_SECONDS)
 
-    def _read_others(self) -> list[str]:
+    async def _read_others(self) -> list[str]:
         if not self.others:
             return []
-        with connect(self.database_url, application="txwatch alerts") as connection:
-            return active_channels(connection)
+        async with self._connected() as aside:
+            return await aside.call(active_channels)
 
     async def _follow_moves(self) -> set[str]:
         """Learn of moves from the settings: a group with pending alerts that they do not name may have moved to one.
 
         Gives the chats of ours that such a group moved to.
         """
-        found: set[str] = set()
+        found: dict[str, str] = {}
         try:
-            with connect(self.database_url, application="txwatch alerts") as connection:
-                ours = {present_id(connection, chat_id) for chat_id in self.chats}
-                formers = groups_with_pending(connection, ours, self.clock()) if self.sender else []
+            async with self._connected() as aside:
+                ours, formers = await aside.call(self._groups_to_ask_for)
                 presents = await asyncio.gather(*(self.sender.moved_to(former) for former in formers if self.sender))
-                for former, present in zip(formers, presents, strict=True):
-                    if present in ours:
-                        with connection.transaction():
-                            record_move(connection, former, present)
-                        found.add(present)
+                found = {former: now for former, now in zip(formers, presents, strict=True) if now in ours}
+                await aside.call(_record_moves, found)
         except psycopg.Error as error:
             log.warning("moves_not_followed", cause=str(error).strip())
-        return found
+        return set(found.values())
+
+    def _groups_to_ask_for(self, connection: Connection) -> tuple[set[str], list[str]]:
+        """The present ids of our chats, and groups with pending alerts that may have moved to one of them."""
+        ours = {present_id(connection, chat_id) for chat_id in self.chats}
+        return ours, groups_with_pending(connection, ours, self.clock()) if self.sender else []
 
     async def _drain_moved(self, deadline: datetime) -> None:
         """Deliver what waits under the former ids of chats that were perhaps drained before the move was known."""
@@ -151,26 +166,31 @@ class Dispatcher:
         sender, deadline = self.sender, written_at + ANSWER_PATIENCE
         if sender is None:
             return NotSent("there is no bot")
-        with connect(self.database_url, application="txwatch bot") as connection:
+        async with connect_aside(self.database_url, application="txwatch bot") as aside:
             while True:
                 if self.clock() > deadline:
                     return NotSent("what it says has become too old")
-                chat_id = present_id(connection, chat_id)
-                with channel_lock(connection, chat_id) as held:
-                    wait: Wait | Claim = Wait(self.clock() + BUSY)
-                    if held:
-                        deliveries.take_over(connection, chat_id, self.clock())
-                        wait = deliveries.claim_reply(connection, chat_id, self.limits, self.clock())
-                    if isinstance(wait, Claim):
-                        outcome = await sender.send(chat_id, html)
-                        with connection.transaction():
-                            deliveries.end_request(connection, chat_id, wait.request_id, outcome, self.clock())
-                        if isinstance(outcome, NotSent) and outcome.moved_to is not None:
-                            continue
-                        return outcome
-                if wait.until > deadline:
-                    return NotSent(f"nothing may be sent to the chat before {wait.until:%H:%M:%S} UTC")
-                await self.sleep(max(0.0, (wait.until - self.clock()).total_seconds()))
+                claimed = await aside.call(self._claim_reply, chat_id, sender, html)
+                if isinstance(claimed, _Claimed):
+                    outcome = await self._make(aside, claimed)
+                    if isinstance(outcome, NotSent) and outcome.moved_to is not None:
+                        continue
+                    return outcome
+                if claimed.until > deadline:
+                    return NotSent(f"nothing may be sent to the chat before {claimed.until:%H:%M:%S} UTC")
+                await self.sleep(max(0.0, (claimed.until - self.clock()).total_seconds()))
+
+    def _claim_reply(self, connection: Connection, chat_id: str, sender: Sender, html: str) -> _Claimed | Wait:
+        now, channel = self.clock(), present_id(connection, chat_id)
+        with ExitStack() as stack:
+            if not _lock(stack, connection, channel):
+                return Wait(now + BUSY)
+            deliveries.take_over(connection, channel, now)
+            claim = deliveries.claim_reply(connection, channel, self.limits, now)
+            if isinstance(claim, Wait):
+                return claim
+            stack.pop_all()
+            return _Claimed(channel, claim, Message(partial(sender.send, channel, html)))
 
     async def test(self, channel: str) -> Outcome:
         """Send a message that says only that messages arrive, also to a channel that is disabled.
@@ -178,25 +198,26 @@ class Dispatcher:
         Raises WrongChannelError if nothing can be sent to it.
         """
         deadline = self.clock() + TEST_PATIENCE
-        with connect(self.database_url, application="txwatch alerts") as connection:
+        async with self._connected() as aside:
             while self.clock() <= deadline:
-                channel = present_id(connection, channel)
-                with channel_lock(connection, channel) as held:
-                    carrier = self._carrier(connection, channel)
-                    message = carrier.write_test(connection, channel, self.clock())
-                    with connection.transaction():
-                        request = (
-                            deliveries.start_request(connection, channel, "test", carrier.limits, self.clock())
-                            if held
-                            else None
-                        )
-                    if request is not None:
-                        outcome = await message.send()
-                        with connection.transaction():
-                            deliveries.end_request(connection, channel, request, outcome, self.clock())
-                        return outcome
+                claimed = await aside.call(self._claim_test, channel)
+                if claimed is not None:
+                    return await self._make(aside, claimed)
                 await self.sleep(BUSY.total_seconds())
         return NotSent("another request to it is under way")
+
+    def _claim_test(self, connection: Connection, channel: str) -> _Claimed | None:
+        now, channel = self.clock(), present_id(connection, channel)
+        carrier = self._carrier(connection, channel)
+        message = carrier.write_test(connection, channel, now)
+        with ExitStack() as stack:
+            if not _lock(stack, connection, channel):
+                return None
+            request = deliveries.start_request(connection, channel, "test", carrier.limits, now)
+            if request is None:
+                return None
+            stack.pop_all()
+            return _Claimed(channel, Claim(request, "test"), message)
 
     def _carrier(self, connection: Connection, channel: str) -> Carrier:
         kind = kind_of(connection, channel)
@@ -206,9 +227,12 @@ class Dispatcher:
             raise WrongChannelError(f"nothing can be sent to {channel!r}: TELEGRAM_BOT_TOKEN is not set")
         return self._carriers[kind]
 
+    def _connected(self) -> AbstractAsyncContextManager[Aside]:
+        return connect_aside(self.database_url, application="txwatch alerts")
+
     async def _drain_channel(self, channel: str, deadline: datetime) -> None:
-        with connect(self.database_url, application="txwatch alerts") as connection:
-            while not isinstance(step := await self._step(connection, channel), Idle):
+        async with self._connected() as aside:
+            while not isinstance(step := await self._step(aside, channel), Idle):
                 if isinstance(step, Wait):
                     if step.until > deadline:
                         return
@@ -217,11 +241,11 @@ class Dispatcher:
     async def _run_channel(self, channel: str, stop: asyncio.Event) -> None:
         while not stop.is_set() and channel in self._active:
             try:
-                with connect(self.database_url, application="txwatch alerts") as connection:
+                async with self._connected() as aside:
                     while not stop.is_set() and channel in self._active:
                         # Before the step: what is committed during it must end the rest that follows.
                         self._wakes[channel].clear()
-                        step = await self._step(connection, channel)
+                        step = await self._step(aside, channel)
                         if isinstance(step, Idle | Wait):
                             await self._rest(step, stop, self._wakes[channel])
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
@@ -237,24 +261,35 @@ class Dispatcher:
         rest = POLL if isinstance(step, Idle) else min(POLL, max(timedelta(0), step.until - self.clock()))
         await wait_for_first(stop.wait(), wake.wait(), self.sleep(rest.total_seconds()))
 
-    async def _step(self, connection: Connection, channel: str) -> Step:
+    async def _step(self, aside: Aside, channel: str) -> Step:
         """Send one message, if one may be sent now. Gives the decision."""
-        channel = present_id(connection, channel)
-        with channel_lock(connection, channel) as held:
-            if not held:
-                return Wait(self.clock() + BUSY)
-            step, prepared = await asyncio.to_thread(self._prepare, connection, channel)
-            if prepared is None:
-                return step
-            claimed, message = prepared
-            outcome = await message.send()
-            now = self.clock()
-            await asyncio.to_thread(deliveries.record, connection, channel, claimed, outcome, now, message.sent)
+        step, claimed = await aside.call(self._claim, channel)
+        if claimed is not None:
+            outcome = await self._make(aside, claimed)
             name = type(outcome).__name__.lower()
             self.delivered[name] += 1
             why = {} if isinstance(outcome, Sent) else {"reason": outcome.reason}
-            log.info("channel_request", channel=channel, purpose=claimed.purpose, outcome=name, **why)
-            return step
+            purpose = claimed.claim.purpose
+            log.info("channel_request", channel=claimed.channel, purpose=purpose, outcome=name, **why)
+        return step
+
+    async def _make(self, aside: Aside, claimed: _Claimed) -> Outcome:
+        """Make a request that is claimed, commit its outcome, and release the channel's lock."""
+        outcome = await claimed.message.send()
+        await aside.call(_end, claimed, outcome, self.clock())
+        return outcome
+
+    def _claim(self, connection: Connection, channel: str) -> tuple[Step, _Claimed | None]:
+        """Take the channel's lock, decide, and commit the claim. Without a claim the lock is not kept."""
+        channel = present_id(connection, channel)
+        with ExitStack() as stack:
+            if not _lock(stack, connection, channel):
+                return Wait(self.clock() + BUSY), None
+            step, prepared = self._prepare(connection, channel)
+            if prepared is None:
+                return step, None
+            stack.pop_all()
+            return step, _Claimed(channel, *prepared)
 
     def _prepare(self, connection: Connection, channel: str) -> tuple[Step, tuple[Claim, Message] | None]:
         """Decide, write the message, and commit the claim. Whatever fails before the commit has sent nothing."""
@@ -278,6 +313,27 @@ class Dispatcher:
             return Wait(now), None
         claimed = deliveries.claim(connection, channel, step, carrier.limits, now)
         return (Wait(now + BUSY), None) if claimed is None else (step, (claimed, message))
+
+
+def _lock(stack: ExitStack, connection: Connection, channel: str) -> bool:
+    """Take the channel's lock, if it is free, until the stack ends. Gives whether it is held."""
+    held = take_if_free(connection, Lock.CHANNEL, channel)
+    if held:
+        stack.callback(release, connection, Lock.CHANNEL, channel)
+    return held
+
+
+def _end(connection: Connection, claimed: _Claimed, outcome: Outcome, now: datetime) -> None:
+    try:
+        deliveries.record(connection, claimed.channel, claimed.claim, outcome, now, claimed.message.sent)
+    finally:
+        release(connection, Lock.CHANNEL, claimed.channel)
+
+
+def _record_moves(connection: Connection, moves: Mapping[str, str]) -> None:
+    with connection.transaction():
+        for former, present in moves.items():
+            record_move(connection, former, present)
 
 
 def _give_up(connection: Connection, channel: str, step: Request, reason: str, now: datetime) -> None:

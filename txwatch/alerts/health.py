@@ -111,7 +111,7 @@ def conditions(health: Health, now: datetime) -> list[Condition]:
         _dead_letters(health),
         _disk(health),
         *([_archive(health.archive)] if health.archive is not None else []),
-        _bot(health.bot, now),
+        *([_bot(health.bot, now)] if any(map(is_chat, health.chats)) else []),
         *(_channel(channel, refusal) for channel, refusal in health.chats.items()),
         *(_left(chat_id, present) for chat_id, present in health.left.items()),
         *(_rule_off(name, at, why) for name, (at, why) in health.rules_off.items()),

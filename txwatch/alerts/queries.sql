@@ -246,11 +246,12 @@ ON CONFLICT DO NOTHING
 
 
 -- name: insert_confirmations
--- Updates of alerts whose transactions are in a block, or no longer in one.
+-- Updates of alerts whose transactions are in a block, or no longer in one. Of what was seen after its block, such as what
+-- was recovered, nothing is said of how long it took.
 WITH held AS (
     SELECT
         alert_key, hash, stale, to_char(height, 'FM999,999,999') AS height,
-        greatest(0, round(extract(epoch FROM blocks.seen_at - alerts.seen_at) / 60)) AS minutes
+        blocks.seen_at - alerts.seen_at AS took
     FROM alerts
     JOIN confirmations ON txid = alert_key
     JOIN blocks ON hash = block_hash
@@ -259,7 +260,12 @@ WITH held AS (
 INSERT INTO alert_updates (alert_key, update_key, text, created_at)
 SELECT
     alert_key, 'confirmed:' || hash,
-    '✅ confirmed in block ' || height || ', ' || minutes || ' min after it was seen', %(now)s
+    '✅ confirmed in block ' || height || CASE
+        WHEN took < interval '0' THEN ''
+        WHEN took < interval '1 minute' THEN ', less than a minute after it was seen'
+        ELSE ', ' || round(extract(epoch FROM took) / 60) || ' min after it was seen'
+    END,
+    %(now)s
 FROM held
 WHERE NOT stale
 UNION ALL

@@ -181,8 +181,14 @@ def read_sent_message(connection: Connection, chat_id: str, alert_key: str) -> S
 
 Verdict = Literal["useful", "noise"]
 BUTTONS: tuple[tuple[str, Verdict], ...] = (("👍 useful", "useful"), ("👎 noise", "noise"))
-API_USER = 0
-"""The user id of verdicts by the API. Telegram's are greater."""
+
+
+def person_at_telegram(user_id: int) -> str:
+    """By which name a verdict is kept of a user of Telegram, or of a chat whose administrators speak as itself.
+
+    By the number: users change their names. Verdicts of others are kept by `who` of `txwatch.people.changes`.
+    """
+    return f"telegram:{user_id}"
 
 
 @dataclass(frozen=True)
@@ -213,28 +219,32 @@ def record_feedback(
     `chat_id` is the id under which it was sent, also if the chat has another one now.
     """
     row = connection.execute(
-        "INSERT INTO feedback AS given (alert_key, user_id, verdict, chat_id, given_at)"
-        " SELECT alert_key, %(user)s, %(verdict)s, channel, %(now)s FROM alert_deliveries"
+        "INSERT INTO feedback AS given (alert_key, person, verdict, chat_id, given_at)"
+        " SELECT alert_key, %(person)s, %(verdict)s, channel, %(now)s FROM alert_deliveries"
         " WHERE channel = %(chat)s AND message_id = %(message)s AND state = 'sent'"
-        " ON CONFLICT (alert_key, user_id) DO UPDATE SET verdict = excluded.verdict, given_at = excluded.given_at"
+        " ON CONFLICT (alert_key, person) DO UPDATE SET verdict = excluded.verdict, given_at = excluded.given_at"
         " RETURNING alert_key",
-        {"chat": chat_id, "message": message_id, "user": user_id, "verdict": verdict, "now": now},
+        {
+            "chat": chat_id,
+            "message": message_id,
+            "person": person_at_telegram(user_id),
+            "verdict": verdict,
+            "now": now,
+        },
     ).fetchone()
     return None if row is None else str(row[0])
 
 
-def record_verdict(
-    connection: Connection, alert_key: str, verdict: Verdict, now: datetime, user_id: int = API_USER
-) -> bool:
+def record_verdict(connection: Connection, alert_key: str, verdict: Verdict, now: datetime, person: str) -> bool:
     """Keep a verdict that was given elsewhere than below a message; a person's later one replaces it.
 
     False if there is no such alert.
     """
     given = connection.execute(
-        "INSERT INTO feedback AS given (alert_key, user_id, verdict, chat_id, given_at)"
-        " SELECT alert_key, %(user)s, %(verdict)s, 'api', %(now)s FROM alerts WHERE alert_key = %(key)s"
-        " ON CONFLICT (alert_key, user_id) DO UPDATE SET verdict = excluded.verdict, given_at = excluded.given_at",
-        {"key": alert_key, "user": user_id, "verdict": verdict, "now": now},
+        "INSERT INTO feedback AS given (alert_key, person, verdict, chat_id, given_at)"
+        " SELECT alert_key, %(person)s, %(verdict)s, 'api', %(now)s FROM alerts WHERE alert_key = %(key)s"
+        " ON CONFLICT (alert_key, person) DO UPDATE SET verdict = excluded.verdict, given_at = excluded.given_at",
+        {"key": alert_key, "person": person, "verdict": verdict, "now": now},
     )
     return given.rowcount > 0
 

@@ -132,7 +132,9 @@ def create_app(settings: Settings, max_body_bytes: int = MAX_BODY_BYTES) -> Fast
     app.state.drift_pages = DriftPages(settings.report_place)
     app.state.online_features = online
     requests = RequestMetrics()
-    app.state.metrics = Scrapes(metrics_registry(pool, settings.home, requests, lambda: live.clients))
+    app.state.metrics = Scrapes(
+        metrics_registry(pool, settings.home, requests, lambda: live.clients, settings.telegram_chats)
+    )
     routers = [module.router for module in ROUTERS]
     problems.install(app, [route for router in (health.unkeyed, *routers) for route in router.routes])
     app.include_router(health.unkeyed)

@@ -1,6 +1,7 @@
 """The commands `query` and `archive`: SQL over all days, and looking after the archive."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import datetime
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from txwatch.clock import utc_now
 from txwatch.errors import UserError
+from txwatch.foreign import clean
 from txwatch.settings import Settings
 from txwatch.store.database import connect
 
@@ -86,16 +88,18 @@ def query(
 
 def _write(answer: "Answer", form: Format, output: Path | None) -> None:
     if form is Format.table:
-        table = Table(*answer.schema.names)
+        table = Table(*map(clean, answer.schema.names))
         for row in _rows(answer):
-            table.add_row(*("" if value is None else str(value) for value in row.values()))
+            table.add_row(*("" if value is None else clean(str(value)) for value in row.values()))
         if output is None:
             console.print(table)
         else:
             with output.open("x") as file:
                 Console(file=file, width=240, markup=False, highlight=False).print(table)
         return
-    draft = None if output is None else output.with_name(f"{output.name}.part")
+    draft = None if output is None else output.with_name(f"{output.name}.{os.getpid()}.part")
+    if draft is not None:
+        draft.touch(exist_ok=False)
     try:
         if form is Format.parquet and draft is not None:
             from pyarrow.parquet import ParquetWriter

@@ -10,12 +10,14 @@ leaves what the manifest named before; what no manifest names is nothing.
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Annotated
 
 import msgspec
+from msgspec import Meta
 
 from txwatch.errors import UserError
 from txwatch.places import NoSuchObjectError, Place, S3Object
@@ -26,14 +28,21 @@ if TYPE_CHECKING:
     from txwatch.archive.datasets import Dataset
 
 READ_BYTES = 1 << 20
+MANIFEST_BYTES = 64 << 10
+"""Bytes of a manifest at most; it has some hundreds."""
 
 
 class ArchiveError(UserError):
     """A day cannot be archived, or its file cannot be read. The message names dataset and day."""
 
 
+_Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+"""As a column of the database takes it."""
+_Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
+
+
 class Manifest(msgspec.Struct, frozen=True):
-    """What the archive holds of a dataset and day.
+    """What the archive holds of a dataset and day. Others may write where it is: it is believed of its own day alone.
 
     `rows` and `checksum` are of the file, `stored_rows` and `stored_checksum` of the database when it was archived:
     the same but where the file kept rows that the database had given up already.
@@ -41,19 +50,24 @@ class Manifest(msgspec.Struct, frozen=True):
 
     dataset: str
     day: date
-    format: int
+    format: Annotated[int, Meta(ge=1, lt=2**31)]
     file: str
-    bytes: int
-    sha256: str
-    rows: int
-    checksum: str
-    stored_rows: int
-    stored_checksum: str
+    bytes: Annotated[int, Meta(ge=0, lt=2**36)]
+    sha256: _Digest
+    rows: _Number
+    checksum: Annotated[str, Meta(max_length=200)]
+    stored_rows: _Number
+    stored_checksum: Annotated[str, Meta(max_length=200)]
     archived_at: datetime
 
     def holds(self, stored: "Content") -> bool:
         """Whether rows of the database are those from which the file was made."""
         return (stored.rows, stored.checksum) == (self.stored_rows, self.stored_checksum)
+
+
+def file_name(day: date, sha256: str) -> str:
+    """The name of a day's file with this content."""
+    return f"{day}-{sha256[:12]}.parquet"
 
 
 _encode = msgspec.json.Encoder().encode
@@ -84,21 +98,26 @@ class Archive:
         """The manifest of a day, None if it is not archived. Raises ArchiveError if it cannot be read."""
         place = self.folder(dataset, day) / f"{day}.json"
         try:
-            return _decode(place.read_bytes())
+            with place.open("rb") as file:
+                found = _decode(file.read(MANIFEST_BYTES))
         except (FileNotFoundError, NoSuchObjectError):
             return None
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise ArchiveError(f"{place} is no manifest of txwatch's: {error}") from error
+        # A name of its own could lead anywhere, and that of another day's file would tell its rows twice.
+        if (found.dataset, found.day, found.file) != (dataset.name, day, file_name(day, found.sha256)):
+            raise ArchiveError(f"{place} is not the manifest of {dataset.name} of {day}")
+        return found
 
-    def manifests(self, dataset: "Dataset") -> Iterator[Manifest]:
-        """All manifests of a dataset, the oldest first."""
+    def days(self, dataset: "Dataset") -> Iterator[date]:
+        """The days of which there is a manifest, the oldest first."""
         top = self.place / dataset.name
-        months = sorted({name[:7] for name in _names_below(top)})
-        for month in months:
+        for month in sorted(_names_below(top)):
             for name in sorted(name for name in _names(top / month) if name.endswith(".json")):
-                found = self.manifest(dataset, date.fromisoformat(name.removesuffix(".json")))
-                if found is not None:
-                    yield found
+                with suppress(ValueError):
+                    day = date.fromisoformat(name.removesuffix(".json"))
+                    if f"{day:%Y-%m}/{day}.json" == f"{month}/{name}":
+                        yield day
 
     def draft(self, dataset: "Dataset", day: date) -> Path:
         """The file to write a day to, before it is published: beside its place, or in `work` for S3."""
@@ -109,7 +128,7 @@ class Archive:
 
     def publish(self, dataset: "Dataset", day: date, draft: Path, sha256: str) -> Place:
         """Put a complete draft under its own name, durably. No manifest names it yet."""
-        published = self.folder(dataset, day) / f"{day}-{sha256[:12]}.parquet"
+        published = self.folder(dataset, day) / file_name(day, sha256)
         if isinstance(published, S3Object):
             published.upload(draft)
             draft.unlink()
@@ -153,11 +172,11 @@ def archive_of(settings: Settings) -> Archive | None:
     return None if where is None else Archive(where, settings.home.resolve() / "archive-files")
 
 
-def digest(place: Place) -> tuple[int, str]:
-    """The bytes of a file and their SHA-256, read as a stream."""
+def digest(place: Place, most_bytes: int | None = None) -> tuple[int, str]:
+    """The bytes of a file and their SHA-256, read as a stream, no further than where it has more than `most_bytes`."""
     sha, size = hashlib.sha256(), 0
     with place.open("rb") as file:
-        while block := file.read(READ_BYTES):
+        while (most_bytes is None or size <= most_bytes) and (block := file.read(READ_BYTES)):
             sha.update(block)
             size += len(block)
     return size, sha.hexdigest()

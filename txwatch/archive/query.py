@@ -31,9 +31,16 @@ from txwatch.store.database import Connection, connect, scalar
 
 TABLES = {**ARCHIVED, ALERTS.name: ALERTS}
 """What SQL can name."""
+ROW_FUNCTIONS = frozenset({"generate_series", "range", "unnest"})
+"""Functions that SQL can select from. Others tell of files, of settings and of what DuckDB does."""
+SETTINGS = frozenset({"current_setting", "getenv", "getvariable"})
+"""Functions that SQL cannot call."""
 Span = tuple[datetime | None, datetime | None]
 """From a moment until before another; None is without bound."""
-_BATCH_ROWS = 8_192
+_BATCH_ROWS = 2_048
+"""Rows of an answer that are made at once, as many as DuckDB works on at once: each may be large."""
+MAX_SQL = 10_000
+"""Characters of a query. The parser cannot be interrupted, and takes minutes for one that is nested without end."""
 
 
 class QueryError(UserError):
@@ -134,22 +141,38 @@ def _engine(folder: Path, limits: Limits) -> Iterator[duckdb.DuckDBPyConnection]
 
 def named_tables(engine: duckdb.DuckDBPyConnection, query: str) -> list[str]:
     """The tables of ours that a query names. Raises QueryError if it is not one SELECT."""
-    parsed = json.loads(engine.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()[0][0])
+    if len(query) > MAX_SQL:
+        raise QueryError(f"A query has at most {MAX_SQL:,} characters.")
+    try:
+        parsed = json.loads(engine.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()[0][0])
+    except RecursionError:
+        raise QueryError("This query is nested too deeply.") from None
+    except duckdb.Error as error:
+        raise QueryError(str(error)) from None
     if parsed["error"]:
         raise QueryError(f"This is no query: {parsed['error_message']}")
     if len(parsed["statements"]) != 1:
         raise QueryError("One query at a time can be answered.")
-    named: set[str] = set()
+    nodes = list(_nodes(parsed))
+    named = {str(node["table_name"]).lower() for node in nodes if node.get("type") == "BASE_TABLE"}
+    own = {str(one["key"]).lower() for node in nodes for one in node.get("cte_map", {}).get("map", ())}
+    called = {str(node["function_name"]).lower() for node in nodes if "function_name" in node}
+    rows = {str(node["function"]["function_name"]).lower() for node in nodes if node.get("type") == "TABLE_FUNCTION"}
+    if others := [*sorted(named - own - TABLES.keys()), *sorted(rows - ROW_FUNCTIONS | called & SETTINGS)]:
+        raise QueryError(f"{others[0]!r} is none of {', '.join(TABLES)}, and nothing else is read.")
+    return [name for name in TABLES if name in named]
+
+
+def _nodes(parsed: Any) -> Iterator[dict[str, Any]]:
+    """The nodes of a parsed query."""
     waiting = [parsed]
     while waiting:
         node = waiting.pop()
         if isinstance(node, dict):
-            if node.get("type") == "BASE_TABLE":
-                named.add(str(node["table_name"]).lower())
+            yield node
             waiting += node.values()
         elif isinstance(node, list):
             waiting += node
-    return [name for name in TABLES if name in named]
 
 
 @dataclass(frozen=True)
@@ -318,7 +341,8 @@ def _bounded(reader: pa.RecordBatchReader, answer: Answer, limits: Limits) -> It
     for batch in reader:
         if rows + batch.num_rows > limits.rows or size + batch.nbytes > limits.bytes:
             answer.cut = True
-            yield batch.slice(0, max(0, limits.rows - rows))
+            fit = (limits.bytes - size) * batch.num_rows // max(1, batch.nbytes)
+            yield batch.slice(0, max(0, min(limits.rows - rows, fit)))
             return
         rows += batch.num_rows
         size += batch.nbytes

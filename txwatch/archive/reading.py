@@ -7,6 +7,7 @@ once, and again after it was changed, by its size and time of change. A file of 
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -33,7 +34,7 @@ def local_file(archive: Archive, dataset: Dataset, manifest: Manifest) -> Path:
         seen = place.stat()
         stamp = [seen.st_size, seen.st_mtime_ns, manifest.sha256]
         if _read_checked(archive).get(str(place)) != stamp:
-            _compare(manifest, *digest(place))
+            _compare(manifest, *digest(place, manifest.bytes))
             _note_checked(archive, str(place), stamp)
         return place
     except (FileNotFoundError, NoSuchObjectError):
@@ -46,7 +47,7 @@ def verify_file(archive: Archive, dataset: Dataset, manifest: Manifest) -> None:
     """Read a day's whole file where it is. Raises ArchiveError if it is missing or differs in any bit."""
     place = archive.file(manifest, dataset)
     try:
-        _compare(manifest, *digest(place))
+        _compare(manifest, *digest(place, manifest.bytes))
     except (FileNotFoundError, NoSuchObjectError):
         raise ArchiveError(f"{_named(manifest)}: its file is missing") from None
     except (OSError, ObjectStoreError) as error:
@@ -85,7 +86,8 @@ def _fetched(archive: Archive, dataset: Dataset, manifest: Manifest, place: S3Ob
         draft = copy.with_name(f"{copy.name}.{os.getpid()}.part")
         try:
             with place.open("rb") as source, draft.open("wb") as file:
-                while block := source.read(READ_BYTES):
+                # No further than the file may be: what answers may go on for ever.
+                while file.tell() <= manifest.bytes and (block := source.read(READ_BYTES)):
                     file.write(block)
             _compare(manifest, *digest(draft))
             draft.replace(copy)
@@ -98,20 +100,24 @@ def _fetched(archive: Archive, dataset: Dataset, manifest: Manifest, place: S3Ob
 
 def _make_room(work: Path, keep: Path) -> None:
     """Remove the copies that were used longest ago, until FETCHED_BYTES hold the others."""
-    copies = sorted(work.glob("*/*.parquet"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    copies: list[tuple[int, int, Path]] = []
+    for copy in work.glob("*/*.parquet"):
+        with suppress(FileNotFoundError):  # another process makes room too
+            found = copy.stat()
+            copies.append((found.st_mtime_ns, found.st_size, copy))
     total = 0
-    for copy in copies:
-        total += copy.stat().st_size
+    for _, size, copy in sorted(copies, reverse=True):
+        total += size
         if total > FETCHED_BYTES and copy != keep:
             copy.unlink(missing_ok=True)
 
 
 def _read_checked(archive: Archive) -> dict[str, list[object]]:
     try:
-        found: dict[str, list[object]] = json.loads((archive.work / _CHECKED).read_text())
-    except (OSError, ValueError):
-        return {}  # then all are compared again
-    return found
+        found = json.loads((archive.work / _CHECKED).read_text())
+    except (OSError, ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else {}  # then all are compared again
 
 
 def _note_checked(archive: Archive, place: str, stamp: list[object]) -> None:

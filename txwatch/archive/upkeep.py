@@ -134,14 +134,23 @@ def check_files(
 def adopt(connection: Connection, archive: Archive, now: datetime) -> list[tuple[str, date]]:
     """Record days of the archive that this database does not know, such as after the restore of an older backup.
 
-    What the database holds of such a day besides is archived again by and by. Raises ArchiveError.
+    What the database holds of such a day besides is archived again by and by. Raises ArchiveError once all others are
+    adopted if there are manifests that cannot be read.
     """
-    adopted = []
+    adopted, unread = [], []
     for dataset in ARCHIVED.values():
         known = {one.day: one.file for one in read_days(connection, dataset)}
-        for manifest in archive.manifests(dataset):
-            if known.get(manifest.day) != manifest.file:
+        for day in archive.days(dataset):
+            try:
+                manifest = archive.manifest(dataset, day)
+            except ArchiveError as error:
+                unread.append(str(error))
+                continue
+            if manifest is not None and known.get(day) != manifest.file:
                 with connection.transaction():
                     adopt_day(connection, dataset, manifest, now)
-                adopted.append((dataset.name, manifest.day))
+                adopted.append((dataset.name, day))
+    if unread:
+        more = f", and {len(unread) - 1} more manifests cannot be read" if unread[1:] else ""
+        raise ArchiveError(f"{unread[0]}{more}; {len(adopted)} others were adopted.")
     return adopted

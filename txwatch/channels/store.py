@@ -115,11 +115,13 @@ def remove_channel(connection: Connection, channel: str) -> None:
             raise WrongChannelError(f"{channel!r} is a chat: take it out of TELEGRAM_CHAT_ID, or disable it")
         if connection.execute("DELETE FROM channels WHERE channel = %s", [channel]).rowcount == 0:
             raise NoSuchChannelError(f"there is no channel {channel!r}")
-        # Also what may have arrived: another receiver may get this name, and it would come again there.
+        # Another receiver may get this name. There nothing of before comes, neither what may have arrived nor updates
+        # of what was sent, and what is answered to a request that is under way says nothing of it.
+        connection.execute("DELETE FROM channel_requests WHERE channel = %s", [channel])
         connection.execute(
-            "DELETE FROM alert_deliveries WHERE channel = %s AND state IN ('pending', 'sending', 'uncertain')",
-            [channel],
+            "DELETE FROM alert_deliveries WHERE channel = %s AND state NOT IN ('sent', 'digested')", [channel]
         )
+        connection.execute("UPDATE alert_deliveries SET shown_updates = NULL WHERE channel = %s", [channel])
 
 
 def rotate_secret(connection: Connection, channel: str, secret: str, until: datetime) -> None:

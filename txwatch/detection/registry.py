@@ -1,4 +1,4 @@
-"""The models in MLflow's registry: store a challenger, load the champion, list the versions, promote and roll back.
+"""The models in MLflow's registry: store a challenger, load the champion, list the versions, promote.
 
 A model is stored as skops, which holds no code, and is read back here with a fixed list of types: neither a pickle nor
 a type that the stored file itself names is ever loaded. MLflow's import takes seconds, so it happens in the functions.
@@ -35,19 +35,10 @@ TRUSTED_TYPES = ["numpy.dtype", "sklearn.tree._tree.Tree"]
 """What skops does not trust by itself and an Isolation Forest needs: arrays of numbers, and trees of them."""
 
 _CARD, _REFERENCE = "card.json", "reference.parquet"
-_BEFORE = "champion_before"
 
 
 class UnknownModelError(UserError):
     """A model that was never registered."""
-
-
-class NoSuchVersionError(UserError):
-    """The registry has no such version."""
-
-
-class NothingBeforeError(UserError):
-    """There is no champion before this one to go back to."""
 
 
 @dataclass(frozen=True)
@@ -297,34 +288,6 @@ def list_versions(registry: ModelRegistry) -> list[ModelVersion]:
     aliases = {alias: str(version) for alias, version in (models[0].aliases if models else {}).items()}
     found = client.search_model_versions(f"name = '{REGISTERED_MODEL}'")
     return sorted((_version(client, one, aliases) for one in found), key=lambda v: int(v.version), reverse=True)
-
-
-def make_champion(registry: ModelRegistry, version: str, by: str) -> str:
-    """Make a version the champion, whatever the gate says, and keep who did. Returns the version.
-
-    Runs take it at once, a live scorer with its next look at the registry.
-    """
-    if version not in {one.version for one in list_versions(registry)}:
-        raise NoSuchVersionError(f"there is no model version {version}")
-    before = registry.champion_version()
-    registry.promote(version, {"by": by, "at": datetime.now(UTC).isoformat(), "before": before})
-    if before is not None and before != version:
-        registry.client().set_registered_model_tag(REGISTERED_MODEL, _BEFORE, before)
-    return version
-
-
-def roll_back(registry: ModelRegistry, by: str) -> str:
-    """Make the version that was champion before this one the champion again. Raises NothingBeforeError."""
-    champion = registry.champion_version()
-    if champion is None:
-        raise NothingBeforeError("there is no champion yet")
-    noted = registry.client().get_registered_model(REGISTERED_MODEL).tags.get(_BEFORE)
-    # Promotions by the gate leave no note: they replaced the newest version before the champion.
-    older = [v.version for v in list_versions(registry) if int(v.version) < int(champion)]
-    before = noted if noted not in (None, champion) else next(iter(older), None)
-    if before is None:
-        raise NothingBeforeError(f"version {champion} is the first champion")
-    return make_champion(registry, before, by)
 
 
 def _version(client: Any, registered: Any, aliases: Mapping[str, str]) -> ModelVersion:

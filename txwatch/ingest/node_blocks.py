@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from typing import Annotated
 
 import msgspec
 
@@ -10,7 +11,7 @@ from txwatch.ingest.rest import BlockSource, RestError
 from txwatch.sources.bitcoin_node import BitcoinNode, Description, Header, MinedInput, spent_coin
 from txwatch.sources.bitcoin_rpc import BitcoinRpc, RpcError
 from txwatch.sources.source import SourceAwayError
-from txwatch.wire.blocks import ListedBlock, MinedBlock, require_distinct
+from txwatch.wire.blocks import MOST_OF_A_BLOCK, ListedBlock, MinedBlock, require_distinct
 from txwatch.wire.messages import MalformedMessageError
 from txwatch.wire.raw import Coin, decode_raw, from_raw
 
@@ -30,7 +31,7 @@ class _Transaction(msgspec.Struct):
 class _Block(Header):
     """The answer to `getblock` with verbosity 3."""
 
-    tx: list[_Transaction] = msgspec.field(default_factory=list)
+    tx: Annotated[list[_Transaction], MOST_OF_A_BLOCK] = msgspec.field(default_factory=list)
 
 
 class NodeBlocks:
@@ -61,6 +62,9 @@ class NodeBlocks:
             headers = self._node.headers(heights)
             if not headers:
                 return
+            if headers[-1].height >= lowest.height:
+                # The list would have no end.
+                raise RestError(f"the node gives a block of height {headers[-1].height:,} for a lower one")
             self._listed += [ListedBlock(header.hash, header.height, header.time) for header in headers]
 
     def block(self, block_hash: str) -> MinedBlock | None:

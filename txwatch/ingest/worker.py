@@ -196,9 +196,10 @@ class IngestWorker:
                 self._open_gap(one, one.started_at, "it could not be reached")
 
     async def _make_room(self) -> None:
-        if len(self._batch.transactions) >= BATCH_COUNT or self._batch.bytes >= BATCH_BYTES:
+        is_crowded = self._is_crowded()
+        if is_crowded or len(self._batch.transactions) >= BATCH_COUNT or self._batch.bytes >= BATCH_BYTES:
             self._full.set()
-            if self._is_crowded():
+            if is_crowded:
                 await self._relieve()
 
     def _hear(self, one: _Listening, at: datetime) -> None:

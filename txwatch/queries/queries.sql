@@ -562,7 +562,7 @@ SELECT
     alert_key, kinds, severity, campaigns.transactions, first_seen_at, last_seen_at, value_sat, usd_price
 FROM (
     SELECT alert_key, count(*) AS transactions, min(joined.seen_at) AS first_seen_at, max(joined.seen_at) AS last_seen_at,
-        sum(transactions.value_sat)::bigint AS value_sat
+        CASE WHEN count(value_sat) > 0 THEN least(sum(value_sat), 9223372036854775807)::bigint END AS value_sat
     FROM campaign_transactions AS joined
     LEFT JOIN transactions USING (txid)
     WHERE alert_key IN (
@@ -631,16 +631,16 @@ near AS (
         OR outputs @> jsonb_build_array(jsonb_build_object('addr', %(prefix)s::text))
 )
 SELECT
-    txid, seen_at, coalesce(received.sat, 0) AS received_sat, coalesce(spent.sat, 0) AS spent_sat, fee_sat,
+    txid, seen_at, received.sat AS received_sat, spent.sat AS spent_sat, fee_sat,
     EXISTS (SELECT FROM alerts WHERE alert_key = txid) AS alerted
 FROM near
 CROSS JOIN LATERAL (
-    SELECT sum(value)::bigint AS sat
+    SELECT least(coalesce(sum(value), 0), 9223372036854775807)::bigint AS sat
     FROM jsonb_to_recordset(outputs) AS coin (addr text, value bigint)
     WHERE addr IN (%(text)s, %(prefix)s)
 ) AS received
 CROSS JOIN LATERAL (
-    SELECT sum(value)::bigint AS sat
+    SELECT least(coalesce(sum(value), 0), 9223372036854775807)::bigint AS sat
     FROM jsonb_to_recordset(inputs) AS coin (addr text, value bigint)
     WHERE addr IN (%(text)s, %(prefix)s)
 ) AS spent

@@ -8,6 +8,7 @@ messages are counted, so that a lost one is noticed; its mempool is read then, a
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeVar
 
@@ -47,6 +48,8 @@ _EXPLAINED_WITHIN = timedelta(seconds=1)
 _HOLD_SECONDS = 0.25
 _RAW_BYTES = 32 << 20
 """Bytes of transactions that wait for the message that says where they are: those of a block are at most 4 MB."""
+_RAW_MOST = 100_000
+"""Transactions that wait so, however small they are; those of a block are some thousands."""
 _RESYNC_CHUNK = 500
 _REMEMBERED = 20_000
 """Transactions of a mempool that is read whole. Of a larger one only those are known that were told."""
@@ -175,7 +178,7 @@ class BitcoinCore(MempoolSource):
             elif notice.topic == b"rawtx":
                 self._raw.append(notice.body)
                 self._raw_bytes += len(notice.body)
-                while self._raw_bytes > _RAW_BYTES:
+                while self._raw_bytes > _RAW_BYTES or len(self._raw) > _RAW_MOST:
                     self._raw_bytes -= len(self._raw.popleft())
             elif len(notice.body) < 33:
                 told.append(Malformed(at, "sequence without a hash and a kind", notice.body))
@@ -223,8 +226,9 @@ class BitcoinCore(MempoolSource):
         told: list[Told | _Entered] = [BlockFound(block.announcement)]
         if self._memory.has_unexplained:
             for body in self._raw:
-                replaced = self._memory.replaced_by(decode_raw(body))
-                told += [Removed(*one) for one in replaced]
+                # What cannot be read is told where it enters the mempool. In a block it explains nothing.
+                with suppress(MalformedMessageError):
+                    told += [Removed(*one) for one in self._memory.replaced_by(decode_raw(body))]
         # Each transaction that a block takes from the mempool counts as a change of it, which is not told.
         taken = self._memory.mine(block.tx, block.height)
         self._next = None if self._next is None or taken is None else self._next + taken
@@ -276,8 +280,8 @@ class BitcoinCore(MempoolSource):
         if not wanted:
             return Found(coins, height, {})
         found = await self._ask(self._node.coins, wanted)
-        for txid, body in found.parents.items():
-            log.debug("parent_not_heard_of", source=self.name, txid=txid, bytes=len(body))
+        for txid, parent in found.parents.items():
+            log.debug("parent_not_heard_of", source=self.name, txid=txid, bytes=len(parent.body))
         return Found(coins | found.coins, max(height, found.tip_height), {})
 
     async def _explained(self, until: datetime) -> list[Removed]:
@@ -324,12 +328,12 @@ class BitcoinCore(MempoolSource):
             asked = sorted((txid for txid in missing if entered.get(txid, 0) >= least), key=entered.__getitem__)
             left = sum(txid not in entered for txid in missing)
             for txids in chunks(asked, _RESYNC_CHUNK):
-                bodies = await self._ask(self._node.raw, txids)
-                left += len(txids) - len(bodies)
-                seen_at = {txid: min(max(datetime.fromtimestamp(entered[txid], UTC), since), at) for txid in bodies}
+                raw = await self._ask(self._node.raw, txids)
+                left += len(txids) - len(raw)
+                seen_at = {txid: min(max(datetime.fromtimestamp(entered[txid], UTC), since), at) for txid in raw}
                 found: list[Told | _Entered] = []
-                for body in bodies.values():
-                    found += self._enter(decode_raw(body), body)
+                for tx, body in raw.values():
+                    found += self._enter(tx, body)
                 coins = await self._coins([one.tx for one in found if isinstance(one, _Entered)])
                 for event in self._resolved(found, coins, seen_at):
                     yield event
@@ -354,8 +358,8 @@ class BitcoinCore(MempoolSource):
         removed: list[Removed] = []
         unknown = [txid for txid in txids if not self._memory.holds(txid)] if len(txids) <= _REMEMBERED else []
         for some in chunks(unknown, _RESYNC_CHUNK):
-            for body in (await self._ask(self._node.raw, some)).values():
-                removed += [Removed(*one) for one in self._memory.enter(decode_raw(body), body)]
+            for tx, body in (await self._ask(self._node.raw, some)).values():
+                removed += [Removed(*one) for one in self._memory.enter(tx, body)]
         return removed
 
     async def _blocks_missed(self, tip: Header, since: datetime) -> list[Told]:

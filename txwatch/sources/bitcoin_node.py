@@ -8,15 +8,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, NamedTuple
 
 import msgspec
+import structlog
 from msgspec import Meta
 
 from txwatch.foreign import one_line
 from txwatch.sources.bitcoin_rpc import BitcoinRpc, chunks
 from txwatch.sources.source import Health, SourceAwayError
 from txwatch.wire.addresses import MAIN, NETWORKS, Network
-from txwatch.wire.messages import MAX_SUPPLY_SAT, SAT_PER_BTC, Count, Hash, WireBlock
-from txwatch.wire.raw import Coin, Outpoint, decode_raw
+from txwatch.wire.blocks import MOST_OF_A_BLOCK
+from txwatch.wire.messages import MAX_SUPPLY_SAT, SAT_PER_BTC, Count, Hash, MalformedMessageError, WireBlock
+from txwatch.wire.raw import Coin, Outpoint, RawTransaction, decode_raw
 from txwatch.wire.transaction import UNCONFIRMED
+
+log = structlog.get_logger(__name__)
 
 _MOST_TOGETHER = 20
 """Transactions that are asked for in one request: each can have a megabyte."""
@@ -59,7 +63,7 @@ class Header(msgspec.Struct):
 class BlockTxids(Header):
     """A block with the txids that it holds."""
 
-    tx: list[Hash] = msgspec.field(default_factory=list)
+    tx: Annotated[list[Hash], MOST_OF_A_BLOCK] = msgspec.field(default_factory=list)
 
 
 class Mempool(msgspec.Struct):
@@ -82,7 +86,14 @@ class Found(NamedTuple):
 
     coins: dict[Outpoint, Coin]
     tip_height: int
-    parents: dict[str, bytes]
+    parents: dict[str, "Raw"]
+
+
+class Raw(NamedTuple):
+    """A transaction, and its serialization."""
+
+    tx: RawTransaction
+    body: bytes
 
 
 class Script(msgspec.Struct):
@@ -218,10 +229,26 @@ class BitcoinNode:
         answers = self.rpc.batch(_Entry, "getmempoolentry", [(txid,) for txid in txids])
         return {txid: entry.time for txid, entry in zip(txids, answers, strict=True) if entry is not None}
 
-    def raw(self, txids: Sequence[str], together: int = _MOST_TOGETHER) -> dict[str, bytes]:
-        """The serializations of those of these transactions that the mempool, or the node's index, holds."""
+    def raw(self, txids: Sequence[str], together: int = _MOST_TOGETHER) -> dict[str, Raw]:
+        """Those of these transactions that the mempool, or the node's index, holds, by txid.
+
+        One that cannot be read, or is another one, is left out: it holds up no other.
+        """
         answers = self.rpc.batch(str, "getrawtransaction", [(txid,) for txid in txids], together)
-        return {txid: bytes.fromhex(body) for txid, body in zip(txids, answers, strict=True) if body is not None}
+        found = {}
+        for txid, answer in zip(txids, answers, strict=True):
+            if answer is None:
+                continue
+            try:
+                body = bytes.fromhex(answer)
+                tx = decode_raw(body)
+                if tx.txid != txid:
+                    raise MalformedMessageError(f"it is {tx.txid}")
+            except ValueError as error:
+                log.warning("transaction_unreadable", txid=txid, cause=str(error))
+            else:
+                found[txid] = Raw(tx, body)
+        return found
 
     def spenders(self, outpoints: Sequence[Outpoint]) -> dict[Outpoint, str]:
         """Which transactions of the mempool spend these outpoints, by outpoint."""
@@ -251,8 +278,8 @@ class BitcoinNode:
         if len(coins) == len(outpoints):
             return Found(coins, self.height(best) if best else self.tip().height, {})
         parents = self._parents(dict.fromkeys(txid for txid, vout in outpoints if (txid, vout) not in coins))
-        for txid, body in parents.items():
-            outputs = decode_raw(body).outputs
+        for txid, parent in parents.items():
+            outputs = parent.tx.outputs
             for outpoint in outpoints:
                 if outpoint[0] == txid and outpoint[1] < len(outputs):
                     coins[outpoint] = Coin(*outputs[outpoint[1]], UNCONFIRMED)
@@ -260,7 +287,7 @@ class BitcoinNode:
         self._add_mined(coins, wanted, tip)
         return Found(coins, tip.height, parents)
 
-    def _parents(self, txids: Iterable[str]) -> dict[str, bytes]:
+    def _parents(self, txids: Iterable[str]) -> dict[str, Raw]:
         """Those of these transactions that the mempool holds. An index also gives mined ones, whose height it hides."""
         bodies = self.raw(list(txids))
         return {txid: bodies[txid] for txid in self.entered(list(bodies), 1 << 60)}

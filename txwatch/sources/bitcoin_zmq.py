@@ -133,7 +133,8 @@ class Subscription:
         for _ in range(MOST_MESSAGES):
             if (parts := self._parts()) is None:
                 break
-            if len(parts) != 3 or len(parts[2]) != 4:
+            # A topic that only begins as one of ours was subscribed to with it.
+            if len(parts) != 3 or parts[0] not in TOPICS or len(parts[2]) != 4:
                 continue
             topic, body, counted = parts
             counter = int.from_bytes(counted, "little")

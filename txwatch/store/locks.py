@@ -37,6 +37,8 @@ class Lock(IntEnum):
 
     ARCHIVE = 7_842_012
     """One of each dataset and day: two runs at once would both write its file."""
+    PROMOTION = 7_842_017
+    """Two promotions at once would both move the champion's alias, and neither would know which one it replaced."""
 
 
 WAIT: LiteralString = "SELECT pg_advisory_xact_lock(%s)"
@@ -48,14 +50,43 @@ def wait_for(connection: Connection, lock: Lock) -> None:
     connection.execute(WAIT, [int(lock)])
 
 
+def take_if_free(connection: Connection, lock: Lock, of: str | None = None) -> bool:
+    """Take a lock if it is free, and say whether. `of` names one of many, such as a chat.
+
+    It is held until `release`, or the end of the connection.
+    """
+    key, values = _key(lock, of)
+    return bool(scalar(connection, f"SELECT pg_try_advisory_lock({key})", values))
+
+
+def release(connection: Connection, lock: Lock, of: str | None = None) -> None:
+    """Give a lock back that `take_if_free` took; with a connection that has ended it was given back."""
+    if not connection.closed:
+        key, values = _key(lock, of)
+        connection.execute(f"SELECT pg_advisory_unlock({key})", values)
+
+
+@contextmanager
+def alone(connection: Connection, lock: Lock) -> Iterator[None]:
+    """Wait for a lock, and hold it for the block, over several transactions."""
+    connection.execute("SELECT pg_advisory_lock(%s)", [int(lock)])
+    try:
+        yield
+    finally:
+        release(connection, lock)
+
+
 @contextmanager
 def if_free(connection: Connection, lock: Lock, of: str | None = None) -> Iterator[bool]:
-    """Hold a lock for the block if it is free, and give whether it is held. `of` names one of many, such as a chat."""
-    # Locks of one number and locks of two numbers never meet.
-    key, values = ("%s", [int(lock)]) if of is None else ("%s, hashtext(%s)", [int(lock), of])
-    held = bool(scalar(connection, f"SELECT pg_try_advisory_lock({key})", values))
+    """Hold a lock for the block if it is free, and give whether it is held."""
+    held = take_if_free(connection, lock, of)
     try:
         yield held
     finally:
-        if held and not connection.closed:
-            connection.execute(f"SELECT pg_advisory_unlock({key})", values)
+        if held:
+            release(connection, lock, of)
+
+
+def _key(lock: Lock, of: str | None) -> tuple[LiteralString, list[int | str]]:
+    # Locks of one number and locks of two numbers never meet.
+    return ("%s", [int(lock)]) if of is None else ("%s, hashtext(%s)", [int(lock), of])

@@ -41,6 +41,7 @@ class Rights:
 
 _CHATS = ("alert_deliveries", "feedback", "telegram_bot", "channels", "channel_requests")
 _PEOPLE = ("api_keys", "case_events", "changes")
+_OF_CHANNELS = ("channels", "channel_secrets", "channel_requests")
 _SECRETS = ("channel_secrets", "api_keys")
 RIGHTS = {
     # Its runs land, score, alert, and drop what is too old. Feast joins a training's rows in a table that it makes.
@@ -50,7 +51,16 @@ RIGHTS = {
     "mlflow": Rights(owns="mlflow"),
     "api": Rights(
         reads=("public", "dagster", "feast"),
-        tables=("feedback", "rules", "channels", "channel_secrets", "channel_requests", "alert_stream", *_PEOPLE),
+        tables=(
+            "feedback",
+            "rules",
+            "channels",
+            "channel_secrets",
+            "channel_requests",
+            "alert_stream",
+            "promotions",
+            *_PEOPLE,
+        ),
         counts=("alert_stream_numbers",),
     ),
     "dashboard": Rights(reads=("public",), hidden=_SECRETS),

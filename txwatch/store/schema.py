@@ -163,7 +163,7 @@ alert_deliveries = sa.Table(
     sa.Column("message_id", BIGINT, comment="of that message, within the chat"),
     sa.Column("reason", sa.Text, comment="why it is not sent, in words"),
     sa.Column("listed_in", BIGINT, comment="request of the digest that names it as uncertain"),
-    sa.Column("shown_updates", sa.Integer, nullable=False, server_default="0", comment="that the message shows"),
+    sa.Column("shown_updates", sa.Integer, server_default="0", comment="that the message shows; NULL: it gets no more"),
     sa.Column("chat_id", sa.Text, sa.Computed("channel"), comment="the channel, by the name that others read"),
     sa.CheckConstraint(
         "state IN ('pending', 'sending', 'sent', 'digested', 'uncertain', 'dead')", name="state_is_known"
@@ -229,7 +229,9 @@ feedback = sa.Table(
     "feedback",
     metadata,
     sa.Column("alert_key", sa.Text, sa.ForeignKey("alerts.alert_key", ondelete="CASCADE"), primary_key=True),
-    sa.Column("user_id", BIGINT, primary_key=True, comment="Telegram's"),
+    sa.Column(
+        "person", sa.Text, primary_key=True, comment="telegram: and a user's or chat's number; else as in changes"
+    ),
     sa.Column("verdict", sa.Text, nullable=False),
     sa.Column("chat_id", sa.Text, nullable=False),
     sa.Column("given_at", _time, nullable=False),

@@ -1,4 +1,4 @@
-"""The tables of people: their keys of the API, what they changed, and what they did with alerts."""
+"""The tables of people: their keys of the API, what they changed and promoted, and what they did with alerts."""
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
@@ -47,4 +47,22 @@ case_events = sa.Table(
     sa.CheckConstraint("(action = 'close') = (verdict IS NOT NULL)", name="closed_with_a_verdict"),
     sa.CheckConstraint("verdict IN ('useful', 'noise')", name="verdict_is_known"),
     comment="what people did with an alert; insert-only, kept for good",
+)
+
+promotions = sa.Table(
+    "promotions",
+    metadata,
+    sa.Column("id", sa.BIGINT, sa.Identity(), primary_key=True),
+    sa.Column("asked_at", _time, nullable=False),
+    sa.Column("who", sa.Text, nullable=False, comment="as in changes; gate if its checks decided"),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("version", sa.Text, nullable=False, comment="that is to score"),
+    sa.Column("before", sa.Text, comment="that scored before; NULL if none did"),
+    sa.Column("decision", sa.Text, nullable=False, comment="what it was based on, as JSON that may have NaN"),
+    sa.Column("settled_at", _time, comment="NULL while nobody knows what became of it"),
+    sa.Column("made", sa.Boolean, comment="whether the version became champion; NULL until it is settled"),
+    sa.Index("ix_promotions_open", "id", postgresql_where=sa.text("settled_at IS NULL")),
+    sa.CheckConstraint("action IN ('promote', 'rollback')", name="action_is_known"),
+    sa.CheckConstraint("(settled_at IS NULL) = (made IS NULL)", name="settled_with_an_outcome"),
+    comment="who made which model the champion: committed before the registry is told, and settled afterwards",
 )

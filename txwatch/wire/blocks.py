@@ -13,6 +13,10 @@ from txwatch.wire.transaction import Transaction, from_wire
 log = structlog.get_logger(__name__)
 
 _COINBASE_INDEX = 0xFFFFFFFF
+MOST_OF_A_BLOCK = Meta(max_length=20_000)
+"""Transactions of a block: of 4,000,000 weight units at most, and the smallest one, of 60 bytes, has 240."""
+_MOST_OF_A_DAY = Meta(max_length=10_000)
+"""Blocks of a listing; a day has 144, and more on networks for tests."""
 _DECODING_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
@@ -32,7 +36,7 @@ class WholeBlock(Struct):
     height: Annotated[int, Meta(ge=0, lt=2**31)]
     time: Count
     n_tx: Annotated[int, Meta(ge=0, lt=2**31)]
-    tx: list[msgspec.Raw]
+    tx: Annotated[list[msgspec.Raw], MOST_OF_A_BLOCK]
 
 
 class MinedBlock(Struct):
@@ -53,8 +57,11 @@ class MinedBlock(Struct):
     network: str = "main"
 
 
+_Entries = Annotated[list[msgspec.Raw], _MOST_OF_A_DAY]
+
+
 class _Listing(Struct):
-    blocks: list[msgspec.Raw]
+    blocks: _Entries
 
 
 class _Refusal(Struct):
@@ -62,7 +69,7 @@ class _Refusal(Struct):
 
 
 _refusal = msgspec.json.Decoder(_Refusal)
-_listing = msgspec.json.Decoder(list[msgspec.Raw] | _Listing)
+_listing = msgspec.json.Decoder(_Entries | _Listing)
 _listed = msgspec.json.Decoder(ListedBlock)
 _block = msgspec.json.Decoder(WholeBlock)
 _transaction = msgspec.json.Decoder(WireTransaction)

@@ -94,6 +94,12 @@ class Replacement(Struct):
     by: _Named
 
 
+MOST_TOLD = 50_000
+"""Transactions of one message; as many have some 50 MB. To read what is nothing takes as long as to read them."""
+MOST_LEFT = 300_000
+"""Txids in one message that left the mempool at once: the whole of it, as when a node starts again, has fewer."""
+
+
 class MempoolChanges(Struct):
     """What changed since the message before, which had a `sequence` lower by one. All but `sequence` is undecoded.
 
@@ -101,10 +107,10 @@ class MempoolChanges(Struct):
     """
 
     sequence: Annotated[int, Meta(ge=0, lt=2**53)]
-    added: list[Raw] = []
-    removed: list[str] = []
-    mined: list[str] = []
-    replaced: list[Raw] = []
+    added: Annotated[list[Raw], Meta(max_length=MOST_TOLD)] = []
+    removed: Annotated[list[str], Meta(max_length=MOST_LEFT)] = []
+    mined: Annotated[list[str], Meta(max_length=MOST_LEFT)] = []
+    replaced: Annotated[list[Raw], Meta(max_length=MOST_TOLD)] = []
 
     def removals(self) -> Iterator[tuple[str, str | None]]:
         """The txids that left without a block, each with the one in its place, if there is one.

@@ -72,7 +72,7 @@ def by_score(connection: Connection, order: str) -> list[str]:
 def judge(connection: Connection, txids: list[str], verdict: Any) -> None:
     for txid in txids:
         raise_alert(connection, txid, "forest")
-        assert record_verdict(connection, txid, verdict, LATER)
+        assert record_verdict(connection, txid, verdict, LATER, "key:owner")
 
 
 def test_a_model_is_shown_what_it_makes_of_the_judged_transactions(connection: Connection, trained: Model) -> None:
@@ -81,9 +81,9 @@ def test_a_model_is_shown_what_it_makes_of_the_judged_transactions(connection: C
     judge(connection, [*above[:2], below[0]], "useful")
     judge(connection, [above[2], *below[1:3]], "noise")
     raise_alert(connection, below[3], "whale")
-    record_verdict(connection, below[3], "useful", LATER)
+    record_verdict(connection, below[3], "useful", LATER, "key:owner")
     raise_alert(connection, "ab" * 32, "forest")  # its transaction was dropped with its day
-    record_verdict(connection, "ab" * 32, "useful", LATER)
+    record_verdict(connection, "ab" * 32, "useful", LATER, "key:owner")
     judged = read_judged(connection)
     assert sum(len(window.transactions) for window in judged.windows) == 6
     held_out = read_held_out(connection, START, END)
@@ -114,7 +114,7 @@ def test_the_figures_name_the_precision_of_each_detector_and_version(connection:
     txids = by_score(connection, "ASC")
     for i, txid in enumerate(txids[:5]):
         raise_alert(connection, txid, *(("whale", "forest") if i < 2 else ("forest",)), version="1" if i < 4 else "2")
-        record_verdict(connection, txid, "useful" if i < 3 else "noise", LATER)
+        record_verdict(connection, txid, "useful" if i < 3 else "noise", LATER, "key:owner")
     figures = feedback_figures(landed)
     assert figures["note"] is None
     assert {(f["kind"], f["model_version"]): (f["judged"], f["useful"], f["precision"]) for f in figures["judged"]} == {

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
 from txwatch.alerts.store import Precision, Verdict, read_precision, record_verdict
-from txwatch.api.access import KeyFirst, MayManage
+from txwatch.api.access import KeyFirst, Manager
 from txwatch.api.problems import documented, found
 from txwatch.api.routes.parameters import AlertKey, Database, Hours, Kind, Seen
 from txwatch.clock import utc_now
@@ -50,12 +50,14 @@ def alert(database: Database, alert_key: AlertKey) -> AlertDetail:
 @router.post(
     "/alerts/{alert_key}/feedback",
     summary="Say whether an alert was useful",
-    dependencies=[MayManage],
     responses=documented(401, 404, 413),
 )
-def feedback(database: Database, alert_key: AlertKey, feedback: Feedback) -> AlertDetail:
-    """A later verdict replaces an earlier one. From verdicts follows the precision of each kind and model version."""
-    record_verdict(database, alert_key, feedback.verdict, utc_now())
+def feedback(database: Database, caller: Manager, alert_key: AlertKey, feedback: Feedback) -> AlertDetail:
+    """A later verdict by the same key replaces an earlier one.
+
+    From verdicts follows the precision of each kind and model version.
+    """
+    record_verdict(database, alert_key, feedback.verdict, utc_now(), caller.who)
     return alert(database, alert_key)
 
 

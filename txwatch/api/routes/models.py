@@ -10,15 +10,11 @@ from txwatch.api.access import Manager
 from txwatch.api.problems import ProblemError, documented
 from txwatch.api.routes.parameters import Database, Hours, LongTurn, Version
 from txwatch.clock import utc_now
+from txwatch.detection.promotions import NoSuchVersionError, NothingBeforeError, make_champion, roll_back
 from txwatch.detection.registry import (
     ModelVersion,
-    NoSuchVersionError,
-    NothingBeforeError,
     list_versions,
-    make_champion,
-    roll_back,
 )
-from txwatch.people.changes import record_change
 from txwatch.queries.models import Agreement, VersionScores, agreement, scores_by_version
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -75,11 +71,10 @@ def comparison(
 def rollback(request: Request, database: Database, caller: Manager) -> Promotion:
     """Moves the alias; scores that were written stay."""
     try:
-        champion = roll_back(request.app.state.models.registry, caller.who)
+        champion = roll_back(database, request.app.state.models.registry, caller.who, utc_now())
     except NothingBeforeError as error:
         raise ProblemError(409, str(error)) from error
     request.app.state.models.forget()
-    record_change(database, caller.who, "models", champion, "rollback", utc_now())
     return Promotion(champion)
 
 
@@ -92,9 +87,8 @@ def rollback(request: Request, database: Database, caller: Manager) -> Promotion
 def promote(request: Request, database: Database, caller: Manager, version: Version) -> Promotion:
     """Without asking the gate: whoever has the key decides. Live scoring follows within seconds."""
     try:
-        champion = make_champion(request.app.state.models.registry, version, caller.who)
+        champion = make_champion(database, request.app.state.models.registry, version, caller.who, utc_now())
     except NoSuchVersionError as error:
         raise ProblemError(404, str(error)) from error
     request.app.state.models.forget()
-    record_change(database, caller.who, "models", champion, "promote", utc_now())
     return Promotion(champion)

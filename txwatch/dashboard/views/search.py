@@ -20,6 +20,7 @@ from txwatch.queries.search import (
     find,
     is_txid,
 )
+from txwatch.store.database import storable
 
 HINT = "Transaction id, address or name"
 MOST_LETTERS = 100
@@ -42,7 +43,7 @@ def ask_for(found: st.Page, one: st.Page) -> None:
 def page() -> None:
     """What was found for the text that the address names."""
     st.title("Search")
-    text = st.query_params.get("q", "").strip()[:MOST_LETTERS]
+    text = storable(st.query_params.get("q", "")).strip()[:MOST_LETTERS]
     if not text:
         st.html(look.empty(f"{HINT}: the field above finds it, {LEAST_DIGITS} digits of an id are enough."))
         return

@@ -25,6 +25,7 @@ from txwatch.lab.simulator.telegram_rules import BadRequestError, FloodControl, 
 
 BOT_ID = 7_000_000_001
 MAX_POLL_SECONDS = 50.0
+_LOOK_AGAIN_SECONDS = 0.01
 
 
 class Fault(Enum):
@@ -66,7 +67,7 @@ class LocalTelegram:
     send or edit, refused ones too. `refusals` maps chats that refuse messages to a status and a text (a page if it
     begins with `<`), `moved` groups to the ids of the supergroups that they became. `answers_with` is the status and
     body of all answers, as from a proxy. While a `webhook` is set, nobody may poll. `administrators` are users, in all
-    groups. Answers to `old_queries` are refused.
+    groups; who is one in `slow_chats` is not answered while they are in it. Answers to `old_queries` are refused.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class LocalTelegram:
         self.answers_with: tuple[int, bytes] | None = None
         self.webhook = ""
         self.administrators: set[int] = set()
+        self.slow_chats: set[str] = set()
         self.old_queries: set[str] = set()
         self.answered_callbacks: list[tuple[str, str]] = []
         self._clock = clock
@@ -136,7 +138,7 @@ class LocalTelegram:
             case "getchat":
                 return _result({"id": parameters.get("chat_id"), "type": "private"})
             case "getchatmember":
-                return self._chat_member(parameters)
+                return await self._chat_member(parameters)
             case "sendmessage":
                 return await self._send_message(parameters)
             case "editmessagetext":
@@ -221,7 +223,9 @@ class LocalTelegram:
             return _HangUp()
         return _result(message)
 
-    def _chat_member(self, parameters: dict[str, Any]) -> Response:
+    async def _chat_member(self, parameters: dict[str, Any]) -> Response:
+        while str(parameters.get("chat_id")) in self.slow_chats:  # noqa: ASYNC110 - other threads change it
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
         if new_id := self.moved.get(str(parameters.get("chat_id"))):
             return _moved(new_id)
         user_id = int(parameters["user_id"])
