@@ -82,13 +82,17 @@ def add(
     """Add a channel, which gets the alerts from now on. A webhook's secret is printed once."""
     from txwatch.channels.channel import terms
     from txwatch.channels.store import add_by_url
+    from txwatch.rules.store import list_rules
 
     every = None if digest is None else timedelta(minutes=digest)
     wanted = terms(least, kind or (), rule or (), quiet, every)
     with _connected() as connection, connection.transaction():
         secret = add_by_url(connection, name, sys.stdin.readline() if url == "-" else url, wanted)
         _record(connection, name, "add")
+        unknown = set(rule or ()) - {"*", *(one.name for one in list_rules(connection))}
     console.print(f"{name} gets alerts from now on. `txwatch channels test {name}` tries it.", soft_wrap=True)
+    if unknown:
+        console.print(f"There is no rule {', '.join(sorted(unknown))} yet: {name} gets its alerts once there is.")
     _tell(secret)
 
 

@@ -150,6 +150,11 @@ def link(txid: str) -> str:
     )
 
 
+def case_link(key: str) -> str:
+    """An alert's key that leads to its case."""
+    return f'<a class="mono" href="{escape(address("cases", alert=key))}" target="_self">{escape(key[:16])}</a>'
+
+
 def address_link(whole: str, shown: str | None = None) -> str:
     """An address that leads to what is known of it."""
     return (

@@ -10,14 +10,19 @@ import streamlit as st
 
 from txwatch.dashboard.data import settings
 
+_KEPT = "own_key"
 _SECONDS = 40.0
 """A test message may take half a minute."""
 
 
 def own_key() -> str:
     """Ask for the key."""
-    made = "`txwatch keys add NAME --scope manage` makes one; it says who you are."
-    return st.text_input("Your key", type="password", key="api_key", help=made)
+    made = "`txwatch keys add NAME --scope manage` in a terminal makes one; it says who you are."
+    # What a field holds is forgotten on another page.
+    kept = st.session_state.get(_KEPT, "")
+    key = st.text_input("Your key", kept, type="password", key="api_key", help=made)
+    st.session_state[_KEPT] = key
+    return key
 
 
 def call(method: str, path: str, key: str, body: object = None) -> Any:

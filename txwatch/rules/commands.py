@@ -182,6 +182,8 @@ def _print_dry_run(run: "DryRun", cap: int) -> None:
     )
     if run.without_price:
         console.print(f"In {run.without_price:,} windows there was no price: comparisons in USD were false.")
+    for said in run.never_true:
+        console.print(f"{said}.", soft_wrap=True)
     console.print(
         f"{run.matches:,} matches, {run.matches_per_hour:.2f} an hour; with the cap of {cap} an hour"
         f" {run.alerts:,} alerts, {run.alerts_per_hour:.2f} an hour."

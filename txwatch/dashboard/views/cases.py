@@ -59,8 +59,7 @@ def _item(case: Case) -> str:
     head = [
         look.chip(case.kinds[0].replace("_", " "), palette.SEVERITY[case.severity]),
         *(look.chip(kind.replace("_", " ")) for kind in case.kinds[1:]),
-        f'<a class="mono" href="{escape(address("cases", alert=case.alert_key))}" target="_self">'
-        f"{escape(case.alert_key[:16])}</a>",
+        look.case_link(case.alert_key),
         escape(f"{case.seen_at:%d %b %H:%M} UTC"),
         escape(case.severity),
         *([escape(look.amount(case.value_sat, case.usd_price))] if case.value_sat is not None else []),

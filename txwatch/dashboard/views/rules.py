@@ -120,6 +120,8 @@ def _try(rule: Rule) -> None:
     )
     if run.without_price:
         st.caption(f"In {run.without_price:,} windows no price was known: what is compared in USD was false.")
+    for said in run.never_true:
+        st.warning(f"{said}.")
     if run.by_hour:
         look.draw(
             _by_hour(run), "Alerts by hour that the rule would have raised, and what its cap would have held back."
