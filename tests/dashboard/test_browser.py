@@ -158,6 +158,23 @@ def test_the_time_shown_is_in_the_address_and_stays_on_every_page(dashboard: str
     page.context.close()
 
 
+def test_a_key_is_typed_once_for_all_pages_and_shows_the_channels(dashboard: str, browser: Any) -> None:
+    page = opened(browser)
+    page.goto(f"{dashboard}/channels")
+    settled(page, "Channels")
+    page.get_by_label("Your key").fill(KEY)
+    page.get_by_label("Your key").press("Enter")
+    page.get_by_text("No channel yet.").wait_for()
+    for name in ("Now", "Rules"):
+        page.get_by_role("link", name=name, exact=True).click()
+        settled(page, name)
+    assert page.get_by_label("Your key").input_value() == KEY
+    page.goto(f"{dashboard}/rules")
+    settled(page, "Rules")
+    assert page.get_by_label("Your key").input_value() == "", "another visit has its own"
+    page.context.close()
+
+
 def test_the_search_is_reached_by_keyboard_from_every_page(dashboard: str, browser: Any, txid: str) -> None:
     page = opened(browser)
     page.goto(f"{dashboard}/rules")

@@ -120,16 +120,9 @@ def _histogram(bins: list[ScoreBin], threshold: float) -> ChartType:
 
 
 def _budget(hours: list[HourOfScores], budget: float) -> ChartType:
-    frame = pd.DataFrame([{"since": h.since, "at": look.at(h.since), "over": h.over_threshold} for h in hours])
-    bars = (
-        alt.Chart(frame, height=230)
-        .mark_bar(color=palette.BLUE, width={"band": 0.7})
-        .encode(
-            x=alt.X("utchours(since):O", title="hour, UTC", axis=alt.Axis(labelAngle=0)),
-            y=alt.Y("over:Q", title="over the threshold / h"),
-            tooltip=["at:N", alt.Tooltip("over:Q", title="over the threshold")],
-        )
-    )
+    frame = pd.DataFrame([(h.since, 0, h.over_threshold) for h in hours], columns=["since", "bottom", "top"])
+    over = alt.Tooltip("top:Q", title="over the threshold")
+    bars = look.bars(frame, timedelta(hours=1), alt.ColorValue(palette.BLUE), over, height=230)
     return alt.layer(bars, look.line_at(budget, f"budget {budget:g} an hour", upright=False))
 
 

@@ -24,14 +24,14 @@ MODES = ("active", "test", "off")
 MOST_SECONDS = 15.0
 """Of a dry run: a statement of this page's may take twenty."""
 EXAMPLE = """\
-name: large-into-exchange
-text: Large transfer into an exchange
-severity: high
+name: large-and-cheap
+text: A hundred bitcoins or more, for less than others pay
+severity: medium
 alerts_per_hour: 20
 when:
   all:
-    - moved_sat >= 500 BTC
-    - flow = exchange_in
+    - moved_sat >= 100 BTC
+    - fee_rate_over_median_1h < 1
 """
 
 
