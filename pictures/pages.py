@@ -29,7 +29,7 @@ RESTS = """() => {
   const runs = document.querySelector('[data-testid=stStatusWidgetRunningIcon]');
   return Date.now() - window.since > (runs ? 15000 : 500);
 }"""
-"""Whether a page has had nothing to draw, nothing missing below a title, and no new words but figures, for half a second.
+"""Whether a page has had nothing to draw, something below each title, and no new words but figures, for half a second.
 
 Or for fifteen: on a busy machine a page that asks for newer figures may never be done with it.
 """
