@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 from altair.typing import ChartType
 
+from txwatch.alerts.alert import kind_named
 from txwatch.dashboard.palette import SEVERITY
 from txwatch.dashboard.span import address
 from txwatch.detection.reasons import dollars
@@ -134,6 +135,16 @@ def chip(text: str, colour: str | None = None) -> str:
     if colour is None:
         return f'<span class="chip plain">{escape(text)}</span>'
     return f'<span class="chip" style="background:{colour}">{escape(text)}</span>'
+
+
+def kind_words(kind: str) -> str:
+    """A kind as messages name it."""
+    return kind_named(kind).title.lower()
+
+
+def kind_chip(kind: str, severity: str | None = None) -> str:
+    """A kind on the colour of a severity."""
+    return chip(kind_words(kind), None if severity is None else SEVERITY[severity])
 
 
 def alike(transactions: int) -> list[str]:

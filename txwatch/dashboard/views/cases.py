@@ -9,7 +9,7 @@ from txwatch.alerts.alert import is_of_transaction
 from txwatch.alerts.cases import ACTIONS
 from txwatch.alerts.store import Verdict
 from txwatch.clock import utc_now
-from txwatch.dashboard import look, palette
+from txwatch.dashboard import look
 from txwatch.dashboard.data import ask
 from txwatch.dashboard.look import freshness
 from txwatch.dashboard.own_key import call, own_key
@@ -57,8 +57,8 @@ def _item(case: Case) -> str:
     who = [f"with {case.assignee}"] if case.assignee else []
     notes = [f"{case.notes} note{'s' if case.notes > 1 else ''}"] if case.notes else []
     head = [
-        look.chip(case.kinds[0].replace("_", " "), palette.SEVERITY[case.severity]),
-        *(look.chip(kind.replace("_", " ")) for kind in case.kinds[1:]),
+        look.kind_chip(case.kinds[0], case.severity),
+        *map(look.kind_chip, case.kinds[1:]),
         look.case_link(case.alert_key),
         escape(f"{case.seen_at:%d %b %H:%M} UTC"),
         escape(case.severity),

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import streamlit as st
 
-from txwatch.dashboard import look, palette
+from txwatch.dashboard import look
 from txwatch.dashboard.own_key import call, own_key
 
 ADD = "`txwatch channels add NAME URL` adds a webhook or a service; chats come from TELEGRAM_CHAT_ID."
@@ -88,7 +88,7 @@ def _act(key: str, one: dict[str, Any]) -> bool:
 
 def _delivery(one: dict[str, Any]) -> str:
     head = [
-        look.chip(one["kinds"][0].replace("_", " "), palette.SEVERITY[one["severity"]]),
+        look.kind_chip(one["kinds"][0], one["severity"]),
         look.case_link(one["alert_key"]),
         f"seen {_moment(one['seen_at'])}",
         f'<span class="{MARKS.get(one["state"], "bad")}">{one["state"]}</span>',

@@ -127,7 +127,7 @@ def _budget(hours: list[HourOfScores], budget: float) -> ChartType:
 
 
 def _precision(judged: list[Precision]) -> ChartType:
-    rows = [(f"{p.kind.replace('_', ' ')}, {p.found_by}", p.share, f"{p.useful} of {p.judged}") for p in judged[:12]]
+    rows = [(f"{look.kind_words(p.kind)}, {p.found_by}", p.share, f"{p.useful} of {p.judged}") for p in judged[:12]]
     frame = pd.DataFrame(rows, columns=["what", "share", "text"])
     base = alt.Chart(frame, height=26 * len(frame) + 40).encode(
         y=alt.Y("what:N", sort=None, title=None, axis=alt.Axis(labelLimit=220)),

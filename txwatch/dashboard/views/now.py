@@ -5,7 +5,7 @@ from html import escape
 import streamlit as st
 
 from txwatch.clock import utc_now
-from txwatch.dashboard import look, palette
+from txwatch.dashboard import look
 from txwatch.dashboard.data import ask, ask_rarely, settings
 from txwatch.dashboard.look import freshness
 from txwatch.dashboard.span import Span, address, shown
@@ -109,7 +109,7 @@ def _below() -> None:
 def alert_item(alert: AlertSummary) -> str:
     """One alert in a list."""
     head = [
-        look.chip(alert.kinds[0].replace("_", " "), palette.SEVERITY[alert.severity]),
+        look.kind_chip(alert.kinds[0], alert.severity),
         escape(f"{look.clock(alert.seen_at)} UTC"),
         look.link(alert.alert_key),
         escape(", ".join(alert.states) or "not sent"),
@@ -155,7 +155,7 @@ def _figures() -> None:
 
 def _campaign(campaign: Campaign) -> str:
     head = [
-        look.chip(campaign.kinds[0].replace("_", " "), palette.SEVERITY[campaign.severity]),
+        look.kind_chip(campaign.kinds[0], campaign.severity),
         escape(f"{look.clock(campaign.first_seen_at)} to {look.clock(campaign.last_seen_at)} UTC"),
         look.link(campaign.alert_key),
     ]

@@ -76,7 +76,7 @@ _COLOURS = [palette.BLUE, palette.ACCENT, palette.VIOLET, palette.GREEN, palette
 def _kind(kinds: list[str]) -> str:
     """The most severe kind that alerts, in words; tags name what is left."""
     ranked = sorted(kinds, key=lambda name: -(KINDS[name].alerts * 10 + KINDS[name].severity) if name in KINDS else 0)
-    return KINDS[ranked[0]].title.lower() if ranked[0] in KINDS else ranked[0].replace("_", " ")
+    return look.kind_words(ranked[0])
 
 
 def transactions_over_time(traffic: list[TrafficSpan], width: timedelta) -> ChartType:
