@@ -20,6 +20,7 @@ from tests.waiting import PATIENCE_SECONDS
 from txwatch.clock import utc_now
 from txwatch.dashboard import look
 from txwatch.detection.drift_reports import DriftPages
+from txwatch.detection.kinds import KINDS
 from txwatch.lab.simulator.telegram import LocalTelegram
 from txwatch.lab.simulator.telegram_server import TelegramServer
 from txwatch.people.keys import add_key
@@ -230,6 +231,19 @@ def test_amounts_are_shown_in_usd_too(environment: pytest.MonkeyPatch, populated
     assert not app.exception, app.exception  # type: ignore[attr-defined]
     shown = " ".join(e.proto.body for e in app.get("html"))  # type: ignore[attr-defined]
     assert re.search(r"BTC · [\d,.]+ (M )?USD", shown)
+
+
+@pytest.mark.parametrize("view", ["now", "anomalies", "cases"])
+def test_kinds_are_named_as_messages_name_them(
+    environment: pytest.MonkeyPatch, populated: Populated, view: str
+) -> None:
+    environment.setenv("DATABASE_URL", populated.database_url)
+    app = run(view)
+    assert not app.exception, app.exception  # type: ignore[attr-defined]
+    shown = _written(app)
+    chips = set(re.findall(r'class="chip[^>]*>([^<]*)<', shown))
+    assert chips & {kind.title.lower() for kind in KINDS.values()}
+    assert not chips & {name for name in KINDS if name != KINDS[name].title.lower()}
 
 
 @pytest.mark.parametrize("view", VIEWS)
