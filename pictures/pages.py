@@ -26,7 +26,8 @@ RESTS = """() => {
   const empty = charts.some(one => !one.querySelector('canvas, svg')) || titles.some(one => !one.nextElementSibling);
   const now = document.body.scrollHeight + document.body.innerText.replace(/[0-9]/g, '');
   if (busy || empty || window.was !== now) { window.was = now; window.since = Date.now(); }
-  const runs = document.querySelector('[data-testid=stStatusWidgetRunningIcon]');
+  const app = document.querySelector('[data-testid=stApp]');
+  const runs = app && app.getAttribute('data-test-script-state') !== 'notRunning';
   return Date.now() - window.since > (runs ? 15000 : 500);
 }"""
 """Whether a page has had nothing to draw, something below each title, and no new words but figures, for half a second.
@@ -86,8 +87,9 @@ class Camera:
         self._page.goto(f"{address}/{path}")
         self._page.locator("[data-testid=stMain] h1").first.wait_for()
         if key:
-            self._page.get_by_label("Your key").fill(key)
-            self._page.get_by_label("Your key").press("Enter")
+            field = self._page.locator("input[aria-label='Your key']")
+            field.fill(key)
+            field.press("Enter")
         if press:
             self._page.get_by_role("button", name=press).click()
         # A page that asks for newer figures would be pale meanwhile.

@@ -26,6 +26,7 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed"),
 ]
 WITHOUT_CHART = {"cases", "rules", "channels", "search"}
+OWN_KEY = "input[aria-label='Your key']"
 MAIN = "document.querySelector('[data-testid=stMain]')"
 
 
@@ -162,16 +163,16 @@ def test_a_key_is_typed_once_for_all_pages_and_shows_the_channels(dashboard: str
     page = opened(browser)
     page.goto(f"{dashboard}/channels")
     settled(page, "Channels")
-    page.get_by_label("Your key").fill(KEY)
-    page.get_by_label("Your key").press("Enter")
+    page.locator(OWN_KEY).fill(KEY)
+    page.locator(OWN_KEY).press("Enter")
     page.get_by_text("No channel yet.").wait_for()
     for name in ("Now", "Rules"):
         page.get_by_role("link", name=name, exact=True).click()
         settled(page, name)
-    assert page.get_by_label("Your key").input_value() == KEY
+    assert page.locator(OWN_KEY).input_value() == KEY
     page.goto(f"{dashboard}/rules")
     settled(page, "Rules")
-    assert page.get_by_label("Your key").input_value() == "", "another visit has its own"
+    assert page.locator(OWN_KEY).input_value() == "", "another visit has its own"
     page.context.close()
 
 

@@ -121,7 +121,7 @@ def test_a_rule_is_written_tried_and_added_by_a_key_of_ones_own(
         assert not app.exception, app.exception
         assert "Matches an hour" in _written(app)
         app.text_input(key="api_key").input(KEY)
-        _button(app, "Add it, off").click().run()
+        _button(app, "Add any-move, off").click().run()
         assert "any-move is version 1, off" in app.success[0].value
         app.radio[0].set_value("test")
         _button(app, "Switch").click().run()

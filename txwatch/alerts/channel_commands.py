@@ -61,12 +61,13 @@ def _state(one: "Channel") -> str:
 
 def _terms(one: "Channel") -> str:
     parts = [
-        "all" if one.min_severity is None else f"{one.min_severity} and above",
+        *([] if one.min_severity is None else [f"{one.min_severity} and above"]),
         *([", ".join(one.kinds)] if one.kinds else []),
         *([f"quiet {one.quiet_hours}"] if one.quiet_hours else []),
         *([f"a digest in {one.digest_every.total_seconds() / 60:.0f} min"] if one.digest_every else []),
     ]
-    return "; ".join(parts)
+    chosen = one.min_severity is not None or one.kinds
+    return "; ".join(parts if chosen else ["everything", *parts])
 
 
 @channels.command()

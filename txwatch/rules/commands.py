@@ -176,6 +176,9 @@ def _changed(stored: "StoredRule") -> tuple[str, str, str]:
 
 
 def _print_dry_run(run: "DryRun", cap: int) -> None:
+    if not run.hours_with_data:
+        console.print("There is nothing to try it on: no window of that time has features yet.", soft_wrap=True)
+        return
     console.print(
         f"There is data for {run.hours_with_data:,.1f} of the {run.hours:,.1f} hours until"
         f" {run.until:%Y-%m-%d %H:%M} UTC."

@@ -49,12 +49,20 @@ def _choice(kind: str) -> str:
 
 def _over_time(counts: list[AnomalyCount], width: timedelta) -> ChartType:
     frame = pd.DataFrame(
-        [(c.since, look.kind_words(c.kind), c.count) for c in counts], columns=["since", "reason", "transactions"]
+        [(c.since, look.kind_drawn(look.kind_words(c.kind)), c.count) for c in counts],
+        columns=["since", "reason", "transactions"],
     )
     # Stacked here: bars that have a width in time are not stacked by the library.
     frame["top"] = frame.groupby("since")["transactions"].cumsum()
     frame["bottom"] = frame["top"] - frame["transactions"]
-    return look.bars(frame, width, alt.Color("reason:N"), "reason:N", "transactions:Q")
+    return look.bars(
+        frame,
+        width,
+        alt.Color("reason:N", scale=look.kind_colours(frame["reason"])),
+        "reason:N",
+        "transactions:Q",
+        height=300,
+    )
 
 
 def _item(anomaly: Anomaly) -> str:
@@ -62,7 +70,7 @@ def _item(anomaly: Anomaly) -> str:
         *map(look.kind_chip, anomaly.kinds),
         escape(f"{look.clock(anomaly.seen_at)} UTC"),
         look.link(anomaly.txid),
-        escape(look.amount(anomaly.value_sat, anomaly.usd_price)),
+        escape(f"{look.amount(anomaly.value_sat, anomaly.usd_price)} in all"),
         escape(f"score {anomaly.score:.3f}, threshold {anomaly.threshold:.3f}"),
         *look.alike(anomaly.alike),
     ]

@@ -62,7 +62,7 @@ def _item(case: Case) -> str:
         look.case_link(case.alert_key),
         escape(f"{case.seen_at:%d %b %H:%M} UTC"),
         escape(case.severity),
-        *([escape(look.amount(case.value_sat, case.usd_price))] if case.value_sat is not None else []),
+        *([escape(f"{look.amount(case.value_sat, case.usd_price)} in all")] if case.value_sat is not None else []),
         escape(" · ".join([case.state, *who, *notes])),
     ]
     said = [f"{case.verdict}: {case.why or 'nobody said why'}"] if case.verdict else []
@@ -70,7 +70,7 @@ def _item(case: Case) -> str:
 
 
 def _case(key: str) -> None:
-    of_transaction = f" · {look.link(key)}" if is_of_transaction(key) else ""
+    of_transaction = f" · its transaction {look.link(key)}" if is_of_transaction(key) else ""
     st.html(f'<a class="plain" href="{escape(address("cases"))}" target="_self">← all cases</a>{of_transaction}')
     found = ask(read_case, storable(key))
     if found is None:

@@ -30,12 +30,13 @@ def page() -> None:
         return
     listed = st.container()
     names = [one["channel"] for one in found]
-    name = st.selectbox("Channel", names, key="channel")
+    leads = {one["channel"]: _leads_to(one) for one in found}
+    name = st.selectbox("Channel", names, key="channel", format_func=lambda name: f"{name} · {leads[name]}")
     one = found[names.index(name)]
     if _act(key, one):
         found = call("GET", "/v1/channels", key) or found
     with listed:
-        columns = ["channel", "leads to", "state", "gets", "sent", "waiting", "uncertain", "dead", "last sent, UTC"]
+        columns = ["channel", "leads to", "state", "gets", "sent", "waiting", "uncertain", "dead", "last sent"]
         st.html(look.table(columns, list(map(_row, found)), (4, 5, 6, 7)))
         st.caption(ADD)
     st.header(f"Last deliveries to {name}")
@@ -45,6 +46,10 @@ def page() -> None:
 
 def _path(name: str) -> str:
     return f"/v1/channels/{quote(name, safe='')}"
+
+
+def _leads_to(channel: dict[str, Any]) -> str:
+    return channel["shown_as"] or "Telegram"
 
 
 def _row(channel: dict[str, Any]) -> list[str]:
@@ -58,7 +63,7 @@ def _row(channel: dict[str, Any]) -> list[str]:
     counts = [look.count(channel[name]) for name in ("sent", "waiting", "uncertain", "dead")]
     return [
         channel["channel"],
-        channel["shown_as"] or "Telegram",
+        _leads_to(channel),
         state,
         ", ".join(gets) or "everything",
         *counts,
@@ -92,7 +97,7 @@ def _delivery(one: dict[str, Any]) -> str:
         look.case_link(one["alert_key"]),
         f"seen {_moment(one['seen_at'])}",
         f'<span class="{MARKS.get(one["state"], "bad")}">{one["state"]}</span>',
-        *([f"sent {_moment(one['sent_at'])}"] if one["sent_at"] else []),
+        *([f"at {_moment(one['sent_at'])}"] if one["sent_at"] else []),
         *([f"{one['attempts']} tries"] if one["attempts"] > 1 else []),
     ]
     return look.item(head, one["reason"] or "")

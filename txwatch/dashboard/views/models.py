@@ -51,6 +51,7 @@ def _draw() -> None:
             _histogram(ask_rarely(score_histogram, span.start, span.end, ttl=span.again), champion.threshold),
             f"How many transactions had which score; from {champion.threshold:.3f} on they are unusual.",
         )
+        st.caption(f"Dashed: the threshold of {champion.threshold:.3f}, from which on one is unusual.")
     with right:
         st.header("Use of the alert budget")
         budget = settings().alerts_per_hour
@@ -58,12 +59,15 @@ def _draw() -> None:
             _budget(ask_rarely(hours_of_scores, span.start, span.end, ttl=span.again), budget),
             f"Transactions over the threshold by hour, of {budget:g}.",
         )
+        st.caption(f"Transactions over the threshold, one of each campaign. Dashed: the budget of {budget:g} an hour.")
     st.header("Useful, by people's verdicts")
     judged = ask(read_precision, utc_now() - timedelta(days=30))
     if judged:
         look.draw(_precision(judged), "The share of judged alerts that were useful, by kind and model.")
     else:
-        st.html(look.empty("Nobody has judged an alert yet: the buttons below each message do, and the API."))
+        st.html(
+            look.empty("Nobody has judged an alert yet: the buttons below each message do, the page Cases and the API.")
+        )
 
 
 def _versions(versions: list[VersionScores]) -> str:

@@ -95,7 +95,10 @@ def _below() -> None:
     with whales:
         st.header("Whales")
         if flows := ask(flow_totals, span.start, span.end):
-            rows = [[FLOW_WORDS[one.flow], look.count(one.count), look.amount(one.moved_sat)] for one in flows]
+            rows = [
+                [look.flow_words(FLOW_WORDS[one.flow]), look.count(one.count), look.amount(one.moved_sat)]
+                for one in flows
+            ]
             st.html(look.table(["flow", "whales", "moved"], rows, (1, 2)))
         moves = ask(list_whales, since=span.start, until=span.end, limit=SHOWN_WHALES).items
         st.html("".join(map(_whale, moves)) or look.empty(f"None {span.words}."))
@@ -164,7 +167,7 @@ def _campaign(campaign: Campaign) -> str:
 
 
 def _whale(move: WhaleMove) -> str:
-    head = [look.chip(move.flow), escape(f"{look.clock(move.seen_at)} UTC"), look.link(move.txid)]
+    head = [look.chip(look.flow_words(move.flow)), escape(f"{look.clock(move.seen_at)} UTC"), look.link(move.txid)]
     return look.item(head, f"{look.amount(move.moved_sat, move.usd_price)} likely moved")
 
 
