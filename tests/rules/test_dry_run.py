@@ -137,7 +137,7 @@ def test_it_names_what_fits_no_label_and_the_nearest_that_there_is(connection: C
     texts = [
         "receiver matches label category exchnge",
         "sender matches label entity Binanse",
-        "payer matches label source my-book",
+        "payer matches label source nowhere",
         "receiver matches label known",
         "sender matches label watched",
         "flow = exchange_in",
@@ -152,7 +152,7 @@ def test_it_names_what_fits_no_label_and_the_nearest_that_there_is(connection: C
     assert said() == [
         "`receiver matches label category exchnge` is never true: there are no labels",
         "`sender matches label entity binanse` is never true: there are no labels",
-        "`payer matches label source my-book` is never true: there are no labels",
+        "`payer matches label source nowhere` is never true: there are no labels",
         "`receiver matches label known` is never true: there are no labels",
         "`sender matches label watched` is never true: no address is watched",
         "`flow = exchange_in` is never true: it needs labels of exchanges, and there are none",
@@ -163,5 +163,5 @@ def test_it_names_what_fits_no_label_and_the_nearest_that_there_is(connection: C
     assert said() == [
         "`receiver matches label category exchnge` is never true: no label fits, did you mean `exchange`?",
         "`sender matches label entity binanse` is never true: no label fits, did you mean `binance`?",
-        "`payer matches label source my-book` is never true: no label fits",
+        "`payer matches label source nowhere` is never true: no label fits",
     ]
