@@ -55,13 +55,13 @@ def main() -> None:
             wait(demo, lambda: demo.has_written("Model version"))
             scored_at = demo.seconds
             wait(demo, lambda: demo.seconds > RUNS_FOR_SECONDS)
+            # The demo's own folder is of this machine, and is shown as it is called otherwise.
+            written = [(at, data.replace(home.encode(), b".txwatch")) for at, data in demo.written]
+            written.insert(0, (0.0, b"$ make demo\r\n"))
+            played = frames(written, until=scored_at + 5, every=1.0, shown=0.2, news=1.5)
+            (IMAGES / "demo.svg").write_text(animated(played, "make demo, from the start to the first model"))
             with browser(chromium) as camera:
                 take(camera, IMAGES, prepared(environment))
-        # The demo's own folder is of this machine, and is shown as it is called otherwise.
-        written = [(at, data.replace(home.encode(), b".txwatch")) for at, data in demo.written]
-        written.insert(0, (0.0, b"$ make demo\r\n"))
-        played = frames(written, until=scored_at + 5, every=1.0, shown=0.2, news=1.5)
-        (IMAGES / "demo.svg").write_text(animated(played, "make demo, from the start to the first model"))
 
 
 def prepared(environment: dict[str, str]) -> str:

@@ -18,7 +18,7 @@ GRAPH_WIDTH, GRAPH_HEIGHT, BELOW = 2700, 860, 120
 GROUPS = ("ingestion", "features", "models", "detection")
 OPENED = "global@global:{}"
 """How Dagster's page names a group that is opened."""
-PATIENCE_MS = 120_000
+PATIENCE_MS = 300_000
 RESTS = """() => {
   const busy = document.querySelector('[data-testid=stSkeleton], [data-testid=stSpinner], [aria-label=loading]');
   const charts = [...document.querySelectorAll('[data-testid=stVegaLiteChart]')];
