@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 from pictures.pages import (
+    IN_THE_DARK,
     NARROW,
     ON_A_PHONE,
     PATIENCE_MS,
@@ -32,6 +33,7 @@ from txwatch.system.environment import API_PORT, DAGSTER_PORT, DASHBOARD_PORT, T
 API, DAGSTER, DASHBOARD, TELEGRAM = (
     f"http://127.0.0.1:{port}" for port in (API_PORT, DAGSTER_PORT, DASHBOARD_PORT, TELEGRAM_PORT)
 )
+TXWATCH = str(Path(sys.executable).parent / "txwatch")
 IMAGES = Path(__file__).parents[1] / "docs/images"
 RUNS_FOR_SECONDS = 520
 """A live window is over after five minutes at most, and scored within two more."""
@@ -49,27 +51,40 @@ def main() -> None:
         sys.exit("There is no font with the symbols of alerts: apt-get install fonts-noto-color-emoji.")
     with TemporaryDirectory() as home:
         environment = {**os.environ, "TXWATCH_HOME": home}
-        with Terminal([str(Path(sys.executable).parent / "txwatch"), "demo"], environment) as demo:
+        with Terminal([TXWATCH, "demo"], environment) as demo:
             wait(demo, lambda: demo.has_written("Model version"))
             scored_at = demo.seconds
             wait(demo, lambda: demo.seconds > RUNS_FOR_SECONDS)
+            # The demo's own folder is of this machine, and is shown as it is called otherwise.
+            written = [(at, data.replace(home.encode(), b".txwatch")) for at, data in demo.written]
+            written.insert(0, (0.0, b"$ make demo\r\n"))
+            played = frames(written, until=scored_at + 5, every=1.0, shown=0.2, news=1.5)
+            (IMAGES / "demo.svg").write_text(animated(played, "make demo, from the start to the first model"))
             with browser(chromium) as camera:
-                take(camera, IMAGES)
-        # The demo's own folder is of this machine, and is shown as it is called otherwise.
-        written = [(at, data.replace(home.encode(), b".txwatch")) for at, data in demo.written]
-        written.insert(0, (0.0, b"$ make demo\r\n"))
-        played = frames(written, until=scored_at + 5, every=1.0, shown=0.2, news=1.5)
-        (IMAGES / "demo.svg").write_text(animated(played, "make demo, from the start to the first model"))
+                take(camera, IMAGES, prepared(environment))
 
 
-def take(camera: Camera, folder: Path) -> None:
+def prepared(environment: dict[str, str]) -> str:
+    """Add to the demo what its pages about people show: a rule that alerts. Gives a key of the API."""
+    said = ""
+    for arguments in ("rules add high-fee", "rules enable high-fee", "keys add visitor --scope manage"):
+        said = subprocess.check_output([TXWATCH, *arguments.split()], env=environment, text=True)
+    return said.strip()
+
+
+def take(camera: Camera, folder: Path, key: str) -> None:
     """Take a picture of each page of the demo that runs."""
     for name, path in VIEWS.items():
-        camera.dashboard(DASHBOARD, path, WIDE, folder / f"{name}.png")
+        more = {"rules": {"press": "Try it on the past"}, "channels": {"key": key}}.get(name, {})
+        camera.dashboard(DASHBOARD, path, WIDE, folder / f"{name}.png", **more)
     for name in ON_A_PHONE:
         camera.dashboard(DASHBOARD, VIEWS[name], NARROW, folder / f"{name}-phone.png")
+    for name in IN_THE_DARK:
+        camera.dashboard(DASHBOARD, VIEWS[name], WIDE, folder / f"{name}-dark.png", dark=True)
     for unusual in newest("anomalies", kind="forest"):
-        camera.dashboard(DASHBOARD, f"transaction?txid={unusual['txid']}", WIDE, folder / "transaction.png")
+        path = f"transaction?txid={unusual['txid']}"
+        camera.dashboard(DASHBOARD, path, WIDE, folder / "transaction.png")
+        camera.dashboard(DASHBOARD, path, NARROW, folder / "transaction-phone.png")
     for report in newest("drift"):
         camera.report(f"{API}/v1/drift/{report['id']}", folder / "drift-report.png")
     camera.lineage(DAGSTER, folder / "lineage.png")

@@ -18,17 +18,19 @@ GRAPH_WIDTH, GRAPH_HEIGHT, BELOW = 2700, 860, 120
 GROUPS = ("ingestion", "features", "models", "detection")
 OPENED = "global@global:{}"
 """How Dagster's page names a group that is opened."""
-PATIENCE_MS = 120_000
+PATIENCE_MS = 300_000
 RESTS = """() => {
   const busy = document.querySelector('[data-testid=stSkeleton], [data-testid=stSpinner], [aria-label=loading]');
   const charts = [...document.querySelectorAll('[data-testid=stVegaLiteChart]')];
-  const empty = charts.some(one => !one.querySelector('canvas, svg'));
+  const titles = [...document.querySelectorAll('[data-testid=stElementContainer]:has(h2)')];
+  const empty = charts.some(one => !one.querySelector('canvas, svg')) || titles.some(one => !one.nextElementSibling);
   const now = document.body.scrollHeight + document.body.innerText.replace(/[0-9]/g, '');
   if (busy || empty || window.was !== now) { window.was = now; window.since = Date.now(); }
-  const runs = document.querySelector('[data-testid=stStatusWidgetRunningIcon]');
+  const app = document.querySelector('[data-testid=stApp]');
+  const runs = app && app.getAttribute('data-test-script-state') !== 'notRunning';
   return Date.now() - window.since > (runs ? 15000 : 500);
 }"""
-"""Whether a page has had nothing to draw and no other words, but for figures, for half a second.
+"""Whether a page has had nothing to draw, something below each title, and no new words but figures, for half a second.
 
 Or for fifteen: on a busy machine a page that asks for newer figures may never be done with it.
 """
@@ -36,12 +38,16 @@ VIEWS = {
     "now": "",
     "unusual": "unusual",
     "whales": "whales",
+    "cases": "cases",
+    "rules": "rules",
+    "channels": "channels",
     "models": "models",
     "drift": "drift",
     "feed": "feed",
 }
-"""The dashboard's pages that need no key, by the name of their picture. A transaction's has its txid in the address."""
-ON_A_PHONE = ("now", "unusual", "whales")
+"""The dashboard's pages by the name of their picture. That of a transaction has its txid in the address."""
+ON_A_PHONE = ("now", "unusual", "whales", "cases")
+IN_THE_DARK = ("now",)
 BUBBLES = """\
 <style>
 body {margin: 0; padding: 16px; background: #d6e4ee; font: 15px system-ui, sans-serif; width: 368px}
@@ -72,11 +78,20 @@ class Camera:
         self._page = page
         page.set_default_timeout(PATIENCE_MS)
 
-    def dashboard(self, address: str, path: str, width: int, file: Path) -> None:
-        """One page of the dashboard, whole."""
+    def dashboard(
+        self, address: str, path: str, width: int, file: Path, *, key: str = "", press: str = "", dark: bool = False
+    ) -> None:
+        """One page of the dashboard, whole; after a key was typed or a button pressed, if one is named."""
+        self._page.emulate_media(color_scheme="dark" if dark else "light")
         self._page.set_viewport_size({"width": width, "height": HEIGHT})
         self._page.goto(f"{address}/{path}")
         self._page.locator("[data-testid=stMain] h1").first.wait_for()
+        if key:
+            field = self._page.locator("input[aria-label='Your key']")
+            field.fill(key)
+            field.press("Enter")
+        if press:
+            self._page.get_by_role("button", name=press).click()
         # A page that asks for newer figures would be pale meanwhile.
         self._page.add_style_tag(content="[data-stale=true] {opacity: 1 !important; transition: none !important}")
         self._rest()

@@ -7,9 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.api.alerts import alert
 from tests.channels.receiver import answer, receiver
 from tests.serving import KEY, serving, settings_of
 from tests.waiting import PATIENCE_SECONDS
+from txwatch.alerts.store import insert_alerts
 from txwatch.store.database import connect
 
 SECRET = "a secret of thirty-two letters, or more"
@@ -59,6 +61,22 @@ def test_nothing_is_changed_without_a_record_of_who_did(api: httpx.Client, datab
             assert api.get(f"{ROUTE}/siem").json()["state"] == "on"
         finally:
             connection.execute("DROP FUNCTION refuse CASCADE")
+
+
+def test_the_newest_deliveries_of_a_channel_are_told_to_who_has_the_key(api: httpx.Client, database_url: str) -> None:
+    with connect(database_url) as connection:
+        connection.execute("INSERT INTO channels (channel) VALUES ('42'), ('-7')")
+        with connection.transaction():
+            insert_alerts(connection, [alert(n) for n in range(25)], ["42", "-7"])
+        connection.execute("UPDATE alert_deliveries SET state = 'dead', reason = 'no' WHERE channel = '42'")
+    told = api.get(f"{ROUTE}/42/deliveries").json()
+    assert len(told) == 20
+    assert [one["seen_at"] for one in told] == sorted((one["seen_at"] for one in told), reverse=True)
+    assert {(one["state"], one["reason"], *one["kinds"]) for one in told} == {("dead", "no", "whale")}
+    assert {one["state"] for one in api.get(f"{ROUTE}/-7/deliveries").json()} == {"pending"}
+    assert api.get(f"{ROUTE}/43/deliveries").status_code == 404
+    api.headers.pop("Authorization")
+    assert api.get(f"{ROUTE}/42/deliveries").status_code == 401
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from tests.channels.receiver import answer, receiver
 from txwatch.channels.store import list_channels
 from txwatch.cli import app
 from txwatch.errors import UserError
+from txwatch.rules.document import read_yaml
+from txwatch.rules.store import add_rule
 from txwatch.store.database import Connection, connect
 
 SLACK = "https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"
@@ -68,6 +70,14 @@ def test_a_webhook_is_added_tried_rotated_disabled_enabled_and_removed(connectio
         done("remove", "siem")
     assert "No channels" in done("list")
     assert connection.execute("SELECT count(*) FROM channel_secrets").fetchone() == (0,)
+
+
+def test_a_rule_that_is_not_there_is_named_when_a_channel_asks_for_it(connection: Connection) -> None:
+    connection.execute("TRUNCATE rules CASCADE")
+    add_rule(connection, read_yaml("name: big\ntext: Big\nseverity: low\nwhen: moved_sat >= 1 BTC"), "somebody")
+    url = "https://example.org/x"
+    assert "no rule" not in done("add", "one", url, "--rule", "big", "--rule", "*")
+    assert "There is no rule bgi yet: two gets its alerts once there is." in done("add", "two", url, "--rule", "bgi")
 
 
 def test_a_url_may_come_from_standard_input_and_that_of_a_service_is_for_apprise(connection: Connection) -> None:

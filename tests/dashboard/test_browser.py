@@ -26,6 +26,7 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed"),
 ]
 WITHOUT_CHART = {"cases", "rules", "channels", "search"}
+OWN_KEY = "input[aria-label='Your key']"
 MAIN = "document.querySelector('[data-testid=stMain]')"
 
 
@@ -155,6 +156,23 @@ def test_the_time_shown_is_in_the_address_and_stays_on_every_page(dashboard: str
     page.goto(f"{dashboard}/feed?span=1h&until=2024-03-14T12:00")
     settled(page, "Feed quality")
     page.get_by_text("No transaction was seen in the hour until 14 Mar 12:00 UTC").wait_for()
+    page.context.close()
+
+
+def test_a_key_is_typed_once_for_all_pages_and_shows_the_channels(dashboard: str, browser: Any) -> None:
+    page = opened(browser)
+    page.goto(f"{dashboard}/channels")
+    settled(page, "Channels")
+    page.locator(OWN_KEY).fill(KEY)
+    page.locator(OWN_KEY).press("Enter")
+    page.get_by_text("No channel yet.").wait_for()
+    for name in ("Now", "Rules"):
+        page.get_by_role("link", name=name, exact=True).click()
+        settled(page, name)
+    assert page.locator(OWN_KEY).input_value() == KEY
+    page.goto(f"{dashboard}/rules")
+    settled(page, "Rules")
+    assert page.locator(OWN_KEY).input_value() == "", "another visit has its own"
     page.context.close()
 
 

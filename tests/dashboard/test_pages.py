@@ -14,12 +14,15 @@ from tests.buckets import environment_of, s3_server, using_s3
 from tests.dashboard.pages import PAGES, VIEWS
 from tests.databases import copied_database, database_name
 from tests.leases import heartbeats
-from tests.populated import Populated
+from tests.populated import CHAT, Populated
 from tests.serving import KEY, serving, settings_of
 from tests.waiting import PATIENCE_SECONDS
 from txwatch.clock import utc_now
 from txwatch.dashboard import look
 from txwatch.detection.drift_reports import DriftPages
+from txwatch.detection.kinds import KINDS
+from txwatch.lab.simulator.telegram import LocalTelegram
+from txwatch.lab.simulator.telegram_server import TelegramServer
 from txwatch.people.keys import add_key
 from txwatch.places import S3Object
 from txwatch.queries.cases import read_case
@@ -125,7 +128,7 @@ def test_a_rule_is_written_tried_and_added_by_a_key_of_ones_own(
         assert not app.exception, app.exception
         assert "Matches an hour" in _written(app)
         app.text_input(key="api_key").input(KEY)
-        _button(app, "Add it, off").click().run()
+        _button(app, "Add any-move, off").click().run()
         assert "any-move is version 1, off" in app.success[0].value
         app.radio[0].set_value("test")
         _button(app, "Switch").click().run()
@@ -174,12 +177,45 @@ def test_channels_are_shown_to_who_has_a_key_and_switched(
         assert "siem" in _written(app)
         assert "very-secret" not in _written(app)
         assert not app.error
-        app.radio[0].set_value("disable")
-        _button(app, "Do it").click().run()
-        assert "is off" in app.success[0].value
-        app.radio[0].set_value("enable")
-        _button(app, "Do it").click().run()
-        assert "is on" in app.success[0].value
+        app.selectbox(key="channel").select("siem").run()
+        assert "It got no alert yet." in _written(app)
+        _button(app, "Disable it").click().run()
+        assert "siem is off" in app.success[0].value
+        assert ">off</td>" in _written(app)
+        app.run()
+        _button(app, "Enable it").click().run()
+        assert "siem is on" in app.success[0].value
+        assert ">off</td>" not in _written(app)
+
+
+def test_a_chat_of_telegram_is_a_channel_with_its_last_deliveries_and_a_test_button(
+    environment: pytest.MonkeyPatch, own_populated: Populated
+) -> None:
+    environment.setenv("DATABASE_URL", own_populated.database_url)
+    with connect(own_populated.database_url) as connection:
+        connection.execute("INSERT INTO channels (channel) VALUES (%s) ON CONFLICT DO NOTHING", [CHAT])
+        states = connection.execute(
+            "SELECT state FROM alert_deliveries JOIN alerts USING (alert_key)"
+            " WHERE channel = %s ORDER BY seen_at DESC, alert_key DESC LIMIT 20",
+            [CHAT],
+        ).fetchall()
+    local = LocalTelegram()
+    with TelegramServer(local) as telegram:
+        settings = settings_of(own_populated.database_url, own_populated.home, TELEGRAM_API_URL=telegram.url)
+        with serving(settings) as url:
+            environment.setenv("TXWATCH_API_URL", url)
+            app: Any = run("channels")
+            app.text_input(key="api_key").input(KEY).run()
+            assert "Telegram" in _written(app)
+            shown = re.findall(r"<span class=\"(?:ok|unclear|bad)\">(\w+)</span>", _written(app))
+            assert shown == [state for (state,) in states]
+            _button(app, "Send a test message").click().run()
+            assert [said.value for said in app.success] == [f"It arrived at {CHAT}."]
+            local.refusals[CHAT] = (403, "Forbidden: bot was kicked from the supergroup chat")
+            app.run()
+            _button(app, "Send a test message").click().run()
+            assert "kicked" in app.error[0].value
+    assert len(local.received) == 1
 
 
 def _written(app: Any) -> str:
@@ -202,6 +238,19 @@ def test_amounts_are_shown_in_usd_too(environment: pytest.MonkeyPatch, populated
     assert not app.exception, app.exception  # type: ignore[attr-defined]
     shown = " ".join(e.proto.body for e in app.get("html"))  # type: ignore[attr-defined]
     assert re.search(r"BTC · [\d,.]+ (M )?USD", shown)
+
+
+@pytest.mark.parametrize("view", ["now", "anomalies", "cases"])
+def test_kinds_are_named_as_messages_name_them(
+    environment: pytest.MonkeyPatch, populated: Populated, view: str
+) -> None:
+    environment.setenv("DATABASE_URL", populated.database_url)
+    app = run(view)
+    assert not app.exception, app.exception  # type: ignore[attr-defined]
+    shown = _written(app)
+    chips = set(re.findall(r'class="chip[^>]*>([^<]*)<', shown))
+    assert chips & {kind.title.lower() for kind in KINDS.values()}
+    assert not chips & {name for name in KINDS if name != KINDS[name].title.lower()}
 
 
 @pytest.mark.parametrize("view", VIEWS)

@@ -12,7 +12,7 @@ from txwatch.queries.tables import as_csv
 
 def in_csv(text: str) -> str:
     case = Case("ab" * 32, ["whale"], "high", T0, T0, None, None, text, "closed", text, "noise", text, 1, T0, text)
-    [row] = csv.DictReader(io.StringIO(as_csv([case]).decode(), newline=""))
+    [row] = csv.DictReader(io.StringIO(as_csv([case]).decode("utf-8-sig"), newline=""))
     assert row["reason"] == row["assignee"] == row["why"] == row["changed_by"]
     return row["why"]
 

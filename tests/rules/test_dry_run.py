@@ -10,6 +10,8 @@ from tests.populated import Populated
 from txwatch.clock import WINDOW, window_range, window_start
 from txwatch.detection.kinds import Severity
 from txwatch.features.store import read_features, write_features
+from txwatch.labels.label import Label
+from txwatch.labels.store import import_labels, watch
 from txwatch.rules.dry_run import LARGEST, DryRun, dry_run
 from txwatch.rules.evaluate import RuleSet, Traffic
 from txwatch.rules.look_ups import LookUps
@@ -128,3 +130,38 @@ def test_what_is_not_read_would_not_have_matched(populated: Populated, tree: Tre
             found = {match.txid: match.reason.text for match in rules.judge(candidates, look_ups).matches}
             assert found == expected
             assert len(candidates.batch) <= len(whole.batch)
+
+
+def test_it_names_what_fits_no_label_and_the_nearest_that_there_is(connection: Connection) -> None:
+    connection.execute("TRUNCATE labels, watch_list CASCADE")
+    texts = [
+        "receiver matches label category exchnge",
+        "sender matches label entity Binanse",
+        "payer matches label source nowhere",
+        "receiver matches label known",
+        "sender matches label watched",
+        "flow = exchange_in",
+    ]
+    tree = AnyOf((comparison("moved_sat >= 12 BTC"), *map(comparison, texts)))
+
+    def said() -> list[str]:
+        run = dry_run(connection, rule(tree), T0 + timedelta(hours=3), days=1)
+        assert run.matches == 1
+        return run.never_true
+
+    assert said() == [
+        "`receiver matches label category exchnge` is never true: there are no labels",
+        "`sender matches label entity binanse` is never true: there are no labels",
+        "`payer matches label source nowhere` is never true: there are no labels",
+        "`receiver matches label known` is never true: there are no labels",
+        "`sender matches label watched` is never true: no address is watched",
+        "`flow = exchange_in` is never true: it needs labels of exchanges, and there are none",
+    ]
+    with connection.transaction():
+        import_labels(connection, [Label("bc1qnobody", "a book", "Binance", "exchange")], T0)
+        watch(connection, "bc1qnobody", "", T0)
+    assert said() == [
+        "`receiver matches label category exchnge` is never true: no label fits, did you mean `exchange`?",
+        "`sender matches label entity binanse` is never true: no label fits, did you mean `binance`?",
+        "`payer matches label source nowhere` is never true: no label fits",
+    ]

@@ -151,7 +151,76 @@ WRONG = {
     ),
     "no YAML": (
         rule("  all: ["),
-        "line 5: this is no YAML: expected the node content, but found '<stream end>'",
+        "line 5: this is no YAML: a value is missing, or the `]` or `}` of what was opened",
+    ),
+    "a bracket that is not closed, three lines above the end": (
+        rule("  all: [vsize > 1") + "\nmode: off\nalerts_per_hour: 3\n",
+        "line 5: this is no YAML: a `[` that is opened here has no `]`, or a comma is missing",
+    ),
+    "a tab": (
+        rule("\tvsize > 1"),
+        "line 5: this is no YAML: there is a tab; indent by spaces",
+    ),
+    "a quote that is not closed": (
+        rule(text="'Mine"),
+        "line 2: this is no YAML: the quote that is opened here is not closed",
+    ),
+    "a text with a colon": (
+        rule(text="Large: mine"),
+        "line 2: this is no YAML: a text with a colon needs quotes, the colon of a name a space",
+    ),
+    "a list that is not indented as it began": (
+        rule("  all:\n    - vsize > 1\n   - vsize < 3"),
+        "line 7: this is no YAML: this line is not indented as the names above it",
+    ),
+    "a sign that YAML keeps for itself": (
+        rule("  all:\n    - '% 5'\n    - % 5"),
+        "line 7: this is no YAML: a text that begins with this sign needs quotes",
+    ),
+    "a list without its hyphens": (
+        rule("  all:\n    vsize > 1"),
+        "line 6, when.all: `all` needs a list of comparisons, with `- ` before each",
+    ),
+    "a decimal comma": (
+        rule("  moved_sat >= 10,5 BTC"),
+        "line 5, when: `10,5` may mean two numbers: commas are for thousands, a full stop for decimals",
+    ),
+    "a number cut short": (
+        rule("  moved_sat >= 1M USD"),
+        "line 5, when: `1M` is a number cut short: write all digits, such as `1,000,000 USD`",
+    ),
+    "a word for a number": (
+        rule("  all:\n    - rbf = true\n    - fee_rate > high"),
+        "line 6, when.all[0]: `true` is no number of `rbf`: write such as 1 or 0\n"
+        "line 7, when.all[1]: `high` is no number of `fee_rate`: write such as `10`, `10 sat/vB`",
+    ),
+    "two comparisons in one": (
+        rule("  all:\n    - vsize > 1 and vsize < 3\n    - kind = whale or kind = forest"),
+        "line 6, when.all[0]: `and` joins no comparisons: write each by itself into the list of `all`\n"
+        "line 7, when.all[1]: `or` joins no comparisons: write each by itself into the list of `any`",
+    ),
+    "not within a comparison": (
+        rule("  not kind = coinjoin"),
+        "line 5, when: `not` is a group of its own: write `not: kind = coinjoin`",
+    ),
+    "brackets that do not fit": (
+        rule("  all:\n    - kind in [whale, forest\n    - kind in (whale, forest)"),
+        "line 6, when.all[0]: brackets of `[whale, forest` do not fit: write the values with commas, and no brackets\n"
+        "line 7, when.all[1]: brackets of `(whale, forest)` do not fit: write the values with commas, and no brackets",
+    ),
+    "a label without what it is of": (
+        rule("  receiver matches label exchange"),
+        "line 5, when: a label has no `exchange`: write such as `receiver matches label category exchange`; there are"
+        " known, watched, entity, category, source",
+    ),
+    "a cap that lets nothing through": (
+        rule(alerts_per_hour="0"),
+        "line 4, alerts_per_hour: `alerts_per_hour` is a number from 1 to 1,000; a rule of `mode: test` sends nothing",
+    ),
+    "a word that is near to nothing": (
+        rule("  amount > 1"),
+        "line 5, when: there is nothing called `amount` to compare: a rule compares features (docs/features.md) such as"
+        " `moved_sat`, kind, flow, source and parties",
     ),
     "nothing to say when": (
         "name: mine\ntext: Mine\nseverity: low\n",
@@ -177,7 +246,7 @@ def test_a_wrong_rule_is_told_what_to_change(text: str, said: str) -> None:
         ("a: 1\na: 2", "`a` is there twice"),
         ("a: 1\n---\nb: 1", "a second document"),
         ("", "it is empty"),
-        ("- a", "a rule is a mapping"),
+        ("- a", "a rule has `name:`, `text:`, `severity:`, `when:`"),
         ("\x07", "this is no YAML"),
         ("a" * (MOST_BYTES + 1), "65,536 bytes"),
         (rule("  all:\n" + "    - vsize > 1\n" * 101), "100 comparisons"),

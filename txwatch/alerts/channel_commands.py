@@ -61,12 +61,13 @@ def _state(one: "Channel") -> str:
 
 def _terms(one: "Channel") -> str:
     parts = [
-        "all" if one.min_severity is None else f"{one.min_severity} and above",
+        *([] if one.min_severity is None else [f"{one.min_severity} and above"]),
         *([", ".join(one.kinds)] if one.kinds else []),
         *([f"quiet {one.quiet_hours}"] if one.quiet_hours else []),
         *([f"a digest in {one.digest_every.total_seconds() / 60:.0f} min"] if one.digest_every else []),
     ]
-    return "; ".join(parts)
+    chosen = one.min_severity is not None or one.kinds
+    return "; ".join(parts if chosen else ["everything", *parts])
 
 
 @channels.command()
@@ -82,13 +83,17 @@ def add(
     """Add a channel, which gets the alerts from now on. A webhook's secret is printed once."""
     from txwatch.channels.channel import terms
     from txwatch.channels.store import add_by_url
+    from txwatch.rules.store import list_rules
 
     every = None if digest is None else timedelta(minutes=digest)
     wanted = terms(least, kind or (), rule or (), quiet, every)
     with _connected() as connection, connection.transaction():
         secret = add_by_url(connection, name, sys.stdin.readline() if url == "-" else url, wanted)
         _record(connection, name, "add")
+        unknown = set(rule or ()) - {"*", *(one.name for one in list_rules(connection))}
     console.print(f"{name} gets alerts from now on. `txwatch channels test {name}` tries it.", soft_wrap=True)
+    if unknown:
+        console.print(f"There is no rule {', '.join(sorted(unknown))} yet: {name} gets its alerts once there is.")
     _tell(secret)
 
 

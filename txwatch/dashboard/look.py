@@ -9,9 +9,12 @@ import pandas as pd
 import streamlit as st
 from altair.typing import ChartType
 
+from txwatch.alerts.alert import kind_named
+from txwatch.dashboard import palette
 from txwatch.dashboard.palette import SEVERITY
 from txwatch.dashboard.span import address
 from txwatch.detection.reasons import dollars
+from txwatch.labels.label import UNKNOWN
 from txwatch.queries.status import Overview
 from txwatch.wire.messages import SAT_PER_BTC
 from txwatch.wire.prices import worth
@@ -136,6 +139,44 @@ def chip(text: str, colour: str | None = None) -> str:
     return f'<span class="chip" style="background:{colour}">{escape(text)}</span>'
 
 
+def flow_words(flow: str) -> str:
+    """Between whom a whale moved, as far as it is known."""
+    return "unknown parties" if flow == UNKNOWN else flow
+
+
+def kind_words(kind: str) -> str:
+    """A kind as messages name it."""
+    return kind_named(kind).title.lower()
+
+
+def kind_chip(kind: str, severity: str | None = None) -> str:
+    """A kind on the colour of a severity."""
+    return chip(kind_words(kind), None if severity is None else SEVERITY[severity])
+
+
+_OTHER = "other kinds"
+_COLOURS = {
+    kind_words("fee_accident"): SEVERITY["critical"],
+    kind_words("whale"): palette.ACCENT,
+    kind_words("forest"): palette.BLUE,
+    kind_words("dormant_round_move"): palette.VIOLET,
+    kind_words("dust_storm"): palette.OCHRE,
+    _OTHER: palette.GREEN,
+}
+"""Of kinds in charts, by their words: each has the same one, whatever else is shown. All that are rare share one."""
+
+
+def kind_drawn(words: str) -> str:
+    """What stands for a kind in a chart: its words, or those of all that there is little of."""
+    return words if words in _COLOURS else _OTHER
+
+
+def kind_colours(drawn: Iterable[str]) -> alt.Scale:
+    """The colours of the kinds that are drawn, in one order."""
+    domain = [name for name in _COLOURS if name in set(drawn)]
+    return alt.Scale(domain=domain, range=[_COLOURS[name] for name in domain])
+
+
 def alike(transactions: int) -> list[str]:
     """How many transactions a campaign has, if it has more than its first."""
     return [chip(f"{count(transactions)} alike")] if transactions > 1 else []
@@ -150,6 +191,11 @@ def link(txid: str) -> str:
     )
 
 
+def case_link(key: str) -> str:
+    """An alert's key that leads to its case."""
+    return f'<a class="mono" href="{escape(address("cases", alert=key))}" target="_self">{escape(key[:16])}</a>'
+
+
 def address_link(whole: str, shown: str | None = None) -> str:
     """An address that leads to what is known of it."""
     return (
@@ -160,7 +206,8 @@ def address_link(whole: str, shown: str | None = None) -> str:
 
 def item(head: list[str], text: str) -> str:
     """One entry of a list: `head` are pieces of markup, `text` is text."""
-    return f'<div class="item"><div class="head">{" ".join(head)}</div><div class="text">{escape(text)}</div></div>'
+    parts = " ".join(f"<span>{part}</span>" for part in head if part)
+    return f'<div class="item"><div class="head">{parts}</div><div class="text">{escape(text)}</div></div>'
 
 
 def empty(text: str) -> str:
@@ -196,7 +243,7 @@ def bars(
     width: timedelta,
     colour: alt.Color | alt.ColorValue,
     *tooltip: str | alt.Tooltip,
-    height: int = 190,
+    height: int = 230,
 ) -> ChartType:
     """Bars of transactions, from the column `bottom` to `top`, over the spans of this width that begin at `since`."""
     frame = frame.assign(until=frame["since"] + 0.86 * width, at=frame["since"].map(at))

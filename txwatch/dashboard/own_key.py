@@ -10,14 +10,21 @@ import streamlit as st
 
 from txwatch.dashboard.data import settings
 
+_FIELD, _KEPT = "api_key", "own_key"
+"""Keys of the visit's state: of the field, and of what was typed into it last."""
 _SECONDS = 40.0
 """A test message may take half a minute."""
 
 
 def own_key() -> str:
     """Ask for the key."""
-    made = "`txwatch keys add NAME --scope manage` makes one; it says who you are."
-    return st.text_input("Your key", type="password", key="api_key", help=made)
+    made = "`txwatch keys add NAME --scope manage` in a terminal makes one; it says who you are."
+    state = st.session_state
+    # What a field holds is forgotten on a page without it.
+    if _FIELD not in state:
+        state[_FIELD] = state.get(_KEPT, "")
+    state[_KEPT] = st.text_input("Your key", type="password", key=_FIELD, help=made)
+    return str(state[_KEPT])
 
 
 def call(method: str, path: str, key: str, body: object = None) -> Any:

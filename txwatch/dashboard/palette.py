@@ -61,7 +61,9 @@ CSS = f"""
   .coin {{ height: 46px; overflow: hidden; border-left: 4px solid; padding: .15rem .6rem; font-size: .86rem; }}
   .coins > div:first-child .coin {{ border-left: 0; border-right: 4px solid; text-align: right; }}
   .coin .of, .coin .note {{ white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }}
+  .st-key-rule textarea {{ font-family: ui-monospace, monospace; font-size: .86rem; }}
   @media (max-width: 640px) {{
+    .st-key-typed {{ min-width: 100%; }}
     .coins {{ grid-template-columns: minmax(0, 1fr); }} .coins img {{ display: none; }}
     .coins > div:first-child .coin {{ border-right: 0; border-left: 4px solid; text-align: left; }}
     .coins > div:last-child {{ margin-top: .8rem; }}

@@ -199,6 +199,20 @@ class Delivery:
 
 
 @dataclass(frozen=True)
+class ChannelDelivery:
+    """How one alert stands with a channel. `reason` says why it is not sent."""
+
+    alert_key: str
+    kinds: list[str]
+    severity: str
+    seen_at: datetime
+    state: str
+    attempts: int
+    sent_at: datetime | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
 class AlertUpdate:
     """What became known of an alert after it was raised."""
 
@@ -257,6 +271,16 @@ def read_alert(connection: Connection, key: str) -> AlertDetail | None:
     asked = {"key": key}
     return AlertDetail(
         found[0], read_rows(connection, Delivery, deliveries, asked), read_rows(connection, AlertUpdate, updates, asked)
+    )
+
+
+def channel_deliveries(connection: Connection, channel: str, limit: int) -> list[ChannelDelivery]:
+    """The newest alerts that a channel gets or got, the newest first."""
+    return read_rows(
+        connection,
+        ChannelDelivery,
+        statement("queries", "channel_deliveries"),
+        {"channel": channel, "limit": limit},
     )
 
 

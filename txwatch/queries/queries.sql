@@ -132,6 +132,15 @@ FROM pairs
 WHERE score_a IS NOT NULL AND score_b IS NOT NULL
 
 
+-- name: channel_deliveries
+SELECT alert_key, kinds, severity, seen_at, state, attempts, sent_at, reason
+FROM alerts
+JOIN alert_deliveries USING (alert_key)
+WHERE channel = %(channel)s
+ORDER BY seen_at DESC, alert_key DESC
+LIMIT %(limit)s
+
+
 -- name: count_anomalies
 SELECT date_bin(%(span)s, seen_at, 'epoch') AS since, kind, count(DISTINCT txid) AS count
 FROM unusual_scores

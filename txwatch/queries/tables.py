@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -17,18 +17,21 @@ cells by semicolons or tabs, as in some countries, finds cells within ours."""
 
 
 def as_csv(rows: Iterable[Case]) -> bytes:
-    """One line each under a head of names: times in ISO 8601 (UTC), kinds separated by spaces, nothing for None."""
+    """One line each under a head of names: times in UTC, kinds separated by spaces, nothing for None.
+
+    As spreadsheets take it: a time with a T or a zone is a text to them, and so is UTF-8 garbled without its mark.
+    """
     text = io.StringIO(newline="")
     names = [field.name for field in fields(Case)]
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(names)
     writer.writerows([_cell(getattr(row, name)) for name in names] for row in rows)
-    return text.getvalue().encode()
+    return text.getvalue().encode("utf-8-sig")
 
 
 def _cell(value: object) -> object:
     if isinstance(value, datetime):
-        return value.isoformat()
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
     if isinstance(value, list):
         return " ".join(value)
     return _FORMULA.sub("'", value) if isinstance(value, str) else value

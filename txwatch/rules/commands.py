@@ -176,12 +176,17 @@ def _changed(stored: "StoredRule") -> tuple[str, str, str]:
 
 
 def _print_dry_run(run: "DryRun", cap: int) -> None:
+    if not run.hours_with_data:
+        console.print("There is nothing to try it on: no window of that time has features yet.", soft_wrap=True)
+        return
     console.print(
         f"There is data for {run.hours_with_data:,.1f} of the {run.hours:,.1f} hours until"
         f" {run.until:%Y-%m-%d %H:%M} UTC."
     )
     if run.without_price:
         console.print(f"In {run.without_price:,} windows there was no price: comparisons in USD were false.")
+    for said in run.never_true:
+        console.print(f"{said}.", soft_wrap=True)
     console.print(
         f"{run.matches:,} matches, {run.matches_per_hour:.2f} an hour; with the cap of {cap} an hour"
         f" {run.alerts:,} alerts, {run.alerts_per_hour:.2f} an hour."

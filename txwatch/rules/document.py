@@ -25,6 +25,25 @@ MOST_FAULTS = 20
 """That are named of one document."""
 
 
+_MEANT = (
+    ("flow sequence", True, "a `[` that is opened here has no `]`, or a comma is missing"),
+    ("expected the node content", False, "a value is missing, or the `]` or `}` of what was opened"),
+    ("flow mapping", True, "a `{` that is opened here has no `}`, or a comma is missing"),
+    ("quoted scalar", True, "the quote that is opened here is not closed"),
+    ("found character '\\t'", False, "there is a tab; indent by spaces"),
+    ("that cannot start any token", False, "a text that begins with this sign needs quotes"),
+    (
+        "mapping values are not allowed",
+        False,
+        "a text with a colon needs quotes, the colon of a name a space",
+    ),
+    ("could not find expected ':'", True, "after a name comes a colon and a space"),
+    ("block collection", False, "this line is not indented as the list above it"),
+    ("block mapping", False, "this line is not indented as the names above it"),
+)
+"""Words of the library, whether the line is that where the broken part began, and what whoever wrote it has to do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What is wrong at one place. `path` is such as `when.all[1]`; `line` counts from 1, None where there is none."""
@@ -83,8 +102,7 @@ def read_yaml(text: str) -> Placed:
         _check(yaml.parse(text, Loader=yaml.SafeLoader))
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
-        line = None if error.problem_mark is None else error.problem_mark.line + 1
-        raise RuleError([Fault("", f"this is no YAML: {error.problem or error.context}", line)]) from error
+        raise RuleError([_no_yaml(error)]) from error
     except RuleError:
         raise
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # of numbers that the library cannot read
@@ -105,6 +123,17 @@ def read_plain(value: object) -> Placed:
     if size > MOST_BYTES:
         raise RuleError([_too_long()])
     return _from_plain(value, "", 0)
+
+
+def _no_yaml(error: yaml.MarkedYAMLError) -> Fault:
+    """What is usually meant by an error of the library, at the line to look at: of what was begun, where it began."""
+    problem = error.problem or error.context or ""
+    line = None if error.problem_mark is None else error.problem_mark.line + 1
+    began = line if error.context_mark is None else error.context_mark.line + 1
+    for words, is_begun, meant in _MEANT:
+        if words in f"{error.context}: {problem}":
+            return Fault("", f"this is no YAML: {meant}", began if is_begun else line)
+    return Fault("", f"this is no YAML: {problem}", line)
 
 
 def _check(events: Iterable[Any]) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 from txwatch.clock import EPOCH, WINDOW, window_start
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.rules.evaluate import Match, RuleSet, Traffic
-from txwatch.rules.look_ups import LookUps
-from txwatch.rules.rule import Rule
+from txwatch.rules.look_ups import LookUps, never_true
+from txwatch.rules.rule import Rule, leaves
 from txwatch.rules.windows import read_candidates
 from txwatch.store.database import Connection, statement
 
@@ -59,6 +59,8 @@ class DryRun:
     matches: int = 0
     alerts: int = 0
     without_price: int = 0
+    never_true: list[str] = field(default_factory=list)
+    """Sentences about comparisons that fit no label that there is now, or no watched address."""
     complete: bool = True
     """False if it ended before it had looked at all of it: `hours_with_data` are those that it looked at."""
     by_hour: list[HourOfMatches] = field(default_factory=list)
@@ -86,6 +88,7 @@ def dry_run(
     until = window_start(now)
     since = until - max(1, round(timedelta(days=days) / WINDOW)) * WINDOW
     run = DryRun(since, until, hours=(until - since) / HOUR)
+    run.never_true = never_true(connection, leaves(rule.when))
     rules, look_ups = RuleSet([rule]), LookUps.stored(connection)
     counts: dict[datetime, int] = {}
     for window in _windows(connection, since, until):

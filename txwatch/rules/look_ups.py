@@ -11,9 +11,10 @@ import numpy as np
 
 from txwatch.features.batch import NO_ADDRESS, Coins, Flags, TransactionBatch
 from txwatch.labels.flows import Coin, Flow, flow_of
-from txwatch.labels.label import Known
+from txwatch.labels.label import EXCHANGE, UNKNOWN, Known, Label
 from txwatch.labels.store import read_known
 from txwatch.rules.rule import Flows, Found, Labelled, Leaf, Number, Party, ToldBy
+from txwatch.rules.terms import nearest
 from txwatch.store.database import Connection, statement
 from txwatch.store.prices import PriceOf, StoredPrices, no_price
 
@@ -60,6 +61,33 @@ def _sources(connection: Connection, txids: Collection[str]) -> dict[str, str]:
 def is_looked_up(leaf: Leaf) -> bool:
     """Whether a comparison needs more than the transaction, its features and what was found in it."""
     return not isinstance(leaf, Number | Found)
+
+
+def never_true(connection: Connection, leaves: Iterable[Leaf]) -> list[str]:
+    """Why comparisons can be true of nothing: a sentence for each that fits no label, or no watched address."""
+    asked = [leaf for leaf in dict.fromkeys(leaves) if isinstance(leaf, Labelled | Flows)]
+    if not asked:
+        return []
+    rows = connection.execute("SELECT DISTINCT source, entity, category FROM labels")
+    labels = [Label("", source, entity, category) for source, entity, category in rows]
+    watches = connection.execute("SELECT FROM watch_list LIMIT 1").fetchone() is not None
+    said = {leaf: _fits_nothing(leaf, labels, watches=watches) for leaf in asked}
+    return [f"`{leaf}` is never true: {why}" for leaf, why in said.items() if why]
+
+
+def _fits_nothing(leaf: Labelled | Flows, labels: Sequence[Label], *, watches: bool) -> str:
+    """Why a comparison fits nothing that is known now, or the empty text."""
+    if isinstance(leaf, Flows):
+        needs = labels if leaf.kind == "internal_move" else [one for one in labels if one.category == EXCHANGE]
+        return "" if needs or leaf.kind == UNKNOWN else "it needs labels of exchanges, and there are none"
+    if leaf.by == "watched":
+        return "" if watches else "no address is watched"
+    if any(leaf.fits(Known((label,))) for label in labels):
+        return ""
+    if not labels:
+        return "there are no labels"
+    names = [label.party if leaf.by == "entity" else str(getattr(label, leaf.by)) for label in labels]
+    return f"no label fits{nearest(leaf.pattern, dict.fromkeys(names))}"
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,8 @@ class _Reading:
 
     def rule(self, document: Placed, version: int) -> Rule:
         if not isinstance(document.content, dict):
-            raise RuleError([document.fault("a rule is a mapping, with " + ", ".join(REQUIRED))])
+            named = ", ".join(f"`{field}:`" for field in REQUIRED)
+            raise RuleError([document.fault(f"a rule has {named}, each in a line of its own")])
         given = document.content
         for field, value in given.items():
             if field not in FIELDS:
@@ -141,7 +142,7 @@ class _Reading:
             part = self.tree(inner)
             return None if part is None else Not(part)
         if not isinstance(inner.content, list) or not inner.content:
-            self.faults.append(inner.fault(f"`{group}` needs a list of comparisons"))
+            self.faults.append(inner.fault(f"`{group}` needs a list of comparisons, with `- ` before each"))
             return None
         parts = [self.tree(part) for part in inner.content]
         known = tuple(part for part in parts if part is not None)
@@ -155,6 +156,8 @@ def comparison(text: str) -> Tree:
     match = _LEAF.fullmatch(text.strip())
     if match is None:
         raise TermError(f"`{text.strip()}` is no comparison: write such as `moved_sat >= 500 BTC`")
+    if match[1] == "not":
+        raise TermError(f"`not` is a group of its own: write `not: {text.strip()[3:].strip()}`")
     term, operator, rest = known_term(match[1]), match[2] or "", match[3].strip()
     operator = "=" if operator == "==" else operator
     if term in FEATURE_UNITS:
@@ -236,12 +239,16 @@ def _labelled(term: str, operator: str, rest: str) -> Tree:
             if not small:
                 raise TermError(f"`{word}` needs a name: write such as `{term} matches label {word} exchange`")
             return Labelled(party, word, small.replace("[", "[[]").replace("?", "[?]"))
-    meant = nearest(word, LABELS_BY) or f": there are {', '.join(LABELS_BY)}"
+    meant = nearest(word, LABELS_BY) or (
+        f": write such as `{term} matches label category {word}`; there are {', '.join(LABELS_BY)}"
+    )
     raise TermError(f"a label has no `{word}`{meant}")
 
 
 def _words(text: str) -> list[str]:
     """What stands between commas, in brackets or not. A comma of thousands has a digit on both sides, and no space."""
+    if text.startswith("[") != text.endswith("]") or set(text) & set("()"):
+        raise TermError(f"brackets of `{text}` do not fit: write the values with commas, and no brackets")
     words = [word.strip() for word in re.split(r",(?!\d{3}\b)", text.removeprefix("[").removesuffix("]"))]
     if not all(words):
         raise TermError("`in` needs values with commas between them")
@@ -291,7 +298,9 @@ def _one_of(what: str, text: str, names: Sequence[Name]) -> Name:
 
 def _cap(text: str) -> int:
     if _CAP.fullmatch(text) is None or not 1 <= int(text) <= MOST_ALERTS_PER_HOUR:
-        raise TermError(f"`alerts_per_hour` is a number from 1 to {MOST_ALERTS_PER_HOUR:,}")
+        raise TermError(
+            f"`alerts_per_hour` is a number from 1 to {MOST_ALERTS_PER_HOUR:,}; a rule of `mode: test` sends nothing"
+        )
     return int(text)
 
 

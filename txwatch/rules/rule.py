@@ -56,6 +56,10 @@ class Flows:
 
     kind: str
 
+    def __str__(self) -> str:
+        """As it is written."""
+        return f"flow = {self.kind}"
+
 
 @dataclass(frozen=True, slots=True)
 class ToldBy:
@@ -74,6 +78,11 @@ class Labelled:
     party: Party
     by: Literal["known", "watched", "entity", "category", "source"]
     pattern: str = "*"
+
+    def __str__(self) -> str:
+        """As it is written."""
+        name = self.pattern.replace("[[]", "[").replace("[?]", "?")
+        return f"{self.party} matches label {self.by}" + ("" if self.by in {"known", "watched"} else f" {name}")
 
     def fits(self, known: Known) -> bool:
         """Whether one of these labels fits. Not asked of the watch list."""

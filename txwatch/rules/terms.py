@@ -44,6 +44,9 @@ LABELS_BY = ("known", "watched", "entity", "category", "source")
 TERMS: tuple[str, ...] = (*FEATURE_UNITS, *SETS, *PARTIES)
 
 _QUANTITY = re.compile(r"(-?[\d,_]*\.?\d+(?:[eE][+-]?\d+)?)\s*(.*)", re.DOTALL)
+_THOUSANDS = re.compile(r"-?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
+_SHORT = re.compile(r"(k|m|mn|mio|bn|thousand|million|billion)\b", re.IGNORECASE)
+_JOINED = re.compile(r"\b(and|or)\b")
 _OF_A_NODE = re.compile(r"bitcoin-core-\d{1,3}")
 
 
@@ -71,16 +74,21 @@ def nearest(word: str, words: Iterable[str]) -> str:
 
 def quantity(feature: str, text: str) -> Quantity:
     """Read a quantity of a feature, such as `500 BTC`, `5 years` or `20 sat/vB`. Raises TermError."""
-    match = _QUANTITY.fullmatch(text.strip())
+    match, units = _QUANTITY.fullmatch(text.strip()), FEATURE_UNITS[feature]
     if match is None:
-        raise TermError(f"`{text.strip()}` is no number")
+        example = "1 or 0" if "flag" in units else _written("10", units)
+        raise TermError(f"`{text.strip()}` is no number of `{feature}`: write such as {example}")
+    if "," in match[1] and _THOUSANDS.fullmatch(match[1]) is None:
+        raise TermError(f"`{match[1]}` may mean two numbers: commas are for thousands, a full stop for decimals")
     number, unit = match[1].replace(",", "").replace("_", ""), match[2].strip()
-    units = FEATURE_UNITS[feature]
     by_small = {known.casefold(): known for known in units}
     if unit.casefold() not in by_small:
-        written = ", ".join(f"`{match[1]} {known}`".replace(" `", "`") for known in units)
+        written = _written(match[1], units)
         if not unit:
             raise TermError(f"`{match[1]}` of `{feature}` needs a unit: write {written}")
+        if short := _SHORT.match(unit):
+            raise TermError(f"`{match[1]}{short[1]}` is a number cut short: write all digits, such as `1,000,000 USD`")
+        _refuse_joined(unit)
         known_units = [known for known in units if known]
         raise TermError(f"`{unit}` is no unit of `{feature}`{nearest(unit, known_units) or f': write {written}'}")
     known = by_small[unit.casefold()]
@@ -90,11 +98,23 @@ def quantity(feature: str, text: str) -> Quantity:
     return Quantity(value, known == USD)
 
 
+def _refuse_joined(text: str) -> None:
+    if joined := _JOINED.search(text):
+        group = "all" if joined[1] == "and" else "any"
+        raise TermError(f"`{joined[1]}` joins no comparisons: write each by itself into the list of `{group}`")
+
+
+def _written(number: str, units: Iterable[str]) -> str:
+    """A number with each unit that it may have."""
+    return ", ".join(f"`{number} {unit}`".replace(" `", "`") for unit in units)
+
+
 def member(term: str, text: str) -> str:
     """Read a value of `kind`, `flow` or `source`. Raises TermError."""
     word, known = text.strip(), SETS[term]
     if word in known or (term == "source" and _OF_A_NODE.fullmatch(word)):
         return word
+    _refuse_joined(word)
     meant = nearest(word, known)
     raise TermError(f"there is no {term} `{word}`{meant or ': there are ' + ', '.join(known)}")
 
@@ -107,5 +127,7 @@ def known_term(word: str) -> str:
         if word in members:
             # A list in brackets is cut at each comma, also at those of a comparison.
             raise TermError(f"`{word}` is a {term}: write `{term} = {word}`, and quotes around what has a comma")
-    meant = nearest(word, TERMS) or ": a rule compares features (docs/features.md), kind, flow, source and parties"
+    meant = nearest(word, TERMS) or (
+        ": a rule compares features (docs/features.md) such as `moved_sat`, kind, flow, source and parties"
+    )
     raise TermError(f"there is nothing called `{word}` to compare{meant}")

@@ -1,4 +1,4 @@
-"""Channels: where alerts go besides Telegram. No answer holds a URL or a secret.
+"""Channels: where alerts go, Telegram's chats among them. No answer holds a URL or a secret.
 
 What is posted to a webhook is described here too, as the schema of its events.
 """
@@ -21,7 +21,9 @@ from txwatch.channels.outcomes import Sent
 from txwatch.channels.store import NoSuchChannelError, add_by_url, list_channels, read_one, set_enabled
 from txwatch.clock import utc_now
 from txwatch.people.changes import record_change
+from txwatch.queries.alerts import ChannelDelivery, channel_deliveries
 
+MOST_DELIVERIES = 20
 router = APIRouter(prefix="/v1/channels", tags=["channels"], dependencies=[MayManage], route_class=KeyFirst)
 webhooks = APIRouter()
 Name = Annotated[
@@ -73,6 +75,13 @@ def channel(database: Database, name: Name) -> Channel:
     """How it stands, and which alerts it gets."""
     with _refusing():
         return read_one(database, name)
+
+
+@router.get("/{name}/deliveries", summary="The newest deliveries of a channel", responses=documented(401, 404))
+def deliveries(database: Database, name: Name) -> list[ChannelDelivery]:
+    """Of twenty alerts at most, the newest first: how each stands with this channel, and why it was not sent."""
+    with _refusing():
+        return channel_deliveries(database, read_one(database, name).channel, MOST_DELIVERIES)
 
 
 @router.post("", summary="Add a channel", status_code=201, responses=documented(401, 413))

@@ -9,7 +9,7 @@ from txwatch.alerts.alert import is_of_transaction
 from txwatch.alerts.cases import ACTIONS
 from txwatch.alerts.store import Verdict
 from txwatch.clock import utc_now
-from txwatch.dashboard import look, palette
+from txwatch.dashboard import look
 from txwatch.dashboard.data import ask
 from txwatch.dashboard.look import freshness
 from txwatch.dashboard.own_key import call, own_key
@@ -57,13 +57,12 @@ def _item(case: Case) -> str:
     who = [f"with {case.assignee}"] if case.assignee else []
     notes = [f"{case.notes} note{'s' if case.notes > 1 else ''}"] if case.notes else []
     head = [
-        look.chip(case.kinds[0].replace("_", " "), palette.SEVERITY[case.severity]),
-        *(look.chip(kind.replace("_", " ")) for kind in case.kinds[1:]),
-        f'<a class="mono" href="{escape(address("cases", alert=case.alert_key))}" target="_self">'
-        f"{escape(case.alert_key[:16])}</a>",
+        look.kind_chip(case.kinds[0], case.severity),
+        *map(look.kind_chip, case.kinds[1:]),
+        look.case_link(case.alert_key),
         escape(f"{case.seen_at:%d %b %H:%M} UTC"),
         escape(case.severity),
-        *([escape(look.amount(case.value_sat, case.usd_price))] if case.value_sat is not None else []),
+        *([escape(f"{look.amount(case.value_sat, case.usd_price)} in all")] if case.value_sat is not None else []),
         escape(" · ".join([case.state, *who, *notes])),
     ]
     said = [f"{case.verdict}: {case.why or 'nobody said why'}"] if case.verdict else []
@@ -71,7 +70,7 @@ def _item(case: Case) -> str:
 
 
 def _case(key: str) -> None:
-    of_transaction = f" · {look.link(key)}" if is_of_transaction(key) else ""
+    of_transaction = f" · its transaction {look.link(key)}" if is_of_transaction(key) else ""
     st.html(f'<a class="plain" href="{escape(address("cases"))}" target="_self">← all cases</a>{of_transaction}')
     found = ask(read_case, storable(key))
     if found is None:

@@ -51,6 +51,7 @@ def _draw() -> None:
             _histogram(ask_rarely(score_histogram, span.start, span.end, ttl=span.again), champion.threshold),
             f"How many transactions had which score; from {champion.threshold:.3f} on they are unusual.",
         )
+        st.caption(f"Dashed: the threshold of {champion.threshold:.3f}, from which on one is unusual.")
     with right:
         st.header("Use of the alert budget")
         budget = settings().alerts_per_hour
@@ -58,12 +59,15 @@ def _draw() -> None:
             _budget(ask_rarely(hours_of_scores, span.start, span.end, ttl=span.again), budget),
             f"Transactions over the threshold by hour, of {budget:g}.",
         )
+        st.caption(f"Transactions over the threshold, one of each campaign. Dashed: the budget of {budget:g} an hour.")
     st.header("Useful, by people's verdicts")
     judged = ask(read_precision, utc_now() - timedelta(days=30))
     if judged:
         look.draw(_precision(judged), "The share of judged alerts that were useful, by kind and model.")
     else:
-        st.html(look.empty("Nobody has judged an alert yet: the buttons below each message do, and the API."))
+        st.html(
+            look.empty("Nobody has judged an alert yet: the buttons below each message do, the page Cases and the API.")
+        )
 
 
 def _versions(versions: list[VersionScores]) -> str:
@@ -120,21 +124,14 @@ def _histogram(bins: list[ScoreBin], threshold: float) -> ChartType:
 
 
 def _budget(hours: list[HourOfScores], budget: float) -> ChartType:
-    frame = pd.DataFrame([{"since": h.since, "at": look.at(h.since), "over": h.over_threshold} for h in hours])
-    bars = (
-        alt.Chart(frame, height=230)
-        .mark_bar(color=palette.BLUE, width={"band": 0.7})
-        .encode(
-            x=alt.X("utchours(since):O", title="hour, UTC", axis=alt.Axis(labelAngle=0)),
-            y=alt.Y("over:Q", title="over the threshold / h"),
-            tooltip=["at:N", alt.Tooltip("over:Q", title="over the threshold")],
-        )
-    )
+    frame = pd.DataFrame([(h.since, 0, h.over_threshold) for h in hours], columns=["since", "bottom", "top"])
+    over = alt.Tooltip("top:Q", title="over the threshold")
+    bars = look.bars(frame, timedelta(hours=1), alt.ColorValue(palette.BLUE), over, height=230)
     return alt.layer(bars, look.line_at(budget, f"budget {budget:g} an hour", upright=False))
 
 
 def _precision(judged: list[Precision]) -> ChartType:
-    rows = [(f"{p.kind.replace('_', ' ')}, {p.found_by}", p.share, f"{p.useful} of {p.judged}") for p in judged[:12]]
+    rows = [(f"{look.kind_words(p.kind)}, {p.found_by}", p.share, f"{p.useful} of {p.judged}") for p in judged[:12]]
     frame = pd.DataFrame(rows, columns=["what", "share", "text"])
     base = alt.Chart(frame, height=26 * len(frame) + 40).encode(
         y=alt.Y("what:N", sort=None, title=None, axis=alt.Axis(labelLimit=220)),

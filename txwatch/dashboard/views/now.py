@@ -5,7 +5,7 @@ from html import escape
 import streamlit as st
 
 from txwatch.clock import utc_now
-from txwatch.dashboard import look, palette
+from txwatch.dashboard import look
 from txwatch.dashboard.data import ask, ask_rarely, settings
 from txwatch.dashboard.look import freshness
 from txwatch.dashboard.span import Span, address, shown
@@ -95,7 +95,10 @@ def _below() -> None:
     with whales:
         st.header("Whales")
         if flows := ask(flow_totals, span.start, span.end):
-            rows = [[FLOW_WORDS[one.flow], look.count(one.count), look.amount(one.moved_sat)] for one in flows]
+            rows = [
+                [look.flow_words(FLOW_WORDS[one.flow]), look.count(one.count), look.amount(one.moved_sat)]
+                for one in flows
+            ]
             st.html(look.table(["flow", "whales", "moved"], rows, (1, 2)))
         moves = ask(list_whales, since=span.start, until=span.end, limit=SHOWN_WHALES).items
         st.html("".join(map(_whale, moves)) or look.empty(f"None {span.words}."))
@@ -109,7 +112,7 @@ def _below() -> None:
 def alert_item(alert: AlertSummary) -> str:
     """One alert in a list."""
     head = [
-        look.chip(alert.kinds[0].replace("_", " "), palette.SEVERITY[alert.severity]),
+        look.kind_chip(alert.kinds[0], alert.severity),
         escape(f"{look.clock(alert.seen_at)} UTC"),
         look.link(alert.alert_key),
         escape(", ".join(alert.states) or "not sent"),
@@ -155,7 +158,7 @@ def _figures() -> None:
 
 def _campaign(campaign: Campaign) -> str:
     head = [
-        look.chip(campaign.kinds[0].replace("_", " "), palette.SEVERITY[campaign.severity]),
+        look.kind_chip(campaign.kinds[0], campaign.severity),
         escape(f"{look.clock(campaign.first_seen_at)} to {look.clock(campaign.last_seen_at)} UTC"),
         look.link(campaign.alert_key),
     ]
@@ -164,7 +167,7 @@ def _campaign(campaign: Campaign) -> str:
 
 
 def _whale(move: WhaleMove) -> str:
-    head = [look.chip(move.flow), escape(f"{look.clock(move.seen_at)} UTC"), look.link(move.txid)]
+    head = [look.chip(look.flow_words(move.flow)), escape(f"{look.clock(move.seen_at)} UTC"), look.link(move.txid)]
     return look.item(head, f"{look.amount(move.moved_sat, move.usd_price)} likely moved")
 
 

@@ -24,14 +24,14 @@ MODES = ("active", "test", "off")
 MOST_SECONDS = 15.0
 """Of a dry run: a statement of this page's may take twenty."""
 EXAMPLE = """\
-name: large-into-exchange
-text: Large transfer into an exchange
-severity: high
+name: large-and-cheap
+text: A hundred bitcoins or more, for less than others pay
+severity: medium
 alerts_per_hour: 20
 when:
   all:
-    - moved_sat >= 500 BTC
-    - flow = exchange_in
+    - moved_sat >= 100 BTC
+    - fee_rate_over_median_1h < 1
 """
 
 
@@ -40,14 +40,15 @@ def page() -> None:
     st.title("Rules")
     _list()
     st.header("Write one")
-    key = own_key()
     rule, document = _editor()
     if rule is not None:
         _try(rule)
-        if st.button("Add it, off"):
-            added = call("POST", "/v1/rules", key, document)
-            if added is not None:
-                st.success(f"{added['name']} is version {added['version']}, {added['mode']}.")
+    st.header("Add or switch one")
+    key = own_key()
+    if rule is not None and st.button(f"Add {rule.name}, off"):
+        added = call("POST", "/v1/rules", key, document)
+        if added is not None:
+            st.success(f"{added['name']} is version {added['version']}, {added['mode']}.")
     _switch(key)
 
 
@@ -57,17 +58,18 @@ def _list() -> None:
         st.html(look.empty("No rule yet. Six come with txwatch: `txwatch rules add dormant-coins-by-age` adds one."))
         return
     counts = ask(count_matches, utc_now())
+    why = ["why"] if any(one.reason for one in rules) else []
     rows = [
         [
             one.name,
             one.mode,
             *map(look.count, _of(counts.get(one.name, MatchCounts()))),
             f"version {one.version} by {one.changed_by}",
-            one.reason or "",
+            *([one.reason or ""] if why else []),
         ]
         for one in rules
     ]
-    columns = ["rule", "mode", "alerts of a day", "in test", "held back", "changed", "why"]
+    columns = ["rule", "mode", "alerts of a day", "in test", "held back", "changed", *why]
     st.html(look.table(columns, rows, (2, 3, 4)))
 
 
@@ -77,7 +79,7 @@ def _of(counts: MatchCounts) -> tuple[int, int, int]:
 
 def _editor() -> tuple[Rule | None, object]:
     """The rule that is written, or None, and then what is wrong is said, place by place."""
-    text = st.text_area("Rule", EXAMPLE, height=260, help="docs/rules.md has the language.")
+    text = st.text_area("Rule", EXAMPLE, height=260, key="rule", help="docs/rules.md has the language.")
     try:
         placed = read_yaml(text)
         rule = parse_rule(placed)
@@ -115,11 +117,13 @@ def _try(rule: Rule) -> None:
     looked_at = f"of {run.hours_with_data:,.1f} hours with data" + ("" if run.complete else ", from the newest back")
     look.draw_tiles(
         ("Matches an hour", f"{run.matches_per_hour:,.2f}", looked_at),
-        ("Alerts an hour", f"{run.alerts_per_hour:,.2f}", f"within {rule.alerts_per_hour:,} an hour"),
+        ("Alerts an hour", f"{run.alerts_per_hour:,.2f}", f"with its cap of {rule.alerts_per_hour:,} an hour"),
         ("Alerts", look.count(run.alerts), f"of {run.matches:,} matches"),
     )
     if run.without_price:
         st.caption(f"In {run.without_price:,} windows no price was known: what is compared in USD was false.")
+    for said in run.never_true:
+        st.warning(f"{said}.")
     if run.by_hour:
         look.draw(
             _by_hour(run), "Alerts by hour that the rule would have raised, and what its cap would have held back."
@@ -145,7 +149,6 @@ def _switch(key: str) -> None:
     rules = ask(list_rules)
     if not rules:
         return
-    st.header("Switch one")
     with st.form("switch"):
         name = st.selectbox("Rule", [one.name for one in rules])
         mode = st.radio("Mode", MODES, horizontal=True, help="test: matches are recorded, and nothing is sent")

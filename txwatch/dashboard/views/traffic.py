@@ -15,9 +15,6 @@ from txwatch.wire.messages import SAT_PER_BTC
 
 LEAST_RATE, LEAST_BTC = 0.1, 1e-6
 """Where the logarithmic axes begin: sat/vB and BTC. What is less is drawn there."""
-SHOWN_KINDS = 5
-"""Kinds with a colour of their own; all others are one."""
-OTHER = "other kinds"
 
 
 def value_against_fee(points: list[TrafficPoint]) -> ChartType:
@@ -26,8 +23,7 @@ def value_against_fee(points: list[TrafficPoint]) -> ChartType:
     ordinary = pd.DataFrame([_place(point) for point in known if not point.kinds], columns=["btc", "rate"])
     unusual = [point for point in known if point.kinds]
     kinds = pd.Series([_kind(point.kinds) for point in unusual], dtype=object)
-    frequent = list(kinds.value_counts().index[:SHOWN_KINDS])
-    shown = kinds.where(kinds.isin(frequent), OTHER)
+    shown = kinds.map(look.kind_drawn)
     frame = pd.DataFrame(
         [
             (
@@ -47,7 +43,6 @@ def value_against_fee(points: list[TrafficPoint]) -> ChartType:
     x = alt.X("rate:Q", scale=alt.Scale(type="log", nice=False), axis=look.log_axis("fee rate, sat/vB", -1))
     y = alt.Y("btc:Q", scale=alt.Scale(type="log", nice=False), axis=look.log_axis("total output, BTC", -6))
     dots = alt.Chart(ordinary, height=470).mark_circle(size=14, opacity=0.45, color=palette.GREY).encode(x=x, y=y)
-    domain = [*frequent, OTHER] if OTHER in set(shown) else frequent
     drawn = (
         alt.Chart(frame)
         .mark_circle(size=95, opacity=0.9, stroke="white", strokeWidth=0.8, cursor="pointer")
@@ -56,7 +51,7 @@ def value_against_fee(points: list[TrafficPoint]) -> ChartType:
             y=y,
             color=alt.Color(
                 "colour:N",
-                scale=alt.Scale(domain=domain, range=_COLOURS[: len(domain)]),
+                scale=look.kind_colours(shown),
                 legend=alt.Legend(symbolStrokeWidth=0, symbolType="circle"),
             ),
             tooltip=["kind:N", "value:N", "fee rate:N", "at:N", "transaction:N"],
@@ -70,13 +65,10 @@ def _place(point: TrafficPoint) -> tuple[float, float]:
     return max(point.value_sat / SAT_PER_BTC, LEAST_BTC), max(point.fee_rate or 0.0, LEAST_RATE)
 
 
-_COLOURS = [palette.BLUE, palette.ACCENT, palette.VIOLET, palette.GREEN, palette.OCHRE, palette.SEVERITY["critical"]]
-
-
 def _kind(kinds: list[str]) -> str:
     """The most severe kind that alerts, in words; tags name what is left."""
     ranked = sorted(kinds, key=lambda name: -(KINDS[name].alerts * 10 + KINDS[name].severity) if name in KINDS else 0)
-    return KINDS[ranked[0]].title.lower() if ranked[0] in KINDS else ranked[0].replace("_", " ")
+    return look.kind_words(ranked[0])
 
 
 def transactions_over_time(traffic: list[TrafficSpan], width: timedelta) -> ChartType:

@@ -45,7 +45,7 @@ def _whales() -> None:
         ("Likely moved", look.amount(sum(move.moved_sat for move in moves)), "without the senders' change"),
         ("Largest", look.amount(largest.moved_sat, largest.usd_price), f"{look.clock(largest.seen_at)} UTC"),
         *(
-            (flow.capitalize(), look.count(sum(m.flow == flow for m in moves)), "movements")
+            (look.flow_words(flow).capitalize(), look.count(sum(m.flow == flow for m in moves)), "movements")
             for flow in FLOWS
             if any(m.flow == flow for m in moves)
         ),
@@ -65,7 +65,11 @@ def _history() -> None:
         return
     look.draw_tiles(
         *(
-            (FLOW_WORDS[total.flow].capitalize(), look.amount(total.moved_sat), f"{total.count:,} whales")
+            (
+                look.flow_words(FLOW_WORDS[total.flow]).capitalize(),
+                look.amount(total.moved_sat),
+                f"{total.count:,} whales",
+            )
             for total in flows
         )
     )
@@ -82,7 +86,7 @@ def _past(whale: RecordedWhale) -> str:
     flow = FLOW_WORDS[whale.flow]
     confirmed = "" if whale.confirmed_height is None else f"in block {whale.confirmed_height:,}"
     head = [
-        look.chip(flow, FLOW_COLOURS[FLOWS.index(flow)]),
+        look.chip(look.flow_words(flow), FLOW_COLOURS[FLOWS.index(flow)]),
         escape(f"{whale.seen_at:%d %b %Y %H:%M} UTC"),
         look.link(whale.txid),
         escape(confirmed),
@@ -113,7 +117,7 @@ def _moves(moves: list[WhaleMove]) -> ChartType:
 
 def _item(move: WhaleMove) -> str:
     head = [
-        look.chip(move.flow, FLOW_COLOURS[FLOWS.index(move.flow)]),
+        look.chip(look.flow_words(move.flow), FLOW_COLOURS[FLOWS.index(move.flow)]),
         escape(f"{look.clock(move.seen_at)} UTC"),
         look.link(move.txid),
         escape(f"{move.input_count} in, {move.output_count} out, fee {look.amount(move.fee_sat, move.usd_price)}"),
