@@ -48,6 +48,15 @@ network_baseline = sa.Table(
 
 context_publications = sa.Sequence("context_publications", metadata=metadata)
 
+open_publications = sa.Table(
+    "open_publications",
+    metadata,
+    sa.Column("publication", BIGINT, primary_key=True, autoincrement=False, comment="of context_publications"),
+    sa.Column("window_start", _time, nullable=False, comment="of its first window"),
+    sa.Column("window_end", _time, nullable=False, comment="of its last window"),
+    comment="address buckets that are being written, in several database transactions; at most one row",
+)
+
 address_activity = sa.Table(
     "address_activity",
     metadata,
