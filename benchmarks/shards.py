@@ -26,6 +26,8 @@ from txwatch.store.database import Connection, connect, scalar
 from txwatch.store.transactions import land_transactions
 
 NUMBERS = (1, 2, 4)
+"""Of connections, and of workers."""
+HOURS = 8
 DENSE = START + timedelta(days=2)
 """A window with as much traffic as a chain with DENSE_RATE would have."""
 DENSE_RATE = 500.0
@@ -45,14 +47,14 @@ class Cost:
 def measure(bench: Bench) -> Iterator[Measurement]:
     """A backfill, whose hours are shared, and a window alone, whose addresses are; then what follows in order."""
     database_url = bench.database()
-    hours = 1 if bench.quick else 24
+    hours = 1 if bench.quick else HOURS
     land_simulated(database_url, hours)
     with ExitStack() as stack:
         connections = [stack.enter_context(connect(database_url)) for _ in range(max(NUMBERS))]
         _land_dense(connections[0], DENSE_RATE / 20 if bench.quick else DENSE_RATE)
         end = START + timedelta(hours=hours)
-        yield from _activity(connections, "day", START, end, f"{hours} h of simulated traffic")
-        yield from _activity(connections, "window", DENSE, DENSE + WINDOW, "one window")
+        yield from _activity(connections, "by_time", START, end, f"{hours} h of simulated traffic")
+        yield from _activity(connections, "by_address", DENSE, DENSE + WINDOW, "one window")
         _write(connections, START, end)
         yield from _in_order(connections[0], START, end)
         yield from _by_workers(database_url, _count(connections[0], START, end), START, end)

@@ -245,7 +245,7 @@ def test_what_a_killed_process_left_half_written_is_in_no_context(
     with connect(database_url) as blocking, blocking.transaction(force_rollback=True):
         blocking.execute("LOCK TABLE address_windows IN SHARE MODE")  # which marks wait for
         with writer(database_url, 3, start, end):
-            wait_until(lambda: waits_for_a_lock(connection), "all parts but the first one have committed")
+            wait_until(lambda: waits_for_a_table(connection), "all parts but the first one have committed")
             assert stored(connection)["buckets"] != before["buckets"], "some of it can be seen"
     *_, context = publish_network_baseline(connection, start, end)
     after = stored(connection)
@@ -264,8 +264,8 @@ def test_what_a_killed_process_left_half_written_is_in_no_context(
     }
 
 
-def waits_for_a_lock(connection: Connection) -> bool:
-    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+def waits_for_a_table(connection: Connection) -> bool:
+    query = "SELECT count(*) FROM pg_locks WHERE relation = 'address_windows'::regclass AND NOT granted"
     return bool(scalar(connection, query))
 
 
