@@ -132,7 +132,7 @@ def test_shards_give_the_rows_of_one(
 
 @pytest.mark.soak
 def test_four_shards_give_the_rows_of_one_for_a_day(database_url: str) -> None:
-    day = simulated(24, 7.0)
+    day = simulated(24, 2.0)
     of_one = live_through(database_url, day, 24, [1] * STEPS)
     assert live_through(database_url, day, 24, [4, 4, 2, 4, 4, 3, 4]) == of_one
 
@@ -273,8 +273,8 @@ def waits_for_a_table(connection: Connection) -> bool:
 def test_a_process_killed_at_any_moment_leaves_each_publication_whole_or_none(
     database_url: str, connection: Connection
 ) -> None:
-    hours, random = 12, Random(5)  # noqa: S311
-    land(connection, simulated(hours, 4.0))
+    hours, random = 6, Random(5)  # noqa: S311
+    land(connection, simulated(hours, 2.0))
     begin, end = T0, T0 + timedelta(hours=hours)
     compute(database_url, 1, begin, end)
     expected = stored(connection)
@@ -288,7 +288,7 @@ def test_a_process_killed_at_any_moment_leaves_each_publication_whole_or_none(
                 lambda: scalar(connection, "SELECT count(*) FROM open_publications"), "it has begun", look_every=0
             )
             with suppress(subprocess.TimeoutExpired):
-                process.wait(random.uniform(0, 4))
+                process.wait(random.uniform(0, 2))
         with connection.transaction():
             halves += scalar(connection, "SELECT count(*) FROM open_publications WHERE window_end <= %s", [end])
             next_publication(connection)
