@@ -234,17 +234,6 @@ campaign_transactions = sa.Table(
     comment="transactions that are alike, and the one alert about all of them",
 )
 
-feedback = sa.Table(
-    "feedback",
-    metadata,
-    sa.Column("alert_key", sa.Text, sa.ForeignKey("alerts.alert_key", ondelete="CASCADE"), primary_key=True),
-    sa.Column("user_id", BIGINT, primary_key=True, comment="Telegram's"),
-    sa.Column("verdict", sa.Text, nullable=False),
-    sa.Column("chat_id", sa.Text, nullable=False),
-    sa.Column("given_at", _time, nullable=False),
-    sa.CheckConstraint("verdict IN ('useful', 'noise')", name="verdict_is_known"),
-)
-
 channels = sa.Table(
     "channels",
     metadata,

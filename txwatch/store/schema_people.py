@@ -48,3 +48,14 @@ case_events = sa.Table(
     sa.CheckConstraint("verdict IN ('useful', 'noise')", name="verdict_is_known"),
     comment="what people did with an alert; insert-only, kept for good",
 )
+
+feedback = sa.Table(
+    "feedback",
+    metadata,
+    sa.Column("alert_key", sa.Text, sa.ForeignKey("alerts.alert_key", ondelete="CASCADE"), primary_key=True),
+    sa.Column("user_id", sa.BIGINT, primary_key=True, comment="Telegram's"),
+    sa.Column("verdict", sa.Text, nullable=False),
+    sa.Column("chat_id", sa.Text, nullable=False),
+    sa.Column("given_at", _time, nullable=False),
+    sa.CheckConstraint("verdict IN ('useful', 'noise')", name="verdict_is_known"),
+)
