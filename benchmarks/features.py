@@ -155,7 +155,7 @@ def measure(bench: Bench) -> Iterator[Measurement]:
 
 
 def _backfill(connection: Connection, start: datetime, end: datetime) -> None:
-    for _ in write_address_activity(connection, start, end):
+    for _ in write_address_activity([connection], start, end):
         pass
     publish_network_baseline(connection, start, end)
     for _ in write_features(connection, start, end):

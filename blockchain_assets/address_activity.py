@@ -11,7 +11,9 @@ from txwatch.clock import window_key, window_range
 from txwatch.features.addresses import write_address_activity
 
 
-def address_activity_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
+def address_activity_asset(windows: dg.TimeWindowPartitionsDefinition, shards: int) -> dg.AssetsDefinition:
+    """The asset, written by as many connections at once as there are `shards`."""
+
     @window_asset(
         windows,
         key=keys.ADDRESS_ACTIVITY,
@@ -27,10 +29,10 @@ def address_activity_asset(windows: dg.TimeWindowPartitionsDefinition) -> dg.Ass
     def address_activity(context: dg.AssetExecutionContext, database: DatabaseResource) -> dg.MaterializeResult:
         start, end = window_span(context)
         written: dict[datetime, int] = {}
-        with database.connect() as connection:
-            for hour, of_hour in enumerate(write_address_activity(connection, start, end), start=1):
-                written |= of_hour
-                context.log.info(f"Hour {hour}: {sum(written.values())} buckets so far.")
+        with database.connect_several(shards) as connections:
+            for stop, buckets in write_address_activity(connections, start, end):
+                written |= buckets
+                context.log.info(f"Until {window_key(stop)}: {sum(written.values())} buckets so far.")
         for window in window_range(start, end):
             context.add_asset_metadata({"buckets_written": written.get(window, 0)}, partition_key=window_key(window))
         return dg.MaterializeResult()

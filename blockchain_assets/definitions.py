@@ -118,7 +118,7 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
                 transactions_asset(windows),
                 blocks,
                 network_baseline_asset(windows),
-                address_activity_asset(windows),
+                address_activity_asset(windows, settings.address_shards),
                 shared_backfills(transaction_features_asset(windows), settings.backfill_windows),
                 shared_backfills(
                     transaction_scores_asset(windows, settings.whale_btc, settings.whale_usd), settings.backfill_windows

@@ -1,11 +1,14 @@
 """The product's Postgres, for assets and sensors."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import dagster as dg
 from pydantic import Field
 
-from txwatch.store.database import Connection, process_pool
+from txwatch.store.database import Connection, connect, process_pool
+
+APPLICATION = "txwatch dagster"
 
 
 class DatabaseResource(dg.ConfigurableResource):
@@ -15,4 +18,11 @@ class DatabaseResource(dg.ConfigurableResource):
 
     def connect(self) -> AbstractContextManager[Connection]:
         """A connection of the process's pool for the block. Raises psycopg.OperationalError when the server is away."""
-        return process_pool(self.url, application="txwatch dagster").connection()
+        return process_pool(self.url, application=APPLICATION).connection()
+
+    @contextmanager
+    def connect_several(self, count: int) -> Iterator[list[Connection]]:
+        """So many connections for the block, all but one beside the pool. Raises psycopg.OperationalError as well."""
+        with self.connect() as first, ExitStack() as others:
+            beside = [others.enter_context(connect(self.url, application=APPLICATION)) for _ in range(count - 1)]
+            yield [first, *beside]

@@ -100,6 +100,14 @@ class Settings(BaseSettings):
         "Windows that one run of a backfill scores, where several machines share it. Unset: all of them.",
         gt=0,
     )
+    address_shards: int = _env(
+        "TXWATCH_ADDRESS_SHARDS",
+        "Connections that count at once what addresses did, at most one for each core of PostgreSQL's machine: each "
+        "takes a part of a backfill's time, or of a window's addresses.",
+        1,
+        ge=1,
+        le=64,
+    )
     retention_days: int = _env(
         "TXWATCH_RETENTION_DAYS", "Days of data that are kept. Alerts and what was sent stay.", 90, ge=1, le=36_500
     )

@@ -57,6 +57,22 @@ def test_many_windows_in_one_run_are_what_each_is_alone(
     assert stored(installation) == one_by_one, "what is computed again is as it was"
 
 
+def test_several_connections_write_the_same_rows(
+    installation: Installation, dagster_instance: dg.DagsterInstance, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows = history.windows[:4]
+    assert materialize(dagster_instance, *TABLES, windows=windows).success
+    of_one = stored(installation)
+    with connect(installation.database_url) as connection:
+        connection.execute(f"TRUNCATE {', '.join(TABLES)}, address_windows")
+    monkeypatch.setenv("TXWATCH_ADDRESS_SHARDS", "3")
+    assert materialize(dagster_instance, *TABLES, windows=windows[:3]).success
+    assert materialize(dagster_instance, *TABLES, windows=windows[3:]).success
+    assert stored(installation) == of_one
+    shared = "SELECT count(DISTINCT written) FROM address_activity"
+    assert rows(installation, shared) == [(2,)], "all connections write under one number"
+
+
 def test_the_metadata_say_what_was_written(
     installation: Installation, dagster_instance: dg.DagsterInstance, history: History
 ) -> None:

@@ -100,17 +100,19 @@ def test_what_addresses_did_is_what_counting_by_hand_gives_before_and_after_a_re
     everyone = {coin.addr for tx in traffic for coin in (*tx.inputs, *tx.outputs) if coin.addr is not None}
     with connection.transaction(force_rollback=True):
         land_transactions(connection, first)
-        list(write_address_activity(connection, T0, END))
+        list(write_address_activity([connection], T0, END))
         before = publish_network_baseline(connection, T0, END)[-1]
         assert read_address_context(connection, before, everyone) == activity_by_hand(first, T0, END)
 
         land_transactions(connection, recovered)
-        list(write_address_activity(connection, T0, END))
+        list(write_address_activity([connection], T0, END))
         assert read_address_context(connection, before, everyone) == activity_by_hand(first, T0, END), "as published"
         after = publish_network_baseline(connection, T0, END)[-1]
         assert read_address_context(connection, after, everyone) == activity_by_hand(traffic, T0, END)
 
-        assert not any(write_address_activity(connection, T0, END)), "nothing differs, nothing is written"
+        assert not any(written for _, written in write_address_activity([connection], T0, END)), (
+            "nothing differs, nothing is written"
+        )
         assert publish_network_baseline(connection, T0, END)[-1] == after
 
 

@@ -11,7 +11,7 @@ from txwatch.store.database import Connection
 
 def materialize(connection: Connection, start: datetime, end: datetime) -> list[NetworkContext]:
     """Activity, baseline and features of the windows in [start, end), in the order in which a run computes them."""
-    for _ in write_address_activity(connection, start, end):
+    for _ in write_address_activity([connection], start, end):
         pass
     contexts = publish_network_baseline(connection, start, end)
     for _ in write_features(connection, start, end):

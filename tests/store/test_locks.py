@@ -10,7 +10,7 @@ import pytest
 from tests.builders import T0
 from txwatch.alerts.deliveries import start_request
 from txwatch.alerts.planning import Limits
-from txwatch.features.network import next_publication
+from txwatch.features.publications import next_publication
 from txwatch.store.database import connect
 from txwatch.store.locks import Lock, if_free, wait_for
 from txwatch.store.retention import ensure_days

@@ -1,5 +1,6 @@
 """Retention drops whole days from every table that grows, and nothing of what was sent or is recent."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,7 +8,8 @@ from psycopg import sql
 
 from tests.builders import coin, spending, transaction
 from tests.features.window_lane import materialize
-from txwatch.store.database import Connection, connect
+from tests.waiting import wait_until
+from txwatch.store.database import Connection, connect, scalar
 from txwatch.store.gaps import FeedGap, record_gaps
 from txwatch.store.life import Removal, land_spends, record_removals
 from txwatch.store.prices import insert_price
@@ -100,6 +102,20 @@ def test_what_is_old_goes_and_what_is_recent_stays(database_url: str) -> None:
         assert all(expired.rows == expired.days == 0 for expired in drop_expired(connection, MIDNIGHT))
 
         materialize(connection, MIDNIGHT - timedelta(minutes=5), MIDNIGHT)  # a day that was dropped can come back
+
+
+def test_a_day_that_another_process_makes_meanwhile_is_no_error(database_url: str) -> None:
+    day = datetime(2021, 1, 1, tzinfo=UTC)
+    span = "address_activity", day, day + timedelta(days=1)
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    with connect(database_url) as first, connect(database_url) as second, connect(database_url) as watching:
+        with ThreadPoolExecutor(1) as beside:
+            with first.transaction():
+                ensure_days(first, *span)
+                begun = beside.submit(ensure_days, second, *span)
+                wait_until(lambda: scalar(watching, waiting), "the other has seen no such day, and waits")
+            begun.result()
+        assert scalar(second, "SELECT to_regclass(%s) IS NOT NULL", [partition_name("address_activity", day)])
 
 
 def test_a_backup_that_reads_an_old_day_is_not_disturbed_and_holds_nobody_up(database_url: str) -> None:

@@ -16,19 +16,8 @@ from psycopg.rows import dict_row
 
 from txwatch.clock import WINDOW, window_range
 from txwatch.features.context import QUANTILES, SHAPES, SPANS, NetworkContext, transaction_shapes
+from txwatch.features.publications import next_publication
 from txwatch.store.database import Connection
-from txwatch.store.locks import Lock, wait_for
-
-
-def next_publication(connection: Connection) -> int:
-    """The next number. Others wait for the end of the caller's transaction.
-
-    Without the wait a context could sum buckets of a lower number which are not committed yet.
-    """
-    wait_for(connection, Lock.PUBLICATION)
-    [(publication,)] = connection.execute("SELECT nextval('context_publications')").fetchall()
-    return int(publication)
-
 
 BINS_PER_OCTAVE = 8
 VALUE_OCTAVES = (0, 51)  # 1 sat to 21 million BTC

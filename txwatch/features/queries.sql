@@ -1,26 +1,29 @@
 -- name: address_activity
--- One bucket for each address and window in [start, end). An address counts once for a transaction.
+-- One bucket for each address and window in [start, end), of one shard of the addresses. An address counts once for a
+-- transaction: its coins are added up within each one first, which takes no sorting.
 -- Hostile amounts may sum to more than a BIGINT holds: they stop at its end.
 SELECT
     address,
-    window_start,
-    count(DISTINCT txid)::integer AS tx_count,
-    least(sum(received_sat), 9223372036854775807)::bigint AS received_sat,
-    least(sum(spent_sat), 9223372036854775807)::bigint AS spent_sat,
+    date_bin('5 minutes', seen_at, 'epoch') AS window_start,
+    count(*)::integer AS tx_count,
+    least(sum(received), 9223372036854775807)::bigint AS received_sat,
+    least(sum(spent), 9223372036854775807)::bigint AS spent_sat,
     min(seen_at) AS first_seen_at,
     max(seen_at) AS last_seen_at
-FROM (
-    SELECT
-        coin.addr AS address, date_bin('5 minutes', seen_at, 'epoch') AS window_start, txid, seen_at,
-        0 AS received_sat, coalesce(coin.value, 0) AS spent_sat
-    FROM transactions, jsonb_to_recordset(inputs) AS coin (addr text, value bigint)
-    WHERE seen_at >= %(start)s AND seen_at < %(end)s
-    UNION ALL
-    SELECT coin.addr, date_bin('5 minutes', seen_at, 'epoch'), txid, seen_at, coin.value, 0
-    FROM transactions, jsonb_to_recordset(outputs) AS coin (addr text, value bigint)
-    WHERE seen_at >= %(start)s AND seen_at < %(end)s
-) AS coins
-WHERE address IS NOT NULL
+FROM transactions
+CROSS JOIN LATERAL (
+    SELECT address, sum(received) AS received, sum(spent) AS spent
+    FROM (
+        SELECT addr AS address, 0 AS received, coalesce(value, 0) AS spent
+        FROM jsonb_to_recordset(inputs) AS coin (addr text, value bigint)
+        UNION ALL
+        SELECT addr, value, 0 FROM jsonb_to_recordset(outputs) AS coin (addr text, value bigint)
+    ) AS coins
+    WHERE address IS NOT NULL
+        AND (%(shards)s = 1 OR abs(mod(hashtextextended(address, 0), %(shards)s)) = %(shard)s)
+    GROUP BY address
+) AS of_transaction
+WHERE seen_at >= %(start)s AND seen_at < %(end)s
 GROUP BY address, window_start
 
 
@@ -64,10 +67,12 @@ SELECT window_start, count(*) FROM written GROUP BY window_start
 
 
 -- name: mark_windows
--- Also windows without traffic: that they were counted is known of them as well.
+-- What changed, and what was counted for the first time: that a window has no traffic is known of it as well.
 INSERT INTO address_windows (window_start, publication)
 SELECT window_start, %(publication)s
 FROM generate_series(%(start)s, %(end)s - interval '5 minutes', interval '5 minutes') AS w (window_start)
+WHERE window_start = ANY(%(changed)s::timestamptz[])
+    OR NOT EXISTS (SELECT FROM address_windows AS known WHERE known.window_start = w.window_start)
 ON CONFLICT (window_start) DO UPDATE SET publication = excluded.publication
 
 
@@ -87,6 +92,7 @@ UPDATE address_activity AS stored
 SET superseded = %(publication)s
 WHERE window_start >= %(start)s AND window_start < %(end)s
 AND superseded IS NULL
+AND (%(shards)s = 1 OR abs(mod(hashtextextended(address, 0), %(shards)s)) = %(shard)s)
 AND NOT EXISTS (
     SELECT FROM staged_activity AS staged
     WHERE staged.address = stored.address AND staged.window_start = stored.window_start
@@ -94,3 +100,17 @@ AND NOT EXISTS (
         IS NOT DISTINCT FROM
         (stored.tx_count, stored.received_sat, stored.spent_sat, stored.first_seen_at, stored.last_seen_at)
 )
+RETURNING window_start
+
+
+-- name: undo_superseded
+-- What a publication superseded that never came to its end holds as before.
+UPDATE address_activity
+SET superseded = NULL
+WHERE window_start >= %(start)s AND window_start < %(end)s AND superseded = %(publication)s
+
+
+-- name: undo_written
+-- What a publication wrote that never came to its end.
+DELETE FROM address_activity
+WHERE window_start >= %(start)s AND window_start < %(end)s AND written = %(publication)s

@@ -183,7 +183,8 @@ def storable(text: str) -> str:
 
 def table_exists(connection: Connection, name: str) -> bool:
     """Whether there is a table of this name, with or without a schema."""
-    return bool(scalar(connection, "SELECT to_regclass(%s) IS NOT NULL", [name]))
+    # Locking pg_class lets go what is cached of names: another process may have made the table since it was looked for.
+    return bool(scalar(connection, "SELECT count(*) FROM pg_class WHERE oid = to_regclass(%s)", [name]))
 
 
 def commit_without_waiting(connection: Connection) -> None:

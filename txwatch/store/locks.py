@@ -77,6 +77,17 @@ def alone(connection: Connection, lock: Lock) -> Iterator[None]:
 
 
 @contextmanager
+def hold(connection: Connection, lock: Lock) -> Iterator[None]:
+    """Wait for a lock, and hold it for the block, over several transactions."""
+    connection.execute("SELECT pg_advisory_lock(%s)", [int(lock)])
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.execute("SELECT pg_advisory_unlock(%s)", [int(lock)])
+
+
+@contextmanager
 def if_free(connection: Connection, lock: Lock, of: str | None = None) -> Iterator[bool]:
     """Hold a lock for the block if it is free, and give whether it is held."""
     held = take_if_free(connection, lock, of)

@@ -48,6 +48,15 @@ network_baseline = sa.Table(
 
 context_publications = sa.Sequence("context_publications", metadata=metadata)
 
+open_publications = sa.Table(
+    "open_publications",
+    metadata,
+    sa.Column("publication", BIGINT, primary_key=True, autoincrement=False, comment="of context_publications"),
+    sa.Column("window_start", _time, nullable=False, comment="of its first window"),
+    sa.Column("window_end", _time, nullable=False, comment="of its last window"),
+    comment="address buckets that are being written, in several database transactions; at most one row",
+)
+
 address_activity = sa.Table(
     "address_activity",
     metadata,
@@ -223,19 +232,6 @@ campaign_transactions = sa.Table(
     sa.Column("seen_at", _time, nullable=False, index=True),
     sa.Index("ix_campaign_transactions_event", "event", "seen_at"),
     comment="transactions that are alike, and the one alert about all of them",
-)
-
-feedback = sa.Table(
-    "feedback",
-    metadata,
-    sa.Column("alert_key", sa.Text, sa.ForeignKey("alerts.alert_key", ondelete="CASCADE"), primary_key=True),
-    sa.Column(
-        "person", sa.Text, primary_key=True, comment="telegram: and a user's or chat's number; else as in changes"
-    ),
-    sa.Column("verdict", sa.Text, nullable=False),
-    sa.Column("chat_id", sa.Text, nullable=False),
-    sa.Column("given_at", _time, nullable=False),
-    sa.CheckConstraint("verdict IN ('useful', 'noise')", name="verdict_is_known"),
 )
 
 channels = sa.Table(

@@ -66,3 +66,16 @@ promotions = sa.Table(
     sa.CheckConstraint("(settled_at IS NULL) = (made IS NULL)", name="settled_with_an_outcome"),
     comment="who made which model the champion: committed before the registry is told, and settled afterwards",
 )
+
+feedback = sa.Table(
+    "feedback",
+    metadata,
+    sa.Column("alert_key", sa.Text, sa.ForeignKey("alerts.alert_key", ondelete="CASCADE"), primary_key=True),
+    sa.Column(
+        "person", sa.Text, primary_key=True, comment="telegram: and a user's or chat's number; else as in changes"
+    ),
+    sa.Column("verdict", sa.Text, nullable=False),
+    sa.Column("chat_id", sa.Text, nullable=False),
+    sa.Column("given_at", _time, nullable=False),
+    sa.CheckConstraint("verdict IN ('useful', 'noise')", name="verdict_is_known"),
+)
