@@ -10,6 +10,7 @@ leaves what the manifest named before; what no manifest names is nothing.
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -145,6 +146,19 @@ class Archive:
         for name in _names(folder):
             if name.startswith(f"{day}-") and name != named:
                 (folder / name).unlink()
+
+    def remove(self, dataset: "Dataset", day: date) -> None:
+        """Take a day out, its manifest first: no manifest may name a file that is gone. Safe to repeat."""
+        folder, copies = self.folder(dataset, day), self.work / dataset.name
+        names = [name for name in _names(folder) if name.startswith(f"{day}-")]
+        for name in [f"{day}.json"] * (f"{day}.json" in _names(folder)) + names:
+            (folder / name).unlink()
+        for name in _names(copies):
+            if name.startswith(f"{day}-"):
+                (copies / name).unlink(missing_ok=True)
+        if isinstance(folder, Path):
+            with suppress(OSError):  # it holds other days, or was never there
+                folder.rmdir()
 
 
 def archive_of(settings: Settings) -> Archive | None:
