@@ -19,10 +19,16 @@ _MADE_OF = {
     keys.SCORES_ARCHIVE: (SCORES, keys.TRANSACTION_SCORES),
 }
 
+_OF_ITS_WINDOWS = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
+"""A day is made of its windows, also when they are no partitions any more."""
 
-def archive_assets(archive: Archive, first_window: datetime) -> list[dg.AssetsDefinition]:
-    """An asset for each dataset, by day from that of the first window on."""
-    days = dg.DailyPartitionsDefinition(start_date=f"{first_window:%Y-%m-%d}")
+
+def archive_assets(archive: Archive, earliest_window: datetime) -> list[dg.AssetsDefinition]:
+    """An asset for each dataset, by day from that of the earliest window on.
+
+    Its days stay when the windows of which they were made are no partitions any more.
+    """
+    days = dg.DailyPartitionsDefinition(start_date=f"{earliest_window:%Y-%m-%d}")
     return [_archive_asset(archive, key, dataset, source, days) for key, (dataset, source) in _MADE_OF.items()]
 
 
@@ -38,7 +44,7 @@ def _archive_asset(
     @dg.asset(
         key=key,
         partitions_def=days,
-        deps=[source],
+        deps=[dg.AssetDep(source, partition_mapping=_OF_ITS_WINDOWS)],
         group_name="archive",
         code_version=f"format {FORMAT}",
         owners=OWNERS,

@@ -22,7 +22,7 @@ from blockchain_assets.jobs import (
 )
 from blockchain_assets.maintenance import maintenance_job
 from blockchain_assets.network_baseline import network_baseline_asset
-from blockchain_assets.partitions import first_window, window_partitions
+from blockchain_assets.partitions import recorded_start, window_partitions
 from blockchain_assets.restore_drill import restore_drill_job
 from blockchain_assets.schedules import daily_maintenance, daily_sample, daily_training, hourly_drift_report
 from blockchain_assets.transaction_features import transaction_features_asset
@@ -52,6 +52,7 @@ from txwatch.detection.drift_reports import DriftPages
 from txwatch.logs import configure_logging
 from txwatch.settings import Settings
 from txwatch.sources.chosen import parts
+from txwatch.store.history_start import HistoryStart
 
 
 def default_resources(settings: Settings) -> dict[str, Any]:
@@ -107,10 +108,15 @@ def closed(resource: Any) -> Any:
     return dg.configured(resource, config_schema={})(lambda _: stated)
 
 
-def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
-    """The definitions under these settings. `resources` replaces some by name, for tests."""
-    start = first_window(settings)
-    windows = window_partitions(start)
+def build_defs(
+    settings: Settings, resources: Mapping[str, Any] | None = None, history: HistoryStart | None = None
+) -> dg.Definitions:
+    """The definitions under these settings, and where the history begins, which else the database says.
+
+    `resources` replaces some by name, for tests.
+    """
+    history = history or recorded_start(settings)
+    start, windows = history.first_window, window_partitions(history.first_window)
     archive = archive_of(settings)
     return dg.Definitions(
         assets=dg.with_source_code_references(
@@ -127,7 +133,7 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
                 anomaly_model_asset(settings.alerts_per_hour, settings.whale_btc, settings.material_btc),
                 champion_model_asset(settings.whale_btc),
                 drift_report_asset(DriftPages(settings.report_place)),
-                *(archive_assets(archive, start) if archive else []),
+                *(archive_assets(archive, history.earliest_window) if archive else []),
             ]
         ),
         asset_checks=[newest_in_time(key) for key in keys.WITH_WINDOWS],
@@ -139,7 +145,7 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
             deliver_alerts_job,
             training_job,
             drift_job,
-            maintenance_job(settings.retention_days, archive),
+            maintenance_job(settings.retention_days, archive, settings.archive_days, settings.history_start),
             *([archive_job] if archive else []),
             restore_drill_job(settings.home.resolve()),
             *([sample_job(settings.samples_a_day)] if settings.samples_a_day else []),
@@ -154,7 +160,7 @@ def build_defs(settings: Settings, resources: Mapping[str, Any] | None = None) -
             *([keeper_sensor] if settings.keeper else []),
             landing_sensor(start),
             recovery_sensor,
-            *([archive_sensor(start)] if archive else []),
+            *([archive_sensor(history.earliest_window)] if archive else []),
             scoring_sensor(start),
             alert_sensor(start),
             delivery_sensor,

@@ -16,8 +16,8 @@ ASK_AGAIN = timedelta(minutes=30)
 PARTITION = "dagster/partition"
 
 
-def archive_sensor(first_window: datetime, clock: Clock | None = None) -> dg.SensorDefinition:
-    """The sensor for days from that of `first_window` on. `clock` defaults to the database's."""
+def archive_sensor(earliest_window: datetime, clock: Clock | None = None) -> dg.SensorDefinition:
+    """The sensor for days from that of `earliest_window` on. `clock` defaults to the database's."""
 
     @running_sensor(
         name="archive_sensor",
@@ -30,7 +30,7 @@ def archive_sensor(first_window: datetime, clock: Clock | None = None) -> dg.Sen
         with database.connect() as connection:
             now = clock() if clock else database_now(connection)
             closed, still_open = closed_days(connection, now)
-            days = [day for day in days_to_archive(closed, read_days(connection)) if day >= first_window.date()]
+            days = [day for day in days_to_archive(closed, read_days(connection)) if day >= earliest_window.date()]
         if not days:
             return dg.SkipReason(_nothing_to_do(still_open))
         if context.instance.get_runs_count(dg.RunsFilter(job_name="archive", statuses=NOT_FINISHED)):

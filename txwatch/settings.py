@@ -4,7 +4,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from txwatch.errors import UserError
@@ -93,7 +93,8 @@ class Settings(BaseSettings):
     )
     history_start: datetime | None = _env(
         "TXWATCH_HISTORY_START",
-        "First window, UTC, kept in the database. Unset: the day of the first `txwatch migrate`.",
+        "Earliest window, UTC; `txwatch migrate` records it. The first moves with TXWATCH_RETENTION_DAYS. Unset: the "
+        "day of the first `txwatch migrate`.",
     )
     backfill_windows: int | None = _env(
         "TXWATCH_BACKFILL_WINDOWS",
@@ -109,12 +110,23 @@ class Settings(BaseSettings):
         le=64,
     )
     retention_days: int = _env(
-        "TXWATCH_RETENTION_DAYS", "Days of data that are kept. Alerts and what was sent stay.", 90, ge=1, le=36_500
+        "TXWATCH_RETENTION_DAYS",
+        "Days of data that the database keeps. Alerts and what was sent stay. In Dagster the newest 95 of them have "
+        "partitions.",
+        90,
+        ge=1,
+        le=36_500,
     )
     archive: str | None = _env(
         "TXWATCH_ARCHIVE",
         "Folder, or s3://bucket/prefix, of days as Parquet; the database gives up only what is in it. Unset: none, and "
         "what is older than TXWATCH_RETENTION_DAYS is gone.",
+    )
+    archive_days: int | None = _env(
+        "TXWATCH_ARCHIVE_DAYS",
+        "Days that the archive keeps, at least TXWATCH_RETENTION_DAYS. Unset: all, for good.",
+        ge=1,
+        le=36_500,
     )
     reports: str | None = _env(
         "TXWATCH_REPORTS",
@@ -186,6 +198,14 @@ class Settings(BaseSettings):
     telegram_api_url: str = _env(
         "TELEGRAM_API_URL", "Telegram's Bot API, or a server that behaves like it.", "https://api.telegram.org"
     )
+
+    @field_validator("archive_days")
+    @classmethod
+    def _outlasts_the_database(cls, days: int | None, known: ValidationInfo) -> int | None:
+        """A day that left the archive first would be archived again for as long as the database has it."""
+        if days is not None and days < known.data.get("retention_days", days):
+            raise ValueError("less than TXWATCH_RETENTION_DAYS")
+        return days
 
     @property
     def host_names(self) -> tuple[str, ...]:

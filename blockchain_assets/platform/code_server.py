@@ -1,4 +1,4 @@
-"""`python -m blockchain_assets.platform.code_server -h HOST -p PORT` is `dagster api grpc` with two changes.
+"""`python -m blockchain_assets.platform.code_server -h HOST -p PORT` is `dagster api grpc` with three changes.
 
 Runs are forked. A run's process imports Dagster, the definitions and the libraries of models: seconds of work, most of
 what the system costs at rest. Here a fork server imports them once, and each run begins as a copy of it. The ingest
@@ -7,6 +7,8 @@ worker's run keeps its priority; all others are niced, so that they do not delay
 The search for dead runs outlives an error, such as a restart of the database. Twice a second the server fails runs
 whose process has died, and releases what they held, on a thread that Dagster lets end with its first error. After
 that a dead run would keep the slot of its pool, and each run that ends would leave open files until none can be opened.
+
+Its partitions follow the start of the history (`blockchain_assets.platform.moving_start`).
 """
 
 import functools
@@ -23,6 +25,7 @@ import dagster as dg
 import structlog
 
 from blockchain_assets.platform.instance import prepare_instance
+from blockchain_assets.platform.moving_start import follow_start
 
 log = structlog.get_logger(__name__)
 
@@ -99,19 +102,36 @@ def adapt(server: type[Any], runs: ForkedRuns) -> None:
     server.__init__, server._check_for_orphaned_runs = initialize_and_wait, look_again
 
 
+def _taken(options: list[str], name: str) -> bool:
+    """Whether the option is among them, from which it is taken."""
+    there = name in options
+    if there:
+        options.remove(name)
+    return there
+
+
 def main() -> None:
-    """Serve with the options of `dagster api grpc`. `--prepare` makes Dagster's tables first."""
+    """Serve with the options of `dagster api grpc`.
+
+    `--prepare` makes Dagster's tables first. `--runs-elsewhere`: the launcher starts runs in pods of their own.
+    """
     options = sys.argv[1:]
-    runs = ForkedRuns()
-    runs.begin()
+    prepare, elsewhere = (_taken(options, name) for name in ("--prepare", "--runs-elsewhere"))
+    runs = None if elsewhere else ForkedRuns()
+    if runs is not None:
+        runs.begin()
     from dagster._cli.api import grpc_command
     from dagster._grpc.server import DagsterApiServer
 
-    if "--prepare" in options:
-        options.remove("--prepare")
+    from blockchain_assets.partitions import recorded_start
+    from txwatch.settings import Settings
+
+    if prepare:
         with dg.DagsterInstance.get() as instance:
             prepare_instance(instance)
-    adapt(DagsterApiServer, runs)
+    if runs is not None:
+        adapt(DagsterApiServer, runs)
+    follow_start(DagsterApiServer, lambda: recorded_start(Settings()))
     grpc_command(["--module-name", "blockchain_assets.definitions", "--location-name", "txwatch", *options])
 
 

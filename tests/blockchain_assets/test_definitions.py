@@ -11,22 +11,30 @@ import dagster as dg
 import pytest
 from dagster._core.remote_representation.external_data import RepositorySnap
 
+from blockchain_assets import keys
 from blockchain_assets.definitions import build_defs, default_resources
-from blockchain_assets.partitions import first_window
+from blockchain_assets.partitions import recorded_start
 from tests.conftest import HISTORY_START
 from txwatch.clock import WINDOW
 from txwatch.errors import UserError
 from txwatch.settings import Settings
+from txwatch.store.database import connect
+from txwatch.store.history_start import STEP_DAYS, HistoryStart, move_history_start
 from txwatch.system.environment import PROJECT
 from txwatch.system.launch import prepare_database
 
 GRAPH = Path(__file__).with_name("graph.txt")
 HEAVY = ("mlflow", "feast", "evidently", "sklearn")
+START = HistoryStart(HISTORY_START, HISTORY_START)
+
+
+def loaded() -> dg.Definitions:
+    return build_defs(Settings(), history=START)
 
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing is there: with a start of the history definitions load without a database, a network, or any file."""
+    """Nothing is there: once they know where the history begins, definitions load without a network or any file."""
     monkeypatch.setenv("TXWATCH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TXWATCH_HISTORY_START", HISTORY_START.isoformat())
     monkeypatch.setenv("TXWATCH_ARCHIVE", str(tmp_path / "archive"))
@@ -34,7 +42,8 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://somebody:sesame-shut@127.0.0.1:1")
 
 
-def test_loading_them_imports_no_heavy_library() -> None:
+def test_loading_them_imports_no_heavy_library(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
     code = (
         "import json, sys\n"
         "from dagster._core.workspace.autodiscovery import loadable_targets_from_loaded_module as targets\n"
@@ -44,38 +53,38 @@ def test_loading_them_imports_no_heavy_library() -> None:
         "repository.load_all_definitions()\n"
         "print(json.dumps([len(repository.asset_graph.get_all_asset_keys()), sorted(sys.modules)]))\n"
     )
-    loaded = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, capture_output=True, text=True)
-    assets, modules = json.loads(loaded.stdout)
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, capture_output=True, text=True)
+    assets, modules = json.loads(done.stdout)
     assert assets == 13
     assert [module for module in modules if module.split(".")[0] in HEAVY] == []
 
 
 def test_dagster_can_load_them() -> None:
-    dg.Definitions.validate_loadable(build_defs(Settings()))
+    dg.Definitions.validate_loadable(loaded())
 
 
 def test_where_workers_stand_by_for_each_other_dagster_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = {sensor.name for sensor in build_defs(Settings()).sensors or ()}
+    names = {sensor.name for sensor in loaded().sensors or ()}
     monkeypatch.setenv("TXWATCH_KEEPER", "false")
-    assert names - {sensor.name for sensor in build_defs(Settings()).sensors or ()} == {"keeper_sensor"}
+    assert names - {sensor.name for sensor in loaded().sensors or ()} == {"keeper_sensor"}
 
 
 def test_without_an_archive_nothing_is_archived(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_archive = set(described(build_defs(Settings())))
+    with_archive = set(described(loaded()))
     monkeypatch.delenv("TXWATCH_ARCHIVE")
-    less = with_archive - set(described(build_defs(Settings())))
+    less = with_archive - set(described(loaded()))
     assert less
     assert [line for line in less if "archive" not in line] == []
 
 
 def test_they_are_as_described() -> None:
     """A line is missing or too much: if that is meant, change it in graph.txt."""
-    assert list(described(build_defs(Settings()))) == GRAPH.read_text().splitlines()
+    assert list(described(loaded())) == GRAPH.read_text().splitlines()
 
 
 @pytest.mark.filterwarnings("ignore:Property `ScheduleDefinition.environment_vars`:DeprecationWarning")
 def test_no_page_of_the_ui_can_show_a_secret() -> None:
-    snapshot = dg.serialize_value(RepositorySnap.from_def(build_defs(Settings()).get_repository_def()))
+    snapshot = dg.serialize_value(RepositorySnap.from_def(loaded().get_repository_def()))
     assert "sesame-open" in Settings().require_database_url()
     assert "sesame" not in snapshot
 
@@ -83,7 +92,7 @@ def test_no_page_of_the_ui_can_show_a_secret() -> None:
 def test_no_address_and_no_secret_is_a_runs_configuration() -> None:
     """Whoever could set them would have the token sent to a server of theirs."""
     settings = Settings()
-    defs = build_defs(settings)
+    defs = build_defs(settings, history=START)
     opened = dg.Definitions(resources=default_resources(settings)).get_repository_def().get_top_level_resources()
     tried = 0
     for job in defs.get_repository_def().get_all_jobs():
@@ -99,7 +108,7 @@ def test_no_address_and_no_secret_is_a_runs_configuration() -> None:
 
 
 def test_a_run_with_a_foreign_address_of_telegram_does_not_start(dagster_instance: dg.DagsterInstance) -> None:
-    job = build_defs(Settings()).resolve_job_def("deliver_alerts")
+    job = loaded().resolve_job_def("deliver_alerts")
     stolen = {"api_url": "http://127.0.0.1:9", "token": {"env": "TELEGRAM_BOT_TOKEN"}}
     with pytest.raises(dg.DagsterInvalidConfigError, match=r"unexpected config entries .*api_url"):
         job.execute_in_process({"resources": {"telegram": {"config": stolen}}}, instance=dagster_instance)
@@ -154,7 +163,7 @@ def described(defs: dg.Definitions) -> Iterator[str]:
 
 
 def test_partitions_are_five_minutes_from_the_first_window_on() -> None:
-    partitions = build_defs(Settings()).resolve_asset_graph().get(dg.AssetKey("transactions")).partitions_def
+    partitions = loaded().resolve_asset_graph().get(dg.AssetKey("transactions")).partitions_def
     assert isinstance(partitions, dg.TimeWindowPartitionsDefinition)
     first = partitions.get_first_partition_window()
     assert first is not None
@@ -168,8 +177,25 @@ def test_machines_with_homes_of_their_own_agree_on_the_first_window(
     monkeypatch.delenv("TXWATCH_HISTORY_START")
     monkeypatch.setenv("DATABASE_URL", database_url)
     with pytest.raises(UserError, match="run txwatch migrate"):
-        first_window(Settings())
+        recorded_start(Settings())
     prepare_database(tmp_path / "one", database_url, HISTORY_START + timedelta(seconds=7))
     for home in "one", "other":
         monkeypatch.setenv("TXWATCH_HOME", str(tmp_path / home))
-        assert first_window(Settings()) == HISTORY_START
+        assert recorded_start(Settings()) == START
+    with connect(database_url) as connection:
+        move_history_start(connection, HISTORY_START + timedelta(days=100), retention_days=90)
+    monkeypatch.setenv("TXWATCH_HISTORY_START", HISTORY_START.isoformat())
+    moved = HistoryStart(HISTORY_START + timedelta(days=STEP_DAYS), HISTORY_START)
+    assert recorded_start(Settings()) == moved, "the setting was recorded, and takes nothing back"
+
+
+def test_the_archive_keeps_its_days_when_the_windows_begin_later() -> None:
+    history = HistoryStart(HISTORY_START + timedelta(days=30), HISTORY_START + timedelta(hours=7))
+    graph = build_defs(Settings(), history=history).resolve_asset_graph()
+    firsts = {}
+    for key in (*keys.WITH_WINDOWS, *keys.ARCHIVES):
+        partitions = graph.get(key).partitions_def
+        assert isinstance(partitions, dg.TimeWindowPartitionsDefinition)
+        firsts[key] = partitions.get_first_partition_key()
+    assert {firsts[key] for key in keys.WITH_WINDOWS} == {"2024-04-13-00:00"}
+    assert {firsts[key] for key in keys.ARCHIVES} == {"2024-03-14"}

@@ -15,7 +15,7 @@ from tests.conftest import Installation
 from txwatch.clock import utc_now
 from txwatch.settings import Settings
 from txwatch.store.database import connect
-from txwatch.store.retention import drop_run_records
+from txwatch.store.retention import CONFIRMING_DAYS, drop_run_records
 from txwatch.store.transactions import land_transactions
 
 
@@ -27,7 +27,7 @@ def template(prepared: str) -> str:
 
 def test_it_reports_what_it_dropped(installation: Installation, dagster_instance: dg.DagsterInstance) -> None:
     days = Settings().retention_days
-    ages = [timedelta(days=days + 2), timedelta(days=days - 2)]
+    ages = [timedelta(days=n) for n in (days + 2, days - 2, *range(CONFIRMING_DAYS))]
     with connect(installation.database_url) as connection:
         with connection.transaction():
             land_transactions(
@@ -37,7 +37,7 @@ def test_it_reports_what_it_dropped(installation: Installation, dagster_instance
         job = build_defs(Settings()).resolve_job_def("maintenance")
         result = job.execute_in_process(instance=dagster_instance)
         assert result.success
-        assert connection.execute("SELECT count(*) FROM transactions").fetchone() == (1,)
+        assert connection.execute("SELECT count(*) FROM transactions").fetchone() == (len(ages) - 1,)
     (output,) = [event for event in result.all_events if event.event_type_value == "STEP_OUTPUT"]
     metadata = {name: value.value for name, value in output.event_specific_data.metadata.items()}
     assert metadata["rows"] == 1

@@ -48,6 +48,13 @@ FAULTS = [
         ("tests/deploy/test_kubernetes.py", "-k", "models_are_kept"),
     ),
     Fault(
+        "Kubernetes: the code server never notices that the start of the history has moved",
+        "deploy/kubernetes/chart/templates/code.yaml",
+        '"python" "-m" "blockchain_assets.platform.code_server" "--runs-elsewhere"',
+        '"dagster" "api" "grpc" "-m" "blockchain_assets.definitions" "--location-name" "txwatch"',
+        ("tests/deploy/test_kubernetes.py", "-k", "commands_are_those"),
+    ),
+    Fault(
         "Celery: each machine begins its history on the day on which it started",
         "blockchain_assets/partitions.py",
         "        recorded = read_history_start(connection)\n",

@@ -68,7 +68,8 @@ def test_its_commands_are_those_of_the_compose_file(values: str) -> None:
         assert found[name].container["args"] == [str(word) for word in services[name]["command"]]
     assert found["migrate"].container["args"] == services["init"]["command"]
     # There, a run is a pod and no process of the code server's.
-    assert found["code"].container["args"][:5] == ["dagster", "api", "grpc", "-m", "blockchain_assets.definitions"]
+    server = ["python", "-m", "blockchain_assets.platform.code_server", "--runs-elsewhere"]
+    assert found["code"].container["args"][:4] == server
     assert all("command" not in pod.container for pod in found.values()), "it would replace the image's entry point"
 
 

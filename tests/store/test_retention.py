@@ -9,6 +9,7 @@ from psycopg import sql
 from tests.builders import coin, spending, transaction
 from tests.features.window_lane import materialize
 from tests.waiting import wait_until
+from txwatch.clock import EPOCH
 from txwatch.store.database import Connection, connect, scalar
 from txwatch.store.gaps import FeedGap, record_gaps
 from txwatch.store.life import Removal, land_spends, record_removals
@@ -17,10 +18,12 @@ from txwatch.store.retention import (
     ATTEMPTS,
     BY_DAY,
     BY_ROW,
+    CONFIRMING_DAYS,
     OF_BLOCKS,
     PAUSE_SECONDS,
     WHILE_UNCONFIRMED,
     Expired,
+    confirmed_now,
     drop_days,
     drop_expired,
     ensure_days,
@@ -48,6 +51,29 @@ def count(connection: Connection, table: str) -> int:
 )
 def test_whole_days_are_kept(now: datetime, days: int, before: datetime) -> None:
     assert expiry(now, days) == before
+
+
+def test_the_clock_counts_as_far_as_transactions_confirm_it(database_url: str) -> None:
+    day, midnight = timedelta(days=1), NOW.replace(hour=0, minute=0)
+    with connect(database_url) as connection:
+        connection.execute("TRUNCATE transactions")
+        for n in range(1, CONFIRMING_DAYS):
+            assert confirmed_now(connection, NOW, 90) == EPOCH, "nothing goes before there is a week"
+            land(connection, n, NOW - n * day)
+            assert confirmed_now(connection, NOW, 1) == midnight, "yesterday is over"
+        land(connection, 99, midnight)
+        assert confirmed_now(connection, NOW, 90) == confirmed_now(connection, NOW, 1) == NOW
+        later = NOW + 365 * day
+        assert confirmed_now(connection, later, 90) == midnight + day, "the feed was away, or the clock is wrong"
+        land(connection, 100, later - timedelta(minutes=1))
+        assert confirmed_now(connection, later, 90) == midnight + 2 * day, "as if one more day had gone by"
+        assert confirmed_now(connection, NOW, 90) == NOW, "the clock was set right"
+        connection.execute("TRUNCATE transactions")
+
+
+def land(connection: Connection, number: int, seen_at: datetime) -> None:
+    with connection.transaction():
+        land_transactions(connection, [transaction(txid=f"{number:064x}", seen_at=seen_at, source="bulk")])
 
 
 def test_what_is_old_goes_and_what_is_recent_stays(database_url: str) -> None:

@@ -12,8 +12,8 @@ from tests.conftest import Installation, copied_database
 from txwatch.clock import utc_now
 from txwatch.detection.registry import ModelRegistry, table_migrations
 from txwatch.store.database import connect, sqlalchemy_url, with_schema
+from txwatch.store.history_start import HistoryStart, read_history_start
 from txwatch.store.migrate import NEWER, SchemaTooNewError, read_revision
-from txwatch.store.retention import read_history_start
 from txwatch.system.doctor import Level, look_at_server
 from txwatch.system.launch import Preparation, PreparationError, prepare_database, upgrade_mlflow
 
@@ -45,7 +45,8 @@ def test_preparing_the_database_again_keeps_the_start_unless_another_is_wanted(
     def start(wanted: datetime | None = None) -> datetime | None:
         prepare_database(tmp_path, database_url, wanted)
         with connect(database_url) as connection:
-            return read_history_start(connection)
+            recorded = read_history_start(connection)
+            return recorded and recorded.first_window
 
     first, today = start(), utc_now().replace(hour=0, minute=0, second=0, microsecond=0)
     assert first in (today, today - timedelta(days=1))
@@ -61,7 +62,8 @@ def test_a_start_that_an_older_version_kept_in_a_file_stays(server_url: str, tmp
     (tmp_path / "history_start").write_text("2026-03-01T00:00:00+00:00\n")
     prepare_database(tmp_path, url, None)
     with connect(url) as connection:
-        assert read_history_start(connection) == datetime(2026, 3, 1, tzinfo=UTC)
+        recorded = datetime(2026, 3, 1, tzinfo=UTC)
+        assert read_history_start(connection) == HistoryStart(recorded, recorded)
 
 
 def test_a_preparation_that_fails_names_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,7 @@ class ArchivedDay:
     checked_at: datetime | None = None
     broken: str | None = None
     dropped_at: datetime | None = None
+    removed_at: datetime | None = None
 
     @property
     def manifest(self) -> Manifest | None:
@@ -75,7 +76,12 @@ def day_span(day: date) -> tuple[datetime, datetime]:
 
 
 def read_days(connection: Connection, dataset: "Dataset | None" = None) -> list[ArchivedDay]:
-    """The days of a dataset, or of all, the oldest first."""
+    """The days of a dataset, or of all, the oldest first; not those that the archive has given up."""
+    return [one for one in read_all_days(connection, dataset) if one.removed_at is None]
+
+
+def read_all_days(connection: Connection, dataset: "Dataset | None" = None) -> list[ArchivedDay]:
+    """The same with those whose files are there for a while only, for who reads them just now."""
     names = list(DATASETS) if dataset is None else [dataset.name]
     query = "SELECT * FROM archived_days WHERE dataset = ANY(%s) ORDER BY day, dataset"
     return read_rows(connection, ArchivedDay, query, [names])

@@ -165,6 +165,19 @@ class Archive:
             if name.startswith(f"{day}-") and name != named:
                 (folder / name).unlink()
 
+    def remove(self, dataset: "Dataset", day: date) -> None:
+        """Take a day out, its manifest first: no manifest may name a file that is gone. Safe to repeat."""
+        folder, copies = self.folder(dataset, day), self.work / dataset.name
+        names = [name for name in _names(folder) if name.startswith(f"{day}-")]
+        for name in [f"{day}.json"] * (f"{day}.json" in _names(folder)) + names:
+            (folder / name).unlink()
+        for name in _names(copies):
+            if name.startswith(f"{day}-"):
+                (copies / name).unlink(missing_ok=True)
+        if isinstance(folder, Path):
+            with suppress(OSError):  # it holds other days, or was never there
+                folder.rmdir()
+
 
 def archive_of(settings: Settings) -> Archive | None:
     """The archive of these settings, None without one. Raises ObjectStoreError if TXWATCH_ARCHIVE names no bucket."""

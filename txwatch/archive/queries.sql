@@ -21,7 +21,8 @@ ON CONFLICT (dataset, day) DO UPDATE SET
     archived_at = excluded.archived_at,
     checked_at = excluded.checked_at,
     broken = NULL,
-    dropped_at = NULL
+    dropped_at = NULL,
+    removed_at = NULL
 
 
 -- name: closed_days

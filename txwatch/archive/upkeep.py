@@ -21,6 +21,7 @@ from txwatch.archive.days import (
     mark_broken,
     mark_dropped,
     mark_sound,
+    read_all_days,
     read_day,
     read_days,
     read_stored_days,
@@ -139,7 +140,7 @@ def adopt(connection: Connection, archive: Archive, now: datetime) -> list[tuple
     """
     adopted, unread = [], []
     for dataset in ARCHIVED.values():
-        known = {one.day: one.file for one in read_days(connection, dataset)}
+        known = {one.day: one.file for one in read_all_days(connection, dataset)}
         for day in archive.days(dataset):
             try:
                 manifest = archive.manifest(dataset, day)

@@ -22,7 +22,7 @@ ROWS = {
     "feed_sources": "a source that is followed",
     "feedback": "a person's verdict on an alert",
     "health_checks": "what a health check found, where that changed",
-    "history_start": "the first window that is kept; one row",
+    "history_start": "where the history begins; one row",
     "ingest_lease": "which worker follows the feed; one row",
     "label_changes": "when labels or the watch list changed last; one row",
     "labels": "whom an address belongs to, as one source says",

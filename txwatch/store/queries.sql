@@ -133,3 +133,40 @@ WHERE id IN (
     ) AS kept
     WHERE place > %(messages)s OR bytes > %(bytes)s
 )
+
+
+-- name: record_history_start
+-- A start that moved stays where it is, unless a later one is wanted, or one that is earlier than all before.
+INSERT INTO history_start AS known (first_window, earliest_window)
+VALUES (%(first)s, %(first)s)
+ON CONFLICT (id) DO UPDATE SET
+    first_window = CASE
+        WHEN %(wanted)s::timestamptz < known.earliest_window THEN %(wanted)s
+        ELSE greatest(known.first_window, %(wanted)s)
+    END,
+    earliest_window = least(known.earliest_window, %(wanted)s)
+
+
+-- name: kept_since
+-- From a day on: when the oldest row was seen, and from when on something is unsettled.
+SELECT
+    least(
+        (SELECT min(seen_at) FROM transactions WHERE seen_at >= %(start)s),
+        (SELECT min(seen_at) FROM transaction_scores WHERE seen_at >= %(start)s)
+    ),
+    least(
+        (SELECT min(started_at) FROM feed_gaps WHERE state IN ('open', 'ended')),
+        (SELECT min(window_start) FROM late_windows)
+    )
+
+
+-- name: nth_newest_day
+-- The one of the newest days with transactions that is the oldest of so many, as its midnight, UTC; no row for fewer.
+WITH RECURSIVE newest AS (
+    SELECT date_trunc('day', max(seen_at), 'UTC') AS day, 1 AS days FROM transactions WHERE seen_at < %(now)s
+    UNION ALL
+    SELECT (SELECT date_trunc('day', max(seen_at), 'UTC') FROM transactions WHERE seen_at < day), days + 1
+    FROM newest
+    WHERE day IS NOT NULL AND days < %(days)s
+)
+SELECT day FROM newest WHERE days = %(days)s

@@ -1,4 +1,4 @@
-"""Retention: the start of the history, partitions by day, and dropping old data.
+"""Retention: partitions by day, and dropping old data.
 
 A day's partition is made with its first row: captures and bulk loads reach years back. The two large derived tables are
 partitioned by day and dropped a day at a time, in milliseconds, with nothing to vacuum. `transactions` has the txid as
@@ -19,31 +19,9 @@ from typing import LiteralString
 from psycopg import sql
 from psycopg.errors import LockNotAvailable
 
-from txwatch.clock import window_start
-from txwatch.store.database import Connection, database_now, scalar, table_exists
+from txwatch.clock import EPOCH
+from txwatch.store.database import Connection, scalar, statement, table_exists
 from txwatch.store.locks import Lock, wait_for
-
-
-def record_history_start(connection: Connection, wanted: datetime | None = None) -> None:
-    """Record the wanted start. Without one the recorded start stays; the first is today's midnight."""
-    midnight = database_now(connection).replace(hour=0, minute=0, second=0, microsecond=0)
-    connection.execute(
-        "INSERT INTO history_start (first_window) VALUES (%s)"
-        " ON CONFLICT (id) DO UPDATE SET first_window = coalesce(%s, history_start.first_window)",
-        [as_window(wanted or midnight), wanted and as_window(wanted)],
-    )
-
-
-def read_history_start(connection: Connection) -> datetime | None:
-    """The start of the first window; None before `record_history_start`."""
-    start: datetime | None = scalar(connection, "SELECT first_window FROM history_start")
-    return start
-
-
-def as_window(moment: datetime) -> datetime:
-    """The start of the window that holds a moment, which is in UTC if it has no zone."""
-    return window_start(moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC))
-
 
 LOCK_MS = 500
 """Milliseconds that a drop waits for its lock: readers of the table wait behind it."""
@@ -154,6 +132,8 @@ ONLINE = ("feast.txwatch_network_context", "feast.txwatch_transaction_features")
 """Feast's online tables in Postgres, by `event_ts`. In Redis, keys expire by themselves."""
 DETAILS_DAYS = 14
 """Days that logs of Dagster's runs are kept; the runs, and what they materialized, are kept as long as the data."""
+CONFIRMING_DAYS = 7
+"""Days with transactions without which no day is over for the retention, whatever the clock says."""
 BATCH = 20_000
 """Rows that one short transaction deletes."""
 _OUTDATED_EVENT = (
@@ -185,6 +165,17 @@ class Expired:
 def expiry(now: datetime, retention_days: int) -> datetime:
     """The midnight, UTC, before which everything is dropped: at least `retention_days` whole days are kept."""
     return (now - timedelta(days=retention_days)).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def confirmed_now(connection: Connection, now: datetime, retention_days: int) -> datetime:
+    """The present, as far as transactions confirm the clock: one that is a year ahead must not drop everything.
+
+    The newest CONFIRMING_DAYS days with transactions, `retention_days` of them if those are fewer, count as the last
+    days that there were. So after an outage what is old goes some days later, and with fewer days nothing does.
+    """
+    days = min(CONFIRMING_DAYS, retention_days)
+    oldest: datetime | None = scalar(connection, statement("store", "nth_newest_day"), {"now": now, "days": days})
+    return EPOCH if oldest is None else min(now, oldest + days * _DAY)
 
 
 def drop_expired(

@@ -187,7 +187,8 @@ history_start = sa.Table(
     "history_start",
     metadata,
     sa.Column("id", sa.SmallInteger, primary_key=True, server_default="1"),
-    sa.Column("first_window", _time, nullable=False),
+    sa.Column("first_window", _time, nullable=False, comment="the first that is a partition; moves with the retention"),
+    sa.Column("earliest_window", _time, nullable=False, comment="the first ever; the archive begins with its day"),
     sa.CheckConstraint("id = 1", name="one_row"),
 )
 
@@ -231,5 +232,6 @@ archived_days = sa.Table(
     sa.Column("checked_at", _time, comment="when the whole file was last read and found sound"),
     sa.Column("broken", sa.Text, comment="what is wrong with the file; NULL while nothing is"),
     sa.Column("dropped_at", _time, comment="when the database gave its rows up"),
+    sa.Column("removed_at", _time, comment="when the archive gave the day up; its file goes a day later"),
     comment="which days the archive has, and of what they were made",
 )

@@ -15,9 +15,9 @@ from txwatch.errors import UserError
 from txwatch.settings import Settings
 from txwatch.store.cluster import embedded_postgres, embedded_postgres_shared
 from txwatch.store.database import connect, sqlalchemy_url, with_schema
+from txwatch.store.history_start import read_history_start, record_history_start
 from txwatch.store.locks import Lock, wait_for
 from txwatch.store.migrate import migrate, read_revision
-from txwatch.store.retention import read_history_start, record_history_start
 from txwatch.store.roles import grant_roles, read_passwords
 from txwatch.system.doctor import place_of
 from txwatch.system.environment import PORTS, require_free, system_environment
