@@ -23,7 +23,7 @@ from txwatch.settings import Settings
 from txwatch.store.database import connect
 from txwatch.store.migrate import migrate
 from txwatch.system import doctor
-from txwatch.system.doctor import Finding, Level
+from txwatch.system.findings import Finding, Level
 
 TOKEN, PASSWORD = "123456:very-secret", "hunter2-secret"
 

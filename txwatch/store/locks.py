@@ -37,25 +37,32 @@ class Lock(IntEnum):
 
     ARCHIVE = 7_842_012
     """One of each dataset and day: two runs at once would both write its file."""
+    FEATURES = 7_842_013
+    """One of each window: two runs at once would both write its features, and no key would keep one from it."""
 
 
 WAIT: LiteralString = "SELECT pg_advisory_xact_lock(%s)"
 """What `wait_for` executes; for connections of asyncio, which it does not take."""
 
 
-def wait_for(connection: Connection, lock: Lock) -> None:
-    """Wait for a lock, and hold it until the end of the caller's transaction."""
-    connection.execute(WAIT, [int(lock)])
+def wait_for(connection: Connection, lock: Lock, of: str | None = None) -> None:
+    """Wait for a lock, and hold it until the end of the caller's transaction. `of` names one of many, a window say."""
+    key, values = _key(lock, of)
+    connection.execute(f"SELECT pg_advisory_xact_lock({key})", values)
 
 
 @contextmanager
 def if_free(connection: Connection, lock: Lock, of: str | None = None) -> Iterator[bool]:
     """Hold a lock for the block if it is free, and give whether it is held. `of` names one of many, such as a chat."""
-    # Locks of one number and locks of two numbers never meet.
-    key, values = ("%s", [int(lock)]) if of is None else ("%s, hashtext(%s)", [int(lock), of])
+    key, values = _key(lock, of)
     held = bool(scalar(connection, f"SELECT pg_try_advisory_lock({key})", values))
     try:
         yield held
     finally:
         if held and not connection.closed:
             connection.execute(f"SELECT pg_advisory_unlock({key})", values)
+
+
+def _key(lock: Lock, of: str | None) -> tuple[LiteralString, list[int | str]]:
+    """What names a lock in SQL. Locks of one number and locks of two numbers never meet."""
+    return ("%s", [int(lock)]) if of is None else ("%s, hashtext(%s)", [int(lock), of])
