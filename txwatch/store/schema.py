@@ -119,7 +119,6 @@ recent_scores = sa.Table(
     sa.Index("ix_recent_scores_as_of", "as_of"),
 )
 
-_FLOATS = {"float32": sa.REAL(), "float64": sa.Double()}
 transaction_features = sa.Table(
     "transaction_features",
     metadata,
@@ -127,7 +126,7 @@ transaction_features = sa.Table(
     sa.Column("txid", sa.Text, nullable=False, comment="of the transaction"),
     sa.Column("window_start", _time, nullable=False, comment="the window of seen_at"),
     sa.Column("context_version", BIGINT, nullable=False, comment="of the network_baseline that it was computed with"),
-    *(sa.Column(f.name, _FLOATS[f.type], nullable=False) for f in FEATURES),
+    *(sa.Column(f.name, sa.REAL if f.type == "float32" else sa.Double, nullable=False) for f in FEATURES),
     # The only index. Whoever looks for a txid knows its time from `transactions`, and who writes a window holds its
     # lock: a key of both would be a quarter of the table's size.
     sa.Index("ix_transaction_features_seen_at", "seen_at"),
