@@ -52,6 +52,7 @@ from txwatch.detection.drift_reports import DriftPages
 from txwatch.logs import configure_logging
 from txwatch.settings import Settings
 from txwatch.sources.chosen import parts
+from txwatch.store.capacity import Kept
 from txwatch.store.history_start import HistoryStart
 
 
@@ -169,7 +170,9 @@ def build_defs(
             drift_sensor,
             freshness_sensor(),
             run_failure_sensor,
-            health_sensor(settings.home.resolve(), archive=archive is not None),
+            health_sensor(
+                settings.home.resolve(), kept=Kept(settings.retention_days, archive.place if archive else None)
+            ),
         ],
         resources={
             name: closed(resource) for name, resource in (default_resources(settings) | dict(resources or {})).items()

@@ -6,19 +6,20 @@ from typing import Any
 
 from feast import FeatureService, FeatureView, Field
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import PostgreSQLSource
-from feast.types import Array, Float64, Int64, UnixTimestamp
+from feast.types import Array, Float32, Float64, Int64, UnixTimestamp
 
 from feature_repo.entities import address, network, transaction
 from txwatch.features.context import NetworkContext
 from txwatch.features.contract import CONTRACT_VERSION, FEATURES
 
 FOR_EVER = timedelta(0)
+_FLOATS = {"float32": Float32, "float64": Float64}
 
 transaction_features = FeatureView(
     name="transaction_features",
     entities=[transaction],
     ttl=FOR_EVER,
-    schema=[Field(name=f.name, dtype=Float64, description=f"{f.reason} ({f.unit})") for f in FEATURES],
+    schema=[Field(name=f.name, dtype=_FLOATS[f.type], description=f"{f.reason} ({f.unit})") for f in FEATURES],
     source=PostgreSQLSource(
         name="transaction_features", table="public.transaction_features", timestamp_field="seen_at"
     ),

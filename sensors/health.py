@@ -15,11 +15,12 @@ from txwatch.alerts.conditions import Condition, State, condition_alerts, condit
 from txwatch.alerts.network import network_conditions, read_network
 from txwatch.alerts.store import insert_alerts, insert_updates
 from txwatch.clock import Clock
+from txwatch.store.capacity import Kept
 from txwatch.store.database import database_now
 
 
-def health_sensor(home: Path, clock: Clock | None = None, *, archive: bool = False) -> dg.SensorDefinition:
-    """The sensor for an installation whose state is in `home`, with or without an `archive`.
+def health_sensor(home: Path, clock: Clock | None = None, kept: Kept | None = None) -> dg.SensorDefinition:
+    """The sensor for an installation whose state is in `home`, and what its settings keep.
 
     `clock` defaults to the database's.
     """
@@ -28,9 +29,9 @@ def health_sensor(home: Path, clock: Clock | None = None, *, archive: bool = Fal
         name="health_sensor",
         minimum_interval_seconds=30,
         description="Alerts when the feed is silent or nobody follows it, when landing lags, windows stay without"
-        " scores, drift persists, a chat refuses messages, the disk is nearly full or the archive lacks a day; when"
-        " transactions come in a burst"
-        " or a flood of one pattern, fee rates jump, or no block comes; and when each is over. Requests no runs.",
+        " scores, drift persists, a chat refuses messages, a disk is nearly full or will be soon, or the archive lacks"
+        " a day; when transactions come in a burst or a flood of one pattern, fee rates jump, or no block comes; and"
+        " when each is over. Requests no runs.",
     )
     def sensor(
         context: dg.SensorEvaluationContext, database: DatabaseResource, telegram: TelegramResource
@@ -40,7 +41,7 @@ def health_sensor(home: Path, clock: Clock | None = None, *, archive: bool = Fal
             raised = read_raised(connection)
             failed = health.failed_jobs(raised)
             found = [
-                *health.conditions(health.read_health(connection, home, now, telegram.chats, archive=archive), now),
+                *health.conditions(health.read_health(connection, home, now, telegram.chats, kept), now),
                 *_windows(context.instance, now),
                 drift_of_champion(context.instance),
                 *(

@@ -373,7 +373,8 @@ def restore(file: Annotated[Path, typer.Argument(help="A file that `txwatch back
 @app.command()
 def doctor() -> None:
     """Say in plain words what is missing. Ends with 1 if something is."""
-    from txwatch.system.doctor import Level, examine
+    from txwatch.system.doctor import examine
+    from txwatch.system.findings import Level
 
     colours = {Level.good: "green", Level.note: "yellow", Level.wrong: "bold red"}
     found = set()

@@ -12,7 +12,7 @@ from txwatch.archive.datasets import ARCHIVED, Dataset
 from txwatch.archive.days import day_span
 from txwatch.clock import EPOCH, MICROSECOND, window_start
 from txwatch.features.contract import FEATURE_NAMES
-from txwatch.features.store import BinaryColumn, copy_rows
+from txwatch.features.store import BinaryColumn, copy_rows, feature_columns
 from txwatch.store.database import Connection
 from txwatch.store.retention import ensure_days
 from txwatch.store.transactions import land_transactions
@@ -65,7 +65,7 @@ def write_features(connection: Connection, transactions: list[Transaction], rand
             BinaryColumn.times("seen_at", us),
             BinaryColumn.times("window_start", windows),
             BinaryColumn.integers("context_version", np.ones(len(transactions), np.int64)),
-            *(BinaryColumn.floats(name, values[:, i]) for i, name in enumerate(FEATURE_NAMES)),
+            *feature_columns(values),
         ],
     )
 
@@ -89,7 +89,9 @@ def stored(connection: Connection, dataset: Dataset, day: date) -> list[tuple[An
     columns = sql.SQL(", ").join(map(sql.Identifier, dataset.schema.names))
     order = sql.SQL(", ").join(map(sql.Identifier, ("seen_at", *dataset.key)))
     query = sql.SQL("SELECT {} FROM {} WHERE seen_at >= %s AND seen_at < %s ORDER BY {}")
-    return connection.execute(query.format(columns, sql.Identifier(dataset.table), order), day_span(day)).fetchall()
+    bound = query.format(columns, sql.Identifier(dataset.table), order)
+    # Binary, for the text of a real is that of the shortest decimal, which as a double is another number.
+    return connection.execute(bound, day_span(day), binary=True).fetchall()
 
 
 def drop_all(connection: Connection) -> None:

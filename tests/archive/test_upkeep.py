@@ -17,6 +17,7 @@ from txwatch.archive.manifest import Archive, ArchiveError
 from txwatch.archive.upkeep import adopt, check_files, give_up_days
 from txwatch.archive.writing import archive_day
 from txwatch.clock import window_range
+from txwatch.store.capacity import Kept
 from txwatch.store.database import Connection, connect, scalar
 from txwatch.store.gaps import FeedGap, record_gaps
 from txwatch.store.lease import note_late_windows
@@ -233,6 +234,6 @@ def test_a_day_that_waits_for_long_is_named(connection: Connection) -> None:
     assert archive_troubles(connection, NOW).texts == []
     [text] = archive_troubles(connection, NOW + timedelta(days=3)).texts
     assert text == "not in the archive, and so kept in the database: 2024-03-14"
-    for archive in True, False:
-        found = conditions(read_health(connection, Path("/"), NOW + timedelta(days=3), archive=archive), NOW)
-        assert [one.state for one in found if one.name == "archive"] == [State.wrong] * archive
+    for place, told in (Path("/archive"), [State.wrong]), (None, []):
+        found = conditions(read_health(connection, Path("/"), NOW + timedelta(days=3), kept=Kept(90, place)), NOW)
+        assert [one.state for one in found if one.name == "archive"] == told

@@ -52,6 +52,7 @@ def test_training_features_are_the_stored_rows_in_order_without_the_end(installa
             f"SELECT seen_at, txid, {', '.join(FEATURE_NAMES)} FROM transaction_features"  # noqa: S608
             " WHERE seen_at >= %s AND seen_at < %s ORDER BY seen_at, txid",
             [start, end],
+            binary=True,
         ).fetchall()
     frame = training_features(open_feature_store(installation.database_url), start, end)
     assert len(frame) == len(rows) == 3002

@@ -100,7 +100,7 @@ def test_a_coinjoin_in_numbers() -> None:
     expected = {
         "value_sat": 3_000_000,
         "fee_sat": 1_500,
-        "fee_share": 1_500 / 3_001_500,
+        "fee_share": pytest.approx(1_500 / 3_001_500),
         "outputs_per_input": 1,
         "equal_input_share": 1,
         "input_value_spread": 0,
@@ -184,6 +184,18 @@ def test_coins_are_as_old_as_the_chain_has_grown_since(
     found = features(structs.replace(made(inputs, coins(4_000)), tip_height=tip))
     np.testing.assert_equal(found["input_age_max_blocks"], oldest)
     np.testing.assert_equal(found["coin_days_destroyed"], coin_days)
+
+
+def test_amounts_are_exact_to_the_satoshi_and_all_else_is_what_a_real_holds() -> None:
+    whale = 1_000 * 100_000_000
+    for value in (whale - 1, whale, whale + 1, 2_100_000_000_000_000):
+        found = features(made(spent(value + 3), coins(value)))
+        assert (found["value_sat"], found["moved_high_sat"], found["fee_sat"]) == (value, value, 3)
+    odd = features(made(spent(10_007), coins(3_001, 5_003)))
+    kinds = {feature.name: feature.type for feature in FEATURES}
+    assert {name for name, kind in kinds.items() if kind == "float64"} == {n for n in kinds if "_sat" in n}
+    assert all(np.float32(x) == x for name, x in odd.items() if kinds[name] == "float32" and not np.isnan(x))
+    assert odd["fee_share"] == np.float32(2_003 / 10_007)
 
 
 def test_an_empty_batch_has_no_rows() -> None:

@@ -105,6 +105,7 @@ TREES = [
     comparison("moved_sat >= 300,000 USD"),
     comparison("fee_rate_over_median_1h != 1"),
     Not(comparison("fee_rate_over_median_1h > 0.5")),
+    comparison("output_taproot_share between 0.3333333333333333 and 0.7"),
     AllOf((comparison("value_sat >= 1 BTC"), Not(comparison("flow = unknown")))),
     AllOf(
         (

@@ -75,6 +75,7 @@ def traffic() -> Traffic:
     features[:, FEATURE_NAMES.index("moved_sat")] = batch.value_sat
     features[:, FEATURE_NAMES.index("fee_sat")] = batch.fee_sat
     features[:3, FEATURE_NAMES.index("fee_rate")] = [1, 10, 100]
+    features[:3, FEATURE_NAMES.index("fee_share")] = np.float32([0.1, 0.7, 0.9])
     kinds = {"whale": np.array([True, False] * 3), "forest": np.array([False, False, True] * 2)}
     return Traffic(batch, features, kinds)
 
@@ -97,6 +98,10 @@ def matched(*rules: Rule, asked: list[Any] | None = None, price: float | None = 
         ("fee_rate >= 10", [1, 2]),
         ("fee_rate < 1000", [0, 1, 2]),
         ("fee_rate != 10", [0, 2]),
+        ("fee_share >= 0.7", [1, 2]),
+        ("fee_share > 0.7", [2]),
+        ("fee_share = 70 %", [1]),
+        ("fee_share <= 0.1", [0]),
         ("vsize > 0", []),
         ("moved_sat > 100,000 USD", [2, 3, 4, 5]),
         ("kind = whale", [0, 2, 4]),

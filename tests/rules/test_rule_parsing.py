@@ -69,7 +69,8 @@ def test_the_same_rule_in_json_is_the_same_rule() -> None:
 @pytest.mark.parametrize(
     ("text", "tree"),
     [
-        ("vsize > 100", Number("vsize", math.nextafter(100, math.inf), math.inf, "> 100")),
+        ("vsize > 100", Number("vsize", 100 + 2.0**-17, math.inf, "> 100")),  # the next float32
+        ("value_sat > 100 sat", Number("value_sat", math.nextafter(100, math.inf), math.inf, "> 100 sat")),
         ("fee_rate = 20 sat/vB", Number("fee_rate", 20, 20, "= 20 sat/vB")),
         ("fee_share >= 50 %", Number("fee_share", 0.5, math.inf, ">= 50 %")),
         ("input_age_max_blocks >= 5 years", Number("input_age_max_blocks", 262_980, math.inf, ">= 5 years")),
@@ -95,8 +96,8 @@ def test_comparisons(text: str, tree: object) -> None:
 def test_unequal_leaves_out_what_is_unknown() -> None:
     assert comparison("vsize != 5") == AnyOf(
         (
-            Number("vsize", -math.inf, math.nextafter(5, 0), "< 5"),
-            Number("vsize", math.nextafter(5, math.inf), math.inf, "> 5"),
+            Number("vsize", -math.inf, 5 - 2.0**-21, "< 5"),
+            Number("vsize", 5 + 2.0**-21, math.inf, "> 5"),
         )
     )
 

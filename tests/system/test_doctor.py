@@ -17,13 +17,14 @@ from tests.databases import LATER, LATEST, a_later_migration
 from tests.sources.node import needs_node, running_node
 from txwatch.cli import app
 from txwatch.clock import Clock, utc_now
+from txwatch.features.network import publish_network_baseline
 from txwatch.lab.simulator.telegram import LocalTelegram
 from txwatch.lab.simulator.telegram_server import TelegramServer
 from txwatch.settings import Settings
 from txwatch.store.database import connect
 from txwatch.store.migrate import migrate
 from txwatch.system import doctor
-from txwatch.system.doctor import Finding, Level
+from txwatch.system.findings import Finding, Level
 
 TOKEN, PASSWORD = "123456:very-secret", "hunter2-secret"
 
@@ -266,6 +267,23 @@ def test_the_archive_is_asked_and_what_it_lacks_is_named(settings_of: Any, datab
     (tmp_path / "a file").write_text("no folder")
     elsewhere = settings_of(DATABASE_URL=database_url, TXWATCH_ARCHIVE=str(tmp_path / "a file"))
     assert "File exists" in texts(list(doctor.look_at_archive(elsewhere)), Level.wrong)[0]
+
+
+def test_what_the_disks_will_hold_is_said_once_it_can_be_measured(settings_of: Any, database_url: str) -> None:
+    settings = settings_of(DATABASE_URL=database_url, TXWATCH_RETENTION_DAYS="14")
+    assert texts(list(doctor.look_at_capacity(settings)), Level.note) == ["disks: what a day takes is not known yet"]
+    start = T0.replace(hour=0)
+    with connect(database_url) as connection:
+        fill_day(connection)
+        publish_network_baseline(connection, start, start + timedelta(days=1))
+        [found] = doctor.look_at_capacity(settings)
+        assert found.level is Level.good
+        assert "of 14 days, takes" in found.text
+        assert "a day; " in found.text
+        assert found.text.endswith(("enough for all that is kept", "enough for ten years"))
+        connection.execute("DELETE FROM network_baseline")
+        drop_all(connection)
+    assert not list(doctor.look_at_capacity(settings_of(DATABASE_URL=f"postgresql://127.0.0.1:{refusing_port()}/x")))
 
 
 def test_the_whole_examination_prints_no_secret_and_ends_with_1(settings_of: Any) -> None:

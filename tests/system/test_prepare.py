@@ -14,7 +14,8 @@ from txwatch.detection.registry import ModelRegistry, table_migrations
 from txwatch.store.database import connect, sqlalchemy_url, with_schema
 from txwatch.store.history_start import HistoryStart, read_history_start
 from txwatch.store.migrate import NEWER, SchemaTooNewError, read_revision
-from txwatch.system.doctor import Level, look_at_server
+from txwatch.system.doctor import look_at_server
+from txwatch.system.findings import Level
 from txwatch.system.launch import Preparation, PreparationError, prepare_database, upgrade_mlflow
 
 

@@ -13,6 +13,7 @@ from txwatch.archive.days import Troubles, archive_troubles
 from txwatch.channels.channel import is_chat
 from txwatch.clock import WINDOW, parse_window_key, window_key
 from txwatch.rules.store import list_rules
+from txwatch.store.capacity import SOON, Disk, Kept, read_disks
 from txwatch.store.database import Connection, statement
 from txwatch.store.lease import Lease, read_lease
 
@@ -59,14 +60,16 @@ class Health:
     """Rules of which that was so when they were checked last."""
     archive: Troubles | None = None
     """None where there is no archive."""
+    disks: Sequence[Disk] = ()
+    """Those of this machine that hold database or archive, once there is something to measure."""
 
 
 def read_health(
-    connection: Connection, home: Path, now: datetime, chats: Sequence[str] = (), *, archive: bool = False
+    connection: Connection, home: Path, now: datetime, chats: Sequence[str] = (), kept: Kept | None = None
 ) -> Health:
     """Check the database, the disk that holds the state, the messages to these chats and to other channels.
 
-    If there is an `archive`, also whether it has the days that it should have.
+    By what is `kept`, also what the disks will hold, and whether an archive has the days that it should have.
     """
     [(lag_seconds, dead, reason)] = connection.execute(statement("alerts", "health"), {"now": now})
     chats = [present_id(connection, chat_id) for chat_id in chats]
@@ -92,7 +95,8 @@ def read_health(
         bot=read_bot_status(connection),
         rules_off=off,
         rules_mended=[name for name in _found_wrong(connection, RULE_OFF) if name not in off],
-        archive=archive_troubles(connection, now) if archive else None,
+        archive=archive_troubles(connection, now) if kept and kept.archive is not None else None,
+        disks=read_disks(connection, kept) if kept else (),
     )
 
 
@@ -110,6 +114,7 @@ def conditions(health: Health, now: datetime) -> list[Condition]:
         _landing(health, now),
         _dead_letters(health),
         _disk(health),
+        _disks(health.disks, now),
         *([_archive(health.archive)] if health.archive is not None else []),
         *([_bot(health.bot, now)] if any(map(is_chat, health.chats)) else []),
         *(_channel(channel, refusal) for channel, refusal in health.chats.items()),
@@ -251,6 +256,14 @@ def _disk(health: Health) -> Condition:
     if health.disk_free_share < DISK_FREE_SHARE:
         return Condition("disk_full", State.wrong, f"The disk is nearly full: {health.disk_free_share:.1%} is free")
     return Condition("disk_full", State.well, "The disk has room again")
+
+
+def _disks(disks: Sequence[Disk], now: datetime) -> Condition:
+    if not disks:
+        return Condition("disk_fills", State.unknown)
+    if soon := sorted((disk for disk in disks if disk.is_full_soon), key=lambda disk: disk.full_in):
+        return Condition("disk_fills", State.wrong, f"A disk will be full: {soon[0].text(now)}")
+    return Condition("disk_fills", State.well, f"No disk will be full within {SOON.days} days")
 
 
 def _archive(troubles: Troubles) -> Condition:

@@ -63,7 +63,7 @@ def _hashes(column: pa.Array) -> Hashes:
     elif pa.types.is_string(kind):
         hashes = pd.util.hash_array(column.fill_null("").to_numpy(zero_copy_only=False), categorize=True)
     elif pa.types.is_floating(kind):
-        values = column.fill_null(0.0).to_numpy()
+        values = column.cast(pa.float64()).fill_null(0.0).to_numpy()
         hashes = _mixed(np.where(np.isnan(values), np.nan, values).view(np.uint64))  # one NaN, whatever its other bits
     else:
         as_integers = column.cast(pa.int8()) if pa.types.is_boolean(kind) else column

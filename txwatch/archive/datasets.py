@@ -1,8 +1,8 @@
 """What is archived: three tables by day, the form of their rows in Arrow, and how they are read from Postgres.
 
 A dataset has the columns of its table, with the coins of a transaction as lists of structs. Nothing is rounded: amounts
-are 64-bit integers in satoshi, features 64-bit floats in which NaN (unknown) is not null (not computed then), times
-microseconds in UTC.
+are 64-bit integers in satoshi, features floats of their type in the contract, in which NaN (unknown) is not null (not
+computed then), times microseconds in UTC.
 """
 
 import io
@@ -17,11 +17,14 @@ from psycopg import sql
 from pyarrow import csv
 from pyarrow import json as arrow_json
 
-from txwatch.features.contract import FEATURE_NAMES
+from txwatch.features.contract import FEATURES as CONTRACT
 from txwatch.store.database import Connection
 
-FORMAT = 1
-"""Version of the columns. Raise it when one is added: files of a lower version are read with nulls in its place."""
+FORMAT = 2
+"""Version of the columns. Files of a lower one are read in the present columns.
+
+1: every feature a double. Raise it when a column is added, in whose place older files have nulls, or changes its type.
+"""
 CHUNK_ROWS = 16_384
 CHUNK_BYTES = 32 << 20
 """Bounds of what is read from Postgres at once."""
@@ -88,7 +91,7 @@ FEATURES = Dataset(
             ("seen_at", _time),
             ("window_start", _time),
             ("context_version", pa.int64()),
-            *((name, pa.float64()) for name in FEATURE_NAMES),
+            *((feature.name, pa.type_for_alias(feature.type)) for feature in CONTRACT),
         ]
     ),
     key=("txid",),

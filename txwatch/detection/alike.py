@@ -50,7 +50,7 @@ def read_neighbourhood(
         "SELECT txid, seen_at, {} FROM transaction_features WHERE seen_at <= %s AND txid <> %s"
         " ORDER BY seen_at DESC LIMIT %s"
     ).format(sql.SQL(", ").join(map(sql.Identifier, FEATURE_NAMES)))
-    found = connection.execute(query, [seen_at, txid, AMONG]).fetchall()
+    found = connection.execute(query, [seen_at, txid, AMONG], binary=True).fetchall()
     if not found:
         return Neighbourhood(model.version, 0, [])
     features = np.array([row[2:] for row in found], np.float64)

@@ -14,7 +14,7 @@ from txwatch.detection.registry import ModelRegistry, list_versions
 from txwatch.errors import UserError
 from txwatch.people.changes import record_change
 from txwatch.store.database import Connection, scalar
-from txwatch.store.locks import Lock, alone
+from txwatch.store.locks import Lock, hold
 
 
 class NoSuchVersionError(UserError):
@@ -34,7 +34,7 @@ def promote_challenger(
     connection: Connection, registry: ModelRegistry, version: str, decision: Mapping[str, Any], now: datetime
 ) -> None:
     """Make a version that passed the gate the champion, and keep what the decision was based on."""
-    with alone(connection, Lock.PROMOTION):
+    with hold(connection, Lock.PROMOTION):
         settle(connection, registry, now)
         _promote(connection, registry, version, GATE, "promote", decision, now)
 
@@ -44,14 +44,14 @@ def make_champion(connection: Connection, registry: ModelRegistry, version: str,
 
     Runs take it at once, a live scorer with its next look at the registry.
     """
-    with alone(connection, Lock.PROMOTION):
+    with hold(connection, Lock.PROMOTION):
         settle(connection, registry, now)
         return _make_champion(connection, registry, version, who, "promote", now)
 
 
 def roll_back(connection: Connection, registry: ModelRegistry, who: str, now: datetime) -> str:
     """Make the version that was champion before this one the champion again. Raises NothingBeforeError."""
-    with alone(connection, Lock.PROMOTION):
+    with hold(connection, Lock.PROMOTION):
         settle(connection, registry, now)
         champion = registry.champion_version()
         if champion is None:

@@ -1,14 +1,19 @@
 """The feature contract: which numbers describe a transaction, in which order, and why each is there.
 
 The store's columns, the Feast feature view, the models and `docs/features.md` all follow from this list.
-All features are float64; NaN means unknown (an unresolved prevout, or no context yet), never zero.
+NaN means unknown (an unresolved prevout, or no context yet), never zero.
+
+Amounts in satoshi are float64: each is exact up to 2^53, four times all that there can ever be, and a limit holds to
+the satoshi. Whatever else is counted or measured is float32: exact up to 2^24, four times the bytes of a block, in half
+the space. `transaction_features` rounds, once; rules, models and the store see the same values ever after.
 """
 
 import hashlib
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
-CONTRACT_VERSION = 3
+CONTRACT_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,11 @@ class Feature:
     reason: str
     log: bool = False
     forest: bool = False
+
+    @property
+    def type(self) -> Literal["float32", "float64"]:
+        """In which its values are kept."""
+        return "float64" if self.unit == "sat" else "float32"
 
 
 _amounts = partial(Feature, "Amounts and space")
@@ -111,5 +121,5 @@ FEATURE_NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 
 def contract_fingerprint() -> str:
     """Twelve hex digits over names, order, type and version: a model fits only the contract that it was trained on."""
-    text = "\n".join([f"v{CONTRACT_VERSION}", *(f"{f.name}:float64:{f.log}:{f.forest}" for f in FEATURES)])
+    text = "\n".join([f"v{CONTRACT_VERSION}", *(f"{f.name}:{f.type}:{f.log}:{f.forest}" for f in FEATURES)])
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -173,10 +173,9 @@ class OnlineFeatures:
 
     def of(self, connection: Connection, txid: str) -> ServedFeatures | None:
         """The features of one transaction, None while it has none."""
-        row = connection.execute("SELECT seen_at FROM transaction_features WHERE txid = %s LIMIT 1", [txid]).fetchone()
-        if row is None:
+        if not (stored := _stored_features(connection, txid)):
             return None
-        as_of = context_window(window_start(row[0]))
+        as_of = context_window(window_start(stored[0]["seen_at"]))
         features, network = None, None
         with self._lock:
             try:
@@ -186,7 +185,7 @@ class OnlineFeatures:
             except Exception as error:  # whatever the store's client raises: the tables have all of it
                 log.warning("online_store_failed", txid=txid, error=str(error))
                 self._forget()
-        features = features or _stored_features(connection, txid)[0]
+        features = features or stored[0]
         values = {name: features[name] for name in FEATURE_NAMES}
         known = {name: None if x is None or isnan(x) else float(x) for name, x in values.items()}
         network = network or read_network_context(connection, as_of)
@@ -246,9 +245,13 @@ def transaction_features_of(store: "FeatureStore", connection: Connection, txid:
 
 def _stored_features(connection: Connection, txid: str) -> list[dict[str, Any]]:
     columns = sql.SQL(", ").join(map(sql.Identifier, FEATURE_NAMES))
-    query = sql.SQL("SELECT txid, seen_at, {} FROM transaction_features WHERE txid = %s").format(columns)
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query, [txid]).fetchall()
+    # By its time, so that of all days one is read.
+    query = sql.SQL(
+        "SELECT txid, seen_at, {} FROM transaction_features"
+        " WHERE txid = %(txid)s AND seen_at = (SELECT seen_at FROM transactions WHERE txid = %(txid)s)"
+    ).format(columns)
+    with connection.cursor(row_factory=dict_row, binary=True) as cursor:
+        return cursor.execute(query, {"txid": txid}).fetchall()
 
 
 def _read(store: "FeatureStore", view: str, names: Sequence[str], key: dict[str, str]) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from txwatch.clock import EPOCH, MICROSECOND, WINDOW, context_window, window_ran
 from txwatch.features.addresses import read_address_context
 from txwatch.features.batch import TransactionBatch, WindowFeatures, read_batch
 from txwatch.features.context import Context
-from txwatch.features.contract import FEATURE_NAMES
+from txwatch.features.contract import FEATURE_NAMES, FEATURES
 from txwatch.features.network import read_network_context, read_network_contexts
 from txwatch.features.transaction import transaction_features
 from txwatch.store.database import Connection, commit_without_waiting
+from txwatch.store.locks import Lock, wait_for
 from txwatch.store.retention import ensure_days
 from txwatch.store.transactions import read_transactions
 
@@ -95,12 +96,13 @@ def read_named_features(connection: Connection, seen_at: Mapping[str, datetime])
         "SELECT txid, {} FROM transaction_features"
         " JOIN unnest(%s::text[], %s::timestamptz[]) AS wanted (txid, seen_at) USING (seen_at, txid)"
     )
-    rows = connection.execute(query.format(_COLUMNS), [list(seen_at), list(seen_at.values())])
+    rows = connection.execute(query.format(_COLUMNS), [list(seen_at), list(seen_at.values())], binary=True)
     return {row[0]: np.array(row[1:], np.float64) for row in rows}
 
 
 def _rewrite(connection: Connection, window: ComputedWindow) -> None:
     start, batch = window.window_start, window.batch
+    wait_for(connection, Lock.FEATURES, of=start.isoformat())
     connection.execute("DELETE FROM transaction_features WHERE seen_at >= %s AND seen_at < %s", [start, start + WINDOW])
     n = len(batch)
     copy_rows(
@@ -111,7 +113,7 @@ def _rewrite(connection: Connection, window: ComputedWindow) -> None:
             BinaryColumn.times("seen_at", batch.seen_us),
             BinaryColumn.times("window_start", np.full(n, (start - EPOCH) // MICROSECOND)),
             BinaryColumn.integers("context_version", np.full(n, window.context.network.version)),
-            *(BinaryColumn.floats(name, window.features[:, i]) for i, name in enumerate(FEATURE_NAMES)),
+            *feature_columns(window.features),
         ],
     )
 
@@ -151,6 +153,17 @@ class BinaryColumn:
     def floats(cls, name: str, values: NDArray[np.float64]) -> "BinaryColumn":
         """double precision; NaN stays NaN."""
         return cls(name, values, ">f8")
+
+    @classmethod
+    def reals(cls, name: str, values: NDArray[np.float64]) -> "BinaryColumn":
+        """real; NaN stays NaN, and every other value becomes the nearest of them."""
+        return cls(name, values, ">f4")
+
+
+def feature_columns(features: NDArray[np.float64]) -> list[BinaryColumn]:
+    """The features of shape (n, len(FEATURES)) as columns of `transaction_features`."""
+    make = {"float32": BinaryColumn.reals, "float64": BinaryColumn.floats}
+    return [make[feature.type](feature.name, features[:, i]) for i, feature in enumerate(FEATURES)]
 
 
 def copy_rows(connection: Connection, table: str, columns: Sequence[BinaryColumn]) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 from txwatch.clock import WINDOW
 from txwatch.features.batch import Coins, Flags, Floats, Ints, TransactionBatch
 from txwatch.features.context import Context, transaction_shapes
-from txwatch.features.contract import FEATURE_NAMES
+from txwatch.features.contract import FEATURES
 from txwatch.wire.messages import SAT_PER_BTC
 from txwatch.wire.transaction import SCRIPT_TYPES
 
@@ -185,10 +185,14 @@ DUST_SAT = np.array([(_WITNESS_DUST | {"p2sh": 540, "op_return": 0}).get(t, 546)
 
 
 def transaction_features(batch: TransactionBatch, context: Context) -> Floats:
-    """The feature contract of each transaction, of shape (n, len(FEATURE_NAMES)); NaN where unknown."""
+    """The feature contract of each transaction, of shape (n, len(FEATURES)); NaN where unknown.
+
+    Each value is of its feature's type, and so what the store gives back.
+    """
     columns = _amounts(batch) | _shape(batch) | _scripts(batch) | _moved(batch) | _ages(batch) | _header(batch)
     columns |= _against_network(batch, context) | _of_addresses(batch, context)
-    return np.column_stack([columns[name] for name in FEATURE_NAMES])
+    # Stacked, all are float64, which holds every float32.
+    return np.column_stack([columns[feature.name].astype(feature.type) for feature in FEATURES])
 
 
 def _amounts(batch: TransactionBatch) -> dict[str, Floats]:

@@ -11,6 +11,7 @@ from psycopg.rows import dict_row
 from txwatch.detection.reasons import Reason
 from txwatch.features.contract import FEATURE_NAMES, FEATURES
 from txwatch.features.live import features_of
+from txwatch.features.store import read_named_features
 from txwatch.queries.alerts import AlertDetail, read_alert, stored_reasons
 from txwatch.queries.coins import Coin, read_coins
 from txwatch.queries.paging import DEFAULT_LIMIT, Page, read_page, read_rows
@@ -171,15 +172,12 @@ def read_own_features(connection: Connection, txid: str) -> dict[str, float] | N
 
     They are those of its window if that is computed already; whoever follows an alert comes before that.
     """
-    with connection.cursor(row_factory=dict_row) as cursor:
-        query = sql.SQL("SELECT {} FROM transaction_features WHERE txid = %s LIMIT 1").format(_COLUMNS)
-        own = cursor.execute(query, [txid]).fetchone()
-    if own is not None:
-        return own
     transaction = read_transaction(connection, txid)
     if transaction is None:
         return None
-    return dict(zip(FEATURE_NAMES, features_of(connection, transaction).tolist(), strict=True))
+    stored = read_named_features(connection, {txid: transaction.seen_at}).get(txid)
+    own = features_of(connection, transaction) if stored is None else stored
+    return dict(zip(FEATURE_NAMES, own.tolist(), strict=True))
 
 
 def read_feature_values(connection: Connection, txid: str) -> list[FeatureValue]:

@@ -27,7 +27,8 @@ def feature_page() -> str:
 <!-- Written by `python -m txwatch.reference` from the definitions. A test compares them. -->
 
 Contract version {CONTRACT_VERSION}, fingerprint `{contract_fingerprint()}`: {len(FEATURES)} numbers describe a \
-transaction, in this order. All are float64. NaN means unknown: an unresolved prevout, or no context yet.
+transaction, in this order. Amounts in satoshi are float64, in which each is exact, all others float32.
+NaN means unknown: an unresolved prevout, or no context yet.
 A model carries the fingerprint that it was trained on, and refuses to score with another.
 
 *forest*: the Isolation Forest sees it ({sum(feature.forest for feature in FEATURES)} of {len(FEATURES)}). It draws \

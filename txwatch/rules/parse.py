@@ -42,6 +42,7 @@ from txwatch.rules.terms import (
     known_term,
     member,
     nearest,
+    next_to,
     quantity,
 )
 
@@ -194,9 +195,9 @@ def _numbers(feature: str, operator: str, rest: str) -> Tree:
 def _number(feature: str, operator: str, wanted: Quantity, text: str) -> Number:
     low, high = {
         ">=": (wanted.value, math.inf),
-        ">": (math.nextafter(wanted.value, math.inf), math.inf),
+        ">": (next_to(feature, wanted.value, math.inf), math.inf),
         "<=": (-math.inf, wanted.value),
-        "<": (-math.inf, math.nextafter(wanted.value, -math.inf)),
+        "<": (-math.inf, next_to(feature, wanted.value, -math.inf)),
         "=": (wanted.value, wanted.value),
     }[operator]
     return Number(feature, low, high, f"{operator} {text}", wanted.in_usd)

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import get_args
 
+import numpy as np
+
 from txwatch.detection.rules import default_detectors
 from txwatch.features.contract import FEATURES
 from txwatch.labels.flows import FLOW_CLASSES
@@ -33,6 +35,7 @@ The empty unit is a bare number. An amount has none: too often 500 is meant as b
 FEATURE_UNITS: Mapping[str, Mapping[str, float]] = {
     feature.name: _UNITS.get(feature.unit) or {"": 1, feature.unit: 1} for feature in FEATURES
 }
+_TYPES = {feature.name: np.dtype(feature.type) for feature in FEATURES}
 KINDS: tuple[str, ...] = (
     *dict.fromkeys(kind for detector in default_detectors(whale_btc=1) for kind in detector.kinds),
     "forest",
@@ -92,7 +95,7 @@ def quantity(feature: str, text: str) -> Quantity:
         known_units = [known for known in units if known]
         raise TermError(f"`{unit}` is no unit of `{feature}`{nearest(unit, known_units) or f': write {written}'}")
     known = by_small[unit.casefold()]
-    value = float(number) * (1 if known == USD else units[known])
+    value = _stored(feature, float(number) * (1 if known == USD else units[known]))
     if not math.isfinite(value):
         raise TermError(f"`{match[1]}` is too large")
     return Quantity(value, known == USD)
@@ -107,6 +110,18 @@ def _refuse_joined(text: str) -> None:
 def _written(number: str, units: Iterable[str]) -> str:
     """A number with each unit that it may have."""
     return ", ".join(f"`{number} {unit}`".replace(" `", "`") for unit in units)
+
+
+def _stored(feature: str, value: float) -> float:
+    """The value as a feature has it: 0.7 and the 0.7 that is stored are one number then."""
+    with np.errstate(over="ignore"):
+        return float(_TYPES[feature].type(value))
+
+
+def next_to(feature: str, value: float, towards: float) -> float:
+    """The value that a feature can have next to one of its values, in the direction of another."""
+    of_type = _TYPES[feature].type
+    return float(np.nextafter(of_type(value), of_type(towards)))
 
 
 def member(term: str, text: str) -> str:

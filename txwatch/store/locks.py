@@ -37,7 +37,9 @@ class Lock(IntEnum):
 
     ARCHIVE = 7_842_012
     """One of each dataset and day: two runs at once would both write its file."""
-    PROMOTION = 7_842_017
+    FEATURES = 7_842_013
+    """One of each window: two runs at once would both write its features, and no key would keep one from it."""
+    PROMOTION = 7_842_014
     """Two promotions at once would both move the champion's alias, and neither would know which one it replaced."""
 
 
@@ -45,9 +47,10 @@ WAIT: LiteralString = "SELECT pg_advisory_xact_lock(%s)"
 """What `wait_for` executes; for connections of asyncio, which it does not take."""
 
 
-def wait_for(connection: Connection, lock: Lock) -> None:
-    """Wait for a lock, and hold it until the end of the caller's transaction."""
-    connection.execute(WAIT, [int(lock)])
+def wait_for(connection: Connection, lock: Lock, of: str | None = None) -> None:
+    """Wait for a lock, and hold it until the end of the caller's transaction. `of` names one of many, a window say."""
+    key, values = _key(lock, of)
+    connection.execute(f"SELECT pg_advisory_xact_lock({key})", values)
 
 
 def take_if_free(connection: Connection, lock: Lock, of: str | None = None) -> bool:
@@ -67,24 +70,13 @@ def release(connection: Connection, lock: Lock, of: str | None = None) -> None:
 
 
 @contextmanager
-def alone(connection: Connection, lock: Lock) -> Iterator[None]:
-    """Wait for a lock, and hold it for the block, over several transactions."""
-    connection.execute("SELECT pg_advisory_lock(%s)", [int(lock)])
-    try:
-        yield
-    finally:
-        release(connection, lock)
-
-
-@contextmanager
 def hold(connection: Connection, lock: Lock) -> Iterator[None]:
     """Wait for a lock, and hold it for the block, over several transactions."""
     connection.execute("SELECT pg_advisory_lock(%s)", [int(lock)])
     try:
         yield
     finally:
-        if not connection.closed:
-            connection.execute("SELECT pg_advisory_unlock(%s)", [int(lock)])
+        release(connection, lock)
 
 
 @contextmanager
@@ -99,5 +91,5 @@ def if_free(connection: Connection, lock: Lock, of: str | None = None) -> Iterat
 
 
 def _key(lock: Lock, of: str | None) -> tuple[LiteralString, list[int | str]]:
-    # Locks of one number and locks of two numbers never meet.
+    """What names a lock in SQL. Locks of one number and locks of two numbers never meet."""
     return ("%s", [int(lock)]) if of is None else ("%s, hashtext(%s)", [int(lock), of])

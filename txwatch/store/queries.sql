@@ -170,3 +170,27 @@ WITH RECURSIVE newest AS (
     WHERE day IS NOT NULL AND days < %(days)s
 )
 SELECT day FROM newest WHERE days = %(days)s
+
+
+-- name: usage
+-- Bytes of all tables with their indexes, windows of which there are transactions, and bytes that a day takes in the
+-- archive, by its newest seven.
+SELECT
+    (
+        SELECT sum(pg_total_relation_size(pg_class.oid))::bigint
+        FROM pg_class
+        JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        WHERE relkind = 'r' AND nspname IN ('public', 'dagster', 'feast')
+    ),
+    (SELECT count(DISTINCT window_start) FROM network_baseline WHERE tx_count > 0),
+    (
+        SELECT avg(bytes)::float8
+        FROM (
+            SELECT sum(bytes) AS bytes
+            FROM archived_days
+            WHERE bytes IS NOT NULL
+            GROUP BY day
+            ORDER BY day DESC
+            LIMIT 7
+        ) AS newest
+    )

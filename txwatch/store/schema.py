@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, BIGINT, JSONB, TIMESTAMP
 
 from txwatch.features.context import QUANTILES, SPANS
-from txwatch.features.contract import FEATURE_NAMES
+from txwatch.features.contract import FEATURES
 from txwatch.store.schema_people import metadata as metadata
 
 _time = TIMESTAMP(timezone=True)
@@ -131,12 +131,14 @@ recent_scores = sa.Table(
 transaction_features = sa.Table(
     "transaction_features",
     metadata,
-    sa.Column("seen_at", _time, primary_key=True, comment="of the transaction"),
-    sa.Column("txid", sa.Text, primary_key=True, comment="of the transaction"),
+    sa.Column("seen_at", _time, nullable=False, comment="of the transaction"),
+    sa.Column("txid", sa.Text, nullable=False, comment="of the transaction"),
     sa.Column("window_start", _time, nullable=False, comment="the window of seen_at"),
     sa.Column("context_version", BIGINT, nullable=False, comment="of the network_baseline that it was computed with"),
-    *(sa.Column(name, sa.Float(53), nullable=False) for name in FEATURE_NAMES),
-    sa.Index("ix_transaction_features_txid", "txid", postgresql_using="hash"),
+    *(sa.Column(f.name, sa.REAL if f.type == "float32" else sa.Double, nullable=False) for f in FEATURES),
+    # The only index. Whoever looks for a txid knows its time from `transactions`, and who writes a window holds its
+    # lock: a key of both would be a quarter of the table's size.
+    sa.Index("ix_transaction_features_seen_at", "seen_at"),
     comment="a feature is NaN when unknown",
     postgresql_partition_by="RANGE (seen_at)",
 )

@@ -5,13 +5,10 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from enum import Enum
-from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -25,60 +22,20 @@ from txwatch.clock import Clock, utc_now
 from txwatch.detection.drift_reports import DriftPages
 from txwatch.detection.registry import table_migrations
 from txwatch.errors import UserError
-from txwatch.foreign import one_line
 from txwatch.places import ObjectStoreError
 from txwatch.settings import Settings
 from txwatch.sources.chosen import ChosenSources
 from txwatch.sources.source import SourceAwayError
+from txwatch.store.capacity import Kept, database_folder, disks, read_usage
 from txwatch.store.cluster import running_url, server_program
 from txwatch.store.database import connect, database_now
 from txwatch.store.lease import read_lease
 from txwatch.store.migrate import LIBRARY_SCHEMAS, NEWER, known_revisions, migrations, read_revision
 from txwatch.system.environment import PORTS, is_free
+from txwatch.system.findings import Finding, first_line, good, note, place_of, wrong
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
-
-
-class Level(Enum):
-    """How bad a finding is. Only `wrong` keeps the system from working."""
-
-    good = "ok"
-    note = "note"
-    wrong = "wrong"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What was found about one thing, and what to do about it."""
-
-    level: Level
-    what: str
-    text: str
-    remedy: str = ""
-
-
-def _finding(level: Level, what: str, text: str, remedy: str = "") -> Finding:
-    """A finding. Its text may hold what others answered: it is one line, and bounded."""
-    return Finding(level, what, one_line(text), remedy)
-
-
-good, note, wrong = (partial(_finding, level) for level in Level)
-
-
-def place_of(url: str) -> str:
-    """The host and port of an address, which hold no secret; no more than that it is none, if it cannot be read."""
-    try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return "what is no address"
-    return f"{parts.hostname or ''}{port}" or "a socket of this machine"
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text, or its type."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 PYTHONS = ((3, 11), (3, 14))
@@ -131,7 +88,7 @@ def look_at_machine(settings: Settings) -> Iterator[Finding]:
         yield wrong("state", f"{home} cannot be written", "set TXWATCH_HOME to a folder that can")
     disk = shutil.disk_usage(place).free
     if disk < DISK_BYTES:
-        remedy = "free some, or lower TXWATCH_RETENTION_DAYS; a day of transactions takes about 2.3 GB"
+        remedy = "free some, or lower TXWATCH_RETENTION_DAYS"
         yield wrong("disk", f"{disk / 2**30:.1f} GiB are free under {place}", remedy)
     else:
         yield good("disk", f"{disk / 2**30:.0f} GiB are free under {place}")
@@ -385,6 +342,33 @@ def look_at_archive(settings: Settings) -> Iterator[Finding]:
         return  # that is said of the database itself
 
 
+def look_at_capacity(settings: Settings) -> Iterator[Finding]:
+    """What the disks will hold with these settings, and when one is full."""
+    url = running_url(settings.home) if settings.database_url is None else settings.database_url.get_secret_value()
+    if url is None:
+        return
+    try:
+        kept = Kept(settings.retention_days, settings.archive_place)
+        with connect(url, application="txwatch doctor") as connection:
+            now, usage, folder = database_now(connection), read_usage(connection), database_folder(connection)
+    except (ObjectStoreError, OSError, ValueError, psycopg.Error):
+        return  # that is said of the archive and of the database themselves
+    if usage is None:
+        yield note("disks", "what a day takes is not known yet", "look again when an hour of transactions was computed")
+        return
+    if folder is None:
+        size = (
+            f"the database takes {usage.bytes_a_day / 1e9:,.1f} GB a day, {usage.bytes_a_day * kept.days / 1e9:,.0f} GB"
+        )
+        yield note(
+            "disks", f"{size} for {kept.days} days; its disk cannot be seen from here", "see that it has the room"
+        )
+    remedy = "lower TXWATCH_RETENTION_DAYS, set TXWATCH_ARCHIVE to another place, or give the disk more room"
+    for disk in disks(usage, kept, folder):
+        full = wrong("disks", disk.text(now), remedy)
+        yield full if disk.is_full_soon else good("disks", disk.text(now))
+
+
 def examine(settings: Settings) -> Iterator[Finding]:
     """Look at everything, in the order in which it is needed."""
     yield from look_at_python(settings)
@@ -396,4 +380,5 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from look_at_mlflow(settings)
     yield from look_at_reports(settings)
     yield from look_at_archive(settings)
+    yield from look_at_capacity(settings)
     yield from look_at_programs(settings)

@@ -19,8 +19,8 @@ from txwatch.store.history_start import read_history_start, record_history_start
 from txwatch.store.locks import Lock, wait_for
 from txwatch.store.migrate import migrate, read_revision
 from txwatch.store.roles import grant_roles, read_passwords
-from txwatch.system.doctor import place_of
 from txwatch.system.environment import PORTS, require_free, system_environment
+from txwatch.system.findings import place_of
 from txwatch.system.processes import beside, dagster_processes, pages_processes, supervise, txwatch_command
 from txwatch.system.watch import Watch, console
 
