@@ -57,14 +57,14 @@ def _in_file(path: Path, address: str) -> Iterator[pa.Table]:
                 for column in (columns.column(n) for n in range(columns.num_columns))
                 if column.path_in_schema in PATHS
             ]
-            if any(_may_hold(file, column, address) for column in of_addresses):
+            if any(filter_may_hold(file, column, address) for column in of_addresses):
                 found = with_address(parquet.read_row_group(group, use_threads=False), address)
                 if found.num_rows:
                     yield found
 
 
-def _may_hold(file: BinaryIO, column: pq.ColumnChunkMetaData, text: str) -> bool:
-    """Whether a column's Bloom filter lets a text pass; true without one."""
+def filter_may_hold(file: BinaryIO, column: pq.ColumnChunkMetaData, text: str) -> bool:
+    """Whether a column's Bloom filter, in the open file, lets a text pass; true without one."""
     offset, length = column.bloom_filter_offset, column.bloom_filter_length
     if offset is None or length is None:
         return True

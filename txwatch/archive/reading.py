@@ -6,16 +6,21 @@ once, and again after it was changed, by its size and time of change. A file of 
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from txwatch.archive.datasets import FORMAT, Dataset, as_current
 from txwatch.archive.manifest import READ_BYTES, Archive, ArchiveError, Manifest, digest
 from txwatch.places import NoSuchObjectError, ObjectStoreError, S3Object
 
+Span = tuple[datetime, datetime]
+"""From a moment until before another, UTC."""
 FETCHED_BYTES = 20 << 30
 """Bytes of fetched files that stay on this machine: beyond it those go that were used longest ago."""
 _CHECKED = "checked.json"
@@ -64,17 +69,46 @@ def _named(manifest: Manifest) -> str:
     return f"{manifest.dataset} of {manifest.day}"
 
 
-def read_file(archive: Archive, dataset: Dataset, manifest: Manifest) -> Iterator[pa.Table]:
-    """The rows of an archived day in the present columns, row group by row group. Raises ArchiveError."""
-    for table in read_parquet(local_file(archive, dataset, manifest)):
-        yield as_current(table, dataset.schema)
+def read_file(
+    archive: Archive,
+    dataset: Dataset,
+    manifest: Manifest,
+    columns: Sequence[str] | None = None,
+    span: Span | None = None,
+) -> Iterator[pa.Table]:
+    """The rows of an archived day in the present columns, row group by row group. Raises ArchiveError.
+
+    With `columns` only those are read; with a `span` only what was seen in it, and `seen_at` must be a column.
+    """
+    schema = dataset.columns(columns)
+    for table in read_parquet(local_file(archive, dataset, manifest), None if columns is None else schema.names, span):
+        yield as_current(table, schema)
 
 
-def read_parquet(file: Path) -> Iterator[pa.Table]:
+def read_parquet(file: Path, columns: Sequence[str] | None = None, span: Span | None = None) -> Iterator[pa.Table]:
     """The row groups of a Parquet file as tables, with the checksums of its pages compared."""
     with pq.ParquetFile(file, page_checksum_verification=True) as source:
         for group in range(source.num_row_groups):
-            yield source.read_row_group(group, use_threads=False)
+            if span is not None and not may_hold(source.metadata.row_group(group), "seen_at", *span):
+                continue
+            table = source.read_row_group(group, columns=columns, use_threads=False)
+            yield table if span is None else seen_in(table, span)
+
+
+def may_hold(group: pq.RowGroupMetaData, column: str, least: Any, end: Any) -> bool:
+    """Whether a row group may hold values of a column in [least, end), by its statistics; true without any."""
+    for n in range(group.num_columns):
+        found = group.column(n)
+        if found.path_in_schema == column:
+            bounds = found.statistics
+            return bounds is None or not bounds.has_min_max or (bounds.max >= least and bounds.min < end)
+    return True
+
+
+def seen_in(table: pa.Table, span: Span) -> pa.Table:
+    """The rows that were seen in a span."""
+    start, end = span
+    return table.filter((pc.field("seen_at") >= start) & (pc.field("seen_at") < end))
 
 
 def _fetched(archive: Archive, dataset: Dataset, manifest: Manifest, place: S3Object) -> Path:
