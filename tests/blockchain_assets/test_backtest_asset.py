@@ -15,7 +15,7 @@ from tests.archive.test_query import give_up
 from tests.archive.test_writing import flip_a_bit
 from tests.archive.traffic import DAY, archive_all, land
 from tests.builders import transaction
-from tests.conftest import Installation
+from tests.conftest import HISTORY_START, Installation
 from tests.materializing import metadata
 from tests.modelling import START, features
 from tests.registering import registered
@@ -32,6 +32,12 @@ from txwatch.store.database import connect
 def template(prepared: str) -> str:
     """Dagster has its tables."""
     return prepared
+
+
+@pytest.fixture(scope="module")
+def history_start() -> datetime:
+    """The first partition is the day that is archived."""
+    return HISTORY_START
 
 
 @pytest.fixture(scope="module")
