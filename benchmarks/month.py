@@ -23,8 +23,8 @@ from benchmarks.harness import Bench, Measurement
 from tests.features.window_lane import materialize
 from txwatch.archive.datasets import ARCHIVED, TRANSACTIONS
 from txwatch.archive.days import day_span
-from txwatch.archive.history import day_rows
 from txwatch.archive.manifest import Archive
+from txwatch.archive.reading import day_rows
 from txwatch.archive.upkeep import give_up_days
 from txwatch.archive.writing import archive_day
 from txwatch.clock import MICROSECOND, WINDOW, window_range

@@ -17,8 +17,7 @@ from txwatch.clock import WINDOW, utc_now, window_start
 from txwatch.detection.training import HELD_OUT_AT_MOST, held_out_from, train
 from txwatch.detection.training_days import DrawnDay, draw_day
 from txwatch.features.contract import CONTRACT_VERSION, FEATURE_NAMES
-from txwatch.lab.evaluation.examination import read_held_out, read_judged
-from txwatch.lab.evaluation.teaching import teach_if_better
+from txwatch.lab.evaluation.examination import read_held_out, read_judged, teach_if_better
 
 TRAINED_ON = timedelta(hours=24)
 REFERENCE_ROWS = 50_000

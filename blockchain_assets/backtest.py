@@ -1,4 +1,4 @@
-"""`backtest`: what models would have alerted on in archived days: a challenger is tried before it is promoted."""
+"""`backtests`: what models would have alerted on in archived days: a challenger is tried before it is promoted."""
 
 from datetime import date, datetime
 
@@ -31,13 +31,14 @@ def backtest_asset(
     """The asset, by day from that of the first window on."""
 
     @dg.asset(
-        key=keys.BACKTEST,
+        key=keys.BACKTESTS,
         partitions_def=dg.DailyPartitionsDefinition(start_date=f"{first_window:%Y-%m-%d}"),
         deps=[keys.TRANSACTIONS_ARCHIVE, keys.FEATURES_ARCHIVE, dg.AssetDep(keys.ANOMALY_MODEL)],
         group_name="archive",
         code_version="1",
         owners=OWNERS,
         kinds={"parquet", "scikitlearn"},
+        pool="backtests",
         retry_policy=RETRIES,
         # A run a day, which as many workers share as there are.
         backfill_policy=dg.BackfillPolicy.multi_run(1),
@@ -45,7 +46,7 @@ def backtest_asset(
         " they differ. Nothing is sent, and no table of transactions is read.\n\nKept in the archive under `backtests`;"
         " `txwatch backtest --days FROM..TO` sums up days.",
     )
-    def backtest(
+    def backtests(
         context: dg.AssetExecutionContext,
         config: Tried,
         database: DatabaseResource,
@@ -67,7 +68,7 @@ def backtest_asset(
             }
         )
 
-    return backtest
+    return backtests
 
 
 def _difference(result: Backtest) -> dg.MarkdownMetadataValue:
@@ -87,6 +88,6 @@ def _difference(result: Backtest) -> dg.MarkdownMetadataValue:
 
 backtest_job = dg.define_asset_job(
     "backtest",
-    [keys.BACKTEST],
+    [keys.BACKTESTS],
     description="Tries models on archived days: launch it for days, and sum them up by `txwatch backtest --days`.",
 )

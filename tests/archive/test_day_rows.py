@@ -10,8 +10,8 @@ from tests.archive.test_query import NOW, give_up
 from tests.archive.test_writing import flip_a_bit
 from txwatch.archive.datasets import ARCHIVED, TRANSACTIONS
 from txwatch.archive.days import day_span
-from txwatch.archive.history import day_rows
 from txwatch.archive.manifest import Archive, ArchiveError
+from txwatch.archive.reading import day_rows
 from txwatch.archive.writing import archive_day
 from txwatch.store.database import Connection
 

@@ -10,7 +10,7 @@ from tests.archive.test_query import give_up
 from tests.archive.traffic import BEFORE, DAY, MIDNIGHT, archive_all, land
 from tests.builders import coin, spending
 from txwatch.archive.manifest import Archive
-from txwatch.archive.recomputed import recomputed_windows
+from txwatch.archive.windows import recomputed_windows
 from txwatch.clock import WINDOW, context_window, window_range
 from txwatch.features.addresses import read_address_context
 from txwatch.features.context import AddressActivity

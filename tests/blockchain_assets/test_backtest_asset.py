@@ -76,10 +76,10 @@ def test_a_challenger_is_tried_on_an_archived_day_by_a_run_and_summed_up_by_the_
     result = job.execute_in_process(
         instance=dagster_instance,
         partition_key=DAY.isoformat(),
-        run_config={"ops": {"backtest": {"config": {"models": versions}}}},
+        run_config={"ops": {"backtests": {"config": {"models": versions}}}},
     )
     assert result.success
-    figures = metadata(result, "backtest")
+    figures = metadata(result, "backtests")
     assert figures["transactions"] > 1_500
 
     asked = ["backtest", "--days", "2024-03-13..2024-03-14", "--models", ",".join(versions), "--json"]

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from txwatch.archive.addresses import PATHS
 from txwatch.archive.checksum import Content, content, content_of
 from txwatch.archive.datasets import FORMAT, TRANSACTIONS, Dataset, metadata_of
 from txwatch.archive.days import begin_day, counted_since, day_span, record_day
+from txwatch.archive.look_up import PATHS
 from txwatch.archive.manifest import Archive, ArchiveError, Manifest, digest, sync
 from txwatch.archive.reading import read_file, read_parquet
 from txwatch.archive.stored import stored_rows

@@ -4,7 +4,7 @@ Whole hours, because a threshold is about what is alike within an hour (`txwatch
 by one a campaign would keep a member or two, and count like what happens once. Each hour of the clock, because traffic
 has a course of the day. So training takes what it takes of one day, and knows the weeks.
 
-Rows come from the archive's files and from the database alike (`txwatch.archive.history`); of a file only the row
+Rows come from the archive's files and from the database alike (`txwatch.archive.reading`); of a file only the row
 groups that hold the hour are read.
 """
 
@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from txwatch.archive.datasets import FEATURES
 from txwatch.archive.days import read_days, read_stored_days
-from txwatch.archive.history import day_rows
 from txwatch.archive.manifest import Archive, ArchiveError
+from txwatch.archive.reading import day_rows
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.places import ObjectStoreError
 from txwatch.store.database import Connection

@@ -12,9 +12,9 @@ from datetime import UTC, date, datetime
 from threading import BoundedSemaphore
 from typing import Any
 
-from txwatch.archive.batches import batch_of
 from txwatch.archive.look_up import Looked, Sought, look_up, rows_of
 from txwatch.archive.manifest import Archive, ArchiveError
+from txwatch.archive.windows import batch_of
 from txwatch.detection.reasons import Reason
 from txwatch.features.contract import FEATURE_NAMES
 from txwatch.places import ObjectStoreError

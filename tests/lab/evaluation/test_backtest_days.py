@@ -123,7 +123,7 @@ def test_features_of_another_contract_are_computed_again(
     connection: Connection, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (kept,) = day_outcomes(connection, archive, DAY, [FOLLOWING], day_detectors(connection, 500, None))
-    monkeypatch.setattr("txwatch.archive.history.contract_fingerprint", lambda: "another")
+    monkeypatch.setattr("txwatch.archive.reading.contract_fingerprint", lambda: "another")
     monkeypatch.setattr(
         "txwatch.lab.evaluation.backtest_days.stored_windows", lambda *_: pytest.fail("they are of another contract")
     )

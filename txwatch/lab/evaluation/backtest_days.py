@@ -19,12 +19,11 @@ import msgspec
 
 from txwatch.alerts.alert import ScoredTransaction, raise_alerts
 from txwatch.alerts.campaigns import Campaigns
-from txwatch.archive.batches import count_windows, stored_windows
 from txwatch.archive.datasets import FEATURES, TRANSACTIONS
 from txwatch.archive.days import day_span, read_day
-from txwatch.archive.history import of_present_contract
 from txwatch.archive.manifest import Archive, ArchiveError, write_whole
-from txwatch.archive.recomputed import recomputed_windows
+from txwatch.archive.reading import of_present_contract
+from txwatch.archive.windows import count_windows, recomputed_windows, stored_windows
 from txwatch.clock import WINDOW, context_window, window_start
 from txwatch.detection.detector import Detector
 from txwatch.detection.model import Model

@@ -9,11 +9,11 @@ import pytest
 from tests.archive import filled
 from tests.archive.test_query import give_up
 from tests.archive.traffic import BEFORE, DAY, MIDNIGHT, archive_all, land
-from txwatch.archive.batches import batch_of, count_windows, stored_windows
 from txwatch.archive.datasets import FEATURES, TRANSACTIONS
 from txwatch.archive.days import day_span
 from txwatch.archive.manifest import Archive, ArchiveError
 from txwatch.archive.stored import stored_rows
+from txwatch.archive.windows import batch_of, count_windows, stored_windows
 from txwatch.clock import WINDOW
 from txwatch.features.batch import Coins, TransactionBatch
 from txwatch.features.store import read_features
