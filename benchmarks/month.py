@@ -6,7 +6,6 @@ the window lane has computed, for to compute a month of them would take hours, a
 `--days` makes it shorter.
 """
 
-import resource
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -229,7 +228,10 @@ def draw(url: str, archive: Archive, days: list[date]) -> tuple[float, int, floa
         drawn = draw_day(connection, archive, until, len(days), seed=1)
     seconds = time.perf_counter() - began
     assert not drawn.left_out, drawn.left_out
-    return seconds, len(drawn.frame), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_000
+    status = Path("/proc/self/status").read_text()
+    # Not the resource usage, which begins with what the process that started this one had.
+    (peak,) = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")]
+    return seconds, len(drawn.frame), peak / 1_000
 
 
 def _rescoring(url: str, archive: Archive, days: list[date], lane: _Lane) -> Iterator[Measurement]:
