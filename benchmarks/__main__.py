@@ -24,6 +24,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", help="modules of this package; default all")
     parser.add_argument("--quick", action="store_true", help="a twentieth of the work, to see whether it runs")
+    parser.add_argument(
+        "--days", type=int, default=30, help="days of `month`, which takes minutes for each; default 30"
+    )
     parser.add_argument("--baseline-checkout", type=Path, help="another checkout, which at_rest compares with")
     options = parser.parse_args()
     # A signal ends what was started, as Ctrl-C does.
@@ -33,7 +36,7 @@ def main() -> int:
     console = Console(stderr=True, highlight=False)
     measured: dict[str, list[Measurement]] = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="txwatch-bench-") as folder, embedded_postgres(Path(folder)) as url:
-        bench = Bench(url, Path(folder), options.quick, options.baseline_checkout)
+        bench = Bench(url, Path(folder), options.quick, options.days, options.baseline_checkout)
         for name, measurement in measure(bench, options.names or modules, console):
             measured[name].append(measurement)
             console.print(f"  {measurement.name}: {number(measurement.value)} {measurement.unit}")

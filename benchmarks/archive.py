@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -18,11 +18,12 @@ from benchmarks.features import land_simulated
 from benchmarks.harness import PROJECT, Bench, Measurement
 from tests.features.window_lane import materialize
 from txwatch.archive.checksum import content
-from txwatch.archive.datasets import ARCHIVED, FORMAT, TRANSACTIONS, Dataset, stored_rows
+from txwatch.archive.datasets import ARCHIVED, FORMAT, TRANSACTIONS, Dataset
 from txwatch.archive.days import begin_day, day_span, record_day
 from txwatch.archive.manifest import Archive, Manifest, digest
 from txwatch.archive.query import ask
 from txwatch.archive.reading import read_parquet
+from txwatch.archive.stored import stored_rows
 from txwatch.archive.writing import archive_day, write_parquet
 from txwatch.clock import WINDOW, window_start
 from txwatch.ingest.recording import replay
@@ -105,7 +106,7 @@ def _days(first: datetime, last: datetime) -> list[date]:
 
 
 @dataclass(frozen=True)
-class _LookUp:
+class LookUp:
     """A question, and how it is asked."""
 
     name: str
@@ -121,33 +122,40 @@ def _look_ups(url: str, archive: Archive, days: int, rows: int) -> Iterator[Meas
         newest = _days(*connection.execute("SELECT min(seen_at), max(seen_at) FROM transactions").fetchall()[0])[-1]
         for n in range(1, days + 1):
             _generate_day(connection, archive, tables, newest + timedelta(days=n), rows)
-    address = _rare_address(tables)
+    address = rare_address(tables)
     whales = "SELECT txid, value_sat FROM transactions WHERE value_sat >= 50000000000 ORDER BY value_sat DESC"
     asked = [
         # Once for the files to be found sound, which is remembered.
-        _LookUp("first", "SELECT count(*) FROM transactions"),
-        _LookUp("txid", f"SELECT * FROM transactions WHERE txid = '{tables[0]['txid'][0]}'"),  # noqa: S608
-        _LookUp("amount_range", "SELECT * FROM transactions WHERE value_sat BETWEEN 10000000000 AND 10010000000"),
-        _LookUp("whales_of_a_day", whales, newest + timedelta(days=1)),
-        _LookUp("address", "SELECT txid, seen_at, value_sat FROM transactions", address=address),
+        LookUp("first", "SELECT count(*) FROM transactions"),
+        LookUp("txid", f"SELECT * FROM transactions WHERE txid = '{tables[0]['txid'][0]}'"),  # noqa: S608
+        LookUp("amount_range", "SELECT * FROM transactions WHERE value_sat BETWEEN 10000000000 AND 10010000000"),
+        LookUp("whales_of_a_day", whales, newest + timedelta(days=1)),
+        LookUp("address", "SELECT txid, seen_at, value_sat FROM transactions", address=address),
     ]
     why = f"{days} days of {rows:,} transactions, files in no cache"
+    yield from look_ups(url, archive, asked, why)
+    memory = peak_memory(url, archive, whales)
+    yield Measurement("query_memory", memory, "MB", at_most=1_000, why=f"of txwatch query as a process, {why}")
+
+
+def look_ups(
+    url: str, archive: Archive, asked: Sequence[LookUp], why: str, prefix: str = "look_up"
+) -> Iterator[Measurement]:
+    """Each question to files that no cache holds: seconds, and what it takes of a core."""
     for question in asked:
-        _forget(archive)
+        forget(archive)
         began, used = time.perf_counter(), time.process_time()
         day, address = question.day, question.address
         with ask(url, archive, question.query, since=day, until=day, address=address) as answer:
             found = sum(batch.num_rows for batch in answer.batches)
         seconds, busy = time.perf_counter() - began, time.process_time() - used
-        name, told = f"look_up_{question.name}", f"{found:,} rows of {why}"
+        name, told = f"{prefix}_{question.name}", f"{found:,} rows of {why}"
         yield Measurement(name, seconds, "s", why=told)
         goal = None if question.name == "first" else GOAL_LOOK_UP_SECONDS
         yield Measurement(f"{name}_cpu", busy, "s", at_most=goal, why="what it takes of a core, whoever else uses it")
-    memory = _peak_memory(url, archive, whales)
-    yield Measurement("query_memory", memory, "MB", at_most=1_000, why=f"of txwatch query as a process, {why}")
 
 
-def _peak_memory(url: str, archive: Archive, query: str) -> float:
+def peak_memory(url: str, archive: Archive, query: str) -> float:
     """MB that the command took at most."""
     settings = {"DATABASE_URL": url, "TXWATCH_ARCHIVE": str(archive.place), "TXWATCH_HOME": str(archive.place.parent)}
     arguments = [sys.executable, "-m", "txwatch", "query", query, "--format", "csv"]
@@ -158,7 +166,7 @@ def _peak_memory(url: str, archive: Archive, query: str) -> float:
     return used.ru_maxrss / 1_000
 
 
-def _rare_address(tables: list[pa.Table]) -> str:
+def rare_address(tables: list[pa.Table]) -> str:
     """An address that one transaction pays, which no generated day has."""
     together = pa.concat_tables(tables)
     paid = pc.value_counts(together["outputs"].slice(_sampled(together)).combine_chunks().flatten().field("addr"))
@@ -206,7 +214,7 @@ def _publish(connection: Connection, archive: Archive, dataset: Dataset, day: da
     record_day(connection, manifest, 0)
 
 
-def _forget(archive: Archive) -> None:
+def forget(archive: Archive) -> None:
     """Have the system drop what it holds of the files in memory."""
     assert isinstance(archive.place, Path)
     for file in archive.place.rglob("*.parquet"):

@@ -70,6 +70,8 @@ class Bench:
     server_url: str
     folder: Path
     quick: bool = False
+    days: int = 30
+    """Of the measurement `month`."""
     baseline_checkout: Path | None = None
     """A checkout with an environment of its own, for what can only be compared with another version of the program."""
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))

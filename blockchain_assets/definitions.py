@@ -10,6 +10,7 @@ from blockchain_assets.address_activity import address_activity_asset
 from blockchain_assets.alerts import alerts_asset
 from blockchain_assets.anomaly_model import anomaly_model_asset, training_job
 from blockchain_assets.archive import archive_assets, archive_job
+from blockchain_assets.backtest import backtest_asset, backtest_job
 from blockchain_assets.blocks import blocks, recovery_job
 from blockchain_assets.champion_model import champion_model_asset
 from blockchain_assets.drift_report import drift_job, drift_report_asset
@@ -118,6 +119,7 @@ def build_defs(
     """
     history = history or recorded_start(settings)
     start, windows = history.first_window, window_partitions(history.first_window)
+    detectors = settings.whale_btc, settings.whale_usd
     archive = archive_of(settings)
     return dg.Definitions(
         assets=dg.with_source_code_references(
@@ -127,14 +129,13 @@ def build_defs(
                 network_baseline_asset(windows),
                 address_activity_asset(windows, settings.address_shards),
                 shared_backfills(transaction_features_asset(windows), settings.backfill_windows),
-                shared_backfills(
-                    transaction_scores_asset(windows, settings.whale_btc, settings.whale_usd), settings.backfill_windows
-                ),
+                shared_backfills(transaction_scores_asset(windows, *detectors), settings.backfill_windows),
                 alerts_asset(windows),
-                anomaly_model_asset(settings.alerts_per_hour, settings.whale_btc, settings.material_btc),
+                anomaly_model_asset(settings.alerts_per_hour, settings.whale_btc, settings.material_btc, archive),
                 champion_model_asset(settings.whale_btc),
                 drift_report_asset(DriftPages(settings.report_place)),
                 *(archive_assets(archive, history.earliest_window) if archive else []),
+                *([backtest_asset(archive, history.earliest_window, *detectors)] if archive else []),
             ]
         ),
         asset_checks=[newest_in_time(key) for key in keys.WITH_WINDOWS],
@@ -147,7 +148,7 @@ def build_defs(
             training_job,
             drift_job,
             maintenance_job(settings.retention_days, archive, settings.archive_days, settings.history_start),
-            *([archive_job] if archive else []),
+            *([archive_job, backtest_job] if archive else []),
             restore_drill_job(settings.home.resolve()),
             *([sample_job(settings.samples_a_day)] if settings.samples_a_day else []),
         ],

@@ -15,6 +15,7 @@ DRIFT_REPORT = dg.AssetKey("drift_report")
 TRANSACTIONS_ARCHIVE = dg.AssetKey("transactions_archive")
 FEATURES_ARCHIVE = dg.AssetKey("features_archive")
 SCORES_ARCHIVE = dg.AssetKey("scores_archive")
+BACKTESTS = dg.AssetKey("backtests")
 
 BEFORE_SCORES = [NETWORK_BASELINE, ADDRESS_ACTIVITY, TRANSACTION_FEATURES]
 """The assets that a window's scores are computed from, in order."""

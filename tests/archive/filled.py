@@ -98,5 +98,8 @@ def drop_all(connection: Connection) -> None:
     """Empty what the tests of a module share."""
     tables = sql.SQL(", ").join(sql.Identifier(dataset.table) for dataset in ARCHIVED.values())
     connection.execute(
-        sql.SQL("TRUNCATE {}, archived_days, feed_gaps, late_windows, scored_windows CASCADE").format(tables)
+        sql.SQL(
+            "TRUNCATE {}, archived_days, feed_gaps, late_windows, scored_windows, recent_scores, address_activity,"
+            " address_windows, network_baseline CASCADE"
+        ).format(tables)
     )

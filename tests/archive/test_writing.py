@@ -11,10 +11,11 @@ import pytest
 
 from tests.archive.filled import DAY, NEXT, fill_day, stored, write_features
 from txwatch.archive.checksum import content
-from txwatch.archive.datasets import ARCHIVED, FEATURES, SCORES, TRANSACTIONS, Dataset, stored_rows
+from txwatch.archive.datasets import ARCHIVED, FEATURES, SCORES, TRANSACTIONS, Dataset
 from txwatch.archive.days import day_span, read_day
 from txwatch.archive.manifest import Archive, ArchiveError
 from txwatch.archive.reading import read_file, verify_file
+from txwatch.archive.stored import stored_rows
 from txwatch.archive.writing import archive_day
 from txwatch.store.database import Connection, connect
 from txwatch.store.transactions import land_transactions
@@ -175,7 +176,7 @@ def test_row_groups_skip_by_time_amount_and_txid(
     connection: Connection, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("txwatch.archive.writing.SPAN_ROWS", 64)
-    monkeypatch.setattr("txwatch.archive.datasets.CHUNK_ROWS", 16)
+    monkeypatch.setattr("txwatch.archive.stored.CHUNK_ROWS", 16)
     object.__setattr__(TRANSACTIONS, "group_rows", 16)
     try:
         fill_day(connection, rows=200)

@@ -9,7 +9,7 @@ from tests.builders import T0, transaction
 from txwatch.clock import WINDOW, window_start
 from txwatch.labels.label import Label
 from txwatch.labels.store import import_labels, watch
-from txwatch.queries.search import Found, find, is_txid
+from txwatch.queries.search import Found, address_in, amounts, find, is_txid
 from txwatch.store.database import Connection, connect
 from txwatch.store.retention import ensure_days
 from txwatch.store.transactions import land_transactions
@@ -101,3 +101,34 @@ def test_a_txid_is_sixty_four_digits() -> None:
     assert is_txid(TXID)
     assert not is_txid(TXID[:-1])
     assert not is_txid("g" * 64)
+
+
+@pytest.mark.parametrize(
+    ("typed", "satoshi"),
+    [
+        ("12.5-13 BTC", (1_250_000_000, 1_300_000_000)),
+        (" 1,000 .. 2,000.5btc", (100_000_000_000, 200_050_000_000)),
+        ("0.00000001 to 1 BTC", (1, 100_000_000)),
+        ("13-12.5 BTC", None),
+        ("1-22000000 BTC", None),
+        ("12.5-13", None),
+        ("12.5 BTC", None),
+    ],
+)
+def test_a_range_of_amounts_is_told_from_other_texts(typed: str, satoshi: tuple[int, int] | None) -> None:
+    assert amounts(typed) == satoshi
+
+
+def test_a_range_of_amounts_finds_transactions(connection: Connection) -> None:
+    for n in range(3):
+        at = T0 + timedelta(seconds=n)
+        with connection.transaction():
+            land_transactions(connection, [transaction(txid=f"{n:064x}", seen_at=at, value_sat=100_000_000 * (n + 1))])
+    assert [one.value_sat for one in find(connection, "1.5-3 BTC", NOW).transactions] == [300_000_000, 200_000_000]
+    assert find(connection, "4-5 BTC", NOW) == Found([], [], [], [])
+
+
+def test_an_address_is_read_as_sources_write_it() -> None:
+    assert address_in(OTHER.upper()) == OTHER
+    assert address_in(ADDRESS) == ADDRESS
+    assert address_in(TXID) is None

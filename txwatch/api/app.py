@@ -39,6 +39,7 @@ from txwatch.api.routes import (
     transactions,
 )
 from txwatch.api.routes.scoring import Models, Scorer
+from txwatch.archive.manifest import archive_of
 from txwatch.detection.drift_reports import DriftPages
 from txwatch.detection.registry import ModelRegistry
 from txwatch.errors import UserError
@@ -46,6 +47,7 @@ from txwatch.features.feast import OnlineFeatures
 from txwatch.guard import MAX_BODY_BYTES, Guard
 from txwatch.logs import configure_logging
 from txwatch.metrics import RequestMetrics, Scrapes, metrics_registry
+from txwatch.queries.history import History
 from txwatch.settings import Settings
 from txwatch.store.database import connection_pool
 from txwatch.wire.messages import WireTransaction
@@ -131,6 +133,7 @@ def create_app(settings: Settings, max_body_bytes: int = MAX_BODY_BYTES) -> Fast
     app.state.scorer = Scorer(pool, app.state.models, whale_btc=settings.whale_btc, whale_usd=settings.whale_usd)
     app.state.drift_pages = DriftPages(settings.report_place)
     app.state.online_features = online
+    app.state.history = History(archive_of(settings))
     requests = RequestMetrics()
     app.state.metrics = Scrapes(
         metrics_registry(pool, settings.home, requests, lambda: live.clients, settings.telegram_chats)

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute, Match, Route
 
+from txwatch.queries.history import ArchiveBusyError
 from txwatch.queries.paging import BadCursorError
 
 log = structlog.get_logger(__name__)
@@ -120,6 +121,9 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
     async def own(request: Request, error: Exception) -> JSONResponse:
         return problem_response(request, error if isinstance(error, ProblemError) else ProblemError(400, str(error)))
 
+    async def busy(request: Request, error: Exception) -> JSONResponse:
+        return problem_response(request, ProblemError(503, str(error), headers={"Retry-After": "2"}))
+
     async def away(request: Request, error: Exception) -> JSONResponse:
         log.warning("database_away", error=str(error))
         answer = ProblemError(503, "the database cannot be reached just now", headers={"Retry-After": "5"})
@@ -130,4 +134,5 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(WebSocketRequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(ArchiveBusyError, busy)
     app.add_exception_handler(OperationalError, away)

@@ -1,33 +1,27 @@
-"""What is archived: three tables by day, the form of their rows in Arrow, and how they are read from Postgres.
+"""What is archived: three tables by day, and the form of their rows in Arrow.
 
 A dataset has the columns of its table, with the coins of a transaction as lists of structs. Nothing is rounded: amounts
 are 64-bit integers in satoshi, features floats of their type in the contract, in which NaN (unknown) is not null (not
 computed then), times microseconds in UTC.
 """
 
-import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
-from itertools import islice
+from datetime import date
 
 import pyarrow as pa
-from psycopg import sql
-from pyarrow import csv
-from pyarrow import json as arrow_json
+import pyarrow.compute as pc
 
 from txwatch.features.contract import FEATURES as CONTRACT
-from txwatch.store.database import Connection
+from txwatch.features.contract import contract_fingerprint
 
 FORMAT = 2
 """Version of the columns. Files of a lower one are read in the present columns.
 
 1: every feature a double. Raise it when a column is added, in whose place older files have nulls, or changes its type.
 """
-CHUNK_ROWS = 16_384
-CHUNK_BYTES = 32 << 20
-"""Bounds of what is read from Postgres at once."""
+_GROUP_ROWS = 16_384
 
 
 @dataclass(frozen=True)
@@ -42,7 +36,12 @@ class Dataset:
     schema: pa.Schema
     key: tuple[str, ...]
     order: tuple[str, ...] = ()
-    group_rows: int = CHUNK_ROWS
+    group_rows: int = _GROUP_ROWS
+
+    def keys(self, table: pa.Table) -> pa.ChunkedArray:
+        """The key of each row as one text."""
+        parts = [table[name].cast(pa.string()) for name in self.key]
+        return parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, "|")
 
     def columns(self, names: Sequence[str] | None = None) -> pa.Schema:
         """The schema of these columns, in their order in the table; None for all."""
@@ -96,7 +95,7 @@ FEATURES = Dataset(
     ),
     key=("txid",),
     order=("value_sat", "txid"),
-    group_rows=2 * CHUNK_ROWS,
+    group_rows=2 * _GROUP_ROWS,
 )
 SCORES = Dataset(
     "scores",
@@ -118,7 +117,7 @@ SCORES = Dataset(
     ),
     key=("txid", "model_version", "context_version"),
     order=("score", "txid", "model_version", "context_version"),
-    group_rows=2 * CHUNK_ROWS,
+    group_rows=2 * _GROUP_ROWS,
 )
 ARCHIVED = {dataset.name: dataset for dataset in (TRANSACTIONS, FEATURES, SCORES)}
 ALERTS = Dataset(
@@ -143,88 +142,6 @@ ALERTS = Dataset(
 """Kept in Postgres for good, and so in no archive."""
 
 
-def stored_rows(
-    connection: Connection,
-    dataset: Dataset,
-    start: datetime | None,
-    end: datetime | None,
-    columns: Sequence[str] | None = None,
-) -> Iterator[pa.Table]:
-    """The rows of Postgres seen in [start, end), by time, in tables of bounded size. None is without bound.
-
-    The connection does nothing else until the last table was taken.
-    """
-    schema = dataset.columns(columns)
-    bounds: list[sql.Composable] = [sql.SQL("true")]
-    bounds += [sql.SQL("seen_at >= {}").format(sql.Literal(start))] if start else []
-    bounds += [sql.SQL("seen_at < {}").format(sql.Literal(end))] if end else []
-    query = sql.SQL("COPY (SELECT {} FROM {} WHERE {} ORDER BY {}) TO STDOUT (FORMAT csv)").format(
-        sql.SQL(", ").join(_as_sent(field) for field in schema),
-        sql.Identifier(dataset.table),
-        sql.SQL(" AND ").join(bounds),
-        sql.SQL(", ").join(map(sql.Identifier, ("seen_at", *dataset.key))),
-    )
-    with connection.cursor() as cursor, cursor.copy(query) as copy:
-        lines = (bytes(line) for line in copy)
-        while chunk := _take(lines):
-            yield _parsed(chunk, schema)
-
-
-def _as_sent(field: pa.Field) -> sql.Composed:
-    """A column as it is selected: times as microseconds, which are read faster than their text, and lists as JSON."""
-    name = sql.Identifier(field.name)
-    if pa.types.is_timestamp(field.type):
-        return sql.SQL("(extract(epoch FROM {}) * 1000000)::bigint").format(name)
-    return sql.SQL("to_jsonb({})").format(name) if pa.types.is_list(field.type) else sql.SQL("{}").format(name)
-
-
-def _take(lines: Iterator[bytes]) -> bytes:
-    """The next rows; each is a message of its own."""
-    taken: list[bytes] = []
-    size = 0
-    for line in islice(lines, CHUNK_ROWS):
-        taken.append(line)
-        size += len(line)
-        if size >= CHUNK_BYTES:
-            break
-    return b"".join(taken)
-
-
-def _parsed(rows: bytes, schema: pa.Schema) -> pa.Table:
-    def sent(kind: pa.DataType) -> pa.DataType:
-        return pa.int64() if pa.types.is_timestamp(kind) else pa.string() if pa.types.is_list(kind) else kind
-
-    table = csv.read_csv(
-        io.BytesIO(rows),
-        csv.ReadOptions(use_threads=False, block_size=len(rows) + 1, column_names=schema.names),
-        csv.ParseOptions(),
-        csv.ConvertOptions(
-            column_types={field.name: sent(field.type) for field in schema},
-            # Null is nothing at all between two commas, and the empty text a pair of quotes.
-            null_values=[""],
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-            true_values=["t"],
-            false_values=["f"],
-        ),
-    )
-    columns = [
-        _lists(column, field.type) if pa.types.is_list(field.type) else column.cast(field.type)
-        for column, field in zip(table.columns, schema, strict=True)
-    ]
-    return pa.table(columns, schema=schema)
-
-
-def _lists(texts: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Lists from their JSON; what a struct leaves out is null."""
-    lines = "\n".join(f'{{"v":{text or "null"}}}' for text in texts.to_pylist()).encode()
-    read = arrow_json.ReadOptions(use_threads=False, block_size=len(lines) + 1)
-    explicit = arrow_json.ParseOptions(
-        explicit_schema=pa.schema([("v", kind)]), unexpected_field_behavior="error", newlines_in_values=False
-    )
-    return arrow_json.read_json(io.BytesIO(lines), read_options=read, parse_options=explicit)["v"]
-
-
 def as_current(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """A table of an older format in the present columns: those that it lacks are null."""
     missing = pa.nulls(table.num_rows)
@@ -237,5 +154,7 @@ def as_current(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 def metadata_of(dataset: Dataset, day: date) -> dict[bytes, bytes]:
     """What a file says of itself."""
-    said = {"dataset": dataset.name, "day": day.isoformat(), "format": FORMAT, "key": dataset.key}
+    said: dict[str, object] = {"dataset": dataset.name, "day": day.isoformat(), "format": FORMAT, "key": dataset.key}
+    if dataset is FEATURES:
+        said["contract"] = contract_fingerprint()
     return {b"txwatch": json.dumps(said).encode()}

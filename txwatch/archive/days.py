@@ -115,8 +115,7 @@ def record_day(connection: Connection, manifest: Manifest, archived_changes: int
 
 def adopt_day(connection: Connection, dataset: "Dataset", manifest: Manifest, now: datetime) -> None:
     """Record a day that another database archived: as given up if there are no rows of it here, else to be archived."""
-    query = sql.SQL("SELECT count(*) FROM {} WHERE seen_at >= %s AND seen_at < %s")
-    rows = scalar(connection, query.format(sql.Identifier(dataset.table)), day_span(manifest.day))
+    rows = count_rows(connection, dataset, manifest.day)
     begin_day(connection, dataset, manifest.day)
     known = read_day(connection, dataset, manifest.day)
     unknown_to_it = -1
@@ -125,6 +124,12 @@ def adopt_day(connection: Connection, dataset: "Dataset", manifest: Manifest, no
         "UPDATE archived_days SET stored_rows = %s, dropped_at = %s, checked_at = NULL WHERE dataset = %s AND day = %s",
         [rows, None if rows else now, dataset.name, manifest.day],
     )
+
+
+def count_rows(connection: Connection, dataset: "Dataset", day: date) -> int:
+    """How many rows the database holds of a day."""
+    query = sql.SQL("SELECT count(*) FROM {} WHERE seen_at >= %s AND seen_at < %s")
+    return int(scalar(connection, query.format(sql.Identifier(dataset.table)), day_span(day)))
 
 
 def read_stored_days(connection: Connection, dataset: "Dataset", before: datetime) -> list[date]:

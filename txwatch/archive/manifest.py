@@ -139,17 +139,7 @@ class Archive:
 
     def name(self, manifest: Manifest, dataset: "Dataset") -> Place:
         """Write a manifest: from here on it is what the archive holds of the day."""
-        place = self.folder(dataset, manifest.day) / f"{manifest.day}.json"
-        if isinstance(place, S3Object):
-            place.write_bytes(_encode(manifest), "application/json")
-            return place
-        draft = place.with_suffix(".json.part")
-        with draft.open("wb") as file:
-            file.write(_encode(manifest))
-            sync(file)
-        draft.replace(place)
-        _sync_folder(place.parent)
-        return place
+        return write_whole(self.folder(dataset, manifest.day) / f"{manifest.day}.json", _encode(manifest))
 
     def file(self, manifest: Manifest, dataset: "Dataset") -> Place:
         """The file that a manifest names."""
@@ -193,6 +183,21 @@ def digest(place: Place, most_bytes: int | None = None) -> tuple[int, str]:
             sha.update(block)
             size += len(block)
     return size, sha.hexdigest()
+
+
+def write_whole(place: Place, document: bytes) -> Place:
+    """Write a JSON document, durably: it appears whole or not at all."""
+    if isinstance(place, S3Object):
+        place.write_bytes(document, "application/json")
+        return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    draft = place.with_suffix(".json.part")
+    with draft.open("wb") as file:
+        file.write(document)
+        sync(file)
+    draft.replace(place)
+    _sync_folder(place.parent)
+    return place
 
 
 def sync(file: IO[bytes]) -> None:

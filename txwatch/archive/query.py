@@ -21,11 +21,12 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from psycopg import sql
 
-from txwatch.archive.addresses import LISTS, TooSlowError, transactions_of, with_address
-from txwatch.archive.datasets import ALERTS, ARCHIVED, TRANSACTIONS, Dataset, stored_rows
+from txwatch.archive.datasets import ALERTS, ARCHIVED, TRANSACTIONS, Dataset
 from txwatch.archive.days import ArchivedDay, day_span, read_days
+from txwatch.archive.look_up import LISTS, TooSlowError, transactions_of, with_address
 from txwatch.archive.manifest import Archive, ArchiveError
 from txwatch.archive.reading import local_file
+from txwatch.archive.stored import stored_rows
 from txwatch.errors import UserError
 from txwatch.store.database import Connection, connect, scalar
 

@@ -1,4 +1,4 @@
-"""Read archived days: files that are as their manifests say, on this machine, and their rows.
+"""Read days: files that are as their manifests say, on this machine, and rows, from the database where no file is.
 
 No reader of Parquet notices every damaged bit. So a file is read whole and compared with its SHA-256 before it is used:
 once, and again after it was changed, by its size and time of change. A file of S3 is fetched, and compared as it comes.
@@ -6,17 +6,26 @@ once, and again after it was changed, by its size and time of change. A file of 
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from datetime import date, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from txwatch.archive.datasets import FORMAT, Dataset, as_current
+from txwatch.archive.datasets import FEATURES, FORMAT, Dataset, as_current
+from txwatch.archive.days import ArchivedDay, day_span, read_day
 from txwatch.archive.manifest import READ_BYTES, Archive, ArchiveError, Manifest, digest
+from txwatch.archive.stored import stored_rows
+from txwatch.features.contract import contract_fingerprint
 from txwatch.places import NoSuchObjectError, ObjectStoreError, S3Object
+from txwatch.store.database import Connection
 
+Span = tuple[datetime, datetime]
+"""From a moment until before another, UTC."""
 FETCHED_BYTES = 20 << 30
 """Bytes of fetched files that stay on this machine: beyond it those go that were used longest ago."""
 _CHECKED = "checked.json"
@@ -65,17 +74,46 @@ def _named(manifest: Manifest) -> str:
     return f"{manifest.dataset} of {manifest.day}"
 
 
-def read_file(archive: Archive, dataset: Dataset, manifest: Manifest) -> Iterator[pa.Table]:
-    """The rows of an archived day in the present columns, row group by row group. Raises ArchiveError."""
-    for table in read_parquet(local_file(archive, dataset, manifest)):
-        yield as_current(table, dataset.schema)
+def read_file(
+    archive: Archive,
+    dataset: Dataset,
+    manifest: Manifest,
+    columns: Sequence[str] | None = None,
+    span: Span | None = None,
+) -> Iterator[pa.Table]:
+    """The rows of an archived day in the present columns, row group by row group. Raises ArchiveError.
+
+    With `columns` only those are read; with a `span` only what was seen in it, and `seen_at` must be a column.
+    """
+    schema = dataset.columns(columns)
+    for table in read_parquet(local_file(archive, dataset, manifest), None if columns is None else schema.names, span):
+        yield as_current(table, schema)
 
 
-def read_parquet(file: Path) -> Iterator[pa.Table]:
+def read_parquet(file: Path, columns: Sequence[str] | None = None, span: Span | None = None) -> Iterator[pa.Table]:
     """The row groups of a Parquet file as tables, with the checksums of its pages compared."""
     with pq.ParquetFile(file, page_checksum_verification=True) as source:
         for group in range(source.num_row_groups):
-            yield source.read_row_group(group, use_threads=False)
+            if span is not None and not may_hold(source.metadata.row_group(group), "seen_at", *span):
+                continue
+            table = source.read_row_group(group, columns=columns, use_threads=False)
+            yield table if span is None else seen_in(table, span)
+
+
+def may_hold(group: pq.RowGroupMetaData, column: str, least: Any, end: Any) -> bool:
+    """Whether a row group may hold values of a column in [least, end), by its statistics; true without any."""
+    for n in range(group.num_columns):
+        found = group.column(n)
+        if found.path_in_schema == column:
+            bounds = found.statistics
+            return bounds is None or not bounds.has_min_max or (bounds.max >= least and bounds.min < end)
+    return True
+
+
+def seen_in(table: pa.Table, span: Span) -> pa.Table:
+    """The rows that were seen in a span."""
+    start, end = span
+    return table.filter((pc.field("seen_at") >= start) & (pc.field("seen_at") < end))
 
 
 def _fetched(archive: Archive, dataset: Dataset, manifest: Manifest, place: S3Object) -> Path:
@@ -127,3 +165,58 @@ def _note_checked(archive: Archive, place: str, stamp: list[object]) -> None:
     there = {path: known for path, known in _read_checked(archive).items() if Path(path).exists()}
     draft.write_text(json.dumps(there | {place: stamp}))
     draft.replace(archive.work / _CHECKED)
+
+
+def day_rows(
+    connection: Connection,
+    archive: Archive | None,
+    dataset: Dataset,
+    day: date,
+    columns: Sequence[str] | None = None,
+    span: Span | None = None,
+) -> Iterator[pa.Table]:
+    """The rows of a day, or of a span within it, each once, in tables of bounded size and in no order.
+
+    `columns` have `seen_at` and the dataset's key among them. The connection does nothing else until the last table was
+    taken. Raises ArchiveError if rows that only the archive has cannot be read.
+    """
+    one = read_day(connection, dataset, day)
+    start, end = span or day_span(day)
+    if archive is None or one is None or one.manifest is None or not (one.complete or one.alone):
+        yield from stored_rows(connection, dataset, start, end, columns)
+    elif one.alone:
+        yield from _of_both(connection, archive, dataset, one, columns, (start, end))
+    else:
+        try:
+            yield from read_file(archive, dataset, one.manifest, columns, (start, end))
+        except ArchiveError:
+            # Its file is looked at as a whole before the first of its rows is given.
+            yield from stored_rows(connection, dataset, start, end, columns)
+
+
+def of_present_contract(connection: Connection, archive: Archive | None, day: date) -> bool:
+    """Whether the stored features of a day are those that this program computes. Raises ArchiveError."""
+    one = read_day(connection, FEATURES, day)
+    if archive is None or one is None or one.manifest is None or not (one.complete or one.alone):
+        return True
+    said = json.loads(pq.read_schema(local_file(archive, FEATURES, one.manifest)).metadata[b"txwatch"])
+    return bool(said["contract"] == contract_fingerprint())
+
+
+def _of_both(
+    connection: Connection,
+    archive: Archive,
+    dataset: Dataset,
+    one: ArchivedDay,
+    columns: Sequence[str] | None,
+    span: Span,
+) -> Iterator[pa.Table]:
+    """What the database holds of a day, which is little or nothing, and what only its file has."""
+    known = pa.chunked_array([], pa.string())
+    if not one.complete:
+        for table in stored_rows(connection, dataset, *span, columns):
+            known = pa.chunked_array([*known.chunks, *dataset.keys(table).chunks], pa.string())
+            yield table
+    if one.manifest is not None:
+        for table in read_file(archive, dataset, one.manifest, columns, span):
+            yield table.filter(pc.invert(pc.is_in(dataset.keys(table), known))) if len(known) else table

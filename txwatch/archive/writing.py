@@ -17,12 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from txwatch.archive.addresses import PATHS
 from txwatch.archive.checksum import Content, content, content_of
-from txwatch.archive.datasets import FORMAT, TRANSACTIONS, Dataset, metadata_of, stored_rows
+from txwatch.archive.datasets import FORMAT, TRANSACTIONS, Dataset, metadata_of
 from txwatch.archive.days import begin_day, counted_since, day_span, record_day
+from txwatch.archive.look_up import PATHS
 from txwatch.archive.manifest import Archive, ArchiveError, Manifest, digest, sync
 from txwatch.archive.reading import read_file, read_parquet
+from txwatch.archive.stored import stored_rows
 from txwatch.store.database import Connection, scalar
 from txwatch.store.locks import Lock, if_free
 
@@ -97,26 +98,20 @@ def _rows(connection: Connection, archive: Archive, dataset: Dataset, day: date,
     for table in stored_rows(connection, dataset, *day_span(day)):
         rows += table.num_rows
         if former is not None:
-            keys.append(_keys(table, dataset))
+            keys.append(dataset.keys(table))
         yield table, True
     if former is None or former.rows == 0:
         return
     known = pa.chunked_array([chunk for key in keys for chunk in key.chunks], pa.string())
     try:
         for table in read_file(archive, dataset, former):
-            only_there = table.filter(pc.invert(pc.is_in(_keys(table, dataset), known)))
+            only_there = table.filter(pc.invert(pc.is_in(dataset.keys(table), known)))
             if only_there.num_rows:
                 yield only_there, False
     except ArchiveError:
         # The database may still have all that the file had. If not, the file stays as it is: some of it can be read.
         if rows < former.rows:
             raise
-
-
-def _keys(table: pa.Table, dataset: Dataset) -> pa.ChunkedArray:
-    """The key of each row as one text."""
-    parts = [table[name].cast(pa.string()) for name in dataset.key]
-    return parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, "|")
 
 
 def _write(draft: Path, rows: Rows, dataset: Dataset, day: date) -> tuple[Content, Content]:

@@ -8,8 +8,10 @@ import streamlit as st
 from psycopg import OperationalError
 from psycopg_pool import ConnectionPool
 
+from txwatch.archive.manifest import archive_of
 from txwatch.clock import EPOCH
 from txwatch.detection.drift_reports import DriftPages
+from txwatch.queries.history import History
 from txwatch.settings import Settings
 from txwatch.store.database import Connection, connection_pool
 
@@ -34,6 +36,12 @@ def _pool() -> ConnectionPool[Connection]:
     )
     pool.open()
     return pool
+
+
+@st.cache_resource
+def history() -> History:
+    """What asks the archive, for all visitors together: a few questions at once."""
+    return History(archive_of(settings()))
 
 
 def ask(question: Callable[..., T], *arguments: Any, **named: Any) -> T:

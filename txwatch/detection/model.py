@@ -198,6 +198,8 @@ class ModelCard(msgspec.Struct, frozen=True):
     neighbours: Rarity
     taught: Taught = Taught()
     """What was learnt from people's answers."""
+    left_out: list[str] = []
+    """Days between `trained_from` and `trained_to` that could not be read, each with the reason."""
 
     def to_json(self) -> bytes:
         """As it is stored."""

@@ -104,8 +104,12 @@ def best_of_each(scores: Floats, patterns: Patterns, hours: NDArray[np.int64]) -
 
     All arrays have shape (n,).
     """
+    best: Floats = scores[best_rows(scores, patterns, hours)]
+    return best
+
+
+def best_rows(scores: Floats, patterns: Patterns, hours: NDArray[np.int64]) -> NDArray[np.intp]:
+    """The row of each of them. The best of several parts are among the best of each part."""
     order = np.lexsort((-scores, hours, patterns))
     pattern, hour = patterns[order], hours[order]
-    first = np.r_[True, (pattern[1:] != pattern[:-1]) | (hour[1:] != hour[:-1])] if len(order) else order
-    best: Floats = scores[order][first]
-    return best
+    return order[np.r_[True, (pattern[1:] != pattern[:-1]) | (hour[1:] != hour[:-1])]] if len(order) else order

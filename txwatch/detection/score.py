@@ -51,8 +51,8 @@ def find_by_rules(window: WindowFeatures, detectors: Sequence[Detector]) -> list
     """What the detectors say of a window, for when there is no model: score and threshold are NaN."""
     reasons = find_all(detectors, window.batch, window.features)
     return [
-        Score(tx.txid, tx.seen_at, math.nan, math.nan, alerting(found), found)
-        for row, tx in enumerate(window.transactions)
+        Score(txid, seen_at, math.nan, math.nan, alerting(found), found)
+        for row, (txid, seen_at) in enumerate(zip(window.batch.txids, window.batch.seen_at(), strict=True))
         for found in [reasons.get(row, [])]
     ]
 
@@ -84,9 +84,10 @@ def score_features(
     unexplained = without(features[by_forest], accounted[by_forest], medians)
     for row, found in zip(by_forest.tolist(), explain(model, unexplained), strict=True):
         reasons.setdefault(row, []).extend(found)
+    batch = window.batch
     return [
-        Score(tx.txid, tx.seen_at, value, threshold, row in unusual, reasons.get(row, []), pattern)
-        for row, (tx, value, pattern) in enumerate(
-            zip(window.transactions, scores.tolist(), patterns.tolist(), strict=True)
+        Score(txid, seen_at, value, threshold, row in unusual, reasons.get(row, []), pattern)
+        for row, (txid, seen_at, value, pattern) in enumerate(
+            zip(batch.txids, batch.seen_at(), scores.tolist(), patterns.tolist(), strict=True)
         )
     ]

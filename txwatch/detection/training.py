@@ -1,6 +1,6 @@
 """Train a model: features in, a fitted pipeline and its card out. No label is used."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -82,10 +82,13 @@ def train(
     min_rows: int = MIN_TRAINED_ROWS,
     trees: int = TREES,
     material_btc: float = MATERIAL_BTC,
+    hours: float | None = None,
+    left_out: Sequence[str] = (),
 ) -> TrainedModel:
     """Fit on features of shape (n, len(FEATURE_NAMES)), seen in [trained_from, trained_to). Raises TooFewRowsError.
 
-    What rules account for is put back to its median: what is learnt is what is ordinary beside it.
+    They are all that was seen, or all of so many `hours` of it; `left_out` names days that are not among them. What
+    rules account for is put back to its median: what is learnt is what is ordinary beside it.
     """
     n = len(features)
     if n < min_rows:
@@ -106,7 +109,7 @@ def train(
         trained_to=trained_to,
         rows=n,
         seed=seed,
-        transactions_per_hour=n / ((trained_to - trained_from) / timedelta(hours=1)),
+        transactions_per_hour=n / (hours or (trained_to - trained_from) / timedelta(hours=1)),
         alerts_per_hour=alerts_per_hour,
         threshold=0.0,
         highest_scores=[],
@@ -118,6 +121,7 @@ def train(
         references=fitted.neighbours.references.astype("<f8").tobytes(),
         forest=fitted.rarities[0],
         neighbours=fitted.rarities[1],
+        left_out=list(left_out),
     )
     return _with_threshold(TrainedModel(fitted.pipeline, card), fitted.score, features, whale_btc)
 

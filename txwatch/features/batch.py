@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain
 from operator import attrgetter
 from typing import Any
@@ -71,6 +71,10 @@ class TransactionBatch:
     def __len__(self) -> int:
         return len(self.txids)
 
+    def seen_at(self) -> list[datetime]:
+        """When each was seen, UTC."""
+        return [EPOCH + timedelta(microseconds=us) for us in self.seen_us.tolist()]
+
     def input_addresses(self) -> list[str]:
         """The addresses that are spent from, each once."""
         numbers = np.unique(self.inputs.address)
@@ -104,7 +108,10 @@ class TransactionBatch:
 
 @dataclass(frozen=True)
 class WindowFeatures:
-    """One window's transactions, also as columns, their features of shape (n, len(FEATURE_NAMES)), and context."""
+    """One window's transactions, also as columns, their features of shape (n, len(FEATURE_NAMES)), and context.
+
+    `transactions` is empty where only the columns were read.
+    """
 
     start: datetime
     transactions: Sequence[Transaction]

@@ -9,7 +9,6 @@ from txwatch.features.transaction import likely_paid
 from txwatch.labels.label import Known
 from txwatch.labels.store import read_known
 from txwatch.store.database import Connection
-from txwatch.store.transactions import read_transaction
 from txwatch.wire.transaction import UNCONFIRMED
 
 
@@ -37,16 +36,18 @@ class Coin:
 
 def read_coins(
     connection: Connection,
-    txid: str,
+    batch: TransactionBatch | None,
     inputs: Sequence[Mapping[str, Any]],
     outputs: Sequence[Mapping[str, Any]],
     tip_height: int | None,
 ) -> tuple[list[Coin], list[Coin]]:
-    """The inputs and outputs of a stored transaction. `tip_height` is that of the chain when it was seen."""
+    """The inputs and outputs of a transaction, which is also given as a batch of one, None if it is gone meanwhile.
+
+    `tip_height` is that of the chain when it was seen.
+    """
     spent, created = [_spent(coin, tip_height) for coin in inputs], [Coin(**coin) for coin in outputs]
-    transaction = read_transaction(connection, txid)
-    if transaction is not None:
-        paid = likely_paid(TransactionBatch.of([transaction])).tolist()
+    if batch is not None:
+        paid = likely_paid(batch).tolist()
         created = [
             replace(coin, likely_change=not moved and coin.type != "op_return")
             for coin, moved in zip(created, paid, strict=True)

@@ -507,6 +507,13 @@ ORDER BY at, place
 LIMIT 100
 
 
+-- name: confirmed_in
+SELECT min(height)
+FROM confirmations
+JOIN blocks ON hash = block_hash
+WHERE confirmations.txid = %(txid)s AND NOT stale
+
+
 -- name: transaction_detail
 SELECT
     txid, seen_at, feed_time, landed_at, source, value_sat, input_sat, fee_sat, fee_sat::float8 / vsize AS fee_rate,
@@ -591,6 +598,14 @@ SELECT txid, seen_at, value_sat, EXISTS (SELECT FROM alerts WHERE alert_key = tx
 FROM transactions
 WHERE txid >= %(prefix)s AND txid < %(prefix)s || 'g'
 ORDER BY txid
+LIMIT 20
+
+
+-- name: find_amounts
+SELECT txid, seen_at, value_sat, EXISTS (SELECT FROM alerts WHERE alert_key = txid) AS alerted
+FROM (SELECT txid, seen_at, value_sat FROM transactions ORDER BY seen_at DESC LIMIT %(among)s) AS newest
+WHERE value_sat BETWEEN %(least)s AND %(most)s
+ORDER BY seen_at DESC, txid
 LIMIT 20
 
 

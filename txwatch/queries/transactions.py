@@ -1,14 +1,16 @@
 """Transactions as they were landed, and everything that is known of one of them."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from psycopg import sql
 from psycopg.rows import dict_row
 
 from txwatch.detection.reasons import Reason
+from txwatch.features.batch import TransactionBatch
 from txwatch.features.contract import FEATURE_NAMES, FEATURES
 from txwatch.features.live import features_of
 from txwatch.features.store import read_named_features
@@ -114,6 +116,8 @@ class TransactionDetail:
     """Height of the block that holds it, None while none is known."""
     life: list[LifeEvent]
     """From the first sighting on."""
+    archived: date | None = None
+    """The day of the archive that it was read from, None while the database has it."""
 
 
 def list_transactions(
@@ -142,7 +146,9 @@ def read_transaction_detail(connection: Connection, txid: str) -> TransactionDet
     def detail(
         inputs: list[dict[str, Any]], outputs: list[dict[str, Any]], tip_height: int | None, **row: Any
     ) -> TransactionDetail:
-        spent, created = read_coins(connection, txid, inputs, outputs, tip_height)
+        transaction = read_transaction(connection, txid)
+        batch = None if transaction is None else TransactionBatch.of([transaction])
+        spent, created = read_coins(connection, batch, inputs, outputs, tip_height)
         return TransactionDetail(
             **row,
             value_usd=worth(row["value_sat"], row["usd_price"]),
@@ -182,7 +188,11 @@ def read_own_features(connection: Connection, txid: str) -> dict[str, float] | N
 
 def read_feature_values(connection: Connection, txid: str) -> list[FeatureValue]:
     """The features of a transaction in the order of the contract, empty when it was never landed."""
-    own = read_own_features(connection, txid)
+    return placed_features(connection, read_own_features(connection, txid))
+
+
+def placed_features(connection: Connection, own: Mapping[str, float | None] | None) -> list[FeatureValue]:
+    """These features in the order of the contract, each with its place among the newest transactions; None has none."""
     if own is None:
         return []
     with connection.cursor(row_factory=dict_row) as cursor:
@@ -190,8 +200,8 @@ def read_feature_values(connection: Connection, txid: str) -> list[FeatureValue]
     return [
         # JSON has no NaN.
         FeatureValue(feature.name, feature.unit, None, None)
-        if math.isnan(own[feature.name])
-        else FeatureValue(feature.name, feature.unit, own[feature.name], percentiles.get(feature.name))
+        if (value := own[feature.name]) is None or math.isnan(value)
+        else FeatureValue(feature.name, feature.unit, value, percentiles.get(feature.name))
         for feature in FEATURES
     ]
 

@@ -16,8 +16,7 @@ from txwatch.detection.score import score_features
 from txwatch.detection.training import TrainedModel, train
 from txwatch.features.batch import TransactionBatch, WindowFeatures
 from txwatch.features.contract import FEATURE_NAMES
-from txwatch.lab.evaluation.examination import JudgedAlerts
-from txwatch.lab.evaluation.teaching import Lesson, teach_if_better
+from txwatch.lab.evaluation.examination import JudgedAlerts, Lesson, teach_if_better
 
 MINUTES = 40
 NIGHTS = ((11, 13), (13, 14), (14, 12))

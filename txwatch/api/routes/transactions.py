@@ -6,9 +6,11 @@ from fastapi import APIRouter, Query, Request
 
 from txwatch.api.problems import documented, found
 from txwatch.api.routes.parameters import Database, LongTurn, Seen, Txid
+from txwatch.archive.look_up import Sought
 from txwatch.detection.alike import Neighbourhood
 from txwatch.detection.explain import Waterfall
 from txwatch.features.feast import ServedFeatures
+from txwatch.queries.history import ArchivedPage, History
 from txwatch.queries.paging import Page
 from txwatch.queries.transactions import (
     TransactionDetail,
@@ -16,6 +18,7 @@ from txwatch.queries.transactions import (
     list_transactions,
     read_transaction_detail,
 )
+from txwatch.wire.addresses import LONGEST_ADDRESS
 from txwatch.wire.messages import MAX_SUPPLY_SAT
 
 router = APIRouter(prefix="/v1/transactions", tags=["transactions"])
@@ -32,10 +35,35 @@ def transactions(
     return list_transactions(database, **seen, min_value_sat=min_value_sat, source=source)
 
 
+@router.get("/archived", summary="Transactions that only the archive has", responses=documented())
+def archived_transactions(
+    request: Request,
+    database: Database,
+    seen: Seen,
+    min_value_sat: Annotated[int, Query(ge=0, le=MAX_SUPPLY_SAT, description="Least total output, in satoshi.")] = 0,
+    max_value_sat: Annotated[int, Query(ge=0, le=MAX_SUPPLY_SAT, description="Most of it.")] = MAX_SUPPLY_SAT,
+    address: Annotated[
+        str | None, Query(min_length=1, max_length=LONGEST_ADDRESS, description="It spends from it or pays to it.")
+    ] = None,
+) -> ArchivedPage:
+    """A page of what the database has given up to the archive, newest first. `missing` names days not read."""
+    history: History = request.app.state.history
+    sought = Sought(None, address, min_value_sat, max_value_sat, seen["since"], seen["until"])
+    return history.page(database, sought, seen["limit"], seen["cursor"])
+
+
 @router.get("/{txid}", summary="One transaction, explained", responses=documented(404))
-def transaction(database: Database, txid: Txid) -> TransactionDetail:
-    """Its coins, its features with their place in recent traffic, its scores by model version, and its alert."""
-    return found(read_transaction_detail(database, txid), "no transaction with this txid was landed")
+def transaction(request: Request, database: Database, txid: Txid) -> TransactionDetail:
+    """Its coins, its features with their place in recent traffic, its scores by model version, and its alert.
+
+    One that the database has given up is read from the archive; `archived` is its day there.
+    """
+    detail = read_transaction_detail(database, txid)
+    missing: list[str] = []
+    if detail is None:
+        history: History = request.app.state.history
+        detail, missing = history.transaction(database, txid)
+    return found(detail, "; ".join(["no transaction with this txid was landed", *missing]))
 
 
 @router.get(

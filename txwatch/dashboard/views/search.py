@@ -4,12 +4,14 @@ from html import escape
 
 import streamlit as st
 
+from txwatch.archive.look_up import Sought
 from txwatch.clock import utc_now
 from txwatch.dashboard import look
-from txwatch.dashboard.data import ask
+from txwatch.dashboard.data import ask, history
 from txwatch.dashboard.span import address
 from txwatch.labels.whales import RecordedWhale, list_whale_moves
 from txwatch.queries.alerts import FLOW_WORDS
+from txwatch.queries.history import ArchiveBusyError, ArchivedPage
 from txwatch.queries.search import (
     LEAST_DIGITS,
     AddressTransaction,
@@ -17,12 +19,15 @@ from txwatch.queries.search import (
     FoundAddress,
     FoundEntity,
     FoundTransaction,
+    address_in,
+    amounts,
     find,
     is_txid,
 )
+from txwatch.queries.transactions import TransactionSummary
 from txwatch.store.database import storable
 
-HINT = "Transaction id, address or name"
+HINT = "Transaction id, address, name, or 12.5-13 BTC"
 MOST_LETTERS = 100
 
 
@@ -51,7 +56,8 @@ def page() -> None:
     whales = ask(list_whale_moves, entity=text, limit=20) or [
         whale for one in found.entities[:3] for whale in ask(list_whale_moves, entity=one.entity, limit=10)
     ]
-    if found == Found([], [], [], []) and not whales:
+    archived = _archived(text)
+    if found == Found([], [], [], []) and not whales and not archived.items:
         st.html(
             look.empty(f"Nothing is known of “{text}”: no transaction, no label, no recent move of such an address.")
         )
@@ -65,12 +71,36 @@ def page() -> None:
     if found.of_address:
         st.header("Its newest transactions")
         st.html("".join(map(_move, found.of_address)))
+    if archived.items:
+        st.header("In the archive")
+        st.html("".join(map(_archived_transaction, archived.items)))
+        st.caption("What the database has given up to the archive, the newest first.")
     if found.entities:
         st.header("Names")
         st.html("".join(map(_entity, found.entities)))
     if whales:
         st.header("Whales of these names")
         st.html("".join(map(_whale, whales)))
+
+
+def _archived(text: str) -> ArchivedPage:
+    """What only the archive has of an address or a range of amounts; says which days could not be read."""
+    named, between = address_in(text), amounts(text)
+    if named is None and between is None:
+        return ArchivedPage([], None, [])
+    least, most = between or (None, None)
+    sought = Sought(None, named, least, most)
+    try:
+        page = ask(history().page, sought, 20)
+    except ArchiveBusyError as error:
+        page = ArchivedPage([], None, [f"{error}: search again"])
+    if page.missing:
+        st.warning("Not all of the archive was read: " + "; ".join(page.missing) + ".")
+    return page
+
+
+def _archived_transaction(one: TransactionSummary) -> str:
+    return look.item([look.link(one.txid), look.at(one.seen_at)], look.amount(one.value_sat, one.usd_price))
 
 
 def _transaction(one: FoundTransaction) -> str:

@@ -10,11 +10,12 @@ import streamlit as st
 from altair.typing import ChartType
 
 from txwatch.dashboard import look, palette
-from txwatch.dashboard.data import ask, settings
+from txwatch.dashboard.data import ask, history, settings
 from txwatch.dashboard.span import address
 from txwatch.dashboard.views.coins import draw_coins
 from txwatch.dashboard.views.now import alert_item
 from txwatch.queries.alerts import list_anomalies
+from txwatch.queries.history import ArchiveBusyError
 from txwatch.queries.search import is_txid
 from txwatch.queries.transactions import (
     FeatureValue,
@@ -50,9 +51,19 @@ def page() -> None:
         )
         return
     found = ask(read_transaction_detail, txid) if is_txid(txid) else None
+    missing: list[str] = []
+    if found is None and is_txid(txid):
+        try:
+            found, missing = ask(history().transaction, txid)
+        except ArchiveBusyError as error:
+            missing = [f"{error}: load this page again"]
+    if missing:
+        st.warning("Not all of the archive was read: " + "; ".join(missing) + ".")
     if found is None:
         st.html(look.empty("No transaction with this id was landed."))
         return
+    if found.archived is not None:
+        st.caption(f"From the archive of {found.archived}: the database has given it up.")
     _explain(found)
 
 

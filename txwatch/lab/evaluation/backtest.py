@@ -15,7 +15,7 @@ from txwatch.clock import EPOCH, WINDOW, context_window
 from txwatch.detection.detector import Detector
 from txwatch.detection.kinds import raising
 from txwatch.detection.model import Model
-from txwatch.detection.patterns import Patterns, best_of_each
+from txwatch.detection.patterns import Patterns, best_of_each, best_rows
 from txwatch.detection.rules import default_detectors
 from txwatch.detection.score import Score, score_features
 from txwatch.detection.threshold import SPAN, RecentScores, scores_kept
@@ -38,28 +38,44 @@ class FollowedScoring:
 
     model: Model
     detectors: Sequence[Detector]
-    _scores: deque[tuple[datetime, Floats, Patterns]] = field(default_factory=deque, init=False, repr=False)
+    _scored: deque["_Scored"] = field(default_factory=deque, init=False, repr=False)
 
     def score(self, window: WindowFeatures) -> list[Score]:
         """The window's scores, by a threshold that follows those given before."""
         scores = score_features(window, self.model, self.detectors, self._recent(context_window(window.start)))
-        patterns = np.array([s.pattern for s in scores], np.int64)
-        self._scores.append((window.start, np.array([s.score for s in scores]), patterns))
+        self._scored.append(_Scored.of(window.start, scores))
         return scores
 
     def _recent(self, as_of: datetime) -> RecentScores | None:
-        while self._scores and self._scores[0][0] < as_of - SPAN:
-            self._scores.popleft()
-        parts = [
-            (scores, patterns, np.full(len(scores), (start - EPOCH) // timedelta(hours=1)))
-            for start, scores, patterns in self._scores
-            if start < as_of
-        ]
-        if not parts:
+        while self._scored and self._scored[0].start < as_of - SPAN:
+            self._scored.popleft()
+        before = [scored for scored in self._scored if scored.start < as_of]
+        if not before:
             return None
-        scores, patterns, hours = map(np.concatenate, zip(*parts, strict=True))
-        best = np.sort(best_of_each(scores, patterns, hours))[::-1]
-        return RecentScores(len(scores), best[: scores_kept(self.model.card.alerts_per_hour)].tolist())
+        hours = [np.full(len(scored.best), (scored.start - EPOCH) // timedelta(hours=1)) for scored in before]
+        best = best_of_each(
+            np.concatenate([scored.best for scored in before]),
+            np.concatenate([scored.patterns for scored in before]),
+            np.concatenate(hours),
+        )
+        highest = np.sort(best)[::-1][: scores_kept(self.model.card.alerts_per_hour)]
+        return RecentScores(sum(scored.rows for scored in before), highest.tolist())
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """A window's scores: how many, and the best one of each pattern."""
+
+    start: datetime
+    rows: int
+    best: Floats
+    patterns: Patterns
+
+    @classmethod
+    def of(cls, start: datetime, scores: Sequence[Score]) -> "_Scored":
+        of_rows, patterns = np.array([s.score for s in scores]), np.array([s.pattern for s in scores], np.int64)
+        best = best_rows(of_rows, patterns, np.zeros(len(scores), np.int64))
+        return cls(start, len(scores), of_rows[best], patterns[best])
 
 
 @dataclass

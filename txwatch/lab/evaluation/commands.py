@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,9 +15,15 @@ from txwatch.places import Place, place
 from txwatch.settings import Settings
 
 if TYPE_CHECKING:
+    from txwatch.detection.model import Model
+    from txwatch.lab.evaluation.backtest import Backtest
     from txwatch.rules.rule import Rule
+    from txwatch.store.database import Connection
 
 console = Console(highlight=False, markup=False)
+progress = Console(stderr=True, highlight=False, markup=False)
+INCOMPLETE = 3
+"""Status of a backtest whose answer lacks days."""
 CAPTURE = "FILE|s3://BUCKET/KEY"
 _FILES = {"--train", "--background", "--positives"}
 _FIGURES = ("recall_at_budget_fpr", "recall_at_0_2pct_fpr", "recall_at_1pct_fpr", "average_precision", "auc")
@@ -105,38 +111,104 @@ def evaluate(
 
 
 def backtest(
-    capture: Annotated[str, typer.Option(metavar=CAPTURE, help="The capture to replay.")],
-    models: Annotated[str, typer.Option(help="Versions or aliases, such as 3,challenger.")],
+    models: Annotated[str, typer.Option(help="Versions or aliases, such as champion,challenger.")],
+    capture: Annotated[str | None, typer.Option(metavar=CAPTURE, help="The capture to replay.")] = None,
+    days: Annotated[
+        str | None,
+        typer.Option(metavar="FROM..TO", help="Archived days instead, both included: 2024-03-01..2024-03-31."),
+    ] = None,
     rule: RuleFiles = None,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
-    """The alerts of model versions on one capture, and their difference. Sends nothing."""
+    """The alerts of model versions on one capture or on archived days, and their difference. Sends nothing.
+
+    Days are computed one after the other, and kept: the next time, and in runs of the job `backtest`, they are there.
+    Days that cannot be read are named; then the command ends with 3.
+    """
     from txwatch.detection.registry import ModelRegistry
+    from txwatch.store.cluster import url_beside
+    from txwatch.store.database import connect
+
+    if (capture is None) == (days is None):
+        raise UserError("Name a --capture, or --days.")
+    if days is not None and rule:
+        raise UserError("--rule goes with --capture: `txwatch rules dry-run` tries a rule on what is stored.")
+    settings = Settings()
+    database_url = url_beside(settings)
+    registry = ModelRegistry.of(settings.home, database_url, settings.mlflow_tracking_uri)
+    loaded = [registry.named(name.strip()) for name in models.split(",")]
+    notes: list[str] = []
+    with connect(database_url, application="txwatch backtest") as connection:
+        if capture is not None:
+            result = _of_capture(connection, settings, capture, loaded, _rules(rule))
+        else:
+            result = _of_days(connection, settings, _days(days or ""), loaded, notes)
+    _print_backtest(result, as_json, notes)
+    raise typer.Exit(INCOMPLETE if notes else 0)
+
+
+def _of_capture(
+    connection: "Connection", settings: Settings, capture: str, models: Sequence["Model"], rules: "tuple[Rule, ...]"
+) -> "Backtest":
     from txwatch.lab.evaluation.backtest import backtest as replayed
     from txwatch.lab.evaluation.replay import read_labelled
     from txwatch.labels.store import KnownAddresses
     from txwatch.rules.look_ups import LookUps
-    from txwatch.store.cluster import url_beside
-    from txwatch.store.database import connect
     from txwatch.store.prices import StoredPrices
 
-    settings = Settings()
-    database_url = url_beside(settings)
-    registry = ModelRegistry.of(settings.home, database_url, settings.mlflow_tracking_uri)
-    traffic = read_labelled(_existing([capture]))
-    loaded = [registry.named(name.strip()) for name in models.split(",")]
-    with connect(database_url, application="txwatch backtest") as connection:
-        known = KnownAddresses.stored(connection)
-        result = replayed(
-            traffic,
-            loaded,
-            whale_btc=settings.whale_btc,
-            whale_usd=settings.whale_usd,
-            price_of=StoredPrices(connection),
-            known=known,
-            rules=_rules(rule),
-            look_ups=LookUps.stored(connection),
-        )
+    return replayed(
+        read_labelled(_existing([capture])),
+        models,
+        whale_btc=settings.whale_btc,
+        whale_usd=settings.whale_usd,
+        price_of=StoredPrices(connection),
+        known=KnownAddresses.stored(connection),
+        rules=rules,
+        look_ups=LookUps.stored(connection),
+    )
+
+
+def _of_days(
+    connection: "Connection", settings: Settings, days: Sequence[date], models: Sequence["Model"], notes: list[str]
+) -> "Backtest":
+    """What days that can be read give; `notes` gets the others."""
+    from txwatch.archive.manifest import ArchiveError, archive_of
+    from txwatch.lab.evaluation.backtest_days import day_detectors, day_outcomes, together
+    from txwatch.places import ObjectStoreError
+
+    archive = archive_of(settings)
+    if archive is None:
+        raise UserError("TXWATCH_ARCHIVE is not set: there are no archived days.")
+    detectors = day_detectors(connection, settings.whale_btc, settings.whale_usd)
+    outcomes = []
+    for day in days:
+        try:
+            outcomes.append(day_outcomes(connection, archive, day, models, detectors))
+        except (ArchiveError, ObjectStoreError) as error:
+            notes.append(f"{error}: the day is left out.")
+            continue
+        alerting = ", ".join(f"{len(one.unusual)} by version {one.model_version}" for one in outcomes[-1])
+        progress.print(f"{day}: {outcomes[-1][0].transactions:,} transactions, unusual are {alerting}.")
+    if not outcomes:
+        raise UserError("\n".join(notes))
+    return together(outcomes)
+
+
+def _days(text: str) -> list[date]:
+    """The days from the first to the last one, both included. Raises UserError."""
+    first, separator, last = text.partition("..")
+    try:
+        since, until = date.fromisoformat(first), date.fromisoformat(last if separator else first)
+    except ValueError:
+        raise UserError(f"{text!r} names no days: write 2024-03-01..2024-03-31, or one day.") from None
+    if until < since:
+        raise UserError(f"{text!r} ends before it begins.")
+    return [since + timedelta(days=n) for n in range((until - since).days + 1)]
+
+
+def _print_backtest(result: "Backtest", as_json: bool, notes: Sequence[str]) -> None:
+    for note in notes:
+        progress.print(note, soft_wrap=True)
     figures = result.as_dict()
     if as_json:
         print(json.dumps(figures))

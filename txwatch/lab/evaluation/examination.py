@@ -1,6 +1,9 @@
 """Examine models for the gate, all on the same held-out windows, planted anomalies, judged alerts and golden cases.
 
 Accuracy is not among them: with one positive in a thousand, finding nothing is 99.9 % accurate.
+
+What people answered is taught only if the model is better for it by such an examination. Otherwise it stays as it was
+trained: answers that mislead cost a night's lesson, and never a night's model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,15 +19,15 @@ from txwatch.alerts.alert import ScoredTransaction, raise_alerts
 from txwatch.alerts.campaigns import Campaigns
 from txwatch.alerts.store import read_precision
 from txwatch.clock import WINDOW, context_window, utc_now, window_range, window_start
-from txwatch.detection.answers import Answers, agreement, is_unseen
+from txwatch.detection.answers import MIN_ANSWERS, Answers, agreement, is_unseen
 from txwatch.detection.detector import Detector
-from txwatch.detection.gate import Feedback, ModelResult
+from txwatch.detection.gate import Feedback, GateCheck, ModelResult, judge_answers, passes
 from txwatch.detection.kinds import KINDS
 from txwatch.detection.known_cases import incidents, judge_cases, look_alikes
 from txwatch.detection.model import Model
 from txwatch.detection.rules import default_detectors
 from txwatch.detection.score import Score, score_features
-from txwatch.detection.training import AGREEMENT_ROWS
+from txwatch.detection.training import AGREEMENT_ROWS, TrainedModel, teach
 from txwatch.features.batch import Flags, Floats, TransactionBatch, WindowFeatures
 from txwatch.features.context import Context
 from txwatch.features.contract import FEATURE_NAMES
@@ -282,3 +285,39 @@ def _feedback(judged: Sequence[Score], useful: frozenset[str]) -> Feedback:
 def _unseen_agreement(judged: Sequence[Score], useful: frozenset[str]) -> float | None:
     unseen = [score for score in judged if is_unseen(score.txid)]
     return agreement(np.array([s.score for s in unseen]), np.array([s.txid in useful for s in unseen], np.bool_))
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """The model to go on with, taught or as it was, and in words what became of the answers."""
+
+    trained: TrainedModel
+    outcome: str
+    checks: Sequence[GateCheck] = ()
+
+
+def teach_if_better(
+    trained: TrainedModel,
+    features: Floats,
+    judged: JudgedAlerts,
+    held_out: list[WindowFeatures],
+    *,
+    whale_btc: float,
+) -> Lesson:
+    """Learn from the answers that may be learnt from, and judge by the others and by planted anomalies.
+
+    `features` are those that it was trained on, `held_out` windows that it was not.
+    """
+    answers = judged.answers
+    if len(answers) < MIN_ANSWERS:
+        return Lesson(trained, f"{len(answers)} answers: it learns from {MIN_ANSWERS} on")
+    if not held_out:
+        return Lesson(trained, "no window since its training has features, so nothing to judge a lesson on")
+    learnt_from, kept = answers.split()
+    taught = teach(trained, features, learnt_from, whale_btc=whale_btc)
+    models = [taught.model("taught"), trained.model("untaught")]
+    checks = judge_answers(*examine(models, held_out, whale_btc=whale_btc, judged=judged))
+    if passes(checks):
+        return Lesson(taught, f"learnt from {len(learnt_from)} answers, judged by {len(kept)} others", checks)
+    reasons = "; ".join(check.reason for check in checks if not check.passed)
+    return Lesson(trained, f"nothing learnt from {len(learnt_from)} answers: {reasons}", checks)

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0031"
-down_revision = "0027"
+down_revision = "0030"
 
 _PERSON = "telegram: and a user's or chat's number; else as in changes"
 _SHOWN = "that the message shows"
