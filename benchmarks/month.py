@@ -76,7 +76,11 @@ def measure(bench: Bench) -> Iterator[Measurement]:
     )
     yield Measurement("month_bytes", work.bytes / work.rows, "B", why=f"a transaction in the archive; {why}")
     with connect(url) as connection:
-        address = rare_address(list(day_rows(connection, archive, TRANSACTIONS, days[-1])))
+        start, _ = day_span(days[-1])
+        span = (start, start + timedelta(minutes=30))
+        address = rare_address(
+            list(day_rows(connection, archive, TRANSACTIONS, days[-1], ("txid", "seen_at", "outputs"), span))
+        )
     whales = "SELECT txid, value_sat FROM transactions WHERE value_sat >= 50000000000 ORDER BY value_sat DESC"
     amounts = "SELECT * FROM transactions WHERE value_sat BETWEEN 10000000000 AND 10010000000"
     asked = [

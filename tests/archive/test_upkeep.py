@@ -1,5 +1,6 @@
 """A day leaves the database only when the archive has it; what is not so stays, and is named."""
 
+import os
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from txwatch.alerts.health import conditions, read_health
 from txwatch.archive.datasets import ARCHIVED, FEATURES, TRANSACTIONS
 from txwatch.archive.days import archive_troubles, closed_days, day_span, days_to_archive, read_day, read_days
 from txwatch.archive.manifest import Archive, ArchiveError
+from txwatch.archive.reading import local_file
 from txwatch.archive.upkeep import adopt, check_files, give_up_days
 from txwatch.archive.writing import archive_day
 from txwatch.clock import window_range
@@ -237,3 +239,32 @@ def test_a_day_that_waits_for_long_is_named(connection: Connection) -> None:
     for place, told in (Path("/archive"), [State.wrong]), (None, []):
         found = conditions(read_health(connection, Path("/"), NOW + timedelta(days=3), kept=Kept(90, place)), NOW)
         assert [one.state for one in found if one.name == "archive"] == told
+
+
+
+def test_what_a_check_found_sound_is_not_read_whole_again_and_what_it_found_damaged_is(
+    connection: Connection, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_day(connection)
+    manifest = archive_day(connection, archive, TRANSACTIONS, DAY, NOW)
+    file = Path(str(archive.file(manifest, TRANSACTIONS)))
+    assert [fault for _, fault in check_files(connection, archive, NOW)] == [None]
+    with monkeypatch.context() as patched:
+        patched.setattr("txwatch.archive.reading.digest", lambda *_: pytest.fail("it is read again"))
+        assert local_file(archive, TRANSACTIONS, manifest) == file
+    seen = file.stat()
+    flip_a_bit(file)
+    os.utime(file, ns=(seen.st_atime_ns, seen.st_mtime_ns))  # as a disk does that decays
+    assert local_file(archive, TRANSACTIONS, manifest) == file, "nobody has read it since"
+    assert [fault for _, fault in check_files(connection, archive, NOW)] == [
+        "transactions of 2024-03-14: its file is damaged"
+    ]
+    with pytest.raises(ArchiveError, match="its file is damaged"):
+        local_file(archive, TRANSACTIONS, manifest)
+
+
+def test_a_sound_file_is_no_fault_where_that_cannot_be_noted(connection: Connection, archive: Archive) -> None:
+    fill_day(connection)
+    archive_day(connection, archive, TRANSACTIONS, DAY, NOW)
+    archive.work.write_text("no folder")
+    assert [fault for _, fault in check_files(connection, archive, NOW)] == [None]

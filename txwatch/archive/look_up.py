@@ -6,7 +6,7 @@ are read here. The other groups are read one by one, so that memory holds a grou
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ PATHS = tuple(f"{name}.list.element.addr" for name in LISTS)
 _SALT = (0x47B6137B, 0x44974D91, 0x8824AD5B, 0xA2B7289D, 0x705495C7, 0x2DF1424B, 0x9EFC4947, 0x5C6BFB31)
 """Of Parquet's split block Bloom filter (parquet-format, BloomFilter.md)."""
 _BLOCK_BYTES = 32
+_MOST_SAT = 1 << 63
 _NEWEST_FIRST = [("seen_at", "descending"), ("txid", "descending")]
 
 
@@ -55,6 +56,16 @@ class Sought:
             (end for end in ends if end is not None), default=datetime.max.replace(tzinfo=UTC)
         )
 
+    @property
+    def paths(self) -> list[str]:
+        """The columns whose statistics or filters say whether a row group may hold it."""
+        asked = {
+            "seen_at": self.since or self.until or self.before,
+            "value_sat": self.least_sat is not None or self.most_sat is not None,
+            "txid": self.txid,
+        }
+        return [name for name, is_asked in asked.items() if is_asked] + (list(PATHS) if self.address else [])
+
     def of(self, table: pa.Table) -> pa.Table:
         """The rows that are sought."""
         start, end = self.span
@@ -68,8 +79,8 @@ class Sought:
         if self.before is not None:
             moment, txid = self.before
             condition &= (pc.field("seen_at") < moment) | (pc.field("txid") < txid)
-        found = table.filter(condition)
-        return found if self.address is None or not found.num_rows else with_address(found, self.address)
+        found = table if self.address is None else with_address(table, self.address)
+        return found.filter(condition)
 
 
 @dataclass(frozen=True)
@@ -158,21 +169,29 @@ def _in_file(path: Path, sought: Sought) -> Iterator[pa.Table]:
 def _groups(path: Path, dataset: Dataset, sought: Sought) -> Iterator[pa.Table]:
     """The row groups that may hold what is sought, in the present columns."""
     with path.open("rb") as file, pq.ParquetFile(path, page_checksum_verification=True) as parquet:
-        for group in range(parquet.num_row_groups):
-            if _group_may_hold(file, parquet.metadata.row_group(group), sought):
-                yield as_current(parquet.read_row_group(group, use_threads=False), dataset.schema)
+        places = {parquet.schema.column(n).path: n for n in range(len(parquet.schema))}
+        for number in range(parquet.num_row_groups):
+            group = parquet.metadata.row_group(number)
+            columns = {name: group.column(places[name]) for name in sought.paths if name in places}
+            if not _may_hold_it(file, columns, sought):
+                continue
+            if sought.address is not None:
+                # Of the few that a filter lets pass by mistake the addresses alone are read.
+                alone = parquet.read_row_group(number, columns=list(PATHS), use_threads=False)
+                if not with_address(alone, sought.address).num_rows:
+                    continue
+            yield as_current(parquet.read_row_group(number, use_threads=False), dataset.schema)
 
 
-def _group_may_hold(file: BinaryIO, group: pq.RowGroupMetaData, sought: Sought) -> bool:
+def _may_hold_it(file: BinaryIO, columns: Mapping[str, pq.ColumnChunkMetaData], sought: Sought) -> bool:
+    """Whether a row group may, by these of its columns."""
     least = sought.least_sat or 0
-    end = (1 << 63) - 1 if sought.most_sat is None else sought.most_sat + 1
-    if not may_hold(group, "seen_at", *sought.span) or not may_hold(group, "value_sat", least, end):
-        return False
-    columns = [group.column(n) for n in range(group.num_columns)]
-    by_paths = ((sought.txid, ("txid",)), (sought.address, PATHS))
-    return all(
-        any(_filter_may_hold(file, column, text) for column in columns if column.path_in_schema in paths)
-        for text, paths in by_paths
+    end = _MOST_SAT if sought.most_sat is None else sought.most_sat + 1
+    bounds = (("seen_at", *sought.span), ("value_sat", least, end))
+    texts = ((sought.txid, ("txid",)), (sought.address, PATHS))
+    return all(may_hold(columns[name], first, after) for name, first, after in bounds if name in columns) and all(
+        any(_filter_may_hold(file, columns[path], text) for path in paths if path in columns)
+        for text, paths in texts
         if text is not None
     )
 

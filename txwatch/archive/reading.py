@@ -6,6 +6,7 @@ once, and again after it was changed, by its size and time of change. A file of 
 
 import json
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import date, datetime
@@ -40,11 +41,8 @@ def local_file(archive: Archive, dataset: Dataset, manifest: Manifest) -> Path:
     try:
         if isinstance(place, S3Object):
             return _fetched(archive, dataset, manifest, place)
-        seen = place.stat()
-        stamp = [seen.st_size, seen.st_mtime_ns, manifest.sha256]
-        if _read_checked(archive).get(str(place)) != stamp:
-            _compare(manifest, *digest(place, manifest.bytes))
-            _note_checked(archive, str(place), stamp)
+        if _read_checked(archive).get(str(place)) != _stamp(place, manifest):
+            verify_file(archive, dataset, manifest)
         return place
     except (FileNotFoundError, NoSuchObjectError):
         raise ArchiveError(f"{_named(manifest)}: its file is missing") from None
@@ -53,14 +51,28 @@ def local_file(archive: Archive, dataset: Dataset, manifest: Manifest) -> Path:
 
 
 def verify_file(archive: Archive, dataset: Dataset, manifest: Manifest) -> None:
-    """Read a day's whole file where it is. Raises ArchiveError if it is missing or differs in any bit."""
+    """Read a day's whole file where it is. Raises ArchiveError if it is missing or differs in any bit.
+
+    Whether it was sound is remembered of a file of this machine.
+    """
     place = archive.file(manifest, dataset)
     try:
+        if isinstance(place, S3Object):
+            _compare(manifest, *digest(place, manifest.bytes))
+            return
+        stamp = _stamp(place, manifest)
+        _note_checked(archive, str(place), None)
         _compare(manifest, *digest(place, manifest.bytes))
+        _note_checked(archive, str(place), stamp)
     except (FileNotFoundError, NoSuchObjectError):
         raise ArchiveError(f"{_named(manifest)}: its file is missing") from None
     except (OSError, ObjectStoreError) as error:
         raise ArchiveError(f"{_named(manifest)}: its file cannot be read: {error}") from error
+
+
+def _stamp(file: Path, manifest: Manifest) -> list[object]:
+    seen = file.stat()
+    return [seen.st_size, seen.st_mtime_ns, manifest.sha256]
 
 
 def _compare(manifest: Manifest, size: int, sha256: str) -> None:
@@ -93,21 +105,18 @@ def read_file(
 def read_parquet(file: Path, columns: Sequence[str] | None = None, span: Span | None = None) -> Iterator[pa.Table]:
     """The row groups of a Parquet file as tables, with the checksums of its pages compared."""
     with pq.ParquetFile(file, page_checksum_verification=True) as source:
+        seen_at = source.schema.names.index("seen_at")
         for group in range(source.num_row_groups):
-            if span is not None and not may_hold(source.metadata.row_group(group), "seen_at", *span):
+            if span is not None and not may_hold(source.metadata.row_group(group).column(seen_at), *span):
                 continue
             table = source.read_row_group(group, columns=columns, use_threads=False)
             yield table if span is None else seen_in(table, span)
 
 
-def may_hold(group: pq.RowGroupMetaData, column: str, least: Any, end: Any) -> bool:
-    """Whether a row group may hold values of a column in [least, end), by its statistics; true without any."""
-    for n in range(group.num_columns):
-        found = group.column(n)
-        if found.path_in_schema == column:
-            bounds = found.statistics
-            return bounds is None or not bounds.has_min_max or (bounds.max >= least and bounds.min < end)
-    return True
+def may_hold(column: pq.ColumnChunkMetaData, least: Any, end: Any) -> bool:
+    """Whether a column of a row group may hold values in [least, end), by its statistics; true without any."""
+    bounds = column.statistics
+    return bounds is None or not bounds.has_min_max or (bounds.max >= least and bounds.min < end)
 
 
 def seen_in(table: pa.Table, span: Span) -> pa.Table:
@@ -121,7 +130,7 @@ def _fetched(archive: Archive, dataset: Dataset, manifest: Manifest, place: S3Ob
     copy = archive.work / dataset.name / manifest.file
     if not copy.exists():
         copy.parent.mkdir(parents=True, exist_ok=True)
-        draft = copy.with_name(f"{copy.name}.{os.getpid()}.part")
+        draft = copy.with_name(f"{copy.name}.{_mine()}.part")
         try:
             with place.open("rb") as source, draft.open("wb") as file:
                 # No further than the file may be: what answers may go on for ever.
@@ -158,13 +167,23 @@ def _read_checked(archive: Archive) -> dict[str, list[object]]:
     return found if isinstance(found, dict) else {}  # then all are compared again
 
 
-def _note_checked(archive: Archive, place: str, stamp: list[object]) -> None:
-    """Remember that a file is sound. Of two that are noted at once one may be forgotten, which costs time only."""
-    archive.work.mkdir(parents=True, exist_ok=True)
-    draft = archive.work / f"{_CHECKED}.{os.getpid()}.part"
+def _note_checked(archive: Archive, place: str, stamp: list[object] | None) -> None:
+    """Remember that a file is sound, or with None no longer that it was.
+
+    Of two that are noted at once one may be forgotten, and where nothing can be written all are: that costs time only.
+    """
     there = {path: known for path, known in _read_checked(archive).items() if Path(path).exists()}
-    draft.write_text(json.dumps(there | {place: stamp}))
-    draft.replace(archive.work / _CHECKED)
+    noted = {path: known for path, known in (there | {place: stamp}).items() if known is not None}
+    draft = archive.work / f"{_CHECKED}.{_mine()}.part"
+    with suppress(OSError):
+        archive.work.mkdir(parents=True, exist_ok=True)
+        draft.write_text(json.dumps(noted))
+        draft.replace(archive.work / _CHECKED)
+
+
+def _mine() -> str:
+    """A part of a name that no other thread or process gives."""
+    return f"{os.getpid()}-{threading.get_ident()}"
 
 
 def day_rows(

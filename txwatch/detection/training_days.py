@@ -64,7 +64,7 @@ def draw_day(connection: Connection, archive: Archive | None, until: datetime, d
         for day in (first + n * DAY for n in range((until.date() - first).days))
         if day not in held
     }
-    drawn: list[pa.Table] = []
+    drawn: dict[datetime, pa.Table] = {}
     for candidates in _hours(since, until, seed):
         for start in candidates:
             if start.date() in left_out:
@@ -78,11 +78,14 @@ def draw_day(connection: Connection, archive: Archive | None, until: datetime, d
             if any(table[name].null_count for name in FEATURE_NAMES):
                 left_out[start.date()] = f"{start.date()}: its features are of an older contract"
             elif table.num_rows:
-                drawn.append(table)
+                drawn[start] = table.sort_by([("seen_at", "ascending"), ("txid", "ascending")])
                 break
-    whole = pa.concat_tables(drawn) if drawn else FEATURES.columns(_COLUMNS).empty_table()
-    frame: pd.DataFrame = whole.sort_by([("seen_at", "ascending"), ("txid", "ascending")]).to_pandas()
-    return DrawnDay(frame, len(drawn), since, [left_out[day] for day in sorted(left_out)])
+    hours = len(drawn)
+    whole = pa.concat_tables([FEATURES.columns(_COLUMNS).empty_table(), *(drawn[start] for start in sorted(drawn))])
+    # So that no more than a column is there twice.
+    drawn.clear()
+    frame: pd.DataFrame = whole.to_pandas(split_blocks=True, self_destruct=True)
+    return DrawnDay(frame, hours, since, [left_out[day] for day in sorted(left_out)])
 
 
 def _held_days(connection: Connection, until: datetime) -> list[date]:
