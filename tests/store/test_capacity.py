@@ -64,6 +64,8 @@ def test_database_and_archive_count_together_where_they_are_on_one_disk(tmp_path
     assert "holds 4.0 of 14 days, takes 1.0 GB a day, the archive takes 0.2 GB a day" in both.text(T0)
     [alone] = disks(usage, Kept(14, tmp_path), None)
     assert [growth.bytes_a_day for growth in alone.growths] == [GB / 5]
+    [unseen] = disks(usage, Kept(14, tmp_path / ("x" * 300)), None)
+    assert unseen.place == tmp_path, "what cannot be looked at is on the disk of what is above it"
     [full] = disks(usage, Kept(3), tmp_path)
     assert (full.growths[0].days, full.full_in) == (0, math.inf), "the night drops what is too old"
     assert disks(usage, Kept(14), None) == []

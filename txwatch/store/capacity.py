@@ -107,7 +107,7 @@ def database_folder(connection: Connection) -> Path | None:
     if not connection.info.host.startswith("/"):  # by a socket it is this machine's
         return None
     folder: str | None = scalar(connection, "SELECT setting FROM pg_settings WHERE name = 'data_directory'")
-    return Path(folder) if folder is not None and Path(folder).exists() else None
+    return Path(folder) if folder is not None and _is_there(Path(folder)) else None
 
 
 def disks(usage: Usage, kept: Kept, database: Path | None) -> list[Disk]:
@@ -134,7 +134,15 @@ def _device(growth: Growth) -> int:
 
 def _existing(place: Path) -> Path:
     """The folder, or the nearest one above it that is there."""
-    return next(folder for folder in (place, *place.parents) if folder.exists())
+    return next(folder for folder in (place, *place.parents) if _is_there(folder))
+
+
+def _is_there(place: Path) -> bool:
+    """Whether a folder can be seen; a server's may be hidden from all but the server."""
+    try:
+        return place.exists()
+    except OSError:
+        return False
 
 
 def _gb(size: float) -> str:
