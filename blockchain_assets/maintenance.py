@@ -11,7 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from blockchain_assets.partitions import oldest_asked_for
+from blockchain_assets.partitions import carry_over_status, oldest_asked_for
 from blockchain_assets.windows import markdown_table
 from resources.database import DatabaseResource
 from txwatch.archive.datasets import ARCHIVED
@@ -76,6 +76,8 @@ def maintenance_job(
             was, start = move_history_start(
                 connection, now, retention_days, history_start, oldest_asked_for(context.instance)
             )
+        if start > was:
+            carry_over_status(context.instance, was, start)
         context.add_output_metadata(
             {
                 "logs_of_runs": drop_compute_logs(context.instance, details_before),

@@ -65,6 +65,31 @@ def oldest_asked_for(instance: dg.DagsterInstance) -> datetime | None:
     return min(asked_for, default=None)
 
 
+def carry_over_status(instance: dg.DagsterInstance, was: datetime, start: datetime) -> None:
+    """After a move to a later start, keep what Dagster knows of the windows that are still partitions.
+
+    Dagster keeps the status of an asset's partitions for one definition, and counts all events anew for another one:
+    the first page after each move would take many seconds.
+    """
+    windows = window_partitions(start)
+    within, name = windows.subset_with_all_partitions(), windows.get_serializable_unique_identifier()
+    before = window_partitions(was).get_serializable_unique_identifier()
+
+    def clipped(subset: str | None) -> str | None:
+        return None if subset is None else (windows.deserialize_subset(subset) & within).serialize()
+
+    for record in instance.get_asset_records(keys.WITH_WINDOWS):
+        known = record.asset_entry.cached_status
+        if known is not None and known.partitions_def_id == before:
+            carried = known._replace(
+                partitions_def_id=name,
+                serialized_materialized_partition_subset=clipped(known.serialized_materialized_partition_subset),
+                serialized_failed_partition_subset=clipped(known.serialized_failed_partition_subset),
+                serialized_in_progress_partition_subset=clipped(known.serialized_in_progress_partition_subset),
+            )
+            instance.update_asset_cached_status_data(record.asset_entry.asset_key, carried)
+
+
 def _failed_and_tried_again() -> dg.RunsFilter:
     return dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], tags={WILL_RETRY_TAG: "true"})
 

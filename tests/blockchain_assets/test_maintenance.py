@@ -12,10 +12,11 @@ from blockchain_assets.definitions import build_defs
 from blockchain_assets.maintenance import drop_compute_logs
 from tests.builders import transaction
 from tests.conftest import Installation
-from txwatch.clock import utc_now
+from txwatch.clock import utc_now, window_key
 from txwatch.settings import Settings
 from txwatch.store.database import connect
-from txwatch.store.retention import CONFIRMING_DAYS, drop_run_records
+from txwatch.store.history_start import as_window, record_history_start
+from txwatch.store.retention import CONFIRMING_DAYS, drop_run_records, expiry
 from txwatch.store.transactions import land_transactions
 
 
@@ -25,10 +26,15 @@ def template(prepared: str) -> str:
     return prepared
 
 
-def test_it_reports_what_it_dropped(installation: Installation, dagster_instance: dg.DagsterInstance) -> None:
+def test_it_reports_what_it_dropped_and_where_the_history_begins_now(
+    installation: Installation, dagster_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TXWATCH_HISTORY_START")
     days = Settings().retention_days
+    began = utc_now()
     ages = [timedelta(days=n) for n in (days + 2, days - 2, *range(CONFIRMING_DAYS))]
     with connect(installation.database_url) as connection:
+        record_history_start(connection, began - timedelta(days=days + 9))
         with connection.transaction():
             land_transactions(
                 connection,
@@ -42,6 +48,8 @@ def test_it_reports_what_it_dropped(installation: Installation, dagster_instance
     metadata = {name: value.value for name, value in output.event_specific_data.metadata.items()}
     assert metadata["rows"] == 1
     assert "| transactions | 1 | 0 |" in str(metadata["dropped"])
+    assert metadata["first_window_was"] == window_key(as_window(began - timedelta(days=days + 9)))
+    assert metadata["first_window"] in {window_key(expiry(now, days)) for now in (began, utc_now())}
 
 
 def test_runs_their_events_and_what_they_printed_go_and_what_came_last_of_each_asset_stays(

@@ -14,13 +14,20 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.assets.graph.remote_asset_graph import RemoteWorkspaceAssetGraph
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.storage.partition_status_cache import AssetStatusCacheValue
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import GrpcServerTarget
 from dagster._daemon.backfill import execute_backfill_iteration
 
 from blockchain_assets import keys
 from blockchain_assets.definitions import build_defs
-from blockchain_assets.partitions import RANGE_START, UNFINISHED_RUNS, oldest_asked_for
+from blockchain_assets.partitions import (
+    RANGE_START,
+    UNFINISHED_RUNS,
+    carry_over_status,
+    oldest_asked_for,
+    window_partitions,
+)
 from blockchain_assets.platform.moving_start import follow_start
 from sensors.alerts import alert_sensor
 from sensors.promotion import promotion_sensor
@@ -237,6 +244,38 @@ def test_the_oldest_window_of_runs_and_backfills_that_have_not_ended(dagster_ins
         assert oldest_asked_for(dagster_instance) == START + 2 * DAY - n * WINDOW
     make(dg.DagsterRunStatus.FAILURE, **range_tags([START + DAY]), **{"dagster/will_retry": "true"})
     assert oldest_asked_for(dagster_instance) == START + DAY, "it will be tried again"
+
+
+@pytest.mark.usefixtures("recorded")
+def test_what_dagster_knows_of_windows_is_carried_over_and_not_counted_anew(
+    dagster_instance: dg.DagsterInstance,
+) -> None:
+    gone, kept = [START + n * WINDOW for n in range(3)], [MOVED + n * WINDOW for n in (0, 1, 5)]
+    for window in [*gone, *kept]:
+        dagster_instance.report_runless_asset_event(dg.AssetMaterialization(BASELINE, partition=window_key(window)))
+
+    def cached() -> AssetStatusCacheValue | None:
+        [record] = dagster_instance.get_asset_records([BASELINE])
+        return record.asset_entry.cached_status
+
+    def look(start: datetime) -> AssetStatusCacheValue | None:
+        """What a page does with the definition of this start."""
+        dagster_instance.get_status_by_partition(BASELINE, [window_key(kept[0])], window_partitions(start))
+        return cached()
+
+    known = look(START)
+    carry_over_status(dagster_instance, START + DAY, MOVED)
+    assert cached() == known, "it is of another definition: Dagster counts"
+    counted = look(MOVED)
+    assert counted is not None
+    assert counted != known
+    look(START)
+    carry_over_status(dagster_instance, START, MOVED)
+    carried = cached()
+    assert carried == counted
+    assert look(MOVED) == carried
+    subset = counted.deserialize_materialized_partition_subsets(window_partitions(MOVED))
+    assert sorted(subset.get_partition_keys()) == [window_key(window) for window in kept]
 
 
 @pytest.mark.usefixtures("recorded")
