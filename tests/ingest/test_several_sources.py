@@ -12,6 +12,7 @@ from tests.builders import transaction
 from tests.ingest.following import Following, ban, fast, landed, query, until
 from tests.waiting import PATIENCE_SECONDS
 from txwatch.clock import MonotoneClock
+from txwatch.ingest import lander
 from txwatch.ingest import worker as ingest_worker
 from txwatch.ingest.worker import IngestWorker
 from txwatch.sources.source import (
@@ -122,6 +123,7 @@ async def test_what_is_no_transaction_waits_on_disk_too_while_the_database_hangs
 ) -> None:
     monkeypatch.setattr(ingest_worker, "PENDING_COUNT", 1_000)
     monkeypatch.setattr(ingest_worker, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(lander, "COMMIT_SECONDS", PATIENCE_SECONDS)
     source = Scripted("node", MonotoneClock())
     async with working(fresh, tmp_path, source):
         source.tell(1)

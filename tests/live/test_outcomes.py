@@ -139,7 +139,7 @@ async def test_messages_end_with_the_block_that_confirmed_or_the_transaction_tha
         _, news, *_ = messages[txid].text.splitlines()
         if txid in mined:
             assert news.startswith(f"✅ confirmed in block {mined[txid]:,}, ")
-            assert news.endswith(" min after it was seen")
+            assert news.endswith(" after it was seen")
             ends["confirmed, the other one was not" if other else "confirmed"] += 1
             ends["the first of two" if played.replaces is None and other else ""] += 1
         elif other in mined:
