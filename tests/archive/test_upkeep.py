@@ -241,7 +241,6 @@ def test_a_day_that_waits_for_long_is_named(connection: Connection) -> None:
         assert [one.state for one in found if one.name == "archive"] == told
 
 
-
 def test_what_a_check_found_sound_is_not_read_whole_again_and_what_it_found_damaged_is(
     connection: Connection, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
