@@ -10,7 +10,7 @@ import grimp
 import pytest
 
 PROJECT = Path(__file__).parents[1]
-MOST_MODULES, MOST_LINES, MOST_OF_THE_LIVE_LANE = 275, 400, 112
+MOST_MODULES, MOST_LINES, MOST_OF_THE_LIVE_LANE = 290, 400, 114
 
 
 @cache
