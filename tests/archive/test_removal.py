@@ -113,8 +113,10 @@ def test_a_removal_that_was_interrupted_is_finished(
         gone = removed(connection, archive, NOW + NIGHT)
     assert [one.why is None for one in gone].count(True) == 2
     assert "Permission denied" in str([one.why for one in gone if one.why])
-    for manifest in (one for dataset in ARCHIVED.values() for one in archive.manifests(dataset)):
-        assert archive.file(manifest, ARCHIVED[manifest.dataset]).exists()  # type: ignore[union-attr]
+    for dataset in ARCHIVED.values():
+        for manifest in (archive.manifest(dataset, day) for day in archive.days(dataset)):
+            assert manifest is not None
+            assert archive.file(manifest, dataset).exists()  # type: ignore[union-attr]
     assert [one.why for one in removed(connection, archive, NOW + 2 * NIGHT)] == [None]
     assert len(files(archive)) == 6
 
