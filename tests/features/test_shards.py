@@ -132,7 +132,7 @@ def test_shards_give_the_rows_of_one(
 
 @pytest.mark.soak
 def test_four_shards_give_the_rows_of_one_for_a_day(database_url: str) -> None:
-    day = simulated(24, 2.0)
+    day = simulated(24, 0.3)
     of_one = live_through(database_url, day, 24, [1] * STEPS)
     assert live_through(database_url, day, 24, [4, 4, 2, 4, 4, 3, 4]) == of_one
 
