@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
 from random import Random
+from typing import LiteralString
 
 import psycopg
 import pytest
@@ -22,6 +23,7 @@ from txwatch.features.publications import next_publication, part_of, publishing
 from txwatch.features.store import write_features
 from txwatch.lab.simulator.traffic import Simulator
 from txwatch.store.database import Connection, connect, scalar
+from txwatch.store.retention import ensure_days
 from txwatch.store.transactions import land_transactions
 from txwatch.wire.transaction import Transaction
 
@@ -132,7 +134,7 @@ def test_shards_give_the_rows_of_one(
 
 @pytest.mark.soak
 def test_four_shards_give_the_rows_of_one_for_a_day(database_url: str) -> None:
-    day = simulated(24, 2.0)
+    day = simulated(24, 0.3)
     of_one = live_through(database_url, day, 24, [1] * STEPS)
     assert live_through(database_url, day, 24, [4, 4, 2, 4, 4, 3, 4]) == of_one
 
@@ -166,6 +168,7 @@ def test_who_takes_the_next_number_waits_for_a_part_of_a_lost_publication_and_un
     database_url: str, connection: Connection
 ) -> None:
     land(connection, [transaction()])
+    ensure_days(connection, "address_activity", T0, T0 + WINDOW)
     with connections(database_url, 3) as (first, second, third):
         third.execute("SET lock_timeout = '1ms'")
         lost = publishing(first, T0, T0 + WINDOW, shared=True, durable=True)
@@ -199,8 +202,14 @@ def end_session(connection: Connection, other: Connection) -> None:
     connection.execute("SELECT pg_terminate_backend(%s)", [other.info.backend_pid])
 
 
+LOCKS: LiteralString = (
+    "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database"
+    " WHERE datname = current_database() AND "
+)
+
+
 def holds_nothing(connection: Connection) -> bool:
-    return scalar(connection, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+    return scalar(connection, LOCKS + "locktype = 'advisory'") == 0
 
 
 WRITER = """
@@ -265,8 +274,7 @@ def test_what_a_killed_process_left_half_written_is_in_no_context(
 
 
 def waits_for_a_table(connection: Connection) -> bool:
-    query = "SELECT count(*) FROM pg_locks WHERE relation = 'address_windows'::regclass AND NOT granted"
-    return bool(scalar(connection, query))
+    return bool(scalar(connection, LOCKS + "relation = 'address_windows'::regclass AND NOT granted"))
 
 
 @pytest.mark.soak

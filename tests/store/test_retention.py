@@ -133,7 +133,10 @@ def test_what_is_old_goes_and_what_is_recent_stays(database_url: str) -> None:
 def test_a_day_that_another_process_makes_meanwhile_is_no_error(database_url: str) -> None:
     day = datetime(2021, 1, 1, tzinfo=UTC)
     span = "address_activity", day, day + timedelta(days=1)
-    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    waiting = (
+        "SELECT count(*) FROM pg_locks JOIN pg_database ON oid = database"
+        " WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted"
+    )
     with connect(database_url) as first, connect(database_url) as second, connect(database_url) as watching:
         with ThreadPoolExecutor(1) as beside:
             with first.transaction():
