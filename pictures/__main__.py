@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,6 +29,7 @@ from pictures.pages import (
     received_by,
 )
 from pictures.terminal import Terminal, animated, frames
+from txwatch.clock import utc_now
 from txwatch.system.environment import API_PORT, DAGSTER_PORT, DASHBOARD_PORT, TELEGRAM_PORT
 
 API, DAGSTER, DASHBOARD, TELEGRAM = (
@@ -76,19 +78,27 @@ def take(camera: Camera, folder: Path, key: str) -> None:
     """Take a picture of each page of the demo that runs."""
     for name, path in VIEWS.items():
         more = {"rules": {"press": "Try it on the past"}, "channels": {"key": key}}.get(name, {})
-        camera.dashboard(DASHBOARD, path, WIDE, folder / f"{name}.png", **more)
+        camera.dashboard(DASHBOARD, until_now(path), WIDE, folder / f"{name}.png", **more)
     for name in ON_A_PHONE:
-        camera.dashboard(DASHBOARD, VIEWS[name], NARROW, folder / f"{name}-phone.png")
+        camera.dashboard(DASHBOARD, until_now(VIEWS[name]), NARROW, folder / f"{name}-phone.png")
     for name in IN_THE_DARK:
-        camera.dashboard(DASHBOARD, VIEWS[name], WIDE, folder / f"{name}-dark.png", dark=True)
+        camera.dashboard(DASHBOARD, until_now(VIEWS[name]), WIDE, folder / f"{name}-dark.png", dark=True)
     for unusual in newest("anomalies", kind="forest"):
-        path = f"transaction?txid={unusual['txid']}"
+        path = f"{until_now('transaction')}&txid={unusual['txid']}"
+        # The first question waits for the API to load the model, longer than a page does.
+        for about in ("waterfall", "neighbours"):
+            httpx.get(f"{API}/v1/transactions/{unusual['txid']}/{about}", timeout=PATIENCE_MS / 1_000)
         camera.dashboard(DASHBOARD, path, WIDE, folder / "transaction.png")
         camera.dashboard(DASHBOARD, path, NARROW, folder / "transaction-phone.png")
     for report in newest("drift"):
         camera.report(f"{API}/v1/drift/{report['id']}", folder / "drift-report.png")
     camera.lineage(DAGSTER, folder / "lineage.png")
     camera.messages(of_each_kind(received_by(TELEGRAM), TITLES), folder / "alert.png")
+
+
+def until_now(path: str) -> str:
+    """The address of a page that shows the hour until the next minute: one that follows the clock is never done."""
+    return f"{path}?until={utc_now() + timedelta(minutes=1):%Y-%m-%dT%H:%M}"
 
 
 def newest(route: str, **parameters: str) -> list[dict[str, Any]]:

@@ -123,7 +123,8 @@ class Camera:
 
     def messages(self, received: Sequence[ReceivedMessage], file: Path) -> None:
         """Messages as a phone shows them, with their buttons."""
-        self._page.set_viewport_size({"width": NARROW, "height": HEIGHT})
+        # As high as the messages are: a page is never lower than the window.
+        self._page.set_viewport_size({"width": NARROW, "height": 100})
         self._page.set_content(BUBBLES + "".join(map(_bubble, received)))
         self._page.screenshot(path=file, full_page=True)
 

@@ -157,7 +157,7 @@ def _neighbours(txid: str) -> None:
     st.html("".join(map(_neighbour, found["nearest"])))
     st.caption(
         f"The nearest of the {found['among']:,} before it, as model version {found['model_version']} sees them, with"
-        " distances in standard deviations of its training day. Below: where they differ most."
+        " distances in standard deviations of its training day. Each says where it differs most."
     )
 
 
