@@ -22,7 +22,7 @@ NOT_MEASURED = {
     },
     "docs/archive.md": {
         "a rate that sizes are told for": {"5.5 transactions a second"},
-        "bytes a transaction by that rate": {"0.2 GB", "72 GB", "0.9 GB", "2 GB"},
+        "bytes a transaction by that rate": {"0.2 GB", "67 GB", "0.8 GB", "1.8 GB"},
     },
     "docs/scaling.md": {
         "the chain's record day": {"7.9 transactions a second"},

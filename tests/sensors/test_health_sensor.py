@@ -82,7 +82,8 @@ def test_what_is_no_longer_there_to_be_checked_is_over(
 ) -> None:
     with connect(installation.database_url) as connection, connection.transaction():
         connection.execute("TRUNCATE alerts CASCADE")
-        failed = [failed_run(job, "0" * 8, "x", utc_now()) for job in ("fragile", "former_job")]
+        later = utc_now() + timedelta(seconds=1)  # than the run before that succeeded, by an alert's whole seconds
+        failed = [failed_run(job, "0" * 8, "x", later) for job in ("fragile", "former_job")]
         archive = Condition("archive", State.wrong, "Archive: a day is missing")
         unscored = Condition("windows_failed", State.wrong, "1 sealed window has no scores")
         insert_alerts(connection, condition_alerts([*failed, archive, unscored], {}, utc_now()), ["1"])

@@ -115,12 +115,22 @@ def try_out(request: Request, name: Name) -> Tried:
         return asyncio.run(tried())
 
 
-@router.post("/{name}/{state}", summary="Enable or disable a channel", responses=documented(401, 404))
-def switch(database: Database, caller: Manager, name: Name, state: Literal["enable", "disable"]) -> Channel:
-    """What waits for one that is disabled goes on waiting."""
+@router.post("/{name}/enable", summary="Enable a channel", responses=documented(401, 404))
+def enable(database: Database, caller: Manager, name: Name) -> Channel:
+    """It gets alerts again, also those that waited."""
+    return _switch(database, caller, name, enabled=True)
+
+
+@router.post("/{name}/disable", summary="Disable a channel", responses=documented(401, 404))
+def disable(database: Database, caller: Manager, name: Name) -> Channel:
+    """What waits for it goes on waiting."""
+    return _switch(database, caller, name, enabled=False)
+
+
+def _switch(database: Database, caller: Manager, name: str, *, enabled: bool) -> Channel:
     with _refusing(), database.transaction():
-        set_enabled(database, name, utc_now(), enabled=state == "enable")
-        record_change(database, caller.who, "channels", name, state, utc_now())
+        set_enabled(database, name, utc_now(), enabled=enabled)
+        record_change(database, caller.who, "channels", name, "enable" if enabled else "disable", utc_now())
         return read_one(database, name)
 
 
