@@ -399,6 +399,7 @@ def test_a_chat_about_which_telegram_answers_late_holds_up_no_other(database_url
         assert {m.chat_id for m in person.local.received} == {"43"}
         person.local.slow_chats.clear()
         answered(person, group, "Status")
+        person.local.push_update({"message": None})  # ends the poll that waits; the next one acknowledges
         wait_until(lambda: not person.local._updates, "all are acknowledged")
         assert [m.text.startswith("Status") for m in person.local.received if m.chat_id == group] == [False, True]
         assert len(person.local.received) == 5, "each is handled once, and those of a chat in their order"
