@@ -251,8 +251,10 @@ def test_what_no_score_waits_for_comes_back_from_its_death(system: System, recor
 def test_alerts_are_sent_and_live_windows_are_scored(system: System, record: Record) -> None:
     with record("checked", "an alert is in the local Telegram"):
         wait_until(lambda: int(system.python("bot", ALERTED)), "an alert", PATIENCE_SECONDS, 2.0)
-    since = number(system, "SELECT extract(epoch FROM acquired_at) FROM ingest_lease")
-    live = f"SELECT count(*) FROM scored_windows WHERE window_start > to_timestamp({since})"  # noqa: S608 - a number
+    live = (
+        "SELECT count(*) FROM scored_windows WHERE EXISTS (SELECT FROM transactions WHERE source = 'feed'"
+        " AND seen_at >= window_start AND seen_at < window_start + '5 minutes'::interval)"
+    )
     with record("checked", "a model is trained, and a window of live traffic is scored"):
         wait_until(lambda: number(system, live), "a live window's scores", 2 * PATIENCE_SECONDS, 5.0)
 
