@@ -18,7 +18,8 @@ CHILD_THAT_LEAVES_A_RUN_BEHIND = """
 import subprocess, sys, signal
 run = subprocess.Popen([sys.executable, "-c", sys.argv[1]], start_new_session=True)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-print("server", flush=True)
+sys.stdout.write("server\\n")  # at once: the other one writes too
+sys.stdout.flush()
 signal.pause()
 """
 RUN_THAT_FLUSHES = """
@@ -27,7 +28,8 @@ def flush(*_):
     pathlib.Path("flushed").write_text("all of it")
     sys.exit(0)
 signal.signal(signal.SIGTERM, flush)
-print("run", flush=True)
+sys.stdout.write("run\\n")
+sys.stdout.flush()
 while True:
     signal.pause()
 """
