@@ -55,7 +55,7 @@ def page() -> None:
 def _list() -> None:
     rules = ask(list_rules)
     if not rules:
-        st.html(look.empty("No rule yet. Six come with txwatch: `txwatch rules add dormant-coins-by-age` adds one."))
+        st.html(look.empty("No rule yet. Six come with txwatch; this adds one: txwatch rules add dormant-coins-by-age"))
         return
     counts = ask(count_matches, utc_now())
     why = ["why"] if any(one.reason for one in rules) else []
