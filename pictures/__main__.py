@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -39,6 +38,7 @@ TXWATCH = str(Path(sys.executable).parent / "txwatch")
 IMAGES = Path(__file__).parents[1] / "docs/images"
 RUNS_FOR_SECONDS = 520
 """A live window is over after five minutes at most, and scored within two more."""
+LOOK_SECONDS = 1.0
 MOST_SECONDS = 1_800
 """For a demo to come so far, on a slow machine too."""
 TITLES = ("Whale", "Fee accident", "Unusual transaction")
@@ -111,11 +111,10 @@ def newest(route: str, **parameters: str) -> list[dict[str, Any]]:
 def wait(demo: Terminal, condition: Callable[[], bool]) -> None:
     """Return once the condition holds. Raises RuntimeError if the demo ends before, or takes MOST_SECONDS."""
     while not condition():
-        if not demo.runs:
-            raise RuntimeError("the demo has ended: is another system running here?")
         if demo.seconds > MOST_SECONDS:
             raise RuntimeError(f"the demo was not ready for its pictures within {MOST_SECONDS} s")
-        time.sleep(1)
+        if demo.ends_within(LOOK_SECONDS):
+            raise RuntimeError("the demo has ended: is another system running here?")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import subprocess
 import termios
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 from itertools import groupby
@@ -85,9 +86,11 @@ class Terminal:
         self._process.wait()
         self._reader.join()
 
-    @property
-    def runs(self) -> bool:
-        return self._process.poll() is None
+    def ends_within(self, seconds: float) -> bool:
+        """Wait for the command's end, so many seconds at most, and say whether it has come."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        return self._process.returncode is not None
 
     @property
     def seconds(self) -> float:

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from pictures.terminal import COLUMNS, Terminal, animated, frames
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS
 
 IMAGES = Path(__file__).parents[1] / "docs/images"
 MOST_BYTES = 1_500_000
@@ -28,7 +28,7 @@ def text(frame: tuple[tuple[object, ...], ...]) -> list[str]:
 @pytest.fixture(scope="module")
 def written() -> list[tuple[float, bytes]]:
     with Terminal([sys.executable, "-c", WRITES], {**os.environ, "PYTHONUTF8": "1"}) as terminal:
-        wait_until(lambda: not terminal.runs, "the command ends")
+        assert terminal.ends_within(PATIENCE_SECONDS)
     assert terminal.has_written("green")
     return terminal.written
 
