@@ -1,7 +1,9 @@
 """A backtest of archived days has the scores of the window lane, keeps each day, and names what it could not read."""
 
+import os
+import signal
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import msgspec
@@ -15,7 +17,9 @@ from tests.modelling import model
 from txwatch.archive.datasets import FEATURES, TRANSACTIONS
 from txwatch.archive.manifest import Archive, ArchiveError
 from txwatch.detection.model import Model
-from txwatch.lab.evaluation.backtest_days import day_detectors, day_outcomes, together
+from txwatch.errors import UserError
+from txwatch.lab.evaluation.backtest_days import DayOutcome, day_detectors, day_outcomes, together
+from txwatch.lab.evaluation.backtest_processes import DayBacktest, try_days
 from txwatch.store.database import Connection, connect
 
 TRIED = model(minutes=20, trees=20, version="7")
@@ -131,3 +135,32 @@ def test_features_of_another_contract_are_computed_again(
     (outcome,) = day_outcomes(connection, archive, DAY, [retrained], day_detectors(connection, 500, None))
     assert outcome.transactions == kept.transactions
     assert outcome.unusual == kept.unusual
+
+
+def test_days_are_tried_in_processes_and_told_in_order(
+    database_url: str, connection: Connection, archive: Archive
+) -> None:
+    after = DAY + timedelta(days=1)
+    tried = DayBacktest(database_url, archive, [TRIED, OTHER], whale_btc=500)
+    found = dict(try_days(tried, [DAY, after, BEFORE], processes=2))
+    detectors = day_detectors(connection, 500, None)
+    assert list(found) == [DAY, after, BEFORE]
+    assert found[DAY] == day_outcomes(connection, archive, DAY, [TRIED, OTHER], detectors)
+    assert found[BEFORE] == day_outcomes(connection, archive, BEFORE, [TRIED, OTHER], detectors)
+    assert found[after] == f"transactions of {after} are not archived"
+
+
+class EndedDay(DayBacktest):
+    """As if the system had no memory left for it."""
+
+    def outcomes(self, day: date) -> list[DayOutcome] | str:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return super().outcomes(day)
+
+
+def test_a_process_that_is_ended_from_outside_is_an_error_that_says_what_to_do(
+    database_url: str, archive: Archive
+) -> None:
+    tried = EndedDay(database_url, archive, [TRIED], whale_btc=500)
+    with pytest.raises(UserError, match="fewer --processes need less"):
+        list(try_days(tried, [DAY], processes=1))

@@ -117,13 +117,16 @@ def backtest(
         str | None,
         typer.Option(metavar="FROM..TO", help="Archived days instead, both included: 2024-03-01..2024-03-31."),
     ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Days at a time: each takes a core and half a GB. As many as cores.")
+    ] = None,
     rule: RuleFiles = None,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """The alerts of model versions on one capture or on archived days, and their difference. Sends nothing.
 
-    Days are computed one after the other, and kept: the next time, and in runs of the job `backtest`, they are there.
-    Days that cannot be read are named; then the command ends with 3.
+    What was computed of a day is kept: the next time, and in runs of the job `backtest`, it is there. Days that cannot
+    be read are named; then the command ends with 3.
     """
     from txwatch.detection.registry import ModelRegistry
     from txwatch.store.cluster import url_beside
@@ -142,7 +145,7 @@ def backtest(
         if capture is not None:
             result = _of_capture(connection, settings, capture, loaded, _rules(rule))
         else:
-            result = _of_days(connection, settings, _days(days or ""), loaded, notes)
+            result = _of_days(settings, database_url, _days(days or ""), loaded, processes, notes)
     _print_backtest(result, as_json, notes)
     raise typer.Exit(INCOMPLETE if notes else 0)
 
@@ -169,26 +172,32 @@ def _of_capture(
 
 
 def _of_days(
-    connection: "Connection", settings: Settings, days: Sequence[date], models: Sequence["Model"], notes: list[str]
+    settings: Settings,
+    database_url: str,
+    days: Sequence[date],
+    models: Sequence["Model"],
+    processes: int | None,
+    notes: list[str],
 ) -> "Backtest":
     """What days that can be read give; `notes` gets the others."""
-    from txwatch.archive.manifest import ArchiveError, archive_of
-    from txwatch.lab.evaluation.backtest_days import day_detectors, day_outcomes, together
-    from txwatch.places import ObjectStoreError
+    from joblib import cpu_count  # what a container or `taskset` leaves
+
+    from txwatch.archive.manifest import archive_of
+    from txwatch.lab.evaluation.backtest_days import together
+    from txwatch.lab.evaluation.backtest_processes import DayBacktest, try_days
 
     archive = archive_of(settings)
     if archive is None:
         raise UserError("TXWATCH_ARCHIVE is not set: there are no archived days.")
-    detectors = day_detectors(connection, settings.whale_btc, settings.whale_usd)
+    tried = DayBacktest(database_url, archive, models, settings.whale_btc, settings.whale_usd)
     outcomes = []
-    for day in days:
-        try:
-            outcomes.append(day_outcomes(connection, archive, day, models, detectors))
-        except (ArchiveError, ObjectStoreError) as error:
-            notes.append(f"{error}: the day is left out.")
+    for day, found in try_days(tried, days, processes or cpu_count()):
+        if isinstance(found, str):
+            notes.append(f"{found}: the day is left out.")
             continue
-        alerting = ", ".join(f"{len(one.unusual)} by version {one.model_version}" for one in outcomes[-1])
-        progress.print(f"{day}: {outcomes[-1][0].transactions:,} transactions, unusual are {alerting}.")
+        outcomes.append(found)
+        alerting = ", ".join(f"{len(one.unusual)} by version {one.model_version}" for one in found)
+        progress.print(f"{day}: {found[0].transactions:,} transactions, unusual are {alerting}.")
     if not outcomes:
         raise UserError("\n".join(notes))
     return together(outcomes)
