@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -33,6 +35,29 @@ sys.stdout.flush()
 while True:
     signal.pause()
 """
+
+CHILD_THAT_STARTS_A_RUN_WHEN_IT_SHOULD_END = """
+import signal, subprocess, sys
+def begin(*_):
+    with subprocess.Popen([sys.executable, "-c", sys.argv[1]]) as run:
+        run.wait()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, begin)
+print("server", flush=True)
+while True:
+    signal.pause()
+"""
+RUN_THAT_DOES_NOT_END = """
+import signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("run", flush=True)
+while True:
+    signal.pause()
+"""
+IN_HALF_A_SECOND = (
+    "import sys; from txwatch.system import entrypoint; entrypoint.GRACE_SECONDS = entrypoint.LOOK_AGAIN_SECONDS = 0.5;"
+    " sys.exit(entrypoint.main(sys.argv[1:]))"
+)
 
 
 def test_a_secret_comes_from_its_file_and_a_variable_that_is_set_wins(tmp_path: Path) -> None:
@@ -85,21 +110,46 @@ def test_a_file_that_is_not_there_is_named() -> None:
         with_secrets({"TELEGRAM_BOT_TOKEN_FILE": "/nowhere"})
 
 
-def test_a_signal_reaches_what_the_command_started_and_is_waited_for(tmp_path: Path) -> None:
+@contextmanager
+def begun(command: list[str], folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A command in a folder, without a database, killed at the end of the block if it still runs."""
     environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
-    command = [*ENTRYPOINT, sys.executable, "-c", CHILD_THAT_LEAVES_A_RUN_BEHIND, RUN_THAT_FLUSHES]
     environment["PYTHONPATH"] = str(Path(__file__).parents[2])
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment) as process:
         try:
-            assert process.stdout is not None
-            assert {process.stdout.readline().strip() for _ in range(2)} == {"server", "run"}
-            below = psutil.Process(process.pid).children(recursive=True)
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(PATIENCE_SECONDS) == 0
+            yield process
         finally:
             process.kill()
+
+
+def test_a_signal_reaches_what_the_command_started_and_is_waited_for(tmp_path: Path) -> None:
+    command = [*ENTRYPOINT, sys.executable, "-c", CHILD_THAT_LEAVES_A_RUN_BEHIND, RUN_THAT_FLUSHES]
+    with begun(command, tmp_path) as process:
+        assert process.stdout is not None
+        assert {process.stdout.readline().strip() for _ in range(2)} == {"server", "run"}
+        below = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 0
     assert (tmp_path / "flushed").read_text() == "all of it"
     assert not [left for left in below if left.is_running()]
+
+
+def test_what_starts_after_the_signal_is_told_too(tmp_path: Path) -> None:
+    command = [*ENTRYPOINT, sys.executable, "-c", CHILD_THAT_STARTS_A_RUN_WHEN_IT_SHOULD_END, RUN_THAT_FLUSHES]
+    with begun(command, tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "server\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 0
+
+
+def test_a_command_that_waits_for_what_does_not_end_is_killed_with_it(tmp_path: Path) -> None:
+    stubborn = [sys.executable, "-c", CHILD_THAT_STARTS_A_RUN_WHEN_IT_SHOULD_END, RUN_THAT_DOES_NOT_END]
+    with begun([sys.executable, "-c", IN_HALF_A_SECOND, *stubborn], tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "server\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 128 + signal.SIGKILL
 
 
 def test_the_command_gets_the_environment_of_the_system(server_url: str, tmp_path: Path) -> None:

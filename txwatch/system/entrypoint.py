@@ -2,14 +2,17 @@
 
 It first completes the environment: a secret may be in a file, which the variable with `_FILE` added names. It passes
 signals to every process below it, and ends after the last of them. Otherwise a run would be killed with Dagster's code
-server, and lose what it received since its last commit.
+server, and lose what it received since its last commit. What has not ended GRACE_SECONDS after the signal is
+killed.
 """
 
+import functools
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -21,6 +24,8 @@ from txwatch.errors import UserError
 
 GRACE_SECONDS = 50
 """The time that processes have to flush and end; the container's grace period is a little longer."""
+LOOK_AGAIN_SECONDS = 1.0
+"""How often, after a signal, those are sought that started meanwhile."""
 PASSWORD = "DATABASE_PASSWORD"  # noqa: S105 - the name of a variable
 SECRETS = (
     "DATABASE_URL",
@@ -79,9 +84,17 @@ def run(command: list[str], environment: Mapping[str, str]) -> int:
     def pass_on(number: int, _frame: FrameType | None) -> None:
         # Before any process ends: an orphan is no longer a child of this one.
         family.update(psutil.Process().children(recursive=True))
-        for process in family:
-            with suppress(psutil.NoSuchProcess):
-                process.send_signal(number)
+        _send(family, number)
+        signal.signal(signal.SIGALRM, functools.partial(look_again, number, time.monotonic() + GRACE_SECONDS))
+        signal.setitimer(signal.ITIMER_REAL, LOOK_AGAIN_SECONDS, LOOK_AGAIN_SECONDS)
+
+    def look_again(number: int, deadline: float, _alarm: int, _frame: FrameType | None) -> None:
+        # The command may wait for a process that it started just then, and that was told nothing.
+        late = set(psutil.Process().children(recursive=True)) - family
+        family.update(late)
+        _send(late, number)
+        if time.monotonic() >= deadline:
+            _send(family, signal.SIGKILL)
 
     # Before the command starts, which begins with their defaults so: if SIGINT was ignored here, as in what a shell has
     # in the background, it would be there too, and Dagster's servers then ignore SIGTERM as well.
@@ -93,10 +106,14 @@ def run(command: list[str], environment: Mapping[str, str]) -> int:
         raise NoCommandError(f"there is no command {command[0]}") from None
     status = child.wait()
     _, stubborn = psutil.wait_procs(list(family), timeout=GRACE_SECONDS)
-    for process in stubborn:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
+    _send(stubborn, signal.SIGKILL)
     return status if status >= 0 else 128 - status
+
+
+def _send(processes: Iterable[psutil.Process], number: int) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
 
 
 def main(command: list[str]) -> int:
