@@ -82,7 +82,7 @@ def _exists(context: dg.SensorEvaluationContext, job: str) -> bool:
 
 
 def _succeeded_since(instance: dg.DagsterInstance, job: str, since: datetime) -> bool:
-    """Whether the run of the job that ended last succeeded. `since` is in whole seconds: one before it is no success."""
+    """Whether the run of the job that ended last succeeded. `since` has whole seconds: a failure may be after it."""
     ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
     filters = dg.RunsFilter(job_name=job, statuses=ended, updated_after=since)
     newest = instance.get_run_records(filters, limit=1, order_by="update_timestamp")

@@ -41,7 +41,7 @@ class Cursor:
         return Cursor(max(next_window, first_window), frozenset(int(i) for i in ids.split(",") if i))
 
     def within(self, now: datetime) -> "Cursor":
-        """This one, or with the window of now as the next, if windows after it were sealed while the clock was ahead."""
+        """The cursor with the window of now as the next, if later ones were sealed while the clock was ahead."""
         return self if self.next_window <= now + WINDOW else replace(self, next_window=window_start(now))
 
     def __str__(self) -> str:

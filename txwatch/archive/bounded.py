@@ -1,6 +1,6 @@
 """Bounds of a query: what it may take, and what ends it when DuckDB does not.
 
-DuckDB's own bounds do not reach functions of lists and of text: it does not count their memory, and cannot interrupt them.
+DuckDB's own bounds do not reach functions of lists and of text: it neither counts their memory nor interrupts them.
 """
 
 import os
