@@ -82,5 +82,8 @@ def _exists(context: dg.SensorEvaluationContext, job: str) -> bool:
 
 
 def _succeeded_since(instance: dg.DagsterInstance, job: str, since: datetime) -> bool:
-    filters = dg.RunsFilter(job_name=job, statuses=[dg.DagsterRunStatus.SUCCESS], updated_after=since)
-    return bool(instance.get_run_records(filters, limit=1))
+    """Whether the run of the job that ended last succeeded. `since` has whole seconds: a failure may be after it."""
+    ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
+    filters = dg.RunsFilter(job_name=job, statuses=ended, updated_after=since)
+    newest = instance.get_run_records(filters, limit=1, order_by="update_timestamp")
+    return any(record.dagster_run.status is dg.DagsterRunStatus.SUCCESS for record in newest)

@@ -4,7 +4,7 @@ A sealed window into which something landed late is reported again.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import dagster as dg
@@ -12,7 +12,7 @@ import dagster as dg
 from blockchain_assets.transactions import sealed_events
 from resources.database import DatabaseResource
 from sensors.events import running_sensor
-from txwatch.clock import WINDOW, contiguous, parse_window_key, window_key, window_range
+from txwatch.clock import WINDOW, contiguous, parse_window_key, window_key, window_range, window_start
 from txwatch.ingest.sealing import WindowSummary, sealable_windows, sealed_through, summarize_windows
 from txwatch.store.database import Connection, database_now
 from txwatch.store.lease import LateWindow, forget_late_windows, read_late_windows, read_lease
@@ -40,6 +40,10 @@ class Cursor:
         next_window = parse_window_key(key) + WINDOW
         return Cursor(max(next_window, first_window), frozenset(int(i) for i in ids.split(",") if i))
 
+    def within(self, now: datetime) -> "Cursor":
+        """The cursor with the window of now as the next, if later ones were sealed while the clock was ahead."""
+        return self if self.next_window <= now + WINDOW else replace(self, next_window=window_start(now))
+
     def __str__(self) -> str:
         ids = ",".join(str(i) for i in sorted(self.reported))
         return window_key(self.next_window - WINDOW) + (f"|{ids}" if ids else "")
@@ -64,7 +68,9 @@ def landing_sensor(first_window: datetime) -> dg.SensorDefinition:
         with database.connect() as connection:
             forget_late_windows(connection, sorted(cursor.reported))
             late = read_late_windows(connection, WINDOWS_PER_TICK)
-            through = sealed_through(read_lease(connection), database_now(connection))
+            now = database_now(connection)
+            cursor = cursor.within(now)
+            through = sealed_through(read_lease(connection), now)
             sealed = sealable_windows(cursor.next_window, through, WINDOWS_PER_TICK)
             if not sealed and not late:
                 return dg.SkipReason(f"The window {window_key(cursor.next_window)} is still open.")

@@ -19,7 +19,8 @@ from tests.conftest import Installation
 from tests.serving import KEY, serving, settings_of
 from tests.waiting import PATIENCE_SECONDS
 from txwatch.alerts.alert import Alert, record_move
-from txwatch.alerts.conditions import Condition, State
+from txwatch.alerts.cases import Step, take_step
+from txwatch.alerts.conditions import Condition, State, condition_alerts
 from txwatch.alerts.health import record_health
 from txwatch.alerts.store import insert_alerts, read_precision
 from txwatch.clock import utc_now
@@ -137,6 +138,46 @@ def test_no_metric_names_a_chat_by_its_id(installation: Installation) -> None:
         "siem": "0",
     }
     assert not re.search(r"7700\d|@anywhere", metrics)
+
+
+def test_only_who_may_read_channels_is_told_which_chats_get_alerts(api: Api) -> None:
+    conditions = [Condition(f"chat_refuses:{name}", State.wrong, f"{name} takes none") for name in ("-77001", "siem")]
+    now = utc_now()
+    with api.connection.transaction():
+        api.connection.execute("TRUNCATE health_checks")
+        record_health(api.connection, conditions, now)
+        insert_alerts(api.connection, condition_alerts(conditions, {}, now), ["42"])
+        step = Step(WHALE, "telegram:Alice (5061)", "acknowledge", now)
+        take_step(api.connection, step)
+    [of_a_chat] = [a.alert_key for a in condition_alerts(conditions[:1], {}, now)]
+    paths = ["/v1/health", "/v1/health/history", "/v1/alerts", "/v1/cases", "/v1/export/cases", f"/v1/cases/{WHALE}"]
+
+    def told(client: httpx.Client) -> dict[str, list[str]]:
+        answers = {path: client.get(path).raise_for_status().text for path in paths}
+        with client.stream("GET", "/v1/stream?after=0&kind=system") as stream:
+            events = []
+            for line in stream.iter_lines():
+                events.append(line)
+                if "siem takes none" in line:
+                    break
+        answers["/v1/stream"] = "".join(events)
+        assert all("siem" in answers[path] for path in [*paths[:5], "/v1/stream"])
+        return {path: sorted(set(re.findall(r"-77001|5061|Alice", text))) for path, text in answers.items()}
+
+    everything, people = ["-77001"], ["5061", "Alice"]
+    managed = dict.fromkeys([*paths, "/v1/stream"], everything)
+    managed |= {"/v1/cases": ["-77001", *people], "/v1/export/cases": ["-77001", *people], f"/v1/cases/{WHALE}": people}
+    manager = api.client("manage")
+    assert told(manager) == managed
+    for path in (f"/v1/alerts/{of_a_chat}", f"/v1/cases/{of_a_chat}"):
+        assert manager.get(path).status_code == 200
+    nobody = {path: ["Alice"] if "/cases" in path else [] for path in managed}
+    without_key = api.open.enter_context(httpx.Client(base_url=api.url, timeout=PATIENCE_SECONDS))
+    readers = [api.client("read", "score", name="bob"), api.with_key("txw_unknown"), without_key]
+    for reader in readers:
+        assert told(reader) == nobody
+        for path in (f"/v1/alerts/{of_a_chat}", f"/v1/cases/{of_a_chat}"):
+            assert reader.get(path).status_code == 404
 
 
 def test_keys_end_are_kept_as_hashes_and_names_are_not_given_twice(api: Api) -> None:

@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from typer.testing import CliRunner
 from tests.archive.filled import DAY, fill_day
 from tests.archive.test_query import give_up
 from tests.archive.test_writing import NOW, flip_a_bit
+from txwatch.archive.bounded import QueryError, bounded_memory
 from txwatch.archive.datasets import ARCHIVED, TRANSACTIONS
 from txwatch.archive.manifest import Archive
 from txwatch.archive.writing import archive_day
@@ -108,6 +112,33 @@ def test_what_cannot_be_answered_is_said() -> None:
         error = typed("query", *arguments).exception
         assert isinstance(error, UserError)
         assert said in str(error)
+
+
+@pytest.mark.parametrize(
+    ("query", "seconds", "said"),
+    [
+        # What is the same in each row DuckDB computes before the query begins.
+        ("SELECT list_sort(range(400_000_000))[1]", "60", "Out of Memory"),
+        ("SELECT sum(len(list_sort(range(10_000_000 + i)))) FROM range(2000) t(i)", "0.2", "took longer than 0.2 s"),
+    ],
+    ids=["memory", "time"],
+)
+def test_what_duckdb_does_not_bound_ends_too(query: str, seconds: str, said: str, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "txwatch", "query", query, "--seconds", seconds],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert said in ended.stderr
+    assert list(tmp_path.glob("txwatch-query-*")) == []
+
+
+def test_memory_that_runs_out_is_said() -> None:
+    with pytest.raises(QueryError, match="--memory-mb"), bounded_memory(64):
+        bytearray(4 << 30)
+    assert len(bytearray(4 << 20)) == 4 << 20
 
 
 def test_the_archive_is_listed_checked_and_adopted(

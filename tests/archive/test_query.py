@@ -14,10 +14,11 @@ from psycopg import sql
 
 from tests.archive.filled import DAY, MAX_SAT, NEXT, fill_day
 from tests.archive.test_writing import flip_a_bit
+from txwatch.archive.bounded import Limits, QueryError
 from txwatch.archive.datasets import ARCHIVED, FEATURES, SCORES, TRANSACTIONS
 from txwatch.archive.days import day_span, mark_dropped
 from txwatch.archive.manifest import Archive
-from txwatch.archive.query import Limits, QueryError, ask
+from txwatch.archive.query import ask
 from txwatch.archive.writing import archive_day
 from txwatch.store.database import Connection
 from txwatch.store.transactions import land_transactions
@@ -262,7 +263,7 @@ def test_a_query_that_waits_for_the_database_ends_too(
     database_url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch, ended_by: str
 ) -> None:
     if ended_by == "the database":
-        monkeypatch.setattr("txwatch.archive.query._interrupted_after", lambda *_: nullcontext())
+        monkeypatch.setattr("txwatch.archive.query.TimeLeft.running", lambda _: nullcontext())
     with connection.transaction():
         connection.execute("LOCK TABLE transactions IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(QueryError, match="longer than 1 s"):

@@ -116,6 +116,7 @@ def test_each_status_has_one_meaning(status: int, kind: type) -> None:
         ("٣", 3 * SECOND),
         ("0", 0 * SECOND),
         (" 90 ", 90 * SECOND),
+        ("\xa0" * 30 + "90", 90 * SECOND),
         ("9" * 400, LONGEST_PAUSE),
         ("Thu, 14 Mar 2024 12:05:00 GMT", 300 * SECOND),
         ("Thu, 14 Mar 2024 12:05:00", 300 * SECOND),

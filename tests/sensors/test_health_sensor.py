@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 from resources.database import DatabaseResource
 from resources.telegram import TelegramResource
@@ -77,13 +78,29 @@ def test_a_failed_run_is_told_and_so_is_its_recovery(
     assert look(installation, dagster_instance) == f"Raised {rows[0][0]}:recovered."
 
 
+@pytest.mark.parametrize("fails_again", [False, True], ids=["failed after a success", "failed, succeeded, failed"])
+def test_only_a_success_after_the_last_failure_ends_its_alert(
+    installation: Installation, dagster_instance: dg.DagsterInstance, fails_again: bool
+) -> None:
+    began = utc_now()
+    for mended in (False, True, False) if fails_again else (True, False):
+        tags = {"mended": "yes"} if mended else {}
+        fragile.execute_in_process(instance=dagster_instance, tags=tags, raise_on_error=False)
+    with connect(installation.database_url) as connection, connection.transaction():
+        connection.execute("TRUNCATE alerts CASCADE")
+        failed = failed_run("fragile", "0" * 8, "x", began)
+        insert_alerts(connection, condition_alerts([failed], {}, began), ["1"])
+    assert "run_failed" not in look(installation, dagster_instance)
+    fragile.execute_in_process(instance=dagster_instance, tags={"mended": "yes"})
+    assert re.search(r"system:run_failed:fragile:\w+:recovered", look(installation, dagster_instance))
+
+
 def test_what_is_no_longer_there_to_be_checked_is_over(
     installation: Installation, dagster_instance: dg.DagsterInstance
 ) -> None:
     with connect(installation.database_url) as connection, connection.transaction():
         connection.execute("TRUNCATE alerts CASCADE")
-        later = utc_now() + timedelta(seconds=1)  # than the run before that succeeded, by an alert's whole seconds
-        failed = [failed_run(job, "0" * 8, "x", later) for job in ("fragile", "former_job")]
+        failed = [failed_run(job, "0" * 8, "x", utc_now() + timedelta(seconds=1)) for job in ("fragile", "former_job")]
         archive = Condition("archive", State.wrong, "Archive: a day is missing")
         unscored = Condition("windows_failed", State.wrong, "1 sealed window has no scores")
         insert_alerts(connection, condition_alerts([*failed, archive, unscored], {}, utc_now()), ["1"])

@@ -5,13 +5,13 @@ from datetime import timedelta
 import dagster as dg
 
 from resources.database import DatabaseResource
-from sensors.landing import landing_sensor
+from sensors.landing import Cursor, landing_sensor
 from tests.builders import transaction
 from tests.conftest import HISTORY_START, Installation
-from txwatch.clock import WINDOW, utc_now, window_key
+from txwatch.clock import WINDOW, utc_now, window_key, window_start
 from txwatch.store.database import connect
 from txwatch.store.gaps import FeedGap, record_gaps
-from txwatch.store.lease import renew_lease, take_lease
+from txwatch.store.lease import note_late_windows, read_late_windows, renew_lease, take_lease
 from txwatch.store.transactions import land_transactions
 
 
@@ -67,3 +67,23 @@ def test_an_open_window_is_left_alone_and_named(
     result = landing_sensor(HISTORY_START)(context, database=DatabaseResource(url=installation.database_url))
     assert isinstance(result, dg.SkipReason)
     assert "2024-03-14-00:15 is still open" in str(result.skip_message)
+
+
+def test_windows_are_sealed_again_after_a_clock_that_was_ahead_was_set_back(
+    installation: Installation, dagster_instance: dg.DagsterInstance
+) -> None:
+    now = utc_now()
+    ahead = window_key(window_start(now) + timedelta(days=400))
+    with connect(installation.database_url) as connection:
+        renew_lease(connection, take_lease(connection, "set back", now, None), now, now)
+    context = dg.build_sensor_context(instance=dagster_instance, cursor=f"{ahead}|7")
+    result = landing_sensor(HISTORY_START)(context, database=DatabaseResource(url=installation.database_url))
+    assert isinstance(result, dg.SkipReason)
+    assert ahead[:4] not in str(result.skip_message), "the window that is open now"
+    with connect(installation.database_url) as connection:
+        note_late_windows(connection, [window_start(now) - WINDOW], "a spool")
+        ids = frozenset(note.id for note in read_late_windows(connection, 9))
+    repeated = tick(installation, dagster_instance, ahead)
+    assert list(materialized(repeated)) == [window_key(window_start(now) - WINDOW)]
+    after = Cursor.parse(repeated.cursor, HISTORY_START)
+    assert (after.next_window <= utc_now(), after.reported) == (True, ids)

@@ -2,6 +2,7 @@
 
 import hmac
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -77,6 +78,25 @@ class Required:
         return caller
 
 
+def _given_key(request: HTTPConnection) -> str:
+    return request.headers.get("Authorization", "").partition(" ")[2].strip()
+
+
+def _sees_channels(request: HTTPConnection) -> bool:
+    """Whether who asks may read channels. A key that is none counts as no key: reading may need none."""
+    caller: Caller | None = getattr(request.state, "caller", None)
+    if caller is None and (given := _given_key(request)):
+        with suppress(ProblemError):
+            caller = _caller(request, given)
+        if caller is not None:
+            request.state.caller = caller
+    return caller is not None and "manage" in caller.scopes
+
+
+SeesChannels = Annotated[bool, Depends(_sees_channels)]
+"""Of a route that also tells which chats get alerts, but only to who may read channels."""
+
+
 async def may_go_on(connection: HTTPConnection) -> bool:
     """Whether what was let in by a key still may be: the key may have ended since. Without one needed, it may.
 
@@ -85,9 +105,8 @@ async def may_go_on(connection: HTTPConnection) -> bool:
     caller: Caller | None = getattr(connection.state, "caller", None)
     if caller is None:
         return True
-    given = connection.headers["Authorization"].partition(" ")[2].strip()
     try:
-        return await run_in_threadpool(_caller, connection, given) == caller
+        return await run_in_threadpool(_caller, connection, _given_key(connection)) == caller
     except (OperationalError, ProblemError):
         return False
 

@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 
 from txwatch.api.numbering import BATCH, Connection, Event, number_events, read_events, read_kept
 from txwatch.clock import utc_now
-from txwatch.store.database import libpq_url, statement
+from txwatch.store.database import libpq_url, parameters, statement
 
 log = structlog.get_logger(__name__)
 
@@ -170,10 +170,8 @@ class Stream:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[Connection]:
-        async with await psycopg.AsyncConnection.connect(
-            self._url, autocommit=True, application_name="txwatch stream", connect_timeout=10
-        ) as connection:
-            await connection.execute("SET TIME ZONE 'UTC'")
+        given = parameters(self._url, "txwatch stream")
+        async with await psycopg.AsyncConnection.connect(self._url, **given) as connection:
             yield connection
 
     async def _changed_tables(self, connection: Connection) -> set[str]:

@@ -17,6 +17,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from txwatch.detection.kinds import Severity
+from txwatch.queries.private import names_a_chat
 from txwatch.store.database import statement
 from txwatch.store.locks import WAIT, Lock
 from txwatch.wire.prices import worth
@@ -42,6 +43,8 @@ class Event:
     severity: Severity
     value_sat: int | None
     value_usd: float | None
+    private: bool
+    """Whether it names a chat, which only who may read channels is told."""
 
 
 class Kept(NamedTuple):
@@ -105,4 +108,5 @@ def _event(sequence: int, update: dict[str, Any] | None, kind: str | None, **ale
         Severity[alert["severity"]],
         alert["value_sat"],
         value_usd,
+        names_a_chat(alert["alert_key"]),
     )

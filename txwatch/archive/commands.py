@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import datetime
@@ -59,8 +61,9 @@ def query(
     Amounts are satoshi, times UTC. Days that cannot be read are named; then, and if there are more rows than may be
     told, the command ends with 3.
     """
+    from txwatch.archive.bounded import Limits, bounded_memory, end_process
     from txwatch.archive.manifest import archive_of
-    from txwatch.archive.query import Limits, ask
+    from txwatch.archive.query import ask
 
     if form is Format.parquet and output is None:
         raise UserError("--format parquet needs --output FILE.")
@@ -69,15 +72,26 @@ def query(
     settings = Settings()
     most = rows or (SHOWN_ROWS if form is Format.table and output is None else Limits.rows)
     limits = Limits(seconds=seconds, memory_mb=memory_mb, rows=most)
-    with ask(
-        settings.require_database_url(),
-        archive_of(settings),
-        sql,
-        since=since.date() if since else None,
-        until=until.date() if until else None,
-        address=address,
-        limits=limits,
-    ) as answer:
+
+    def overrun(why: str) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        end_process(why)
+
+    with (
+        tempfile.TemporaryDirectory(prefix="txwatch-query-") as folder,
+        bounded_memory(memory_mb),
+        ask(
+            settings.require_database_url(),
+            archive_of(settings),
+            sql,
+            since=since.date() if since else None,
+            until=until.date() if until else None,
+            address=address,
+            limits=limits,
+            overrun=overrun,
+            folder=folder,
+        ) as answer,
+    ):
         for note in answer.notes:
             notices.print(note, soft_wrap=True)
         _write(answer, form, output)

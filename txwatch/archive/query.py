@@ -8,8 +8,7 @@ nothing else: no file, no network, no setting.
 import json
 import re
 import tempfile
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -21,13 +20,13 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from psycopg import sql
 
+from txwatch.archive.bounded import Limits, QueryError, TimeLeft, timed, too_long
 from txwatch.archive.datasets import ALERTS, ARCHIVED, TRANSACTIONS, Dataset
 from txwatch.archive.days import ArchivedDay, day_span, read_days
 from txwatch.archive.look_up import LISTS, TooSlowError, transactions_of, with_address
 from txwatch.archive.manifest import Archive, ArchiveError
 from txwatch.archive.reading import local_file
 from txwatch.archive.stored import stored_rows
-from txwatch.errors import UserError
 from txwatch.store.database import Connection, connect, scalar
 
 TABLES = {**ARCHIVED, ALERTS.name: ALERTS}
@@ -42,22 +41,6 @@ _BATCH_ROWS = 2_048
 """Rows of an answer that are made at once, as many as DuckDB works on at once: each may be large."""
 MAX_SQL = 10_000
 """Characters of a query. The parser cannot be interrupted, and takes minutes for one that is nested without end."""
-
-
-class QueryError(UserError):
-    """SQL that is no query, that fails, or that would take too much. The message is DuckDB's, or names the bound."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one query may take: time, memory, temporary files, threads, and rows and Arrow's bytes of its answer."""
-
-    seconds: float = 60.0
-    memory_mb: int = 512
-    temporary_mb: int = 4_096
-    threads: int = 2
-    rows: int = 100_000
-    bytes: int = 256 << 20
 
 
 @dataclass
@@ -80,15 +63,18 @@ def ask(
     until: date | None = None,
     address: str | None = None,
     limits: Limits | None = None,
+    folder: str | None = None,
+    overrun: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Answer]:
     """Answer one SELECT over the days from `since` to `until`, both included. Raises QueryError and psycopg.Error.
 
-    With an `address`, `transactions` are those that spend from it or pay to it.
+    With an `address`, `transactions` are those that spend from it or pay to it. Temporary files are made in `folder`.
+    `overrun` is called from another thread, with the reason, when DuckDB does not end although its time is over.
     """
     limits = limits or Limits()
     with (
-        tempfile.TemporaryDirectory(prefix="txwatch-query-") as folder,
-        _engine(Path(folder), limits) as engine,
+        tempfile.TemporaryDirectory(prefix="txwatch-query-", dir=folder) as temporary,
+        _engine(Path(temporary), limits) as engine,
         connect(database_url, application="txwatch query") as connection,
         connection.transaction(),
     ):
@@ -103,21 +89,18 @@ def ask(
             of = address if name == TRANSACTIONS.name else None
             _make_view(engine, TABLES[name], parts, StoredRows(TABLES[name], parts.hot, snapshot, of), of, limits)
         _close(engine, files)
-        with _interrupted_after(engine, limits.seconds):
-            try:
+        time_left = TimeLeft(engine, limits, overrun)
+        try:
+            with time_left.running():
                 reader = engine.sql(query).to_arrow_reader(_BATCH_ROWS)
-                answer = Answer(reader.schema, iter(()), notes)
-                answer.batches = _bounded(reader, answer, limits)
-                yield answer
-            except (duckdb.Error, pa.ArrowException) as error:
-                # Whichever of the two comes first: DuckDB is interrupted, or PostgreSQL ends a statement of its own.
-                if "INTERRUPT" in str(error) or "due to statement timeout" in str(error):
-                    raise QueryError(_too_long(limits)) from None
-                raise QueryError(str(error)) from None
-
-
-def _too_long(limits: Limits) -> str:
-    return f"The query took longer than {limits.seconds:g} s. Ask for fewer days."
+            answer = Answer(reader.schema, iter(()), notes)
+            answer.batches = _bounded(timed(reader, time_left), answer, limits)
+            yield answer
+        except (duckdb.Error, pa.ArrowException) as error:
+            # Whichever of the two comes first: DuckDB is interrupted, or PostgreSQL ends a statement of its own.
+            if "INTERRUPT" in str(error) or "due to statement timeout" in str(error):
+                raise QueryError(too_long(limits)) from None
+            raise QueryError(str(error)) from None
 
 
 @contextmanager
@@ -298,7 +281,7 @@ def _make_view(
             for found, files in (("found_cold", parts.files), ("found_in_both", parts.overlapping)):
                 engine.register(found, transactions_of(files, address, limits.seconds))
         except TooSlowError:
-            raise QueryError(_too_long(limits)) from None
+            raise QueryError(too_long(limits)) from None
         cold, both = "found_cold", "found_in_both"
     # By name: what files of an older format lack is null.
     selects = [f"SELECT * FROM {here}"]  # noqa: S608 - names of ours, and quoted ones
@@ -326,20 +309,10 @@ def _close(engine: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> None:
     engine.execute("SET lock_configuration = true")
 
 
-@contextmanager
-def _interrupted_after(engine: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[None]:
-    timer = threading.Timer(seconds, engine.interrupt)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def _bounded(reader: pa.RecordBatchReader, answer: Answer, limits: Limits) -> Iterator[pa.RecordBatch]:
+def _bounded(batches: Iterable[pa.RecordBatch], answer: Answer, limits: Limits) -> Iterator[pa.RecordBatch]:
     """The batches of an answer, up to its limits."""
     rows = size = 0
-    for batch in reader:
+    for batch in batches:
         if rows + batch.num_rows > limits.rows or size + batch.nbytes > limits.bytes:
             answer.cut = True
             fit = (limits.bytes - size) * batch.num_rows // max(1, batch.nbytes)

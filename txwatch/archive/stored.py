@@ -49,8 +49,10 @@ def stored_rows(
 ) -> Iterator[pa.Table]:
     """The rows of Postgres seen in [start, end), by time, in tables of bounded size. None is without bound.
 
-    The connection does nothing else until the last table was taken.
+    The connection does nothing else until the last table was taken, and is in a transaction.
     """
+    # Whoever writes the tables may wait for long; the server would take a client for gone that takes nothing.
+    connection.execute("SET LOCAL tcp_user_timeout = 0")
     schema = dataset.columns(columns)
     bounds: list[sql.Composable] = [sql.SQL("true")]
     bounds += [sql.SQL("seen_at >= {}").format(sql.Literal(start))] if start else []

@@ -150,8 +150,8 @@ def outcome(status: int, retry_after: str | None, now: datetime) -> Outcome:
 def pause(retry_after: str | None, now: datetime) -> timedelta | None:
     """How long a receiver asks to wait, in seconds or until a date (RFC 9110, 10.2.3), within LONGEST_PAUSE."""
     asked: timedelta | None = None
-    if retry_after is not None and retry_after.strip().isdecimal():
-        asked = timedelta(seconds=min(float(retry_after[:20]), LONGEST_PAUSE.total_seconds()))
+    if retry_after is not None and (seconds := retry_after.strip()).isdecimal():
+        asked = timedelta(seconds=min(float(seconds[:20]), LONGEST_PAUSE.total_seconds()))
     elif retry_after is not None:
         with suppress(ValueError, OverflowError):
             until = parsedate_to_datetime(retry_after)

@@ -10,6 +10,7 @@ import msgspec
 from txwatch.detection.reasons import Reason
 from txwatch.labels.flows import FlowClass
 from txwatch.queries.paging import DEFAULT_LIMIT, Page, read_page, read_rows
+from txwatch.queries.private import OF_A_CHAT
 from txwatch.store.database import Connection, statement
 from txwatch.wire.prices import worth
 
@@ -239,12 +240,17 @@ def list_alerts(
     severity: str | None = None,
     state: str | None = None,
     late: bool | None = None,
+    private: bool = False,
     cursor: str | None = None,
     limit: int = DEFAULT_LIMIT,
 ) -> Page[AlertSummary]:
-    """Alerts about what was seen in [since, until), newest first. `state` is a delivery's. Raises BadCursorError."""
+    """Alerts about what was seen in [since, until), newest first. `state` is a delivery's. Raises BadCursorError.
+
+    Those that name a chat are left out unless they are asked for by `private`.
+    """
     query = statement("queries", "list_alerts")
     filters = {"key": key, "kind": kind, "severity": severity, "state": state, "late": late}
+    filters |= {"private": private, "of_a_chat": OF_A_CHAT}
     seen = {"since": since, "until": until}
     return read_page(connection, _summary, query, {**filters, **seen}, ("seen_at", "alert_key"), cursor, limit)
 
@@ -259,9 +265,9 @@ def count_live_alerts(connection: Connection, start: datetime, end: datetime) ->
     return found
 
 
-def read_alert(connection: Connection, key: str) -> AlertDetail | None:
-    """The alert with this key, or None."""
-    found = list_alerts(connection, key=key).items
+def read_alert(connection: Connection, key: str, *, private: bool = False) -> AlertDetail | None:
+    """The alert with this key, or None. One that names a chat is none unless it is asked for by `private`."""
+    found = list_alerts(connection, key=key, private=private).items
     if not found:
         return None
     deliveries = (

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from txwatch.people.changes import Change
 from txwatch.queries.paging import DEFAULT_LIMIT, MAX_LIMIT, Page, read_page, read_rows
+from txwatch.queries.private import NUMBER, OF_A_CHAT
 from txwatch.store.database import Connection, statement
 
 CaseState = Literal["open", "acknowledged", "closed"]
@@ -68,23 +69,31 @@ def list_cases(
     state: CaseState | None = None,
     assignee: str | None = None,
     verdict: str | None = None,
+    private: bool = False,
     cursor: str | None = None,
     limit: int = DEFAULT_LIMIT,
 ) -> Page[Case]:
-    """Cases of what was seen in [since, until), newest first. Raises BadCursorError."""
+    """Cases of what was seen in [since, until), newest first. Raises BadCursorError.
+
+    Those that name a chat, and Telegram's numbers of people, are left out unless they are asked for by `private`.
+    """
     filters = {"key": key, "since": since, "until": until, "kind": kind, "severity": severity}
-    people = {"state": state, "assignee": assignee, "verdict": verdict}
+    people = {"state": state, "assignee": assignee, "verdict": verdict, **_shown(private=private)}
     order = ("seen_at", "alert_key")
     return read_page(connection, Case, statement("queries", "list_cases"), {**filters, **people}, order, cursor, limit)
 
 
-def read_case(connection: Connection, key: str) -> CaseDetail | None:
-    """The case of an alert, or None."""
-    found = list_cases(connection, key=key).items
+def read_case(connection: Connection, key: str, *, private: bool = False) -> CaseDetail | None:
+    """The case of an alert, or None; of what is `private` as `list_cases`."""
+    found = list_cases(connection, key=key, private=private).items
     if not found:
         return None
-    events = "SELECT at, who, action, assignee, verdict, text FROM case_events WHERE alert_key = %(key)s ORDER BY id"
-    return CaseDetail(found[0], read_rows(connection, CaseEvent, events, {"key": key}))
+    asked = {"key": key, **_shown(private=private)}
+    return CaseDetail(found[0], read_rows(connection, CaseEvent, statement("queries", "case_events"), asked))
+
+
+def _shown(*, private: bool) -> dict[str, object]:
+    return {"private": private, "of_a_chat": OF_A_CHAT, "number": NUMBER}
 
 
 def all_cases(connection: Connection, most: int, **filters: Any) -> Iterator[Case]:

@@ -14,6 +14,14 @@ FROM (
 GROUP BY bucket
 
 
+-- name: case_events
+SELECT
+    at, CASE WHEN %(private)s THEN who ELSE regexp_replace(who, %(number)s, '') END AS who, action, assignee, verdict, text
+FROM case_events
+WHERE alert_key = %(key)s
+ORDER BY id
+
+
 -- name: list_cases
 -- Each alert with what people did with it: its state follows from the last step that changes it.
 SELECT
@@ -33,12 +41,14 @@ CROSS JOIN LATERAL (
         (array_agg(text ORDER BY id DESC) FILTER (WHERE action = 'close'))[1] AS why,
         count(*) FILTER (WHERE action = 'note') AS notes,
         max(at) AS changed_at,
-        (array_agg(who ORDER BY id DESC))[1] AS changed_by
+        (array_agg(CASE WHEN %(private)s THEN who ELSE regexp_replace(who, %(number)s, '') END ORDER BY id DESC))[1]
+            AS changed_by
     FROM case_events
     WHERE case_events.alert_key = alerts.alert_key
 ) AS steps
 WHERE
-    (%(key)s::text IS NULL OR alert_key = %(key)s)
+    (%(private)s OR alert_key !~ %(of_a_chat)s)
+    AND (%(key)s::text IS NULL OR alert_key = %(key)s)
     AND (%(since)s::timestamptz IS NULL OR seen_at >= %(since)s)
     AND (%(until)s::timestamptz IS NULL OR seen_at < %(until)s)
     AND (%(kind)s::text IS NULL OR %(kind)s = ANY(kinds))
@@ -250,7 +260,8 @@ LEFT JOIN LATERAL (
     WHERE feedback.alert_key = alerts.alert_key
 ) AS verdicts ON true
 WHERE
-    (%(key)s::text IS NULL OR alert_key = %(key)s)
+    (%(private)s OR alert_key !~ %(of_a_chat)s)
+    AND (%(key)s::text IS NULL OR alert_key = %(key)s)
     AND (%(since)s::timestamptz IS NULL OR seen_at >= %(since)s)
     AND (%(until)s::timestamptz IS NULL OR seen_at < %(until)s)
     AND (%(kind)s::text IS NULL OR %(kind)s = ANY(kinds))

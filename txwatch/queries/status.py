@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from txwatch.queries.paging import DEFAULT_LIMIT, Page, read_page, read_rows
+from txwatch.queries.private import OF_A_CHAT
 from txwatch.queries.sources import SourceQuality, read_sources
 from txwatch.store.database import Connection, database_now, statement
 from txwatch.store.lease import Lease, read_lease
@@ -23,14 +24,14 @@ class HealthCheck:
     text: str
 
 
-def latest_health(connection: Connection) -> list[HealthCheck]:
-    """The newest result of each check, by name."""
+def latest_health(connection: Connection, *, private: bool = False) -> list[HealthCheck]:
+    """The newest result of each check, by name. Those that name a chat only if they are asked for by `private`."""
     return read_rows(
         connection,
         HealthCheck,
         "SELECT DISTINCT ON (name) id, checked_at, name, state, text FROM health_checks"
-        " ORDER BY name, checked_at DESC, id DESC",
-        {},
+        " WHERE %(private)s OR name !~ %(of_a_chat)s ORDER BY name, checked_at DESC, id DESC",
+        {"private": private, "of_a_chat": OF_A_CHAT},
     )
 
 
@@ -39,13 +40,15 @@ def list_health(
     *,
     name: str | None = None,
     state: str | None = None,
+    private: bool = False,
     cursor: str | None = None,
     limit: int = DEFAULT_LIMIT,
 ) -> Page[HealthCheck]:
-    """Results that were kept, newest first. Raises BadCursorError."""
-    filters = {"name": name, "state": state}
+    """Results that were kept, newest first; of what is `private` as `latest_health`. Raises BadCursorError."""
+    filters = {"name": name, "state": state, "private": private, "of_a_chat": OF_A_CHAT}
     query = (
-        "SELECT id, checked_at, name, state, text FROM health_checks WHERE (%(name)s::text IS NULL OR name = %(name)s)"
+        "SELECT id, checked_at, name, state, text FROM health_checks WHERE (%(private)s OR name !~ %(of_a_chat)s)"
+        " AND (%(name)s::text IS NULL OR name = %(name)s)"
         " AND (%(state)s::text IS NULL OR state = %(state)s) AND (%(before)s::timestamptz IS NULL"
         " OR (checked_at <= %(before)s AND (checked_at, lpad(id::text, 19, '0')) < (%(before)s, %(before_key)s)))"
         " ORDER BY checked_at DESC, id DESC LIMIT %(limit)s"

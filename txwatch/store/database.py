@@ -76,6 +76,10 @@ def url_parts(database_url: str) -> dict[str, Any]:
 
 Connection = psycopg.Connection[Any]
 
+VANISHED_SECONDS = 30
+"""Seconds in which the other machine answers nothing, or takes nothing of what is sent, before it counts as gone."""
+_KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4}
+"""They ask it in silence; seconds, and how often. Only the time out notices it in the middle of what is sent."""
 MAX_POOLS = 8
 """Pools of one process, which has one or two databases and a purpose or two for each."""
 
@@ -88,7 +92,7 @@ def connect(database_url: str, *, application: str = "txwatch") -> Connection:
 
     Raises psycopg.OperationalError when the server is away.
     """
-    return psycopg.connect(libpq_url(database_url), **_parameters(database_url, application))
+    return psycopg.connect(libpq_url(database_url), **parameters(database_url, application))
 
 
 def connection_pool(
@@ -113,22 +117,25 @@ def connection_pool(
         open=False,
         check=ConnectionPool.check_connection,
         reset=_reset,
-        kwargs=_parameters(database_url, application, options),
+        kwargs=parameters(database_url, application, options),
     )
 
 
-def _parameters(database_url: str, application: str, options: str = "") -> dict[str, Any]:
-    """The parameters of a connection, with the options in the URL."""
+def parameters(database_url: str, application: str, options: str = "") -> dict[str, Any]:
+    """The parameters of a connection, with the options in the URL.
+
+    Client and server end it VANISHED_SECONDS after the other's machine vanished: a query would wait for some minutes
+    otherwise, and the server would keep the locks of who is gone for hours.
+    """
     given = url_parts(database_url).get("options") or ""
+    alive = " ".join(f"-c tcp_{name}={value}" for name, value in _KEEPALIVES.items())
     return {
         "autocommit": True,
         "connect_timeout": 10,
         "application_name": application,
-        "options": f"{given} -c timezone=UTC {options}".strip(),
-        # Without these a query to a host that vanished would wait for some minutes.
-        "keepalives_idle": 10,
-        "keepalives_interval": 5,
-        "keepalives_count": 3,
+        "options": f"{given} -c timezone=UTC {alive} -c tcp_user_timeout={VANISHED_SECONDS}s {options}".strip(),
+        "tcp_user_timeout": VANISHED_SECONDS * 1_000,
+        **_KEEPALIVES,
     }
 
 

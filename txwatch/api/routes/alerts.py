@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
 from txwatch.alerts.store import Precision, Verdict, read_precision, record_verdict
-from txwatch.api.access import KeyFirst, Manager
+from txwatch.api.access import KeyFirst, Manager, SeesChannels
 from txwatch.api.problems import documented, found
 from txwatch.api.routes.parameters import AlertKey, Database, Hours, Kind, Seen
 from txwatch.clock import utc_now
@@ -27,6 +27,7 @@ class Feedback(BaseModel):
 
 @router.get("/alerts", summary="Alerts, newest first", responses=documented())
 def alerts(
+    private: SeesChannels,  # before the connection, for it takes one too
     database: Database,
     seen: Seen,
     kind: Kind = None,
@@ -37,14 +38,14 @@ def alerts(
     ] = None,
     late: Annotated[bool | None, Query(description="Recovered or backfilled.")] = None,
 ) -> Page[AlertSummary]:
-    """Those that chats got, or will get."""
-    return list_alerts(database, **seen, kind=kind, severity=severity, state=state, late=late)
+    """Those that chats got, or will get. Those that name a chat need a key with the scope `manage`."""
+    return list_alerts(database, **seen, kind=kind, severity=severity, state=state, late=late, private=private)
 
 
 @router.get("/alerts/{alert_key}", summary="One alert", responses=documented(404))
-def alert(database: Database, alert_key: AlertKey) -> AlertDetail:
+def alert(private: SeesChannels, database: Database, alert_key: AlertKey) -> AlertDetail:
     """With each delivery, and what became known later."""
-    return found(read_alert(database, alert_key), "there is no alert with this key")
+    return found(read_alert(database, alert_key, private=private), "there is no alert with this key")
 
 
 @router.post(
@@ -58,7 +59,7 @@ def feedback(database: Database, caller: Manager, alert_key: AlertKey, feedback:
     From verdicts follows the precision of each kind and model version.
     """
     record_verdict(database, alert_key, feedback.verdict, utc_now(), caller.who)
-    return alert(database, alert_key)
+    return alert(True, database, alert_key)
 
 
 @router.get("/precision", summary="How useful alerts were", responses=documented())

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from txwatch.alerts.cases import MAX_TEXT, Step, take_step
 from txwatch.alerts.store import Verdict
-from txwatch.api.access import KeyFirst, Manager
+from txwatch.api.access import KeyFirst, Manager, SeesChannels
 from txwatch.api.problems import documented, found
 from txwatch.api.routes.parameters import AlertKey, Database, Kind, LongTurn, Seen, Since, Until
 from txwatch.clock import utc_now
@@ -68,6 +68,7 @@ CaseStep = Annotated[Acknowledge | Assign | Note | Close | Reopen, Field(discrim
 
 @router.get("/cases", summary="Cases, newest first", responses=documented())
 def cases(
+    private: SeesChannels,  # before the connection, for it takes one too
     database: Database,
     seen: Seen,
     kind: Kind = None,
@@ -76,8 +77,12 @@ def cases(
     assignee: Assignee = None,
     verdict: Given = None,
 ) -> Page[Case]:
-    """Every alert is one. Its state follows from what people did with it."""
-    return list_cases(database, **seen, kind=kind, severity=severity, state=state, assignee=assignee, verdict=verdict)
+    """Every alert is one. Its state follows from what people did with it.
+
+    Those that name a chat, and Telegram's numbers of people, need a key with the scope `manage`.
+    """
+    chosen = {"kind": kind, "severity": severity, "assignee": assignee, "verdict": verdict}
+    return list_cases(database, **seen, **chosen, state=state, private=private)
 
 
 @router.get(
@@ -88,6 +93,7 @@ def cases(
     response_class=Response,
 )
 def export(
+    private: SeesChannels,  # before the connection, for it takes one too
     database: Database,
     format: Literal["csv", "parquet"] = "csv",  # noqa: A002 - the name of the parameter
     since: Since = None,
@@ -98,7 +104,7 @@ def export(
     assignee: Assignee = None,
     verdict: Given = None,
 ) -> Response:
-    """The newest 100,000 of these filters."""
+    """The newest 100,000 of these filters, with what `/v1/cases` shows."""
     rows = all_cases(
         database,
         MOST_EXPORTED,
@@ -109,6 +115,7 @@ def export(
         state=state,
         assignee=assignee,
         verdict=verdict,
+        private=private,
     )
     body = as_csv(rows) if format == "csv" else as_parquet(rows)
     disposition = f'attachment; filename="cases.{format}"'
@@ -116,13 +123,13 @@ def export(
 
 
 @router.get("/cases/{alert_key}", summary="One case", responses=documented(404))
-def case(database: Database, alert_key: AlertKey) -> CaseDetail:
+def case(private: SeesChannels, database: Database, alert_key: AlertKey) -> CaseDetail:
     """With all that was done with it, the oldest first."""
-    return found(read_case(database, alert_key), "there is no alert with this key")
+    return found(read_case(database, alert_key, private=private), "there is no alert with this key")
 
 
 @router.post("/cases/{alert_key}", summary="Do something with a case", responses=documented(401, 404, 413))
 def step(database: Database, caller: Manager, alert_key: AlertKey, step: CaseStep) -> CaseDetail:
     """Acknowledge, assign, note, close or reopen it. A close's verdict is the feedback that trains the next model."""
     take_step(database, Step(alert_key, caller.who, at=utc_now(), **step.model_dump()))
-    return case(database, alert_key)
+    return case(True, database, alert_key)

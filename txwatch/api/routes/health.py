@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from txwatch.alerts.health import DISK_FREE_SHARE, FEED_SILENT
+from txwatch.api.access import SeesChannels
 from txwatch.api.problems import documented
 from txwatch.api.routes.parameters import Cursor, Database, Limit
 from txwatch.clock import utc_now
@@ -82,13 +83,14 @@ def ready(request: Request, database: Database) -> Any:
 
 
 @router.get("/v1/health", summary="What each health check found last", responses=documented())
-def health(database: Database) -> list[HealthCheck]:
-    """By name. These are the checks that raise system alerts."""
-    return latest_health(database)
+def health(private: SeesChannels, database: Database) -> list[HealthCheck]:
+    """By name. These are the checks that raise system alerts; those of chats need a key with the scope `manage`."""
+    return latest_health(database, private=private)
 
 
 @router.get("/v1/health/history", summary="Results of health checks, newest first", responses=documented())
 def history(
+    private: SeesChannels,  # before the connection, for it takes one too
     database: Database,
     name: Annotated[str | None, Query(pattern="^[!-~]{1,200}$", examples=["lease_stale"])] = None,
     state: Annotated[Literal["well", "wrong", "unknown"] | None, Query()] = None,
@@ -96,7 +98,7 @@ def history(
     limit: Limit = DEFAULT_LIMIT,
 ) -> Page[HealthCheck]:
     """Each change, and every few minutes that nothing changed."""
-    return list_health(database, name=name, state=state, cursor=cursor, limit=limit)
+    return list_health(database, name=name, state=state, private=private, cursor=cursor, limit=limit)
 
 
 @router.get("/v1/overview", summary="How the system stands now", responses=documented())

@@ -12,8 +12,8 @@ from starlette.requests import HTTPConnection
 from starlette.status import WS_1013_TRY_AGAIN_LATER
 from starlette.websockets import WebSocketDisconnect
 
-from txwatch.api.access import may_go_on
-from txwatch.api.broadcast import MAX_CLIENTS, UNKNOWN, Stream, Told
+from txwatch.api.access import SeesChannels, may_go_on
+from txwatch.api.broadcast import MAX_CLIENTS, UNKNOWN, Choice, Stream, Told
 from txwatch.api.numbering import Event
 from txwatch.api.problems import ProblemError, documented
 from txwatch.api.routes.parameters import KIND
@@ -56,8 +56,11 @@ class Subscription(BaseModel):
         float, Field(ge=0, le=1e15, description="The same in USD; without a price there is no amount either.")
     ] = 0
 
-    def wants(self, event: Event) -> bool:
-        """Whether the client wants this event."""
+    def choice(self, *, private: bool) -> Choice:
+        """Whether the client wants an event and may be told it; what is `private` only by a key."""
+        return lambda event: (private or not event.private) and self._wants(event)
+
+    def _wants(self, event: Event) -> bool:
         return (
             (not self.kind or not event.kinds.isdisjoint(self.kind))
             and event.severity >= Severity[self.severity]
@@ -105,7 +108,11 @@ router = APIRouter(tags=["stream"])
     responses=documented(),
 )
 async def stream(
-    request: Request, source: Source, wanted: Wanted, last: Annotated[int | None, Depends(_last)]
+    request: Request,
+    source: Source,
+    private: SeesChannels,
+    wanted: Wanted,
+    last: Annotated[int | None, Depends(_last)],
 ) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: `alert`, `update`, `traffic` and `position`.
 
@@ -116,7 +123,8 @@ async def stream(
     what was raised meanwhile first. `begin` says by `complete` whether that is all. A client that is too slow is told
     `slow`, and cut. The same as a WebSocket is at `/v1/stream/ws`.
     """
-    async with aclosing(source.follow(wanted.after if last is None else last, wanted.wants)) as following:
+    choice = wanted.choice(private=private)
+    async with aclosing(source.follow(wanted.after if last is None else last, choice)) as following:
         async for told in following:
             yield ServerSentEvent(raw_data=told.text, event=told.type, id=_id(told))
             if told.type == "position" and not await may_go_on(request):
@@ -128,16 +136,16 @@ def _id(told: Told) -> str | None:
 
 
 @router.websocket("/v1/stream/ws")
-async def stream_for_programs(websocket: WebSocket, source: Source, wanted: Wanted) -> None:
+async def stream_for_programs(websocket: WebSocket, source: Source, private: SeesChannels, wanted: Wanted) -> None:
     """The same without `traffic`, a message of JSON for each event."""
     await websocket.accept()
     with suppress(WebSocketDisconnect):
-        await wait_for_first(_tell(websocket, source, wanted), _leave(websocket))
+        await wait_for_first(_tell(websocket, source, wanted.after, wanted.choice(private=private)), _leave(websocket))
 
 
-async def _tell(websocket: WebSocket, source: Stream, wanted: Subscription) -> None:
+async def _tell(websocket: WebSocket, source: Stream, after: int | None, choice: Choice) -> None:
     reason = "the stream ended: come back after the last number"
-    async with aclosing(source.follow(wanted.after, wanted.wants)) as following:
+    async with aclosing(source.follow(after, choice)) as following:
         async for told in following:
             if told.type == "slow":
                 reason = "too slow: come back after the last number, or ask for less"
