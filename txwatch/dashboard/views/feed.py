@@ -67,11 +67,12 @@ def _lags(spans: list[FeedSpan]) -> ChartType:
         for name, ms in (("median", s.lag_p50_ms), ("99 %", s.lag_p99_ms))
         if ms is not None
     ]
+    frame = pd.DataFrame(rows, columns=["since", "ms", "of"])
     return (
-        alt.Chart(pd.DataFrame(rows, columns=["since", "ms", "of"]), height=180)
+        alt.Chart(frame, height=180)
         .mark_line(strokeWidth=1.7)
         .encode(
-            x=look.utc_axis(),
+            x=look.utc_axis(frame["since"]),
             y=alt.Y("ms:Q", title="ms"),
             color=alt.Color(
                 "of:N",

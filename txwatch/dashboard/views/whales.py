@@ -105,7 +105,7 @@ def _moves(moves: list[WhaleMove]) -> ChartType:
         alt.Chart(frame, height=230)
         .mark_circle(size=70, opacity=0.75)
         .encode(
-            x=look.utc_axis(),
+            x=look.utc_axis(frame["since"]),
             y=alt.Y("btc:Q", axis=look.log_axis("likely moved, BTC"), scale=alt.Scale(type="log", nice=True)),
             color=alt.Color(
                 "flow:N", scale=alt.Scale(domain=seen, range=[FLOW_COLOURS[FLOWS.index(flow)] for flow in seen])
