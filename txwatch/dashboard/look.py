@@ -29,8 +29,8 @@ def choose(label: str, choices: Iterable[str], default: str) -> str:
     return st.segmented_control(label, list(choices), default=default, label_visibility="collapsed") or default
 
 
-def freshness(overview: Overview) -> None:
-    """Say when the data is stale, and what to do."""
+def freshness(overview: Overview, *, refreshes: bool = True) -> None:
+    """Say when the data is stale, and what to do, or else of when it is, and whether the page `refreshes` by itself."""
     lag = overview.lag_seconds
     if overview.lease is None:
         st.warning("No worker has followed the feed yet. `make demo` or `make run` starts one.")
@@ -42,7 +42,8 @@ def freshness(overview: Overview) -> None:
             f" The worker was last heard at {clock(overview.lease.heartbeat_at)} UTC."
         )
     else:
-        st.caption(f"As of {clock(overview.at)} UTC. Refreshes by itself.")
+        after = "Refreshes by itself." if refreshes else "Does not refresh: the time shown ends at a fixed moment."
+        st.caption(f"As of {clock(overview.at)} UTC. {after}")
 
 
 @alt.theme.register("txwatch", enable=True)
@@ -240,6 +241,10 @@ def utc_axis(since: pd.Series) -> alt.X:
     return alt.X("since:T", scale=alt.Scale(type="utc"), axis=alt.Axis(title="UTC", format=form))
 
 
+_UNITS = {timedelta(minutes=1): "min", timedelta(hours=1): "h"}
+"""Of rates: nobody counts by 60 s."""
+
+
 def bars(
     frame: pd.DataFrame,
     width: timedelta,
@@ -255,7 +260,7 @@ def bars(
         .encode(
             x=utc_axis(frame["since"]),
             x2="until:T",
-            y=alt.Y("bottom:Q", title=f"transactions / {span(width.total_seconds())}"),
+            y=alt.Y("bottom:Q", title=f"transactions / {_UNITS.get(width) or span(width.total_seconds())}"),
             y2="top:Q",
             color=colour,
             tooltip=["at:N", *tooltip],

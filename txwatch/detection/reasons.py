@@ -74,7 +74,7 @@ _WORDS: dict[str, Callable[[float], str]] = {
     "equal_output_count": _count("output", " of one same value"),
     "equal_output_share": lambda x: f"{x:.0%} of the outputs have one same value",
     "equal_output_value_share": lambda x: f"{x:.0%} of the value in outputs of equal values",
-    "output_entropy": lambda x: f"value spread over the outputs with {x:.1f} bits of entropy",
+    "output_entropy": lambda x: f"value spread as if over {2**x:,.1f} equal outputs",
     "distinct_output_values": _count("different output value"),
     "distinct_output_addresses": _count("different address", " paid to", "es"),
     "dust_outputs": _count("dust output"),
