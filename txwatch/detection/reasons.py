@@ -50,7 +50,9 @@ def priced(reason: Reason, usd_price: float | None) -> str:
 
 
 def times(factor: float) -> str:
-    """A factor for people: one decimal below ten."""
+    """A factor for people: one decimal below ten, two digits below one, which is never rounded up to one."""
+    if factor < 1:
+        return f"{min(factor, 0.99):.2g} times"
     return f"{factor:,.0f} times" if factor >= 10 else f"{factor:.1f} times"
 
 

@@ -225,7 +225,7 @@ def _health(checks: list[HealthCheck]) -> str:
     ]
     others = "".join(
         f'<span style="white-space:nowrap"><span class="{marks[check.state][0]}" title="{escape(check.state)}">'
-        f"{marks[check.state][1]}</span> {escape(check.name.replace('_', ' '))}</span> "
+        f"{marks[check.state][1]}</span> {escape(checked(check.name))}</span> "
         for check in checks
         if check.state != "wrong"
     )
