@@ -87,7 +87,7 @@ def take(camera: Camera, folder: Path, key: str) -> None:
         path = f"{until_now('transaction')}&txid={unusual['txid']}"
         # The first question waits for the API to load the model, longer than a page does.
         for about in ("waterfall", "neighbours"):
-            httpx.get(f"{API}/v1/transactions/{unusual['txid']}/{about}", timeout=PATIENCE_MS / 1_000)
+            httpx.get(f"{API}/v1/transactions/{unusual['txid']}/{about}", timeout=MOST_SECONDS)
         camera.dashboard(DASHBOARD, path, WIDE, folder / "transaction.png")
         camera.dashboard(DASHBOARD, path, NARROW, folder / "transaction-phone.png")
     for report in newest("drift"):

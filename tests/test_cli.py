@@ -124,7 +124,11 @@ def test_status_of_a_system_that_has_not_begun(database_url: str, tmp_path: Path
     assert (status["transactions"], status["ingest"], status["model_version"]) == (0, "never started", None)
     assert status["landing_latency_ms"] == {"p50": None, "p99": None}
     table = txwatch("status", folder=tmp_path, DATABASE_URL=database_url)
-    assert "never started" in table.stdout
+    said = {
+        name.strip(): value.strip() for name, _, value in (line.partition("  ") for line in table.stdout.splitlines())
+    }
+    assert said["ingest"] == "never started"
+    assert (said["landing latency ms"], said["alerts"], said["model version"]) == ("p50 –, p99 –", "none", "–")
 
 
 def test_ingest_lands_every_message_once_until_it_is_told_to_end(database_url: str, tmp_path: Path) -> None:

@@ -284,15 +284,13 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="As one JSON obj
     from txwatch.queries.status import read_status
 
     with _connected("txwatch status") as connection:
-        facts = read_status(connection, utc_now()).as_dict()
+        found = read_status(connection, utc_now())
     if as_json:
-        print(json.dumps(facts))
+        print(json.dumps(found.as_dict()))
         return
     table = Table(show_header=False, box=None)
-    for source in facts.pop("sources"):
-        facts |= {f"{source['source']}: {name}": value for name, value in source.items() if name != "source"}
-    for name, value in facts.items():
-        table.add_row(name.replace("_", " "), str(value))
+    for name, value in found.in_words():
+        table.add_row(name, value)
     console.print(table)
 
 

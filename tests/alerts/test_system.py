@@ -254,7 +254,7 @@ def test_windows_are_given_time_to_be_scored() -> None:
     assert unscored == {keys[0], keys[2], keys[3]}
     condition = windows_condition(unscored, T0)
     assert (condition.state, condition.since) == (State.wrong, T0 - 60 * MINUTE)
-    assert condition.text.startswith("1 sealed windows have no scores, the oldest is 2024-03-14-11:00")
+    assert condition.text.startswith("1 sealed window has no scores, the oldest is 2024-03-14-11:00")
     assert windows_condition(keys[2:], T0).state is State.well
 
 

@@ -17,6 +17,7 @@ from tests.leases import heartbeats
 from tests.populated import CHAT, Populated
 from tests.serving import KEY, serving, settings_of
 from tests.waiting import PATIENCE_SECONDS
+from txwatch.alerts.health import CHAT_REFUSES
 from txwatch.clock import utc_now
 from txwatch.dashboard import look
 from txwatch.detection.drift_reports import DriftPages
@@ -26,6 +27,7 @@ from txwatch.lab.simulator.telegram_server import TelegramServer
 from txwatch.people.keys import add_key
 from txwatch.places import S3Object
 from txwatch.queries.cases import read_case
+from txwatch.queries.status import latest_health
 from txwatch.rules.store import list_rules
 from txwatch.store.database import connect
 from txwatch.store.lease import take_lease
@@ -307,6 +309,53 @@ def test_stale_data_is_called_stale(environment: pytest.MonkeyPatch, database_ur
     assert stale.startswith("This data is stale: nothing came in for 60 min")
     with heartbeats(database_url):
         assert not run("feed").warning  # type: ignore[attr-defined]
+
+
+def test_a_page_of_a_fixed_time_does_not_say_that_it_refreshes(
+    environment: pytest.MonkeyPatch, own_populated: Populated
+) -> None:
+    from streamlit.testing.v1 import AppTest
+
+    environment.setenv("DATABASE_URL", own_populated.database_url)
+    with heartbeats(own_populated.database_url):
+        for until, said in ((None, "Refreshes by itself."), (utc_now().replace(tzinfo=None), "Does not refresh")):
+            app = AppTest.from_string(
+                "from txwatch.dashboard.views import feed\nfeed.page()", default_timeout=PATIENCE_SECONDS
+            )
+            app.session_state["until"] = until
+            shown: Any = app.run()
+            assert not shown.exception
+            assert any(said in caption.value for caption in shown.caption)
+
+
+def test_a_time_has_its_day_unless_that_is_today() -> None:
+    now = utc_now()
+    assert look.clock(now) == f"{now:%H:%M:%S}"
+    assert look.clock(now - timedelta(days=3)) == f"{now - timedelta(days=3):%d %b %H:%M:%S}"
+
+
+@pytest.mark.parametrize(("length", "form"), [(timedelta(hours=23), "%H:%M"), (timedelta(days=7), "%d %b %H:%M")])
+def test_a_chart_of_more_than_a_day_names_days(length: timedelta, form: str) -> None:
+    import pandas as pd
+
+    axis = look.utc_axis(pd.Series([utc_now() - length, utc_now()])).to_dict()
+    assert axis["axis"]["format"] == form
+
+
+def test_a_check_that_is_well_is_not_named_like_a_failure(
+    environment: pytest.MonkeyPatch, populated: Populated
+) -> None:
+    from txwatch.dashboard.views.now import checked
+
+    environment.setenv("DATABASE_URL", populated.database_url)
+    with connect(populated.database_url) as connection:
+        names = {check.name for check in latest_health(connection)}
+    assert names
+    assert {"worker", "feed", "windows"} & {checked(name) for name in names}
+    assert checked(f"{CHAT_REFUSES}{CHAT}") == f"channel {CHAT}"
+    shown = _written(run("now"))
+    assert not [name for name in names if checked(name) != name and f"> {name.replace('_', ' ')}<" in shown]
+    assert "</span> worker<" in shown
 
 
 @pytest.mark.parametrize(

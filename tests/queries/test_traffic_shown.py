@@ -65,6 +65,11 @@ def test_a_quiet_hour_is_drawn_whole(connection: Connection) -> None:
     assert {point.txid for point in sample_traffic(connection, T0, END)} == {f"{n:064x}" for n in range(60)}
 
 
+def test_a_week_of_which_only_the_last_hour_holds_anything_is_sampled_as_that_hour(connection: Connection) -> None:
+    land(connection, 7_200, timedelta(seconds=0.5))
+    assert len(sample_traffic(connection, END - timedelta(days=7), END)) >= PARTS / 2 * OF_EACH_PART
+
+
 def test_rates_and_fees_are_those_of_each_span(connection: Connection) -> None:
     land(connection, 60, MINUTE)
     spans = read_traffic(connection, T0, END, 15 * MINUTE)

@@ -1,4 +1,4 @@
-"""What is said to a channel of each kind, and by what. Each carrier writes one message, ready to be sent."""
+"""Carriers, one for each kind of channel: each writes a message in the form of its channel, ready to be sent."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack

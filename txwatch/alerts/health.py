@@ -129,7 +129,8 @@ def windows_condition(unscored: Iterable[str], now: datetime) -> Condition:
     overdue = sorted(key for key in unscored if now - (parse_window_key(key) + WINDOW) > WINDOW_UNSCORED)
     if not overdue:
         return Condition("windows_failed", State.well, "All sealed windows are scored")
-    text = f"{len(overdue)} sealed windows have no scores, the oldest is {overdue[0]} UTC"
+    count = "1 sealed window has" if len(overdue) == 1 else f"{len(overdue):,} sealed windows have"
+    text = f"{count} no scores, the oldest is {overdue[0]} UTC"
     since = parse_window_key(overdue[0])
     return Condition("windows_failed", State.wrong, f"{text}: see the runs of score_windows", since)
 

@@ -10,6 +10,7 @@ import streamlit as st
 from altair.typing import ChartType
 
 from txwatch.alerts.alert import kind_named
+from txwatch.clock import utc_now
 from txwatch.dashboard import palette
 from txwatch.dashboard.palette import SEVERITY
 from txwatch.dashboard.span import address
@@ -28,8 +29,8 @@ def choose(label: str, choices: Iterable[str], default: str) -> str:
     return st.segmented_control(label, list(choices), default=default, label_visibility="collapsed") or default
 
 
-def freshness(overview: Overview) -> None:
-    """Say when the data is stale, and what to do."""
+def freshness(overview: Overview, *, refreshes: bool = True) -> None:
+    """Say when the data is stale, and what to do, or else of when it is, and whether the page `refreshes` by itself."""
     lag = overview.lag_seconds
     if overview.lease is None:
         st.warning("No worker has followed the feed yet. `make demo` or `make run` starts one.")
@@ -41,7 +42,8 @@ def freshness(overview: Overview) -> None:
             f" The worker was last heard at {clock(overview.lease.heartbeat_at)} UTC."
         )
     else:
-        st.caption(f"As of {clock(overview.at)} UTC. Refreshes by itself.")
+        after = "Refreshes by itself." if refreshes else "Does not refresh: the time shown ends at a fixed moment."
+        st.caption(f"As of {clock(overview.at)} UTC. {after}")
 
 
 @alt.theme.register("txwatch", enable=True)
@@ -97,8 +99,8 @@ def share(part: float | None) -> str:
 
 
 def clock(moment: datetime) -> str:
-    """The time of day, UTC."""
-    return f"{moment:%H:%M:%S}"
+    """The time of day, UTC, behind the day unless that is today: a page may show a week."""
+    return f"{moment:%H:%M:%S}" if moment.date() == utc_now().date() else f"{moment:%d %b %H:%M:%S}"
 
 
 def span(seconds: float) -> str:
@@ -233,9 +235,14 @@ def table(columns: list[str], rows: list[list[str]], numbers: Iterable[int] = ()
     return f'<div class="scroll" tabindex="0"><table class="plain"><tr class="columns">{head}</tr>{body}</table></div>'
 
 
-def utc_axis(form: str = "%H:%M") -> alt.X:
-    """A time axis in UTC over the column `since`."""
+def utc_axis(since: pd.Series) -> alt.X:
+    """A time axis in UTC over the column `since`, whose values these are; with the day where it is longer than one."""
+    form = "%d %b %H:%M" if len(since) and since.max() - since.min() > timedelta(days=1) else "%H:%M"
     return alt.X("since:T", scale=alt.Scale(type="utc"), axis=alt.Axis(title="UTC", format=form))
+
+
+_UNITS = {timedelta(minutes=1): "min", timedelta(hours=1): "h"}
+"""Of rates: nobody counts by 60 s."""
 
 
 def bars(
@@ -251,9 +258,9 @@ def bars(
         alt.Chart(frame, height=height)
         .mark_rect()
         .encode(
-            x=utc_axis("%H:%M" if width < timedelta(hours=2) else "%d %b %H:%M"),
+            x=utc_axis(frame["since"]),
             x2="until:T",
-            y=alt.Y("bottom:Q", title=f"transactions / {span(width.total_seconds())}"),
+            y=alt.Y("bottom:Q", title=f"transactions / {_UNITS.get(width) or span(width.total_seconds())}"),
             y2="top:Q",
             color=colour,
             tooltip=["at:N", *tooltip],

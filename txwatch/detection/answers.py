@@ -1,4 +1,4 @@
-"""What people answer below alerts moves the ranking: like a useful alert is rarer, like noise is more ordinary.
+"""What people answer below alerts moves the ranking: what is like a useful one scores higher, what is like noise lower.
 
 Two transactions are alike by the share of trees in which both end in the same leaf (Breiman's proximity). From alerts
 that were judged (useful 1, noise -1) ridge regression over the leaves predicts an answer for any transaction: each leaf

@@ -1,4 +1,4 @@
-"""The detectors of coinjoins, and of the coins cut before one. How a round is told is in `coinjoin_protocols.py`."""
+"""The detectors of coinjoins, and of the coins cut before one. `coinjoin_protocols.py` tells the protocols apart."""
 
 import math
 from collections.abc import Iterator

@@ -50,7 +50,9 @@ def priced(reason: Reason, usd_price: float | None) -> str:
 
 
 def times(factor: float) -> str:
-    """A factor for people: one decimal below ten."""
+    """A factor for people: one decimal below ten, two digits below one, which is never rounded up to one."""
+    if factor < 1:
+        return f"{min(factor, 0.99):.2g} times"
     return f"{factor:,.0f} times" if factor >= 10 else f"{factor:.1f} times"
 
 
@@ -74,7 +76,7 @@ _WORDS: dict[str, Callable[[float], str]] = {
     "equal_output_count": _count("output", " of one same value"),
     "equal_output_share": lambda x: f"{x:.0%} of the outputs have one same value",
     "equal_output_value_share": lambda x: f"{x:.0%} of the value in outputs of equal values",
-    "output_entropy": lambda x: f"value spread over the outputs with {x:.1f} bits of entropy",
+    "output_entropy": lambda x: f"value spread as if over {2**x:,.1f} equal outputs",
     "distinct_output_values": _count("different output value"),
     "distinct_output_addresses": _count("different address", " paid to", "es"),
     "dust_outputs": _count("dust output"),

@@ -574,7 +574,7 @@ FROM unusual
 JOIN transactions USING (txid, seen_at)
 UNION ALL
 SELECT txid, seen_at, value_sat, fee_sat::float8 / vsize, ARRAY[]::text[]
-FROM generate_series(date_bin(%(part)s, %(start)s, 'epoch'), %(end)s, %(part)s) AS parts (since)
+FROM generate_series(date_bin(%(part)s, %(first)s, 'epoch'), %(end)s, %(part)s) AS parts (since)
 CROSS JOIN LATERAL (
     SELECT txid, seen_at, value_sat, fee_sat, vsize
     FROM transactions

@@ -139,6 +139,29 @@ class Status:
         whole: dict[str, Any] = msgspec.to_builtins(self)  # moments as text
         return whole
 
+    def in_words(self) -> list[tuple[str, str]]:
+        """Each fact as a person reads it, by its name; those of a source behind the source's name."""
+        facts = self.as_dict()
+        for source in facts.pop("sources"):
+            facts |= {f"{source['source']}: {name}": value for name, value in source.items() if name != "source"}
+        return [(name.replace("_", " "), _in_words(value)) for name, value in facts.items()]
+
+
+def _in_words(value: Any) -> str:
+    match value:
+        case None:
+            return "–"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.4g}"
+        case dict():
+            return ", ".join(f"{name} {_in_words(part)}" for name, part in value.items()) or "none"
+        case _:
+            return str(value)
+
 
 def read_status(connection: Connection, now: datetime, since: datetime | None = None) -> Status:
     """The status now; latencies over the live transactions seen since `since`, by default the last hour."""

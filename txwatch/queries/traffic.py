@@ -63,10 +63,17 @@ def sample_traffic(connection: Connection, start: datetime, end: datetime) -> li
     """Unusual transactions seen in [start, end), at most MOST_UNUSUAL, and some of the others.
 
     Of the others the first OF_EACH_PART of each of PARTS equal parts. Parts begin at multiples of their width, so that
-    one who looks again a moment later sees the same ones.
+    one who looks again a moment later sees the same ones. Where only the end of the span holds anything, as in a
+    system's first days, they are halved until at least half of PARTS do.
     """
+    row = connection.execute(
+        "SELECT min(seen_at) FROM transactions WHERE seen_at >= %s AND seen_at < %s", [start, end]
+    ).fetchone()
+    first: datetime = start if row is None or row[0] is None else row[0]
     part = max((end - start) / PARTS, timedelta(milliseconds=1))
-    given = {"start": start, "end": end, "part": part, "of_each": OF_EACH_PART, "unusual": MOST_UNUSUAL}
+    while part > timedelta(milliseconds=2) and part * PARTS / 2 >= end - first:
+        part /= 2
+    given = {"start": start, "end": end, "first": first, "part": part, "of_each": OF_EACH_PART, "unusual": MOST_UNUSUAL}
     points = read_rows(connection, TrafficPoint, statement("queries", "sample_traffic"), given)
     # An unusual one may be among the others too; it comes first.
     return list({point.txid: point for point in reversed(points)}.values())

@@ -13,6 +13,7 @@ from txwatch.dashboard import look
 from txwatch.dashboard.data import ask, ask_rarely
 from txwatch.dashboard.look import freshness
 from txwatch.dashboard.span import shown
+from txwatch.detection.reasons import priced
 from txwatch.queries.alerts import Anomaly, AnomalyCount, count_anomalies, list_anomalies
 from txwatch.queries.status import read_overview
 
@@ -27,7 +28,7 @@ def page() -> None:
 
 def _draw() -> None:
     span = shown()
-    freshness(ask(read_overview, utc_now()))
+    freshness(ask(read_overview, utc_now()), refreshes=span.again is not None)
     counts = ask_rarely(count_anomalies, span.start, span.end, span.width, ttl=span.again)
     if not counts:
         st.html(look.empty(f"Nothing unusual {span.words}. A model is needed, and traffic that stands out."))
@@ -74,4 +75,7 @@ def _item(anomaly: Anomaly) -> str:
         escape(f"score {anomaly.score:.3f}, threshold {anomaly.threshold:.3f}"),
         *look.alike(anomaly.alike),
     ]
-    return look.item(head, "; ".join(r.text for r in anomaly.reasons) or "no single feature stands out")
+    return look.item(
+        head,
+        "; ".join(priced(reason, anomaly.usd_price) for reason in anomaly.reasons) or "no single feature stands out",
+    )

@@ -19,7 +19,8 @@ def page() -> None:
     st.title("Channels")
     key = own_key()
     if not key:
-        st.html(look.empty("Who gets alerts is private: a key with the scope manage shows it. The ? above says how."))
+        made = "txwatch keys add NAME --scope manage"
+        st.html(look.empty(f"Who gets alerts is private, so a key shows it. This makes one, in a terminal: {made}"))
         return
     found = call("GET", "/v1/channels", key)
     if found is None:

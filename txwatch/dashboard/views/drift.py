@@ -56,7 +56,7 @@ def _history(reports: list[DriftSummary]) -> ChartType:
         alt.Chart(frame, height=150)
         .mark_line(color=palette.BLUE, interpolate="step-after", point={"color": palette.BLUE, "size": 40})
         .encode(
-            x=look.utc_axis("%d %b %H:%M"),
+            x=look.utc_axis(frame["since"]),
             y=alt.Y("share:Q", scale=alt.Scale(domain=[0, 1]), axis=look.share_axis("share")),
             tooltip=["at:N", alt.Tooltip("share:Q", format=".0%")],
         )

@@ -26,7 +26,7 @@ def page() -> None:
 def _draw() -> None:
     chosen = shown()
     overview = ask(read_overview, utc_now())
-    freshness(overview)
+    freshness(overview, refreshes=chosen.again is not None)
     start, end = (moment - (moment - EPOCH) % chosen.width for moment in (chosen.start, chosen.end))
     spans = ask_rarely(read_feed_spans, start, end, chosen.width, ttl=chosen.again)
     if not any(span.transactions for span in spans):
@@ -67,11 +67,12 @@ def _lags(spans: list[FeedSpan]) -> ChartType:
         for name, ms in (("median", s.lag_p50_ms), ("99 %", s.lag_p99_ms))
         if ms is not None
     ]
+    frame = pd.DataFrame(rows, columns=["since", "ms", "of"])
     return (
-        alt.Chart(pd.DataFrame(rows, columns=["since", "ms", "of"]), height=180)
+        alt.Chart(frame, height=180)
         .mark_line(strokeWidth=1.7)
         .encode(
-            x=look.utc_axis(),
+            x=look.utc_axis(frame["since"]),
             y=alt.Y("ms:Q", title="ms"),
             color=alt.Color(
                 "of:N",
@@ -98,12 +99,12 @@ def _lists() -> None:
         ]
         for s in ask(read_sources, utc_now())
     ]
-    columns = ["source", "in an hour", "of all", "alone", "first", "later by", "of blocks", "by policy not"]
+    columns = ["source", "in an hour", "of all", "alone", "first", "later by", "of blocks", "not relayed"]
     st.html(look.table(columns, sources, (1, 2, 3, 4, 5, 6, 7), "No source was followed yet."))
     st.caption(
-        "What each told in the last hour, of that what no other told and what it told first, and how much later it told"
-        " the rest; then the share of the last day's mined transactions that it told before the block, and the share"
-        " that it leaves out by its own policy: fees or data beyond what it relays."
+        "Of the last hour: how many transactions each source told, its share of all, how many it alone told, how many"
+        " it told first, and how much later than the first it told the others. Of the last day's blocks: the share of"
+        " their transactions that it told before, and the share that it does not relay by its own policy."
     )
     st.header("Gaps")
     gaps = [

@@ -33,13 +33,14 @@ def page() -> None:
 
 def _draw() -> None:
     span = shown()
-    freshness(ask(read_overview, utc_now()))
+    freshness(ask(read_overview, utc_now()), refreshes=span.again is not None)
     versions = ask_rarely(scores_by_version, span.start, span.end, ttl=span.again)
     if not versions:
         first = "The first model is trained by itself after 5,000 transactions."
         st.html(look.empty(f"No model has scored {span.words}. {first}"))
         return
     st.html(_versions(versions))
+    st.caption("Unusual: over the threshold or found by a rule, every transaction of a campaign counted.")
     champion = next((v for v in versions if not v.shadow), versions[0])
     other = next((v for v in versions if v.model_version != champion.model_version), None)
     if other is not None:

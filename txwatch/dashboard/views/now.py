@@ -4,6 +4,7 @@ from html import escape
 
 import streamlit as st
 
+from txwatch.alerts.health import CHAT_REFUSES, RULE_OFF, RUN_FAILED
 from txwatch.clock import utc_now
 from txwatch.dashboard import look
 from txwatch.dashboard.data import ask, ask_rarely, settings
@@ -125,7 +126,7 @@ def alert_item(alert: AlertSummary) -> str:
 
 def _figures() -> None:
     span, overview = shown(), ask(read_overview, utc_now())
-    freshness(overview)
+    freshness(overview, refreshes=span.again is not None)
     levels, lag = overview.levels, overview.lag_seconds
     traffic, flows, blocks = _traffic(span), ask(flow_totals, span.start, span.end), _blocks(span)
     fee_rate = next((part.fee_rate_p50 for part in reversed(traffic) if part.fee_rate_p50 is not None), None)
@@ -187,20 +188,44 @@ def _sources(sources: list[SourceQuality], overview: Overview) -> str:
     return f'{table}<p class="note">{escape(said)}</p>'
 
 
+_CHECKED = {
+    "lease_stale": "worker",
+    "feed_silent": "feed",
+    "landing_lag": "landing",
+    "windows_failed": "windows",
+    "dead_letters": "messages",
+    "bot_hears_nothing": "bot",
+    "disk_full": "disk",
+    "disk_fills": "disk in two weeks",
+    "drift": "drift",
+    "archive": "archive",
+}
+_CHECKED_EACH = {CHAT_REFUSES: "channel", RULE_OFF: "rule", f"{RUN_FAILED}:": "job"}
+"""What a check is about. Its own name is that of what may be wrong, and would read as if it were."""
+
+
+def checked(name: str) -> str:
+    """What a check is about, by the check's name."""
+    for prefix, noun in _CHECKED_EACH.items():
+        if name.startswith(prefix):
+            return f"{noun} {name.removeprefix(prefix)}"
+    return _CHECKED.get(name, name.replace("_", " "))
+
+
 def _health(checks: list[HealthCheck]) -> str:
     if not checks:
         return look.empty("No health check has run yet.")
     marks = {"well": ("ok", "●"), "wrong": ("bad", "▲"), "unknown": ("unclear", "○")}
     wrong = [check for check in checks if check.state == "wrong"]
     rows = [
-        f'<div class="item"><div class="head"><span class="bad">▲</span> {escape(check.name.replace("_", " "))}'
+        f'<div class="item"><div class="head"><span class="bad">▲</span> {escape(checked(check.name))}'
         f" <span>{escape(look.clock(check.checked_at))} UTC</span></div>"
         f'<div class="text">{escape(check.text)}</div></div>'
         for check in wrong
     ]
     others = "".join(
         f'<span style="white-space:nowrap"><span class="{marks[check.state][0]}" title="{escape(check.state)}">'
-        f"{marks[check.state][1]}</span> {escape(check.name.replace('_', ' '))}</span> "
+        f"{marks[check.state][1]}</span> {escape(checked(check.name))}</span> "
         for check in checks
         if check.state != "wrong"
     )

@@ -92,7 +92,7 @@ def fees_over_time(traffic: list[TrafficSpan], blocks: list[RecordedBlock]) -> C
         ],
         columns=["since", "at", "p10", "p50", "p90"],
     )
-    x = look.utc_axis("%H:%M" if traffic[-1].since - traffic[0].since < timedelta(days=1) else "%d %b %H:%M")
+    x = look.utc_axis(frame["since"])
     rate = alt.Chart(frame, height=150)
     band = rate.mark_area(color=palette.ACCENT, opacity=0.22).encode(
         x=x, y=alt.Y("p10:Q", title="sat/vB", scale=alt.Scale(zero=False)), y2="p90:Q"

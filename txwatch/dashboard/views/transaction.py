@@ -106,7 +106,7 @@ def _head(tx: TransactionDetail) -> None:
             "rate unknown" if tx.fee_rate is None else f"{tx.fee_rate:,.1f} sat/vB",
         ),
         ("Size", f"{look.count(tx.vsize)} vB", f"{len(tx.inputs):,} in, {len(tx.outputs):,} out"),
-        ("Seen", f"{look.clock(tx.seen_at)} UTC", f"{tx.seen_at:%d %b %Y}, {confirmed}"),
+        ("Seen", f"{tx.seen_at:%H:%M:%S} UTC", f"{tx.seen_at:%d %b %Y}, {confirmed}"),
         (
             "Score",
             f"{newest.score:.3f}" if newest else "not yet",

@@ -32,7 +32,7 @@ def page() -> None:
 
 def _whales() -> None:
     span = shown()
-    freshness(ask(read_overview, utc_now()))
+    freshness(ask(read_overview, utc_now()), refreshes=span.again is not None)
     moves = ask(list_whales, since=span.start, until=span.end, limit=200).items
     if not moves:
         btc, usd = settings().whale_btc, settings().whale_usd
@@ -97,19 +97,23 @@ def _past(whale: RecordedWhale) -> str:
 
 def _moves(moves: list[WhaleMove]) -> ChartType:
     frame = pd.DataFrame(
-        [(m.seen_at, look.at(m.seen_at), m.moved_sat / SAT_PER_BTC, m.flow, look.short(m.txid)) for m in moves],
+        [
+            (m.seen_at, look.at(m.seen_at), m.moved_sat / SAT_PER_BTC, look.flow_words(m.flow), look.short(m.txid))
+            for m in moves
+        ],
         columns=["since", "at", "btc", "flow", "transaction"],
     )
-    seen = [flow for flow in FLOWS if flow in set(frame["flow"])]
+    seen = [flow for flow in FLOWS if any(move.flow == flow for move in moves)]
+    colours = alt.Scale(
+        domain=[look.flow_words(flow) for flow in seen], range=[FLOW_COLOURS[FLOWS.index(flow)] for flow in seen]
+    )
     return (
         alt.Chart(frame, height=230)
         .mark_circle(size=70, opacity=0.75)
         .encode(
-            x=look.utc_axis(),
+            x=look.utc_axis(frame["since"]),
             y=alt.Y("btc:Q", axis=look.log_axis("likely moved, BTC"), scale=alt.Scale(type="log", nice=True)),
-            color=alt.Color(
-                "flow:N", scale=alt.Scale(domain=seen, range=[FLOW_COLOURS[FLOWS.index(flow)] for flow in seen])
-            ),
+            color=alt.Color("flow:N", scale=colours),
             tooltip=["at:N", alt.Tooltip("btc:Q", title="BTC", format=",.2f"), "flow:N", "transaction:N"],
         )
     )
