@@ -40,7 +40,7 @@ def test_a_case_is_worked_on_in_the_chat(connection: Connection) -> None:
     say(connection, "/note abababab what the <exchange> does each week", 3, BOB)
     say(connection, "/note abababab what the <exchange> does each week", 3, BOB)  # told twice by Telegram
     assert "closed as <b>noise</b>" in say(connection, "/close abababab Noise a known wallet", 4, BOB)
-    detail = read_case(connection, WHALE)
+    detail = read_case(connection, WHALE, private=True)
     assert detail is not None
     case = detail.case
     assert (case.state, case.assignee, case.verdict, case.why) == ("closed", "Bob", "noise", "a known wallet")
@@ -93,10 +93,14 @@ def test_nobody_acts_under_the_user_name_of_another(connection: Connection) -> N
     """Whoever has no user name may call themselves @alice."""
     for n, name in enumerate(("@alice", "@alice\u202e\n", "Alice (5)")):
         say(connection, f"/note abababab {n}", n, Person(66, name))
-    detail = read_case(connection, WHALE)
+    detail = read_case(connection, WHALE, private=True)
     assert detail is not None
     names = [event.who for event in detail.events]
     assert names == ["telegram:@alice (66)", "telegram:@alice (66)", "telegram:Alice (5) (66)"]
+    shown = read_case(connection, WHALE)
+    assert shown is not None
+    names = [event.who for event in shown.events]
+    assert names == [f"telegram:{name} (no user name)" for name in ("@alice", "@alice", "Alice (5)")]
 
 
 def test_a_text_may_begin_on_a_line_of_its_own(connection: Connection) -> None:
@@ -134,7 +138,7 @@ def test_a_button_closes_the_case_once_and_another_opinion_closes_it_anew(connec
     given: list[tuple[Person, Verdict]] = [(ALICE, "useful"), (ALICE, "useful"), (BOB, "noise"), (ALICE, "useful")]
     for n, (by, verdict) in enumerate(given):
         close_by_button(connection, WHALE, by.who, by.user_id, verdict, ORIGIN + n * SECOND)
-    detail = read_case(connection, WHALE)
+    detail = read_case(connection, WHALE, private=True)
     assert detail is not None
     assert [(event.who, event.verdict) for event in detail.events] == [
         ("telegram:@alice", "useful"),

@@ -8,7 +8,8 @@ import re
 OF_A_CHAT = "^(system:)?chat_refuses:[^a-z]"
 """What matches the keys of alerts and the names of checks that name a chat. Names of channels are no secret."""
 NUMBER = r" \(-?\d+\)$"
-"""What matches Telegram's number of who did something, which is there for people without a user name."""
+"""What matches Telegram's number of who did something, which is there for people without a user name. They may call
+themselves as others are called, so that it is never left out without a word in its place."""
 
 
 def names_a_chat(alert_key: str) -> bool:

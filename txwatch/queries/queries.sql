@@ -16,7 +16,7 @@ GROUP BY bucket
 
 -- name: case_events
 SELECT
-    at, CASE WHEN %(private)s THEN who ELSE regexp_replace(who, %(number)s, '') END AS who, action, assignee, verdict, text
+    at, CASE WHEN %(private)s THEN who ELSE regexp_replace(who, %(number)s, ' (no user name)') END AS who, action, assignee, verdict, text
 FROM case_events
 WHERE alert_key = %(key)s
 ORDER BY id
@@ -41,7 +41,7 @@ CROSS JOIN LATERAL (
         (array_agg(text ORDER BY id DESC) FILTER (WHERE action = 'close'))[1] AS why,
         count(*) FILTER (WHERE action = 'note') AS notes,
         max(at) AS changed_at,
-        (array_agg(CASE WHEN %(private)s THEN who ELSE regexp_replace(who, %(number)s, '') END ORDER BY id DESC))[1]
+        (array_agg(CASE WHEN %(private)s THEN who ELSE regexp_replace(who, %(number)s, ' (no user name)') END ORDER BY id DESC))[1]
             AS changed_by
     FROM case_events
     WHERE case_events.alert_key = alerts.alert_key
