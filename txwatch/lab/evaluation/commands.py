@@ -141,11 +141,11 @@ def backtest(
     registry = ModelRegistry.of(settings.home, database_url, settings.mlflow_tracking_uri)
     loaded = [registry.named(name.strip()) for name in models.split(",")]
     notes: list[str] = []
-    with connect(database_url, application="txwatch backtest") as connection:
-        if capture is not None:
-            result = _of_capture(connection, settings, capture, loaded, _rules(rule))
-        else:
-            result = _of_days(settings, database_url, _days(days or ""), loaded, processes, notes)
+    if days is not None:
+        result = _of_days(settings, database_url, _days(days), loaded, processes, notes)
+    else:
+        with connect(database_url, application="txwatch backtest") as connection:
+            result = _of_capture(connection, settings, capture or "", loaded, _rules(rule))
     _print_backtest(result, as_json, notes)
     raise typer.Exit(INCOMPLETE if notes else 0)
 
