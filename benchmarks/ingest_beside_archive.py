@@ -9,13 +9,12 @@ from datetime import date, datetime
 from pathlib import Path
 
 from benchmarks.harness import Bench, Measurement
-from benchmarks.month import DAY_SECONDS, FIRST, generate_day, land_day, window_lane
+from benchmarks.month import DAY_SECONDS, FIRST, generate_day, give_up, land_day, window_lane
 from blockchain_assets.platform.code_server import NICENESS
 from tests.waiting import wait_until
 from txwatch.archive.datasets import ARCHIVED
 from txwatch.archive.days import day_span
 from txwatch.archive.manifest import Archive
-from txwatch.archive.upkeep import give_up_days
 from txwatch.archive.writing import archive_day
 from txwatch.clock import utc_now
 from txwatch.store.database import Connection, connect
@@ -89,8 +88,7 @@ def _archive_and_give_up(url: str, archive: Archive, day: date) -> None:
     with connect(url) as connection:
         for dataset in ARCHIVED.values():
             archive_day(connection, archive, dataset, day, after)
-        kept = [one.why for one in give_up_days(connection, archive, after, after) if one.why is not None]
-    assert not kept, kept
+        give_up(connection, archive, after)
 
 
 if __name__ == "__main__":
