@@ -134,6 +134,19 @@ def test_a_signal_reaches_what_the_command_started_and_is_waited_for(tmp_path: P
     assert not [left for left in below if left.is_running()]
 
 
+def test_no_alarm_is_left_when_the_command_has_ended(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys; from txwatch.system.entrypoint import run; status = run(sys.argv[1:], os.environ);"
+        " print(status, signal.getitimer(signal.ITIMER_REAL))"
+    )
+    with begun([sys.executable, "-c", script, sys.executable, "-c", RUN_THAT_FLUSHES], tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "run\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == "0 (0.0, 0.0)\n"
+        assert process.wait(PATIENCE_SECONDS) == 0
+
+
 def test_what_starts_after_the_signal_is_told_too(tmp_path: Path) -> None:
     command = [*ENTRYPOINT, sys.executable, "-c", CHILD_THAT_STARTS_A_RUN_WHEN_IT_SHOULD_END, RUN_THAT_FLUSHES]
     with begun(command, tmp_path) as process:

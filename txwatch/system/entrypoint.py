@@ -107,6 +107,8 @@ def run(command: list[str], environment: Mapping[str, str]) -> int:
     status = child.wait()
     _, stubborn = psutil.wait_procs(list(family), timeout=GRACE_SECONDS)
     _send(stubborn, signal.SIGKILL)
+    # Python gives signals back their defaults when it ends: this one would end it with a status of its own.
+    signal.setitimer(signal.ITIMER_REAL, 0)
     return status if status >= 0 else 128 - status
 
 
