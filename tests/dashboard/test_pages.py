@@ -28,6 +28,7 @@ from txwatch.people.keys import add_key
 from txwatch.places import S3Object
 from txwatch.queries.cases import read_case
 from txwatch.queries.status import latest_health
+from txwatch.queries.traffic import TrafficSpan
 from txwatch.rules.store import list_rules
 from txwatch.store.database import connect
 from txwatch.store.lease import take_lease
@@ -371,6 +372,18 @@ def test_amounts_are_written_in_usd_too_where_there_is_a_price() -> None:
     assert look.amount(234_102_247_681, 68_000.0) == "2,341.02 BTC · 159 M USD"
     assert look.amount(99_999, 68_000.0) == "99,999 sat · 68 USD"
     assert look.amount(None, 68_000.0) == "–"
+
+
+def test_the_budget_is_of_the_hours_in_which_anything_was_heard() -> None:
+    from txwatch.dashboard.span import Span
+    from txwatch.dashboard.views.now import budget_used
+
+    end, bar = utc_now(), timedelta(hours=2)
+    week = Span(end - timedelta(days=7), end, bar, "in the last 7 days", None)
+    heard = [TrafficSpan(end - bar * (n + 1), 1, 1, None, None, None) for n in range(3)]
+    assert budget_used(12, week, heard) == "2", "six hours were heard"
+    assert budget_used(336, week, heard * 28 + heard[:1]) == "2", "the bars at both ends are not whole"
+    assert budget_used(0, week, []) == "–"
 
 
 def test_hostile_text_is_no_markup() -> None:

@@ -1,5 +1,6 @@
 """Now: one look at what happened in the time shown."""
 
+from datetime import timedelta
 from html import escape
 
 import streamlit as st
@@ -149,12 +150,18 @@ def _figures() -> None:
         ("Alerts", look.count(live.alerts), f"raised live {span.words}; {waiting}"),
         (
             "Alert budget",
-            f"{live.of_the_budget / span.hours:.3g} of {settings().alerts_per_hour:g}",
-            f"an hour, {span.words}; it binds unusual transactions alone",
+            f"{budget_used(live.of_the_budget, span, traffic)} of {settings().alerts_per_hour:g}",
+            f"an hour heard, {span.words}; it binds unusual transactions alone",
         ),
         ("Behind the feed", "–" if lag is None else look.span(lag), "received to committed"),
         ("Complete", look.share(levels.completeness), f"of what was mined in a day; {levels.open_gaps} gaps open"),
     )
+
+
+def budget_used(alerts: int, span: Span, traffic: list[TrafficSpan]) -> str:
+    """Alerts an hour that the budget binds, by the hours in which anything was heard: a young system has few."""
+    hours = min(len(traffic) * (span.width / timedelta(hours=1)), span.hours)
+    return f"{alerts / hours:.3g}" if hours else "–"
 
 
 def _campaign(campaign: Campaign) -> str:
