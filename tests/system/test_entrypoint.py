@@ -111,11 +111,13 @@ def test_a_file_that_is_not_there_is_named() -> None:
 
 
 @contextmanager
-def begun(command: list[str], folder: Path) -> Iterator[subprocess.Popen[str]]:
+def begun(command: list[str], folder: Path, errors: int | None = None) -> Iterator[subprocess.Popen[str]]:
     """A command in a folder, without a database, killed at the end of the block if it still runs."""
     environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
     environment["PYTHONPATH"] = str(Path(__file__).parents[2])
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=folder, env=environment
+    ) as process:
         try:
             yield process
         finally:
@@ -156,13 +158,16 @@ def test_what_starts_after_the_signal_is_told_too(tmp_path: Path) -> None:
         assert process.wait(PATIENCE_SECONDS) == 0
 
 
-def test_a_command_that_waits_for_what_does_not_end_is_killed_with_it(tmp_path: Path) -> None:
+def test_a_command_that_waits_for_what_does_not_end_is_killed_with_it_and_both_are_named(tmp_path: Path) -> None:
     stubborn = [sys.executable, "-c", CHILD_THAT_STARTS_A_RUN_WHEN_IT_SHOULD_END, RUN_THAT_DOES_NOT_END]
-    with begun([sys.executable, "-c", IN_HALF_A_SECOND, *stubborn], tmp_path) as process:
+    with begun([sys.executable, "-c", IN_HALF_A_SECOND, *stubborn], tmp_path, subprocess.PIPE) as process:
         assert process.stdout is not None
+        assert process.stderr is not None
         assert process.stdout.readline() == "server\n"
         process.send_signal(signal.SIGTERM)
+        said = process.stderr.read()
         assert process.wait(PATIENCE_SECONDS) == 128 + signal.SIGKILL
+    assert said.count("which did not end in 0.5 s: ") == 2
 
 
 def test_the_command_gets_the_environment_of_the_system(server_url: str, tmp_path: Path) -> None:

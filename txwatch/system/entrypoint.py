@@ -3,7 +3,7 @@
 It first completes the environment: a secret may be in a file, which the variable with `_FILE` added names. It passes
 signals to every process below it, and ends after the last of them. Otherwise a run would be killed with Dagster's code
 server, and lose what it received since its last commit. What has not ended GRACE_SECONDS after the signal is
-killed.
+killed, and named.
 """
 
 import functools
@@ -26,6 +26,8 @@ GRACE_SECONDS = 50
 """The time that processes have to flush and end; the container's grace period is a little longer."""
 LOOK_AGAIN_SECONDS = 1.0
 """How often, after a signal, those are sought that started meanwhile."""
+COMMAND_CHARACTERS = 200
+"""How much is said of the command of a process that had to be killed."""
 PASSWORD = "DATABASE_PASSWORD"  # noqa: S105 - the name of a variable
 SECRETS = (
     "DATABASE_URL",
@@ -94,7 +96,7 @@ def run(command: list[str], environment: Mapping[str, str]) -> int:
         family.update(late)
         _send(late, number)
         if time.monotonic() >= deadline:
-            _send(family, signal.SIGKILL)
+            _kill(family)
 
     # Before the command starts, which begins with their defaults so: if SIGINT was ignored here, as in what a shell has
     # in the background, it would be there too, and Dagster's servers then ignore SIGTERM as well.
@@ -106,7 +108,7 @@ def run(command: list[str], environment: Mapping[str, str]) -> int:
         raise NoCommandError(f"there is no command {command[0]}") from None
     status = child.wait()
     _, stubborn = psutil.wait_procs(list(family), timeout=GRACE_SECONDS)
-    _send(stubborn, signal.SIGKILL)
+    _kill(stubborn)
     # Python gives signals back their defaults when it ends: this one would end it with a status of its own.
     signal.setitimer(signal.ITIMER_REAL, 0)
     return status if status >= 0 else 128 - status
@@ -116,6 +118,15 @@ def _send(processes: Iterable[psutil.Process], number: int) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.send_signal(number)
+
+
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            said = " ".join(process.cmdline())[:COMMAND_CHARACTERS]
+            process.kill()
+            if said:  # what has ended and waits for its parent has no command
+                print(f"txwatch: killed {process.pid}, which did not end in {GRACE_SECONDS} s: {said}", file=sys.stderr)
 
 
 def main(command: list[str]) -> int:

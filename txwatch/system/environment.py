@@ -20,6 +20,8 @@ PROJECT = Path(__file__).parents[2]
 LOCAL = "127.0.0.1"
 DAGSTER_PORT = 3000
 CODE_PORT = 3030
+CODE_GRACE_SECONDS = 20
+"""What a code server that should end gives to calls that it answers; Dagster's minute is longer than a container's."""
 API_PORT = 8000
 DASHBOARD_PORT = 8502
 MLFLOW_PORT = 5000
@@ -87,6 +89,7 @@ def system_environment(home: Path, database_url: str, **settings: str) -> dict[s
     return {
         "TXWATCH_CODE_HOST": LOCAL,
         "TXWATCH_CODE_PORT": str(CODE_PORT),
+        "DAGSTER_GRPC_SHUTDOWN_GRACE_PERIOD": str(CODE_GRACE_SECONDS),
         **os.environ,
         "TXWATCH_HOME": str(home),
         "DAGSTER_HOME": str(_dagster_home(home)),
