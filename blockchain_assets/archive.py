@@ -6,7 +6,8 @@ import dagster as dg
 
 from blockchain_assets import keys
 from blockchain_assets.columns import table_metadata
-from blockchain_assets.windows import OWNERS, RETRIES, check_result
+from blockchain_assets.retries import RETRIES
+from blockchain_assets.windows import OWNERS, check_result
 from resources.database import DatabaseResource
 from txwatch.archive.datasets import FEATURES, FORMAT, SCORES, TRANSACTIONS, Dataset
 from txwatch.archive.days import count_rows, read_day

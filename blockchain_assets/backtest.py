@@ -6,7 +6,8 @@ import dagster as dg
 from pydantic import Field
 
 from blockchain_assets import keys
-from blockchain_assets.windows import OWNERS, RETRIES, markdown_table
+from blockchain_assets.retries import RETRIES
+from blockchain_assets.windows import OWNERS, markdown_table
 from resources.database import DatabaseResource
 from resources.model_registry import ModelRegistryResource
 from txwatch.archive.manifest import Archive

@@ -8,7 +8,8 @@ import dagster as dg
 
 from blockchain_assets import keys
 from blockchain_assets.columns import table_metadata
-from blockchain_assets.windows import OWNERS, RETRIES, check_result, markdown_table
+from blockchain_assets.retries import RETRIES
+from blockchain_assets.windows import OWNERS, check_result, markdown_table
 from resources.database import DatabaseResource
 from resources.ingestion import IngestionResource
 from txwatch.alerts.life import insert_chain_updates

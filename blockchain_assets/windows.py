@@ -8,6 +8,7 @@ import dagster as dg
 from structlog.contextvars import bind_contextvars
 
 from blockchain_assets.columns import table_metadata
+from blockchain_assets.retries import RETRIES
 from txwatch.clock import WINDOW, parse_window_key, utc_now, window_key
 
 OWNERS = ["team:txwatch"]
@@ -17,8 +18,6 @@ LATE_AFTER, MISSING_AFTER = timedelta(minutes=12), timedelta(minutes=30)
 """Since the end of the newest window. A window is sealed and scored minutes after its end."""
 SCORING_POOL = "scoring"
 """The pool of assets whose windows do not depend on each other. On several machines it may have more than one slot."""
-RETRIES = dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL)
-"""A database that restarts must not leave a window without its scores."""
 
 
 def window_asset(
