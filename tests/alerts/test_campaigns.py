@@ -8,6 +8,7 @@ import pytest
 
 from tests.alerts.accelerated import ORIGIN
 from tests.builders import transaction
+from tests.databases import empty_tables
 from txwatch.alerts.alert import Alert, ScoredTransaction, raise_alerts
 from txwatch.alerts.campaigns import TOLD_EVERY, Campaigns
 from txwatch.alerts.store import insert_alerts, raise_window_alerts, read_sent_message
@@ -27,7 +28,7 @@ SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
 @pytest.fixture
 def connection(database_url: str) -> Iterator[Connection]:
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE transactions, transaction_scores, alerts CASCADE")
+        empty_tables(connection, "transactions, transaction_scores, alerts")
         yield connection
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from tests.alerts.accelerated import ORIGIN
+from tests.databases import empty_tables
 from txwatch.alerts.alert import Alert
 from txwatch.alerts.cases import close_by_button
 from txwatch.alerts.commands import NOBODY, Person, answer
@@ -22,7 +23,7 @@ CHAT, SECOND = "42", timedelta(seconds=1)
 @pytest.fixture
 def connection(database_url: str) -> Iterator[Connection]:
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE alerts, changes CASCADE")
+        empty_tables(connection, "alerts, changes")
         alert = Alert(WHALE, ["whale"], Severity.high, [], False, ORIGIN, ORIGIN, "3")
         insert_alerts(connection, [alert], [CHAT])
         yield connection

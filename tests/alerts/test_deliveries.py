@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from psycopg.rows import dict_row
 
+from tests.databases import empty_tables
 from txwatch.alerts import deliveries
 from txwatch.alerts.alert import Alert, former_ids, present_id, record_move
 from txwatch.alerts.deliveries import (
@@ -95,7 +96,7 @@ class Chats:
 @pytest.fixture
 def chats(database_url: str) -> Iterator[Chats]:
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE alerts, channels, channel_requests CASCADE")
+        empty_tables(connection, "alerts, channels, channel_requests")
         with connection.transaction():
             insert_alerts(connection, [alert(key, n) for n, key in enumerate("abc")], [CHAT, OTHER])
         take_over(connection, OTHER, T0)

@@ -14,6 +14,7 @@ import pytest
 
 from tests.alerts.accelerated import ORIGIN, AcceleratedTime
 from tests.builders import transaction
+from tests.databases import empty_tables
 from tests.waiting import PATIENCE_SECONDS, wait_until
 from txwatch.alerts.alert import LATE_AFTER, Alert
 from txwatch.alerts.dispatcher import Dispatcher
@@ -101,8 +102,8 @@ def telegram(database_url: str) -> Iterator[Telegram]:
     time_ = AcceleratedTime.starting_now(FACTOR)
     local = LocalTelegram(time_.clock, token=TOKEN)
     with connect(database_url) as connection:
-        connection.execute(
-            "TRUNCATE alerts, alert_deliveries, channels, channel_requests, transactions, blocks, confirmations CASCADE"
+        empty_tables(
+            connection, "alerts, alert_deliveries, channels, channel_requests, transactions, blocks, confirmations"
         )
     with TelegramServer(local) as server:
         yield Telegram(local, server, time_, database_url)

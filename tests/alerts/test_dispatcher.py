@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from tests.builders import T0, transaction
+from tests.databases import empty_tables
 from tests.waiting import PATIENCE_SECONDS, eventually, wait_until
 from txwatch.alerts.alert import Alert
 from txwatch.alerts.conditions import Condition, State, condition_alerts
@@ -130,7 +131,7 @@ def delivery(database_url: str) -> Iterator[Delivery]:
     waited = Waited()
     local = LocalTelegram(waited.clock)
     with connect(database_url) as connection, TelegramServer(local) as server:
-        connection.execute("TRUNCATE alerts, channels, channel_requests, transactions, labels CASCADE")
+        empty_tables(connection, "alerts, channels, channel_requests, transactions, labels")
         yield Delivery(database_url, connection, local, server, waited)
 
 

@@ -9,6 +9,7 @@ import pytest
 from msgspec import structs
 
 from tests.builders import T0, coin, spending
+from tests.databases import empty_tables
 from txwatch.alerts.life import insert_chain_updates
 from txwatch.alerts.store import read_sent_message
 from txwatch.detection.rules import CurrentDetectors
@@ -87,7 +88,7 @@ TABLES = (
 @pytest.fixture
 def connection(database_url: str) -> Iterator[Connection]:
     with connect(database_url) as connection:
-        connection.execute(f"TRUNCATE {TABLES} CASCADE")  # type: ignore[arg-type]
+        empty_tables(connection, TABLES)
         yield connection
 
 

@@ -10,6 +10,7 @@ import pytest
 from msgspec import structs
 
 from tests.builders import T0, coin, spending
+from tests.databases import empty_tables
 from txwatch.alerts.hops import FOLLOWED_FOR, MOST_HOPS
 from txwatch.alerts.store import read_sent_message
 from txwatch.detection.rules import CurrentDetectors
@@ -86,7 +87,7 @@ class Lane:
 def lane(database_url: str) -> Iterator[Lane]:
     with connect(database_url) as connection:
         tables = "alerts, transactions, confirmations, blocks, sightings, spends, contested_outpoints, removals"
-        connection.execute(f"TRUNCATE {tables} CASCADE")  # type: ignore[arg-type]
+        empty_tables(connection, tables)
         lane = Lane(connection)
         lane.tell(WHALE)
         assert lane.woken == 1
@@ -120,7 +121,7 @@ def test_hops_that_come_in_one_batch_are_told_in_their_order(lane: Lane) -> None
 
 
 def test_an_alert_and_its_first_hop_may_come_together(lane: Lane) -> None:
-    lane.connection.execute("TRUNCATE alerts, transactions, spends CASCADE")
+    empty_tables(lane.connection, "alerts, transactions, spends")
     lane.recent = RecentTxids()
     lane.tell(WHALE, *chain(1))
     assert lane.message() == ["⛓ 1st hop, 60 s, 1,240.00 BTC left"]

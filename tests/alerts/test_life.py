@@ -9,6 +9,7 @@ import pytest
 from msgspec import structs
 
 from tests.builders import T0, coin, spending, transaction
+from tests.databases import empty_tables
 from txwatch.alerts.life import insert_chain_updates
 from txwatch.alerts.store import read_sent_message
 from txwatch.detection.rules import CurrentDetectors
@@ -78,7 +79,7 @@ class Lane:
 def connection(database_url: str) -> Iterator[Connection]:
     with connect(database_url) as connection:
         tables = "alerts, transactions, blocks, confirmations, sightings, spends, contested_outpoints, removals"
-        connection.execute(f"TRUNCATE {tables} CASCADE")  # type: ignore[arg-type]
+        empty_tables(connection, tables)
         yield connection
 
 

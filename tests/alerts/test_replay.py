@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.alerts.accelerated import ORIGIN, AcceleratedTime
+from tests.databases import empty_tables
 from txwatch.alerts.dispatcher import Dispatcher
 from txwatch.alerts.sender import TelegramSender
 from txwatch.alerts.store import raise_window_alerts
@@ -69,9 +70,10 @@ def deliver(database_url: str, telegram_url: str, time: AcceleratedTime) -> Coun
 @pytest.fixture
 def connection(database_url: str) -> Iterator[Connection]:
     with connect(database_url) as connection:
-        connection.execute(
-            "TRUNCATE transactions, network_baseline, transaction_features, transaction_scores, alerts,"
-            " alert_deliveries, channels, channel_requests CASCADE"
+        empty_tables(
+            connection,
+            "transactions, network_baseline, transaction_features, transaction_scores,"
+            " alerts, alert_deliveries, channels, channel_requests",
         )
         yield connection
 

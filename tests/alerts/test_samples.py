@@ -7,6 +7,7 @@ import pytest
 
 from tests.alerts.accelerated import ORIGIN
 from tests.builders import transaction
+from tests.databases import empty_tables
 from txwatch.alerts.alert import LATE_AFTER
 from txwatch.alerts.planning import ChannelState, PendingAlert, SendAlert, next_step
 from txwatch.alerts.samples import SAMPLE, Misses, raise_sample, read_misses
@@ -31,7 +32,7 @@ def score(n: int, rank: int) -> Score:
 def connection(database_url: str) -> Iterator[Connection]:
     """A day of transactions that raised nothing: the score of the n-th rises with n."""
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE transactions, transaction_scores, alerts CASCADE")
+        empty_tables(connection, "transactions, transaction_scores, alerts")
         scores = [score(n, n) for n in range(SCORED)]
         with connection.transaction():
             land_transactions(connection, [transaction(txid=s.txid, seen_at=s.seen_at) for s in scores])

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.builders import T0, transaction
+from tests.databases import empty_tables
 from txwatch.alerts.alert import Alert
 from txwatch.alerts.standing import LOOKED_BACK, Standing, read_standing
 from txwatch.alerts.store import insert_alerts
@@ -27,7 +28,7 @@ EARLIER = window_start(NOW) - 2 * WINDOW
 @pytest.fixture
 def connection(database_url: str) -> Iterator[Connection]:
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE alerts, transactions, network_baseline, whale_moves CASCADE")
+        empty_tables(connection, "alerts, transactions, network_baseline, whale_moves")
         yield connection
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from tests.builders import T0, transaction
+from tests.databases import empty_tables
 from tests.modelling import model
 from txwatch.alerts.alert import Alert
 from txwatch.alerts.messages import DigestLine, alert_lines, digest_lines, to_html
@@ -106,9 +107,10 @@ def test_a_digest_tells_amounts_in_usd_too() -> None:
 @pytest.fixture
 def connection(database_url: str) -> Iterator[Connection]:
     with connect(database_url) as connection:
-        connection.execute(
-            "TRUNCATE usd_prices, labels, whale_moves, transactions, transaction_scores, transaction_features,"
-            " network_baseline, alerts CASCADE"
+        empty_tables(
+            connection,
+            "usd_prices, labels, whale_moves, transactions, transaction_scores,"
+            " transaction_features, network_baseline, alerts",
         )
         yield connection
 
@@ -182,7 +184,7 @@ def test_a_whale_by_usd_is_one_in_every_lane_and_in_a_replay(
     [result] = score_windows(connection, [START], trained, whale_btc=500, whale_usd=LIMIT)
     assert (result.compared, result.differing) == (len(MOVES), 0)
     before = stored(connection)
-    connection.execute("TRUNCATE alerts, transaction_scores CASCADE")
+    empty_tables(connection, "alerts, transaction_scores")
     score_windows(connection, [START], trained, whale_btc=500, whale_usd=LIMIT)
     raise_window_alerts(connection, START, START + WINDOW, [], T0 + timedelta(hours=2))
     assert whales(connection) == found

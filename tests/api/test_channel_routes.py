@@ -9,6 +9,7 @@ import pytest
 
 from tests.api.alerts import alert
 from tests.channels.receiver import answer, receiver
+from tests.databases import empty_tables
 from tests.serving import KEY, serving, settings_of
 from tests.waiting import PATIENCE_SECONDS
 from txwatch.alerts.store import insert_alerts
@@ -21,7 +22,7 @@ ROUTE = "/v1/channels"
 @pytest.fixture
 def api(database_url: str, tmp_path: Path) -> Iterator[httpx.Client]:
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE alerts, channels, channel_requests CASCADE")
+        empty_tables(connection, "alerts, channels, channel_requests")
     settings = settings_of(database_url, tmp_path, TXWATCH_WEBHOOK_PRIVATE="true")
     headers = {"Authorization": f"Bearer {KEY}"}
     with serving(settings) as url, httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, headers=headers) as client:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import Installation
+from tests.databases import empty_tables
 from tests.serving import KEY, serving, settings_of
 from tests.waiting import PATIENCE_SECONDS
 from txwatch.alerts.alert import Alert, record_move
@@ -62,7 +63,7 @@ class Api:
 def api(installation: Installation, request: pytest.FixtureRequest) -> Iterator[Api]:
     changes = {"TXWATCH_API_KEY": request.param}
     with connect(installation.database_url) as connection:
-        connection.execute("TRUNCATE alerts, api_keys, changes CASCADE")
+        empty_tables(connection, "alerts, api_keys, changes")
         now = utc_now()
         alerts = [
             Alert(key, [kind], severity, [Reason(kind, "=1+1")], False, now - n * DAY, now, "3")
@@ -123,7 +124,7 @@ def test_no_metric_names_a_chat_by_its_id(installation: Installation) -> None:
         TELEGRAM_CHAT_ID="77001,-77002,@anywhere",
     )
     with connect(installation.database_url) as connection, connection.transaction():
-        connection.execute("TRUNCATE health_checks, channels CASCADE")
+        empty_tables(connection, "health_checks, channels")
         record_move(connection, "-77002", "-10077002")
         refusing = {"77001": State.well, "-10077002": State.wrong, "@anywhere": State.well, "-77003": State.wrong}
         found = [Condition(f"chat_refuses:{name}", state) for name, state in {**refusing, "siem": State.well}.items()]
@@ -144,7 +145,7 @@ def test_only_who_may_read_channels_is_told_which_chats_get_alerts(api: Api) -> 
     conditions = [Condition(f"chat_refuses:{name}", State.wrong, f"{name} takes none") for name in ("-77001", "siem")]
     now = utc_now()
     with api.connection.transaction():
-        api.connection.execute("TRUNCATE health_checks")
+        empty_tables(api.connection, "health_checks")
         record_health(api.connection, conditions, now)
         insert_alerts(api.connection, condition_alerts(conditions, {}, now), ["42"])
         step = Step(WHALE, "telegram:Alice (5061)", "acknowledge", now)
@@ -197,7 +198,7 @@ def test_keys_end_are_kept_as_hashes_and_names_are_not_given_twice(api: Api) -> 
 def test_a_private_api_is_read_with_a_key_alone(installation: Installation) -> None:
     settings = settings_of(installation.database_url, installation.settings.home, TXWATCH_API_PRIVATE=True)
     with connect(installation.database_url) as connection, serving(settings) as url, ExitStack() as clients:
-        connection.execute("TRUNCATE api_keys")
+        empty_tables(connection, "api_keys")
         api = Api(connection, url, clients)
         for path in ("/v1/alerts", "/v1/overview", "/v1/health", "/v1/health/history"):
             assert httpx.get(f"{url}{path}", timeout=PATIENCE_SECONDS).status_code == 401

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.databases import empty_tables
 from tests.populated import Populated
 from txwatch.clock import utc_now
 from txwatch.rules.document import read_plain
@@ -27,7 +28,7 @@ RULE: dict[str, Any] = {
 def _no_rules(populated: Populated) -> Iterator[None]:
     yield
     with connect(populated.database_url) as connection:
-        connection.execute("TRUNCATE rules, rule_matches")
+        empty_tables(connection, "rules, rule_matches")
 
 
 def test_a_rule_is_added_switched_and_remembered(keyed: httpx.Client) -> None:

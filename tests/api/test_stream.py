@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from tests.api.alerts import alert
 from tests.builders import transaction
+from tests.databases import empty_tables
 from tests.serving import serving, settings_of
 from tests.waiting import PATIENCE_SECONDS, wait_until
 from txwatch.alerts.store import insert_alerts
@@ -79,7 +80,7 @@ def test_an_alert_tells_what_it_was_worth(address: str, database_url: str) -> No
             land_transactions(connection, [transaction(txid=f"{7:064x}", value_sat=60_000_000_000, seen_at=now)])
             insert_alerts(connection, [worth_something], [])
         told = next(json.loads(event["data"]) for event in events(response) if event["event"] == "alert")
-        connection.execute("TRUNCATE usd_prices")
+        empty_tables(connection, "usd_prices")
     assert told["alert_key"] == f"{7:064x}"
     assert (told["value_sat"], told["value_usd"], told["usd_price"]) == (60_000_000_000, 40_800_000, 68_000)
     assert datetime.fromisoformat(told["usd_price_at"]) == now - timedelta(minutes=4)

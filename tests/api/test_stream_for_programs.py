@@ -26,6 +26,7 @@ from websockets.uri import parse_uri
 
 from tests.api.alerts import alert
 from tests.builders import transaction
+from tests.databases import empty_tables
 from tests.serving import KEY, serving, settings_of
 from tests.waiting import PATIENCE_SECONDS, wait_until
 from txwatch import guard
@@ -239,7 +240,7 @@ def test_a_client_gets_what_it_chose(address: str, database_url: str) -> None:
                 if not query:
                     wanted.insert(-1, "system:x:1")
                 assert keys(websocket, len(wanted)) == wanted, query
-        connection.execute("TRUNCATE usd_prices")
+        empty_tables(connection, "usd_prices")
 
 
 def test_what_becomes_known_of_an_alert_is_told_with_it(address: str, database_url: str) -> None:

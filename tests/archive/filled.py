@@ -8,6 +8,7 @@ import numpy as np
 from psycopg import sql
 
 from tests.builders import coin, spending, transaction
+from tests.databases import empty_tables
 from txwatch.archive.datasets import ARCHIVED, Dataset
 from txwatch.archive.days import day_span
 from txwatch.clock import EPOCH, MICROSECOND, window_start
@@ -96,10 +97,8 @@ def stored(connection: Connection, dataset: Dataset, day: date) -> list[tuple[An
 
 def drop_all(connection: Connection) -> None:
     """Empty what the tests of a module share."""
-    tables = sql.SQL(", ").join(sql.Identifier(dataset.table) for dataset in ARCHIVED.values())
-    connection.execute(
-        sql.SQL(
-            "TRUNCATE {}, archived_days, feed_gaps, late_windows, scored_windows, recent_scores, address_activity,"
-            " address_windows, network_baseline CASCADE"
-        ).format(tables)
+    empty_tables(
+        connection,
+        f"{', '.join(dataset.table for dataset in ARCHIVED.values())}, archived_days, feed_gaps, late_windows,"
+        " scored_windows, recent_scores, address_activity, address_windows, network_baseline",
     )

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from tests.archive.filled import DAY, fill_day
 from tests.archive.test_query import give_up
 from tests.archive.test_writing import NOW, flip_a_bit
+from tests.databases import empty_tables
 from tests.waiting import PATIENCE_SECONDS
 from txwatch.archive.bounded import QueryError, bounded_memory
 from txwatch.archive.datasets import ARCHIVED, TRANSACTIONS
@@ -155,7 +156,7 @@ def test_the_archive_is_listed_checked_and_adopted(
     checked = typed("archive", "check")
     assert checked.exit_code == 1
     assert "transactions of 2024-03-14: its file is damaged" in checked.stdout
-    connection.execute("TRUNCATE archived_days")
+    empty_tables(connection, "archived_days")
     assert typed("archive", "adopt").stdout == "3 files of 1 days were not known here.\n"
     monkeypatch.delenv("TXWATCH_ARCHIVE")
     error = typed("archive", "check").exception

@@ -14,6 +14,7 @@ from tests.archive.filled import DAY, NEXT, fill_day
 from tests.archive.test_query import EVERYTHING, give_up, rows, rows_and_notes
 from tests.archive.test_writing import NOW
 from tests.buckets import environment_at, environment_of, s3_server, using_s3
+from tests.databases import empty_tables
 from txwatch.archive.datasets import ARCHIVED, TRANSACTIONS
 from txwatch.archive.manifest import Archive, ArchiveError, archive_of
 from txwatch.archive.upkeep import adopt, check_files, give_up_days
@@ -54,7 +55,7 @@ def test_days_are_archived_read_checked_given_up_and_adopted(
     assert [fault for _, fault in check_files(connection, archive, NOW)] == [None, None, None]
     assert [one.why for one in give_up_days(connection, archive, NOW.replace(day=15), NOW)] == [None, None, None]
     assert {name: repr(rows(database_url, archive, query)) for name, query in EVERYTHING.items()} == before
-    connection.execute("TRUNCATE archived_days")
+    empty_tables(connection, "archived_days")
     assert [day for _, day in adopt(connection, archive, NOW)] == [DAY, DAY, DAY]
     assert {name: repr(rows(database_url, archive, query)) for name, query in EVERYTHING.items()} == before
 

@@ -10,6 +10,7 @@ import pytest
 from tests.archive.filled import DAY, NEXT, fill_day
 from tests.archive.test_query import EVERYTHING, rows
 from tests.archive.test_writing import flip_a_bit
+from tests.databases import empty_tables
 from txwatch.alerts.conditions import State
 from txwatch.alerts.health import conditions, read_health
 from txwatch.archive.datasets import ARCHIVED, FEATURES, TRANSACTIONS
@@ -158,7 +159,7 @@ def test_an_archive_is_adopted_by_a_database_that_does_not_know_it(
         for day in DAY, NEXT:
             archive_day(connection, archive, dataset, day, NOW)
     # A backup of before: it has a part of the second day, and knows of no archive.
-    connection.execute("TRUNCATE archived_days")
+    empty_tables(connection, "archived_days")
     for dataset in ARCHIVED.values():
         connection.execute(f"DELETE FROM {dataset.table} WHERE seen_at < '2024-03-15T12:00Z'")  # type: ignore[arg-type] # noqa: S608
     assert len(adopt(connection, archive, NOW)) == 6
@@ -198,7 +199,7 @@ def test_what_cannot_be_adopted_keeps_nothing_else_from_it(connection: Connectio
     fill_day(connection, NEXT)
     for day in DAY, NEXT:
         archive_day(connection, archive, TRANSACTIONS, day, NOW)
-    connection.execute("TRUNCATE archived_days")
+    empty_tables(connection, "archived_days")
     folder = Path(str(archive.folder(TRANSACTIONS, DAY)))
     (folder / "notes.json").write_text("somebody's")
     (folder / "2023-01-01.json").write_text("of another month")

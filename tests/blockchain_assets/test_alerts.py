@@ -14,6 +14,7 @@ from resources.telegram import TelegramResource
 from sensors.alerts import alert_sensor, delivery_sensor
 from tests.builders import transaction
 from tests.conftest import Installation
+from tests.databases import empty_tables
 from txwatch.alerts.deliveries import read_delivery_levels
 from txwatch.clock import WINDOW, utc_now, window_key, window_start
 from txwatch.detection.reasons import Reason
@@ -40,8 +41,8 @@ def window() -> datetime:
 @pytest.fixture
 def local(installation: Installation) -> LocalTelegram:
     with connect(installation.database_url) as connection:
-        connection.execute(
-            "TRUNCATE transactions, transaction_scores, alerts, alert_deliveries, channels, channel_requests CASCADE"
+        empty_tables(
+            connection, "transactions, transaction_scores, alerts, alert_deliveries, channels, channel_requests"
         )
     return LocalTelegram()
 

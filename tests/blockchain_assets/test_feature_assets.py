@@ -8,6 +8,7 @@ import dagster as dg
 import pytest
 
 from tests.conftest import History, Installation
+from tests.databases import empty_tables
 from tests.materializing import checks, failure, materialize, metadata_by_window
 from txwatch.clock import WINDOW, context_window
 from txwatch.features.contract import FEATURE_NAMES, contract_fingerprint
@@ -146,4 +147,4 @@ def test_a_window_without_all_its_features_goes_no_further(
     finally:
         with connect(installation.database_url) as connection:
             connection.execute("DROP TRIGGER lose ON transaction_features")
-            connection.execute("TRUNCATE late_windows")
+            empty_tables(connection, "late_windows")

@@ -34,6 +34,7 @@ from sensors.promotion import promotion_sensor
 from sensors.scoring import scoring_sensor
 from tests.builders import T0
 from tests.conftest import Installation
+from tests.databases import empty_tables
 from tests.materializing import range_tags
 from tests.ports import free_port
 from tests.waiting import wait_until
@@ -64,7 +65,7 @@ def history_start() -> datetime:
 def recorded(installation: Installation, dagster_instance: dg.DagsterInstance) -> Installation:
     """An installation whose start is recorded, and of which nobody has asked for anything."""
     with connect(installation.database_url) as connection:
-        connection.execute("TRUNCATE history_start")
+        empty_tables(connection, "history_start")
         record_history_start(connection, START)
     dagster_instance.wipe()
     return installation

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from tests.builders import T0
+from tests.databases import empty_tables
 from txwatch.alerts.alert import Alert
 from txwatch.alerts.carriers import AppriseCarrier, Carrier, WebhookCarrier
 from txwatch.alerts.dispatcher import Dispatcher
@@ -104,5 +105,5 @@ class Outbox:
 def outbox(database_url: str) -> Iterator[Outbox]:
     """An empty one."""
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE alerts, channels, channel_requests, transactions, blocks, confirmations CASCADE")
+        empty_tables(connection, "alerts, channels, channel_requests, transactions, blocks, confirmations")
         yield Outbox(database_url, connection)

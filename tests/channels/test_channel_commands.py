@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.channels.receiver import answer, receiver
+from tests.databases import empty_tables
 from txwatch.channels.store import list_channels
 from txwatch.cli import app
 from txwatch.errors import UserError
@@ -22,7 +23,7 @@ def environment(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"DATABASE_URL": database_url, "TXWATCH_WEBHOOK_PRIVATE": "true", "COLUMNS": "250"}.items():
         monkeypatch.setenv(name, value)
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE alerts, channels, channel_requests CASCADE")
+        empty_tables(connection, "alerts, channels, channel_requests")
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_a_webhook_is_added_tried_rotated_disabled_enabled_and_removed(connectio
 
 
 def test_a_rule_that_is_not_there_is_named_when_a_channel_asks_for_it(connection: Connection) -> None:
-    connection.execute("TRUNCATE rules CASCADE")
+    empty_tables(connection, "rules")
     add_rule(connection, read_yaml("name: big\ntext: Big\nseverity: low\nwhen: moved_sat >= 1 BTC"), "somebody")
     url = "https://example.org/x"
     assert "no rule" not in done("add", "one", url, "--rule", "big", "--rule", "*")

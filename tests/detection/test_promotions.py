@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import HISTORY_START, Installation
+from tests.databases import empty_tables
 from tests.registering import registered
 from txwatch.clock import WINDOW, utc_now
 from txwatch.detection.promotions import (
@@ -67,7 +68,7 @@ def connection(installation: Installation, registry: ModelRegistry) -> Iterator[
     """Version 2 is the champion, and nobody knows since when."""
     registry.promote("2", {})
     with connect(installation.database_url) as connection:
-        connection.execute("TRUNCATE promotions, changes")
+        empty_tables(connection, "promotions, changes")
         yield connection
 
 
@@ -105,7 +106,7 @@ def test_where_nobody_kept_what_was_before_it_is_the_newest_below(
     assert roll_back(connection, registry, "key:bob", NOW) == "1"
     with pytest.raises(NoSuchVersionError):
         make_champion(connection, registry, "9", "key:bob", NOW)
-    connection.execute("TRUNCATE promotions")
+    empty_tables(connection, "promotions")
     with pytest.raises(NothingBeforeError):
         roll_back(connection, registry, "key:bob", NOW)
 

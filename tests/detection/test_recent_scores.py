@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import msgspec
 import pytest
 
+from tests.databases import empty_tables
 from tests.features.window_lane import materialize
 from tests.modelling import START, model
 from txwatch.clock import WINDOW, window_range
@@ -41,7 +42,7 @@ def trained() -> Model:
 @pytest.fixture
 def connection(database_url: str) -> Iterator[Connection]:
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE transactions, transaction_scores, recent_scores, network_baseline, alerts CASCADE")
+        empty_tables(connection, "transactions, transaction_scores, recent_scores, network_baseline, alerts")
         yield connection
 
 

@@ -13,6 +13,7 @@ import pytest
 from msgspec import structs
 
 from tests.builders import utx
+from tests.databases import empty_tables
 from tests.ingest.feed_server import Stage, scripted_feed
 from tests.ingest.following import following, has_landed, landed, query, until, utxs
 from txwatch.captures import CaptureError, read_capture
@@ -66,7 +67,7 @@ async def test_a_replay_gives_the_rows_of_the_feed_at_any_speed(fresh: str, tmp_
         await until(has_landed(fresh, 60))
     by_feed = landed(fresh)
     with connect(fresh) as connection:
-        connection.execute("TRUNCATE transactions, quarantined_messages, late_windows")
+        empty_tables(connection, "transactions, quarantined_messages, late_windows")
         counted = query(fresh, "SELECT received, duplicates, ignored FROM ingest_lease")
         assert replay(connection, path) == 60
         assert replay(connection, path) == 0, "and again, nothing"

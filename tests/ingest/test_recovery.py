@@ -15,6 +15,7 @@ import pytest
 from msgspec import structs
 
 from tests.builders import pay, spend, transaction, utx
+from tests.databases import empty_tables
 from tests.ingest.following import landed, query
 from txwatch.clock import WINDOW, window_range, window_start
 from txwatch.ingest.batch import Batch, RecentTxids
@@ -409,7 +410,7 @@ def test_blocks_of_a_gap_whose_times_are_before_it_are_searched(fresh: str) -> N
     early = {"c": T0 - 30 * MINUTE, "d": T0 - 20 * MINUTE}
     for announced in ("", "ab"):
         with connect(fresh) as connection:
-            connection.execute("TRUNCATE blocks, feed_gaps, transactions, confirmations CASCADE")
+            empty_tables(connection, "blocks, feed_gaps, transactions, confirmations")
             service = Service(World(), 12, ahead=2, contents={"c": (1,), "d": (2,), "e": (3,)}, times=early)
             announce(connection, announced, at=T0 - MINUTE)
             ended_gap(connection, minutes=4)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.builders import numbered_utx, pay, spend
+from tests.databases import empty_tables
 from tests.feeds import CapturedFeed
 from tests.ingest.following import worker_on
 from tests.waiting import eventually
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.anyio
 def empty(database_url: str) -> None:
     """No rows are left from another test."""
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE transactions, blocks, feed_gaps, ingest_lease, quarantined_messages CASCADE")
+        empty_tables(connection, "transactions, blocks, feed_gaps, ingest_lease, quarantined_messages")
 
 
 def rows(database_url: str, query: str) -> Sequence[tuple[Any, ...]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.databases import empty_tables
 from txwatch.cli import app
 from txwatch.errors import UserError
 from txwatch.labels.store import read_known, read_watch_list
@@ -18,7 +19,7 @@ def _database(monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("COLUMNS", "200")
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE labels, label_changes, watch_list")
+        empty_tables(connection, "labels, label_changes, watch_list")
 
 
 def labels(*arguments: str) -> str:

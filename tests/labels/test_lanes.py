@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from tests.builders import T0, transaction
+from tests.databases import empty_tables
 from tests.modelling import model
 from txwatch.alerts.alert import Alert
 from txwatch.alerts.commands import answer
@@ -63,9 +64,10 @@ KINDS = {
 @pytest.fixture
 def connection(database_url: str) -> Iterator[Connection]:
     with connect(database_url) as connection:
-        connection.execute(
-            "TRUNCATE labels, label_changes, watch_list, whale_moves, transactions, transaction_scores,"
-            " transaction_features, network_baseline, alerts CASCADE"
+        empty_tables(
+            connection,
+            "labels, label_changes, watch_list, whale_moves, transactions,"
+            " transaction_scores, transaction_features, network_baseline, alerts",
         )
         with connection.transaction():
             import_labels(connection, LABELS, T0)
@@ -157,7 +159,7 @@ def test_the_window_lane_and_a_backtest_say_the_same(connection: Connection) -> 
     [result] = score_windows(connection, [window], trained, whale_btc=500)
     assert (result.compared, result.differing) == (len(TRANSACTIONS), 0)
 
-    connection.execute("TRUNCATE alerts, transaction_scores CASCADE")
+    empty_tables(connection, "alerts, transaction_scores")
     score_windows(connection, [window], trained, whale_btc=500)
     raise_window_alerts(connection, window, window + WINDOW, [], T0)
     assert kinds(all_alerts(connection)) == by_live

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.builders import T0
+from tests.databases import empty_tables
 from txwatch.detection.rules import CurrentDetectors, WatchListed
 from txwatch.labels.label import Label
 from txwatch.labels.store import (
@@ -28,7 +29,7 @@ KRAKEN = Label("kraken", "explorer", "Kraken", "exchange")
 @pytest.fixture
 def connection(database_url: str) -> Iterator[Connection]:
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE labels, watch_list, label_changes")
+        empty_tables(connection, "labels, watch_list, label_changes")
         yield connection
 
 

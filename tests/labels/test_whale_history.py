@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from tests.builders import T0, transaction
+from tests.databases import empty_tables
 from txwatch.labels.label import Label
 from txwatch.labels.store import import_labels
 from txwatch.labels.whales import (
@@ -35,7 +36,7 @@ MOVES = [("someone", "acme", 600), ("acme", "someone", 700), ("acme", "kraken", 
 @pytest.fixture
 def connection(database_url: str) -> Iterator[Connection]:
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE labels, label_changes, whale_moves, transactions")
+        empty_tables(connection, "labels, label_changes, whale_moves, transactions")
         with connection.transaction():
             land_transactions(
                 connection,
@@ -108,10 +109,10 @@ def test_whales_outlive_their_transactions(connection: Connection) -> None:
 
 
 def test_whales_keep_what_they_were_worth(connection: Connection) -> None:
-    connection.execute("TRUNCATE whale_moves, usd_prices")
+    empty_tables(connection, "whale_moves, usd_prices")
     insert_price(connection, Price(68_000, T0 + 2 * MINUTE, "mempool.space"), T0 + 2 * MINUTE)
     record_whales(connection, {"1": 600 * BTC, "2": 700 * BTC})
-    connection.execute("TRUNCATE usd_prices")
+    empty_tables(connection, "usd_prices")
     label_them(connection)
     newest, oldest = list_whale_moves(connection)
     assert (newest.usd_price, newest.moved_usd) == (68_000, 47_600_000)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.builders import numbered_utx, pay, spend
+from tests.databases import empty_tables
 from tests.feeds import CapturedFeed
 from tests.modelling import model
 from tests.waiting import PATIENCE_SECONDS, eventually
@@ -53,9 +54,10 @@ class FakeRegistry:
 def empty(database_url: str) -> None:
     """No rows are left from another test."""
     with connect(database_url) as connection:
-        connection.execute(
-            "TRUNCATE transactions, blocks, feed_gaps, ingest_lease, quarantined_messages, transaction_scores, alerts,"
-            " channels, channel_requests CASCADE"
+        empty_tables(
+            connection,
+            "transactions, blocks, feed_gaps, ingest_lease, quarantined_messages,"
+            " transaction_scores, alerts, channels, channel_requests",
         )
 
 
@@ -120,7 +122,7 @@ async def test_a_whale_is_told_in_usd_by_the_price_that_the_lane_asks_for(
 ) -> None:
     local, chats = telegram
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE usd_prices")
+        empty_tables(connection, "usd_prices")
     feed = CapturedFeed(tmp_path, [whale(3)])
     async with feed.serve() as server:
         sources = ChosenSources(("blockchain.info",), server.stream_url, rest_url=server.rest_url)

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from tests.builders import T0, transaction
+from tests.databases import empty_tables
 from txwatch.clock import WINDOW, window_start
 from txwatch.labels.label import Label
 from txwatch.labels.store import import_labels, watch
@@ -23,7 +24,7 @@ NOW = T0 + timedelta(minutes=1)
 @pytest.fixture
 def connection(database_url: str) -> Iterator[Connection]:
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE alerts, transactions, labels, watch_list, address_activity CASCADE")
+        empty_tables(connection, "alerts, transactions, labels, watch_list, address_activity")
         with connection.transaction():
             import_labels(
                 connection,

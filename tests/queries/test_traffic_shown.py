@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from tests.builders import T0, transaction
+from tests.databases import empty_tables
 from txwatch.alerts.alert import Alert
 from txwatch.alerts.store import insert_alerts
 from txwatch.detection.kinds import Severity
@@ -22,7 +23,7 @@ END = T0 + HOUR
 @pytest.fixture
 def connection(database_url: str) -> Iterator[Connection]:
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE alerts, transactions, transaction_scores, campaign_transactions CASCADE")
+        empty_tables(connection, "alerts, transactions, transaction_scores, campaign_transactions")
         yield connection
 
 

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.builders import T0, coin, spending
+from tests.databases import empty_tables
 from tests.populated import Populated
 from txwatch.clock import WINDOW, window_range, window_start
 from txwatch.detection.kinds import Severity
@@ -32,9 +33,7 @@ def rule(tree: Tree, cap: int = 20) -> Rule:
 def connection(database_url: str) -> Iterator[Connection]:
     """Transactions of 1, 2, 3, ... BTC: four in the first hour, eight in the next, and nothing in the third."""
     with connect(database_url) as connection:
-        connection.execute(
-            "TRUNCATE transactions, transaction_features, transaction_scores, usd_prices, rule_matches CASCADE"
-        )
+        empty_tables(connection, "transactions, transaction_features, transaction_scores, usd_prices, rule_matches")
         moments = [T0 + timedelta(minutes=n) for n in range(1, 5)]
         moments += [T0 + timedelta(hours=1, minutes=n) for n in range(1, 9)]
         with connection.transaction():
@@ -134,7 +133,7 @@ def test_what_is_not_read_would_not_have_matched(populated: Populated, tree: Tre
 
 
 def test_it_names_what_fits_no_label_and_the_nearest_that_there_is(connection: Connection) -> None:
-    connection.execute("TRUNCATE labels, watch_list CASCADE")
+    empty_tables(connection, "labels, watch_list")
     texts = [
         "receiver matches label category exchnge",
         "sender matches label entity Binanse",

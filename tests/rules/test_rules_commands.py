@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.builders import T0, coin, spending
+from tests.databases import empty_tables
 from txwatch.cli import app
 from txwatch.clock import WINDOW, utc_now, window_start
 from txwatch.errors import UserError
@@ -30,7 +31,7 @@ def _database(monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("COLUMNS", "200")
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE rules, rule_matches, transactions, transaction_features, usd_prices CASCADE")
+        empty_tables(connection, "rules, rule_matches, transactions, transaction_features, usd_prices")
 
 
 def rules(*arguments: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.builders import T0, coin, spending
+from tests.databases import empty_tables
 from tests.modelling import model
 from txwatch.alerts.alert import Alert
 from txwatch.alerts.conditions import State
@@ -45,9 +46,10 @@ WINDOW_OF_T0 = window_start(T0)
 @pytest.fixture
 def connection(database_url: str) -> Iterator[Connection]:
     with connect(database_url) as connection:
-        connection.execute(
-            "TRUNCATE rules, rule_matches, labels, label_changes, transactions, transaction_scores, alerts,"
-            " transaction_features, network_baseline, campaign_transactions, channels CASCADE"
+        empty_tables(
+            connection,
+            "rules, rule_matches, labels, label_changes, transactions, transaction_scores,"
+            " alerts, transaction_features, network_baseline, campaign_transactions, channels",
         )
         with connection.transaction():
             import_labels(connection, [Label("kraken", "explorer", "Kraken", "exchange")], T0)
@@ -170,7 +172,7 @@ def test_the_lanes_say_the_same(connection: Connection) -> None:
     land(connection, [pay(1, 200, "kraken"), pay(2, 50), pay(3, 120)], lane())
     by_live = said()
     assert list(by_live) == [1, 3]
-    connection.execute("TRUNCATE alerts, rule_matches, transaction_scores CASCADE")
+    empty_tables(connection, "alerts, rule_matches, transaction_scores")
     by_window_lane(connection)
     assert {n: texts for n, texts in said().items() if texts} == by_live
 
@@ -179,7 +181,7 @@ def test_a_match_that_was_recorded_and_not_alerted_is_raised_later(connection: C
     """As after a kill between the two steps of the window lane."""
     rule(connection, "moved_sat >= 100 BTC")
     land(connection, [pay(1, 200)], lane())
-    connection.execute("TRUNCATE alerts CASCADE")
+    empty_tables(connection, "alerts")
     by_window_lane(connection)
     assert of_rules(connection) == {1: ["rule:large"]}
 

@@ -12,6 +12,7 @@ from resources.telegram import TelegramResource
 from sensors.failures import run_failure_sensor
 from sensors.health import health_sensor
 from tests.conftest import Installation
+from tests.databases import empty_tables
 from txwatch.alerts.conditions import Condition, State, condition_alerts
 from txwatch.alerts.health import WINDOW_UNSCORED, failed_run
 from txwatch.alerts.store import insert_alerts
@@ -87,7 +88,7 @@ def test_only_a_success_after_the_last_failure_ends_its_alert(
         tags = {"mended": "yes"} if mended else {}
         fragile.execute_in_process(instance=dagster_instance, tags=tags, raise_on_error=False)
     with connect(installation.database_url) as connection, connection.transaction():
-        connection.execute("TRUNCATE alerts CASCADE")
+        empty_tables(connection, "alerts")
         failed = failed_run("fragile", "0" * 8, "x", began)
         insert_alerts(connection, condition_alerts([failed], {}, began), ["1"])
     assert "run_failed" not in look(installation, dagster_instance)
@@ -99,7 +100,7 @@ def test_what_is_no_longer_there_to_be_checked_is_over(
     installation: Installation, dagster_instance: dg.DagsterInstance
 ) -> None:
     with connect(installation.database_url) as connection, connection.transaction():
-        connection.execute("TRUNCATE alerts CASCADE")
+        empty_tables(connection, "alerts")
         failed = [failed_run(job, "0" * 8, "x", utc_now() + timedelta(seconds=1)) for job in ("fragile", "former_job")]
         archive = Condition("archive", State.wrong, "Archive: a day is missing")
         unscored = Condition("windows_failed", State.wrong, "1 sealed window has no scores")
@@ -117,7 +118,7 @@ def test_what_is_no_longer_there_to_be_checked_is_over(
         assert {"archive", "run_failed:former_job"} <= {
             check.name for check in latest_health(connection) if check.state == "well"
         }, "no page shows it as wrong"
-        connection.execute("TRUNCATE alerts CASCADE")
+        empty_tables(connection, "alerts")
 
 
 def test_drift_that_persists_is_told_and_a_report_without_it_ends_it(

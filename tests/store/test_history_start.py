@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.builders import transaction
+from tests.databases import empty_tables
 from txwatch.clock import WINDOW
 from txwatch.errors import UserError
 from txwatch.store.database import Connection, connect
@@ -106,7 +107,7 @@ def test_a_clock_that_is_a_year_ahead_for_a_night_moves_it_by_a_week_and_back() 
 @pytest.fixture
 def connection(database_url: str) -> Connection:  # type: ignore[misc]
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE history_start, transactions, feed_gaps, late_windows CASCADE")
+        empty_tables(connection, "history_start, transactions, feed_gaps, late_windows")
         yield connection
 
 

@@ -7,6 +7,7 @@ import pytest
 from psycopg import sql
 
 from tests.builders import coin, spending, transaction
+from tests.databases import empty_tables
 from tests.features.window_lane import materialize
 from tests.waiting import wait_until
 from txwatch.clock import EPOCH
@@ -56,7 +57,7 @@ def test_whole_days_are_kept(now: datetime, days: int, before: datetime) -> None
 def test_the_clock_counts_as_far_as_transactions_confirm_it(database_url: str) -> None:
     day, midnight = timedelta(days=1), NOW.replace(hour=0, minute=0)
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE transactions")
+        empty_tables(connection, "transactions")
         for n in range(1, CONFIRMING_DAYS):
             assert confirmed_now(connection, NOW, 90) == EPOCH, "nothing goes before there is a week"
             land(connection, n, NOW - n * day)
@@ -68,7 +69,7 @@ def test_the_clock_counts_as_far_as_transactions_confirm_it(database_url: str) -
         land(connection, 100, later - timedelta(minutes=1))
         assert confirmed_now(connection, later, 90) == midnight + 2 * day, "as if one more day had gone by"
         assert confirmed_now(connection, NOW, 90) == NOW, "the clock was set right"
-        connection.execute("TRUNCATE transactions")
+        empty_tables(connection, "transactions")
 
 
 def land(connection: Connection, number: int, seen_at: datetime) -> None:
@@ -193,7 +194,7 @@ def test_a_day_in_use_is_reported_and_goes_the_next_time(database_url: str, monk
 
 def test_what_a_rule_matched_goes_unless_it_alerted(database_url: str) -> None:
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE rule_matches")
+        empty_tables(connection, "rule_matches")
         for moment in OLD, RECENT:
             connection.execute(
                 "INSERT INTO rule_matches (txid, rule, version, seen_at, severity, outcome, reason)"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import HISTORY_START
+from tests.databases import empty_tables
 from tests.waiting import wait_until
 from txwatch.clock import WINDOW, window_start
 from txwatch.lab.simulator.traffic import Simulator
@@ -34,7 +35,7 @@ def test_all_that_is_simulated_lands_once_with_its_fee_and_weight(database_url: 
 
 def test_a_second_call_goes_on_where_the_first_ended(database_url: str) -> None:
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE transactions")
+        empty_tables(connection, "transactions")
     one, middle, end = simulator(), HISTORY_START + WINDOW / 2, HISTORY_START + WINDOW
     in_two = land_history(database_url, one, middle) + land_history(database_url, one, end)
     assert in_two == sum(1 for _ in simulator().until(end))
@@ -48,7 +49,7 @@ def test_a_demo_lands_what_was_before_the_window_of_the_first_live_transaction(
     database_url: str, tmp_path: Path
 ) -> None:
     with connect(database_url) as connection:
-        connection.execute("TRUNCATE transactions")
+        empty_tables(connection, "transactions")
     landing = history(database_url, tmp_path)
     with landing.landing():
         assert not (tmp_path / "landed").exists(), "it waits for the feed"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.databases import empty_tables
 from tests.features.window_lane import materialize
 from tests.modelling import START, model
 from txwatch.alerts.alert import Alert
@@ -49,7 +50,7 @@ def landed(database_url: str, trained: Model) -> str:
 @pytest.fixture
 def connection(landed: str) -> Iterator[Connection]:
     with connect(landed) as connection:
-        connection.execute("TRUNCATE alerts CASCADE")
+        empty_tables(connection, "alerts")
         yield connection
 
 
