@@ -419,8 +419,9 @@ def test_a_command_for_another_bot_is_left_to_it(database_url: str, connection: 
 def test_a_chat_is_known_by_any_of_its_ids_and_by_its_name_in_any_case(
     database_url: str, connection: Connection
 ) -> None:
-    with listening(database_url, "-5", "@name") as person:
+    with listening(database_url, "-5", "@name", "@none") as person:
         person.local.administrators.add(5)
+        person.say("777", "/least low")  # a stranger, who has no name
         person.say("@NAME", "/least high")
         answered(person, "@name", "From now on")
         person.say("-5", "", migrate_to_chat_id=-1005)

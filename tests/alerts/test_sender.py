@@ -187,6 +187,7 @@ def test_how_long_to_wait_and_where_a_chat_moved_are_handed_on(telegram: Telegra
     moved = telegram.ask(lambda sender: sender.send("-5", "x"))
     assert isinstance(moved, NotSent)
     assert (moved.retry_after, moved.moved_to) == (None, "-1005")
+    assert "1005" not in moved.reason, "everybody may read it"
     away = telegram.send(Fault.server_error)
     assert isinstance(away, NotSent)
     assert (away.retry_after, away.moved_to) == (None, None)

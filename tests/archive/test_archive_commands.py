@@ -122,12 +122,32 @@ def test_what_cannot_be_answered_is_said() -> None:
         ("SELECT list_sort(range(400_000_000))[1]", "60", "Out of Memory"),
         # It would compare for hours.
         ("SELECT levenshtein(repeat('a', 3_000_000), repeat('b', 3_000_000))", "0.2", "took longer than 0.2 s"),
+        # The same, but while the answer is being written.
+        (
+            "SELECT levenshtein(repeat('a', n), repeat('b', n))"
+            " FROM (SELECT if(n < 100_000, 1, 3_000_000) AS n FROM range(200_000) AS of_rows (n))",
+            "3",
+            "took longer than 3 s",
+        ),
     ],
-    ids=["memory", "time"],
+    ids=["memory", "time", "time of a row"],
 )
 def test_what_duckdb_does_not_bound_ends_too(query: str, seconds: str, said: str, tmp_path: Path) -> None:
+    answer = str(tmp_path / "answer.parquet")
     ended = subprocess.run(
-        [sys.executable, "-m", "txwatch", "query", query, "--seconds", seconds],
+        [
+            sys.executable,
+            "-m",
+            "txwatch",
+            "query",
+            query,
+            "--seconds",
+            seconds,
+            "--format",
+            "parquet",
+            "--output",
+            answer,
+        ],
         env={**os.environ, "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
@@ -135,7 +155,7 @@ def test_what_duckdb_does_not_bound_ends_too(query: str, seconds: str, said: str
     )
     assert ended.returncode == 2, ended.stderr
     assert said in ended.stderr
-    assert list(tmp_path.glob("txwatch-query-*")) == []
+    assert list(tmp_path.glob("*.part")) + list(tmp_path.glob("txwatch-query-*")) == []
 
 
 def test_memory_that_runs_out_is_said() -> None:

@@ -262,7 +262,7 @@ class AlertBot:
     def _named(self, connection: Connection, chat: Chat) -> tuple[str, str] | None:
         """The chat's id or name, and its name in the settings, by any id that it ever had; None for strangers."""
         ours = {present_id(connection, configured): configured for configured in self._answers}
-        names = (str(chat.id), f"@{chat.username}".lower())
+        names = [str(chat.id), *([f"@{chat.username}".lower()] if chat.username else [])]
         return next(((n, ours[present]) for n in names if (present := present_id(connection, n)) in ours), None)
 
     def _connected(self) -> AbstractContextManager[Connection]:
