@@ -61,7 +61,7 @@ def query(
     Amounts are satoshi, times UTC. Days that cannot be read are named; then, and if there are more rows than may be
     told, the command ends with 3.
     """
-    from txwatch.archive.bounded import Limits, bounded_memory, end_process
+    from txwatch.archive.bounded import Limits, bounded_memory, end_process, tidied
     from txwatch.archive.manifest import archive_of
     from txwatch.archive.query import ask
 
@@ -76,14 +76,18 @@ def query(
     # Only a whole answer gets the name that was asked for.
     draft = None if output is None else output.with_name(f"{output.name}.{os.getpid()}.part")
 
-    def overrun(why: str) -> None:
+    def tidy() -> None:
         shutil.rmtree(folder, ignore_errors=True)
         if draft is not None:
             draft.unlink(missing_ok=True)
+
+    def overrun(why: str) -> None:
+        tidy()
         end_process(why)
 
     with (
         tempfile.TemporaryDirectory(prefix="txwatch-query-") as folder,
+        tidied(tidy),
         bounded_memory(memory_mb),
         ask(
             settings.require_database_url(),
