@@ -16,7 +16,7 @@ import pytest
 from tests.builders import transaction
 from tests.waiting import PATIENCE_SECONDS, wait_until
 from txwatch.alerts.alert import Alert
-from txwatch.alerts.bot import AlertBot, record_bot_status
+from txwatch.alerts.bot import NOT_DONE, AlertBot, record_bot_status
 from txwatch.alerts.commands import HELP, answer
 from txwatch.alerts.dispatcher import Dispatcher
 from txwatch.alerts.health import Condition, State, conditions, read_health
@@ -291,6 +291,27 @@ def test_what_cannot_be_read_or_handled_is_left_behind(database_url: str, connec
         person.say(CHAT, "/" + " x" * 2_000)
         person.say(CHAT, "/least high")
         wait_until(lambda: connection.execute("SELECT 1 FROM channels WHERE min_severity = 'high'").fetchone(), "done")
+
+
+@pytest.mark.parametrize("condition", ["check_violation", "deadlock_detected"])
+def test_who_asks_for_what_fails_is_told(database_url: str, connection: Connection, condition: str) -> None:
+    """Skipped without a word it would be taken for done."""
+    connection.execute(
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS"
+        f" $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{condition}', MESSAGE = 'no'; END $$"
+    )
+    connection.execute(
+        "CREATE TRIGGER fail BEFORE INSERT OR UPDATE ON channels FOR EACH ROW WHEN (NEW.min_severity = 'high')"
+        " EXECUTE FUNCTION fail()"
+    )
+    try:
+        with listening(database_url, CHAT) as person:
+            person.say(CHAT, "/least high")
+            answered(person, CHAT, NOT_DONE)
+            person.say(CHAT, "/least critical")
+            answered(person, CHAT, "From now on alerts from critical on")
+    finally:
+        connection.execute("DROP FUNCTION fail CASCADE")
 
 
 def test_after_a_quiet_week_updates_have_any_number_and_each_is_handled_once(database_url: str) -> None:
