@@ -83,7 +83,7 @@ def test_an_edit_changes_the_text_and_the_buttons_and_may_be_repeated(telegram: 
         (Fault.server_error, NotSent, "Internal Server Error"),
         (Fault.bad_gateway, NotSent, "Bad Gateway"),
         (Fault.too_many, NotSent, "Flood control exceeded"),
-        (Fault.moved, NotSent, "migrated to supergroup"),
+        (Fault.moved, NotSent, "became a supergroup"),
         (Fault.forbidden, ChannelRefused, "blocked by the user"),
         (Fault.bad_request, ChannelRefused, "Chat not found"),
         (Fault.unreadable, Refused, "Can't parse entities"),
