@@ -86,7 +86,7 @@ def _editor() -> tuple[Rule | None, object]:
     except RuleError as error:
         for fault in error.faults:
             where = ", ".join(part for part in (fault.path, f"line {fault.line}" if fault.line else "") if part)
-            st.error(look.as_written(f"{where}: {fault.message}" if where else fault.message))
+            st.error(f"{where}: {fault.message}" if where else fault.message)
         return None, None
     st.caption(f"{rule.name} is a rule, {rule.severity.name}, at most {rule.alerts_per_hour:,} alerts an hour.")
     return rule, plain(placed)
@@ -123,7 +123,7 @@ def _try(rule: Rule) -> None:
     if run.without_price:
         st.caption(f"In {run.without_price:,} windows no price was known: what is compared in USD was false.")
     for said in run.never_true:
-        st.warning(look.as_written(f"{said}."))
+        st.warning(f"{said}.")
     if run.by_hour:
         look.draw(
             _by_hour(run), "Alerts by hour that the rule would have raised, and what its cap would have held back."
