@@ -17,7 +17,7 @@ from tests.builders import transaction
 from tests.databases import empty_tables
 from tests.waiting import PATIENCE_SECONDS, wait_until
 from txwatch.alerts.alert import Alert
-from txwatch.alerts.bot import AlertBot, record_bot_status
+from txwatch.alerts.bot import NOT_DONE, AlertBot, record_bot_status
 from txwatch.alerts.commands import HELP, answer
 from txwatch.alerts.dispatcher import Dispatcher
 from txwatch.alerts.health import Condition, State, conditions, read_health
@@ -294,6 +294,27 @@ def test_what_cannot_be_read_or_handled_is_left_behind(database_url: str, connec
         wait_until(lambda: connection.execute("SELECT 1 FROM channels WHERE min_severity = 'high'").fetchone(), "done")
 
 
+@pytest.mark.parametrize("condition", ["check_violation", "deadlock_detected"])
+def test_who_asks_for_what_fails_is_told(database_url: str, connection: Connection, condition: str) -> None:
+    """Skipped without a word it would be taken for done."""
+    connection.execute(
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS"
+        f" $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{condition}', MESSAGE = 'no'; END $$"
+    )
+    connection.execute(
+        "CREATE TRIGGER fail BEFORE INSERT OR UPDATE ON channels FOR EACH ROW WHEN (NEW.min_severity = 'high')"
+        " EXECUTE FUNCTION fail()"
+    )
+    try:
+        with listening(database_url, CHAT) as person:
+            person.say(CHAT, "/least high")
+            answered(person, CHAT, NOT_DONE)
+            person.say(CHAT, "/least critical")
+            answered(person, CHAT, "From now on alerts from critical on")
+    finally:
+        connection.execute("DROP FUNCTION fail CASCADE")
+
+
 def test_after_a_quiet_week_updates_have_any_number_and_each_is_handled_once(database_url: str) -> None:
     with listening(database_url, CHAT) as person:
         for number in (900_000_001, 500, 77):
@@ -422,8 +443,9 @@ def test_a_command_for_another_bot_is_left_to_it(database_url: str, connection: 
 def test_a_chat_is_known_by_any_of_its_ids_and_by_its_name_in_any_case(
     database_url: str, connection: Connection
 ) -> None:
-    with listening(database_url, "-5", "@name") as person:
+    with listening(database_url, "-5", "@name", "@none") as person:
         person.local.administrators.add(5)
+        person.say("777", "/least low")  # a stranger, who has no name
         person.say("@NAME", "/least high")
         answered(person, "@name", "From now on")
         person.say("-5", "", migrate_to_chat_id=-1005)

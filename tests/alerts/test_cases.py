@@ -90,6 +90,15 @@ def test_what_is_said_within_a_second_is_all_kept_in_its_order(connection: Conne
     assert detail.case.state == "acknowledged"
 
 
+def test_what_telegram_tells_twice_is_kept_once_by_a_clock_that_is_late_too(connection: Connection) -> None:
+    said_at = ORIGIN + timedelta(minutes=1)
+    for seconds in (-5, -2, 3):
+        answer(connection, "42", "/note abababab seen", said_at + timedelta(seconds=seconds), said_at, ALICE)
+    detail = read_case(connection, WHALE)
+    assert detail is not None
+    assert [(event.at, event.text) for event in detail.events] == [(said_at, "seen")]
+
+
 def test_nobody_acts_under_the_user_name_of_another(connection: Connection) -> None:
     """Whoever has no user name may call themselves @alice."""
     for n, name in enumerate(("@alice", "@alice\u202e\n", "Alice (5)")):

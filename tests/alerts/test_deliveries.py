@@ -166,6 +166,7 @@ def test_what_became_of_a_request_is_the_next_state(
         "reason": reason,
         "listed_in": None,
         "shown_updates": 0,
+        "edit_unknown_at": None,
     }
     assert chats.requests() == [(CHAT, made.purpose, T0, T0 + SECOND)]
     assert chats.untouched("b", "c")
@@ -248,6 +249,30 @@ def test_an_edit_is_repeated_until_it_is_done_or_refused(chats: Chats) -> None:
     assert edited(Refused("too old"), 1, T0 + 3 * MINUTE) == (1, "too old")
     assert edited(Sent(7), 2, T0 + 4 * MINUTE) == (2, None)
     assert chats.untouched("b", "c")
+
+
+def test_an_edit_of_which_nothing_is_known_lets_others_go_first_and_waits(chats: Chats) -> None:
+    """Telegram may answer each edit of one message with what cannot be read: the limits are for alerts and others."""
+    for n, key in enumerate("ab"):
+        record(chats.connection, CHAT, chats.claimed(SendAlert(key), T0 + n * SECOND), Sent(7 + n), T0 + n * SECOND)
+    with chats.connection.transaction():
+        news = [AlertUpdate(key, "confirmed:f0", "confirmed", T0 + n * SECOND) for n, key in enumerate("ab")]
+        insert_updates(chats.connection, news)
+
+    def outdated(now: datetime) -> list[str]:
+        return list(read_channel(chats.connection, CHAT, LIMITS, now).outdated)
+
+    def edited(outcome: Outcome, now: datetime) -> None:
+        record_edit(chats.connection, CHAT, chats.claimed(EditAlert("a"), now), sent_message(0), outcome, now)
+
+    at = T0 + MINUTE
+    assert outdated(at) == ["a", "b"]
+    edited(Unknown("cut off"), at)
+    assert outdated(at + MINUTE) == ["b"]
+    assert outdated(at + 6 * MINUTE) == ["b", "a"]
+    assert outdated(at - MINUTE) == ["b", "a"], "it was made while the clock was ahead"
+    edited(NotSent("away"), at + 6 * MINUTE)
+    assert outdated(at + 6 * MINUTE) == ["a", "b"]
 
 
 def test_failures_in_a_row_delay_the_chat_ever_longer_and_a_success_ends_that(chats: Chats) -> None:

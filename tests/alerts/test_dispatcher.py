@@ -15,13 +15,16 @@ from tests.builders import T0, transaction
 from tests.databases import empty_tables
 from tests.waiting import PATIENCE_SECONDS, eventually, wait_until
 from txwatch.alerts.alert import Alert
+from txwatch.alerts.carriers import WebhookCarrier
 from txwatch.alerts.conditions import Condition, State, condition_alerts
 from txwatch.alerts.dispatcher import ANSWER_PATIENCE, RECONNECT_SECONDS, Dispatcher
 from txwatch.alerts.health import conditions, read_health
 from txwatch.alerts.planning import Limits
 from txwatch.alerts.sender import Buttons, TelegramSender
 from txwatch.alerts.store import BUTTONS, AlertUpdate, insert_alerts, insert_updates, record_feedback
+from txwatch.channels.channel import WrongChannelError
 from txwatch.channels.outcomes import NotSent, Outcome, Sent
+from txwatch.channels.webhook import WebhookPoster
 from txwatch.detection.kinds import Severity
 from txwatch.detection.reasons import Reason
 from txwatch.lab.simulator.telegram import Fault, LocalTelegram
@@ -332,29 +335,54 @@ def test_an_alert_that_cannot_be_written_holds_up_nothing_and_is_named(delivery:
     assert delivery.drain() == Counter()
 
 
-def test_what_befalls_one_chat_ends_the_delivery_to_no_other(delivery: Delivery) -> None:
+def test_a_request_that_fails_unexpectedly_is_named_and_ends_no_delivery(delivery: Delivery) -> None:
     delivery.connection.execute("INSERT INTO channels (channel, quiet_hours) VALUES (%s, '1-2 Nowhere')", [OTHER])
     delivery.raise_alerts(alert(1), chats=(CHAT, OTHER))
 
     class Broken(TelegramSender):
         async def send(self, chat_id: str, html: str, *, silent: bool = False, buttons: Buttons = ()) -> Outcome:
-            if chat_id == CHAT:
-                raise ZeroDivisionError
+            if chat_id == CHAT and "reason 1" in html:
+                raise ZeroDivisionError(sender_secret)
             return await super().send(chat_id, html, silent=silent, buttons=buttons)
 
+    sender_secret = "1:a"
+    delivery.raise_alerts(alert(2, Severity.low), chats=(CHAT, OTHER))
+
+    async def scenario() -> Counter[str]:
+        async with Broken(sender_secret, delivery.server.url) as sender:
+            dispatcher = delivery.dispatcher(sender, CHAT, OTHER)
+            await dispatcher.drain(HOUR)
+            return dispatcher.delivered
+
+    assert asyncio.run(scenario()) == Counter(sent=4, unknown=1)
+    alone, digest = (m for m in delivery.local.received if m.chat_id == CHAT)
+    assert "reason 2" in alone.text
+    assert "1 alert may not have reached you" in digest.text
+    [(state, reason)] = delivery.connection.execute(
+        "SELECT state, reason FROM alert_deliveries WHERE channel = %s AND alert_key = %s", [CHAT, alert(1).alert_key]
+    )
+    assert (state, reason) == ("uncertain", "the request failed: ZeroDivisionError")
+
+
+def test_what_befalls_one_channel_ends_the_delivery_to_no_other(delivery: Delivery) -> None:
+    delivery.connection.execute("INSERT INTO channels (channel, kind) VALUES ('unreachable', 'apprise')")
+    delivery.raise_alerts(alert(1))
+
     async def scenario() -> None:
-        async with Broken("1:a", delivery.server.url) as sender:
-            with pytest.raises(ZeroDivisionError):
-                await delivery.dispatcher(sender, CHAT, OTHER).drain(HOUR)
+        async with TelegramSender("1:a", delivery.server.url) as sender, WebhookPoster(private=True) as poster:
+            dispatcher = delivery.dispatcher(sender)
+            dispatcher.others = {"webhook": WebhookCarrier(poster)}
+            with pytest.raises(WrongChannelError, match="nothing can be sent to 'unreachable'"):
+                await dispatcher.drain(HOUR)
             stop = asyncio.Event()
-            running = asyncio.create_task(delivery.dispatcher(sender, CHAT, OTHER).run(stop))
-            delivery.raise_alerts(alert(2), chats=(CHAT, OTHER))
-            await eventually(lambda: len(delivery.local.received) >= 2, "the other chat is served")
+            running = asyncio.create_task(dispatcher.run(stop))
+            delivery.raise_alerts(alert(2))
+            await eventually(lambda: len(delivery.local.received) >= 2, "the chat is served")
             stop.set()
             await running
 
     asyncio.run(scenario())
-    assert {m.chat_id for m in delivery.local.received} == {OTHER}
+    assert {m.chat_id for m in delivery.local.received} == {CHAT}
 
 
 def test_a_message_says_what_is_known_of_its_transaction(delivery: Delivery) -> None:

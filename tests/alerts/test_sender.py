@@ -83,7 +83,7 @@ def test_an_edit_changes_the_text_and_the_buttons_and_may_be_repeated(telegram: 
         (Fault.server_error, NotSent, "Internal Server Error"),
         (Fault.bad_gateway, NotSent, "Bad Gateway"),
         (Fault.too_many, NotSent, "Flood control exceeded"),
-        (Fault.moved, NotSent, "migrated to supergroup"),
+        (Fault.moved, NotSent, "became a supergroup"),
         (Fault.forbidden, ChannelRefused, "blocked by the user"),
         (Fault.bad_request, ChannelRefused, "Chat not found"),
         (Fault.unreadable, Refused, "Can't parse entities"),
@@ -187,6 +187,7 @@ def test_how_long_to_wait_and_where_a_chat_moved_are_handed_on(telegram: Telegra
     moved = telegram.ask(lambda sender: sender.send("-5", "x"))
     assert isinstance(moved, NotSent)
     assert (moved.retry_after, moved.moved_to) == (None, "-1005")
+    assert "1005" not in moved.reason, "everybody may read it"
     away = telegram.send(Fault.server_error)
     assert isinstance(away, NotSent)
     assert (away.retry_after, away.moved_to) == (None, None)

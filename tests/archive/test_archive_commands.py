@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from datetime import date
@@ -18,7 +19,7 @@ from tests.archive.filled import DAY, fill_day
 from tests.archive.test_query import give_up
 from tests.archive.test_writing import NOW, flip_a_bit
 from tests.databases import empty_tables
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, wait_until
 from txwatch.archive.bounded import QueryError, bounded_memory
 from txwatch.archive.datasets import ARCHIVED, TRANSACTIONS
 from txwatch.archive.manifest import Archive
@@ -123,12 +124,32 @@ def test_what_cannot_be_answered_is_said() -> None:
         ("SELECT list_sort(range(400_000_000))[1]", "60", "Out of Memory"),
         # It would compare for hours.
         ("SELECT levenshtein(repeat('a', 3_000_000), repeat('b', 3_000_000))", "0.2", "took longer than 0.2 s"),
+        # The same, but while the answer is being written.
+        (
+            "SELECT levenshtein(repeat('a', n), repeat('b', n))"
+            " FROM (SELECT if(n < 100_000, 1, 3_000_000) AS n FROM range(200_000) AS of_rows (n))",
+            "3",
+            "took longer than 3 s",
+        ),
     ],
-    ids=["memory", "time"],
+    ids=["memory", "time", "time of a row"],
 )
 def test_what_duckdb_does_not_bound_ends_too(query: str, seconds: str, said: str, tmp_path: Path) -> None:
+    answer = str(tmp_path / "answer.parquet")
     ended = subprocess.run(
-        [sys.executable, "-m", "txwatch", "query", query, "--seconds", seconds],
+        [
+            sys.executable,
+            "-m",
+            "txwatch",
+            "query",
+            query,
+            "--seconds",
+            seconds,
+            "--format",
+            "parquet",
+            "--output",
+            answer,
+        ],
         env={**os.environ, "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
@@ -136,7 +157,38 @@ def test_what_duckdb_does_not_bound_ends_too(query: str, seconds: str, said: str
     )
     assert ended.returncode == 2, ended.stderr
     assert said in ended.stderr
-    assert list(tmp_path.glob("txwatch-query-*")) == []
+    assert list(tmp_path.glob("*.part")) + list(tmp_path.glob("txwatch-query-*")) == []
+
+
+def test_a_query_that_is_terminated_leaves_no_files(tmp_path: Path) -> None:
+    slow = (
+        "SELECT levenshtein(repeat('a', n), repeat('b', n))"
+        " FROM (SELECT if(n < 100_000, 1, 3_000_000) AS n FROM range(200_000) AS of_rows (n))"
+    )
+    answer = str(tmp_path / "answer.parquet")
+    with subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "txwatch",
+            "query",
+            slow,
+            "--seconds",
+            "86400",
+            "--format",
+            "parquet",
+            "--output",
+            answer,
+        ],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as query:
+        try:
+            wait_until(lambda: list(tmp_path.glob("*.part")) or query.poll() is not None, "the answer is being written")
+            query.terminate()
+            assert query.wait(PATIENCE_SECONDS) == 128 + signal.SIGTERM
+        finally:
+            query.kill()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_memory_that_runs_out_is_said() -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import socket
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -173,6 +174,21 @@ def test_a_request_without_an_end_is_uncertain_and_the_next_one_waits_for_it() -
         first, second = asyncio.run(twice(f"json://127.0.0.1:{server.port}/?rto=1800"))
         assert isinstance(first, Unknown)
         assert second == NotSent("the request before has not ended yet")
+
+
+def test_a_request_for_which_there_is_no_thread_does_not_end_all_later_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def twice(url: str) -> tuple[object, object]:
+        notifier, target = Notifier(private=True), Target(url)
+        with monkeypatch.context() as busy:
+            busy.setattr(threading.Thread, "start", none_left)
+            first = await notifier.notify("team", target, "title", "body")
+        return first, await notifier.notify("team", target, "title", "body")
+
+    with receiver(TAKEN) as server:
+        assert asyncio.run(twice(f"json://127.0.0.1:{server.port}/")) == (NotSent("no thread could be started"), Sent())
 
 
 def test_an_answer_is_waited_for_longer_than_apprise_would() -> None:

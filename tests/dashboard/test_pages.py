@@ -3,12 +3,14 @@
 import importlib.util
 import re
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from markdown_it import MarkdownIt
 
 from tests.buckets import environment_of, s3_server, using_s3
 from tests.dashboard.pages import PAGES, VIEWS
@@ -77,6 +79,47 @@ def test_whatever_is_searched_for_is_text(environment: pytest.MonkeyPatch, popul
     environment.setenv("DATABASE_URL", populated.database_url)
     app = run("search", q=text)
     assert not app.exception, app.exception  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "text", ["![a](http://192.0.2.1/b.png)", "[your bank](https://example.org)", "$a$ :red[b] `c` # d"]
+)
+def test_what_others_wrote_is_no_markdown(environment: pytest.MonkeyPatch, own_populated: Populated, text: str) -> None:
+    """A label's name may be anything, and becomes part of what is said of an alert later."""
+    environment.setenv("DATABASE_URL", own_populated.database_url)
+    with connect(own_populated.database_url) as connection:
+        [(txid,)] = connection.execute(
+            "SELECT alert_key FROM alerts JOIN transactions ON txid = alert_key ORDER BY 1 LIMIT 1"
+        ).fetchall()
+        connection.execute(
+            "INSERT INTO alert_updates (alert_key, update_key, text, created_at) VALUES (%s, %s, %s, now())",
+            [txid, f"kind:{text}", text],
+        )
+    captions = [one.value for one in run("transaction", txid=txid).caption]  # type: ignore[attr-defined]
+    [caption] = [one for one in captions if one.endswith(look.as_written(text))]
+    assert text not in caption
+    assert MarkdownIt().renderInline(look.as_written(text)) == escape(text, quote=False)
+
+
+@pytest.mark.parametrize(
+    "until", ["0001-01-01T00:00", "9999-12-31T23:59", "0001-01-01T00:00+14:00", "x", "2024-03-14T12:00+01:00"]
+)
+def test_any_moment_of_an_address_leaves_the_pages_whole(
+    environment: pytest.MonkeyPatch, populated: Populated, until: str
+) -> None:
+    from streamlit.testing.v1 import AppTest
+
+    environment.setenv("DATABASE_URL", populated.database_url)
+    app = AppTest.from_string(
+        "from txwatch.dashboard.span import choose_span, take_span\nfrom txwatch.dashboard.views import anomalies\n"
+        "take_span()\nchoose_span()\nanomalies.page()",
+        default_timeout=PATIENCE_SECONDS,
+    )
+    app.query_params["until"] = until
+    app.run()
+    assert not app.exception, app.exception
+    chosen = app.session_state["until"]
+    assert chosen == (datetime(2024, 3, 14, 11) if until.startswith("2024") else None)
 
 
 def test_a_case_is_closed_by_a_key_of_ones_own(environment: pytest.MonkeyPatch, own_populated: Populated) -> None:

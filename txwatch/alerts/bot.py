@@ -74,6 +74,7 @@ MAX_WAITING = 5
 """Answers that may wait for a chat. Further ones are dropped."""
 ADMINISTRATORS = {ChatMember.OWNER, ChatMember.ADMINISTRATOR}
 FOR_ADMINISTRATORS = "Only administrators of the group may change this."
+NOT_DONE = "That could not be done. The log of the bot says why."
 Answers = asyncio.Queue[tuple[datetime, str]]
 """Answers to a chat, each with when it was written."""
 
@@ -226,10 +227,20 @@ class AlertBot:
         html = await _refusal(bot, message) if changes_the_chat(text) else None
         if html is None:
             by = NOBODY if message.from_user is None else _person(message.from_user)
-            html = await asyncio.to_thread(self._answer, configured, text, message.date, by)
+            html = await self._done(configured, text, message.date, by)
         answers = self._answers[configured]
         if html is not None and not answers.full():
             answers.put_nowait((utc_now(), html))
+
+    async def _done(self, configured: str, text: str, said_at: datetime, by: Person) -> str | None:
+        """The answer to a command, NOT_DONE if it fails. Raises psycopg.OperationalError while the database is away."""
+        try:
+            return await asyncio.to_thread(self._answer, configured, text, said_at, by)
+        except Exception as error:
+            if isinstance(error, psycopg.OperationalError) and not await asyncio.to_thread(self._database_answers):
+                raise
+            log.exception("command_not_done", chat=configured)
+            return NOT_DONE
 
     async def _own_name(self, bot: Bot) -> str:
         self._username = self._username or (await bot.get_me()).username or ""
@@ -262,7 +273,7 @@ class AlertBot:
     def _named(self, connection: Connection, chat: Chat) -> tuple[str, str] | None:
         """The chat's id or name, and its name in the settings, by any id that it ever had; None for strangers."""
         ours = {present_id(connection, configured): configured for configured in self._answers}
-        names = (str(chat.id), f"@{chat.username}".lower())
+        names = [str(chat.id), *([f"@{chat.username}".lower()] if chat.username else [])]
         return next(((n, ours[present]) for n in names if (present := present_id(connection, n)) in ours), None)
 
     def _connected(self) -> AbstractContextManager[Connection]:

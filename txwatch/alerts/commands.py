@@ -78,7 +78,7 @@ class Command:
     argument: str
     now: datetime
     said_at: datetime
-    """May be long before now: commands wait at Telegram while no bot runs."""
+    """May be long before now: commands wait at Telegram while no bot runs. Or after it, where this clock is late."""
     by: "Person"
 
 
@@ -98,7 +98,7 @@ def answer(
         return None
     argument = "".join(text.split(maxsplit=1)[1:]).strip()
     respond = ANSWERS.get(_name(text), _help)
-    return to_html(respond(Command(connection, chat_id, argument, now, min(now, said_at or now), by)))
+    return to_html(respond(Command(connection, chat_id, argument, now, said_at or now, by)))
 
 
 def changes_the_chat(text: str) -> bool:
@@ -259,7 +259,7 @@ def _mute(asked: Command) -> list[Line]:
     minutes = int(asked.argument) if _MINUTES.fullmatch(asked.argument) else 0
     if not 1 <= minutes <= MAX_MUTE_MINUTES:
         return [[Piece(f"Say for how many minutes, 1 to {MAX_MUTE_MINUTES}: /mute 30. To end it: /mute off")]]
-    until = asked.said_at + timedelta(minutes=minutes)
+    until = min(asked.now, asked.said_at) + timedelta(minutes=minutes)
     _set(asked, "held_until", until)
     if until <= asked.now:
         return [[Piece(f"Those {minutes} minutes were over at {until:%d %b %H:%M} UTC: not muted.")]]

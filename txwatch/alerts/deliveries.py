@@ -24,6 +24,7 @@ import structlog
 from txwatch.alerts.alert import adopt_deliveries, former_ids, present_id, record_move
 from txwatch.alerts.planning import (
     LIMITS,
+    MAX_BACKOFF,
     MAX_HOLD,
     MINUTE,
     SECOND,
@@ -184,7 +185,8 @@ def read_channel(connection: Connection, channel: str, limits: Limits, now: date
         [channel],
     )
     ids = [channel, *former_ids(connection, channel)]
-    outdated = connection.execute(statement("alerts", "select_outdated"), {"channel": channel, "ids": ids, "now": now})
+    news = {"channel": channel, "ids": ids, "now": now, "again": MAX_BACKOFF}
+    outdated = connection.execute(statement("alerts", "select_outdated"), news)
     sent_alone = connection.execute(statement("alerts", "select_sent_alone"), {"channel": channel, "now": now})
     free_at = chat_free_at(channel, [ended_at for _, ended_at in requests], limits)
     return ChannelState(
@@ -311,10 +313,14 @@ def record_edit(
 ) -> None:
     """Commit the outcome of an edit, or of the new message for one that is under a former id of the chat.
 
-    An edit is repeated until it is done or refused. A new message is sent once, like all others.
+    An edit is repeated until it is done or refused; one of which nothing is known waits, and lets others go first. A
+    new message is sent once, like all others.
     """
     with connection.transaction():
         end_request(connection, channel, made.request_id, outcome, now)
+        unknown_at = now if isinstance(outcome, Unknown) else None
+        query = "UPDATE alert_deliveries SET edit_unknown_at = %s WHERE channel = %s AND alert_key = %s"
+        connection.execute(query, [unknown_at, sent.channel, sent.alert_key])
         place: tuple[str | None, str, int] | None = None
         if isinstance(outcome, Sent):
             place = None, channel, outcome.message_id

@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, a
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from traceback import format_tb
 
 import psycopg
 import structlog
@@ -23,8 +24,8 @@ from txwatch.alerts.deliveries import Claim
 from txwatch.alerts.messages import digest_lines
 from txwatch.alerts.planning import EditAlert, Idle, Limits, Request, SendAlert, SendDigest, Step, Wait, next_step
 from txwatch.alerts.sender import Sender, TelegramSender
-from txwatch.channels.channel import Kind, WrongChannelError
-from txwatch.channels.outcomes import NotSent, Outcome, Sent
+from txwatch.channels.channel import Kind, WrongChannelError, is_chat
+from txwatch.channels.outcomes import NotSent, Outcome, Sent, Unanswered, Unknown
 from txwatch.channels.store import NoSuchChannelError, active_channels, kind_of
 from txwatch.clock import Clock, utc_now
 from txwatch.foreign import one_line
@@ -275,7 +276,15 @@ class Dispatcher:
 
     async def _make(self, aside: Aside, claimed: _Claimed) -> Outcome:
         """Make a request that is claimed, commit its outcome, and release the channel's lock."""
-        outcome = await claimed.message.send()
+        try:
+            outcome = await claimed.message.send()
+        except Exception as error:
+            # Not raised: what is not recorded would end a drain, and an edit would be tried again without an end. Where
+            # it was raised is told, but not its text: it may hold a URL.
+            name, place = type(error).__name__, "".join(format_tb(error.__traceback__))
+            log.error("request_failed", channel=claimed.channel, purpose=claimed.claim.purpose, error=name, at=place)
+            unknown = Unknown if is_chat(claimed.channel) else Unanswered
+            outcome = unknown(f"the request failed: {name}")
         await aside.call(_end, claimed, outcome, self.clock())
         return outcome
 

@@ -661,7 +661,8 @@ ORDER BY matched.seen_at, txid, rule
 -- name: select_outdated
 -- Updates of the last day; older ones are left out of messages. They are counted, for one may be committed, or bear a
 -- time, before another that the message shows. Of a message under a former id of the chat and one under
--- the present id the latter counts.
+-- the present id the latter counts. One whose last edit has an unknown outcome waits, and lets others go first; one of the
+-- future was made while the clock was ahead.
 WITH updates AS (
     SELECT alert_key, max(created_at) AS updated_at
     FROM alert_updates
@@ -679,7 +680,8 @@ WHERE
         channel = %(channel)s
         OR NOT EXISTS (SELECT FROM alert_deliveries WHERE alert_key = sent.alert_key AND channel = %(channel)s)
     )
-ORDER BY updated_at, alert_key
+    AND (edit_unknown_at BETWEEN %(now)s - %(again)s::interval AND %(now)s) IS NOT TRUE
+ORDER BY edit_unknown_at NULLS FIRST, updated_at, alert_key
 
 
 -- name: select_pending

@@ -142,7 +142,8 @@ class TelegramSender:
                 delay = error.retry_after
                 return NotSent(words, delay if isinstance(delay, timedelta) else timedelta(seconds=delay))
             case ChatMigrated():
-                return NotSent(words, moved_to=str(error.new_chat_id))
+                # The library's words hold the new id, and everybody may read why a delivery waits.
+                return NotSent("the group became a supergroup, with another id", moved_to=str(error.new_chat_id))
             case BadRequest() | Forbidden():
                 # Unknown words hold up the chat: it is tried again with a digest, which is another message.
                 of_message = any(words in error.message.lower() for words in OF_THE_MESSAGE)

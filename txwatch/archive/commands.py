@@ -61,7 +61,7 @@ def query(
     Amounts are satoshi, times UTC. Days that cannot be read are named; then, and if there are more rows than may be
     told, the command ends with 3.
     """
-    from txwatch.archive.bounded import Limits, bounded_memory, end_process
+    from txwatch.archive.bounded import Limits, bounded_memory, end_process, tidied
     from txwatch.archive.manifest import archive_of
     from txwatch.archive.query import ask
 
@@ -73,12 +73,21 @@ def query(
     most = rows or (SHOWN_ROWS if form is Format.table and output is None else Limits.rows)
     limits = Limits(seconds=seconds, memory_mb=memory_mb, rows=most)
 
-    def overrun(why: str) -> None:
+    # Only a whole answer gets the name that was asked for.
+    draft = None if output is None else output.with_name(f"{output.name}.{os.getpid()}.part")
+
+    def tidy() -> None:
         shutil.rmtree(folder, ignore_errors=True)
+        if draft is not None:
+            draft.unlink(missing_ok=True)
+
+    def overrun(why: str) -> None:
+        tidy()
         end_process(why)
 
     with (
         tempfile.TemporaryDirectory(prefix="txwatch-query-") as folder,
+        tidied(tidy),
         bounded_memory(memory_mb),
         ask(
             settings.require_database_url(),
@@ -94,13 +103,13 @@ def query(
     ):
         for note in answer.notes:
             notices.print(note, soft_wrap=True)
-        _write(answer, form, output)
+        _write(answer, form, output, draft)
         if answer.cut:
             notices.print(f"There are more rows than the {most:,} that are told: see --rows.", soft_wrap=True)
     raise typer.Exit(INCOMPLETE if answer.notes or answer.cut else 0)
 
 
-def _write(answer: "Answer", form: Format, output: Path | None) -> None:
+def _write(answer: "Answer", form: Format, output: Path | None, draft: Path | None) -> None:
     if form is Format.table:
         table = Table(*map(clean, answer.schema.names))
         for row in _rows(answer):
@@ -111,7 +120,6 @@ def _write(answer: "Answer", form: Format, output: Path | None) -> None:
             with output.open("x") as file:
                 Console(file=file, width=240, markup=False, highlight=False).print(table)
         return
-    draft = None if output is None else output.with_name(f"{output.name}.{os.getpid()}.part")
     if draft is not None:
         draft.touch(exist_ok=False)
     try:

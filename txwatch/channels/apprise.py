@@ -47,7 +47,6 @@ class Notifier:
         """Send one message, as plain text. Raises nothing."""
         if channel in self._running:
             return NotSent("the request before has not ended yet")
-        self._running.add(channel)
 
         def work() -> Outcome:
             try:
@@ -59,9 +58,15 @@ class Notifier:
             finally:
                 self._running.discard(channel)
 
+        self._running.add(channel)
+        try:
+            ended = in_daemon(work)
+        except RuntimeError:  # the machine gives no more threads: nobody else would take the channel out again
+            self._running.discard(channel)
+            return NotSent("no thread could be started")
         try:
             async with asyncio.timeout(self._seconds):
-                return await in_daemon(work)
+                return await ended
         except TimeoutError:
             return Unknown(f"no end after {self._seconds:.0f} s")
 

@@ -86,7 +86,9 @@ class WebhookPoster:
                 async with asyncio.timeout(CONNECT_SECONDS + 2 * self._answer_seconds):
                     return await self._post_to(address, url, target.secrets, event)
             except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-                unreached = NotSent(one_line(f"{type(error).__name__}: {error}"))
+                # Everybody may read why an event waits, but not where it goes: a wrong certificate names the host.
+                said = f"{type(error).__name__}: {error}".replace(url.raw_host.decode(), "its host")
+                unreached = NotSent(one_line(said))
             except (httpx.HTTPError, OSError) as error:  # TimeoutError is one
                 return Unanswered(f"no answer came: {type(error).__name__}")
         return unreached

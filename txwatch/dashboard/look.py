@@ -1,5 +1,6 @@
 """How pages look: amounts and times, tiles and tables, the theme of charts, and the notice above every page."""
 
+import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from html import escape
@@ -15,6 +16,7 @@ from txwatch.dashboard import palette
 from txwatch.dashboard.palette import SEVERITY
 from txwatch.dashboard.span import address
 from txwatch.detection.reasons import dollars
+from txwatch.foreign import clean
 from txwatch.labels.label import UNKNOWN
 from txwatch.queries.status import Overview
 from txwatch.wire.messages import SAT_PER_BTC
@@ -22,6 +24,15 @@ from txwatch.wire.prices import worth
 
 STALE_AFTER = 30.0
 """Seconds without a commit; a working system commits four times a second."""
+
+
+_PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
+"""Any of ASCII may have a meaning in Markdown, and loses it behind a backslash."""
+
+
+def as_written(text: str) -> str:
+    """Text of others for what shows Markdown: without pictures, which ask other servers, and links in disguise."""
+    return _PUNCTUATION.sub(r"\\\1", clean(text))
 
 
 def choose(label: str, choices: Iterable[str], default: str) -> str:

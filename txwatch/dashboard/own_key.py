@@ -9,6 +9,7 @@ import httpx
 import streamlit as st
 
 from txwatch.dashboard.data import settings
+from txwatch.dashboard.look import as_written
 
 _FIELD, _KEPT = "api_key", "own_key"
 """Keys of the visit's state: of the field, and of what was typed into it last."""
@@ -44,5 +45,5 @@ def call(method: str, path: str, key: str, body: object = None) -> Any:
         return None
     if answer.is_success:
         return said
-    st.error(str(said.get("detail", answer.status_code) if isinstance(said, dict) else answer.status_code))
+    st.error(as_written(str(said.get("detail", answer.status_code) if isinstance(said, dict) else answer.status_code)))
     return None

@@ -32,6 +32,9 @@ _DEFAULT = "1h"
 _LENGTH, _UNTIL = "span", "until"
 """Keys of the visit's state: the name of the choice, and the moment in UTC, without a zone, or None."""
 
+_FIRST, _LAST = datetime.fromisoformat("2009-01-03"), datetime.fromisoformat("2100-01-01")
+"""Of moments that can be shown: Bitcoin's first day, and long before a calendar's last one."""
+
 
 @dataclass(frozen=True)
 class Span:
@@ -117,6 +120,9 @@ def _kept() -> dict[str, str]:
 
 
 def _moment(text: str | None) -> datetime | None:
-    with suppress(ValueError):
-        return None if text is None else datetime.fromisoformat(text).replace(tzinfo=None)
+    """A moment of an address, in UTC; None for any other text, and for what pages cannot count from."""
+    with suppress(ValueError, OverflowError):
+        moment = datetime.fromisoformat(text or "")
+        moment = moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+        return moment if _FIRST <= moment < _LAST else None
     return None

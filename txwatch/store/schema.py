@@ -175,6 +175,7 @@ alert_deliveries = sa.Table(
     sa.Column("reason", sa.Text, comment="why it is not sent, in words"),
     sa.Column("listed_in", BIGINT, comment="request of the digest that names it as uncertain"),
     sa.Column("shown_updates", sa.Integer, server_default="0", comment="that the message shows; NULL: it gets no more"),
+    sa.Column("edit_unknown_at", _time, comment="when its last edit ended, if nobody knows whether it was made"),
     sa.Column("chat_id", sa.Text, sa.Computed("channel"), comment="the channel, by the name that others read"),
     sa.CheckConstraint(
         "state IN ('pending', 'sending', 'sent', 'digested', 'uncertain', 'dead')", name="state_is_known"

@@ -82,7 +82,9 @@ def _act(key: str, one: dict[str, Any]) -> bool:
             done = call("POST", f"{path}/test", key)
         if done is not None:
             arrived = f"It arrived at {one['channel']}."
-            (st.success if done["arrived"] else st.error)(arrived if done["arrived"] else str(done["reason"]))
+            (st.success if done["arrived"] else st.error)(
+                arrived if done["arrived"] else look.as_written(str(done["reason"]))
+            )
     elif switches:
         done = call("POST", f"{path}/{other}", key)
         if done is not None:

@@ -36,7 +36,7 @@ def page() -> None:
     try:
         html = page and (page.html or drift_page(page.computed_at))
     except ObjectStoreError as error:
-        st.error(f"The page cannot be read just now. {error}")
+        st.error(f"The page cannot be read just now. {look.as_written(str(error))}")
         return
     if html:
         st.iframe(html, height=900)

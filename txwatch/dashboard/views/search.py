@@ -95,7 +95,7 @@ def _archived(text: str) -> ArchivedPage:
     except ArchiveBusyError as error:
         page = ArchivedPage([], None, [f"{error}: search again"])
     if page.missing:
-        st.warning("Not all of the archive was read: " + "; ".join(page.missing) + ".")
+        st.warning("Not all of the archive was read: " + look.as_written("; ".join(page.missing)) + ".")
     return page
 
 

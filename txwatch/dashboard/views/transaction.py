@@ -58,7 +58,7 @@ def page() -> None:
         except ArchiveBusyError as error:
             missing = [f"{error}: load this page again"]
     if missing:
-        st.warning("Not all of the archive was read: " + "; ".join(missing) + ".")
+        st.warning("Not all of the archive was read: " + look.as_written("; ".join(missing)) + ".")
     if found is None:
         st.html(look.empty("No transaction with this id was landed."))
         return
@@ -121,7 +121,7 @@ def _head(tx: TransactionDetail) -> None:
     if tx.alert is not None:
         st.html(alert_item(tx.alert.alert))
         for update in tx.alert.updates:
-            st.caption(f"{look.clock(update.created_at)} UTC: {update.text}")
+            st.caption(f"{look.clock(update.created_at)} UTC: {look.as_written(update.text)}")
         case = escape(address("cases", alert=tx.txid))
         st.html(f'<p class="note"><a class="plain" href="{case}" target="_self">Its case</a></p>')
     elif newest is not None and newest.is_anomaly:
