@@ -244,6 +244,9 @@ def test_a_query_can_only_read(database_url: str, query: str, tmp_path: Path, mo
 def test_a_query_is_bounded(database_url: str) -> None:
     with pytest.raises(QueryError, match=r"longer than 0\.2 s"):
         rows(database_url, None, "SELECT count(*) FROM range(1000000000000) a", limits=Limits(seconds=0.2))
+    some = "SELECT n FROM range(1000000000000) AS a (n) WHERE n < 2048 OR n % 1000000007 = 1"
+    with pytest.raises(QueryError, match=r"longer than 1 s"):  # while its second batch is made
+        rows(database_url, None, some, limits=Limits(seconds=1))
     greedy = "SELECT list(a.range) FROM range(100000000) a"
     with pytest.raises(QueryError, match="Memory"):
         rows(database_url, None, greedy, limits=Limits(memory_mb=20, temporary_mb=1))

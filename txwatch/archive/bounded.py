@@ -138,10 +138,14 @@ class TimeLeft:
 
 
 def timed(reader: pa.RecordBatchReader, time_left: TimeLeft) -> Iterator[pa.RecordBatch]:
-    """The batches, each made in the time that is left."""
+    """The batches, each made in the time that is left. Raises ArrowException, also for what DuckDB ends meanwhile."""
     while True:
         with time_left.running():
-            batch = next(reader, None)
+            try:
+                batch = next(reader, None)
+            except OSError as error:
+                # So a reader tells DuckDB's errors; one of the disk to which the answer is written is another thing.
+                raise pa.ArrowException(str(error)) from None
         if batch is None:
             return
         yield batch
