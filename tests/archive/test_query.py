@@ -1,6 +1,7 @@
 """Hot and cold days are one: each row is told once, wherever it is, and a query can do nothing but read them."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from psycopg import sql
 from tests.archive.filled import DAY, MAX_SAT, NEXT, fill_day
 from tests.archive.test_writing import flip_a_bit
 from txwatch.archive.bounded import Limits, QueryError
-from txwatch.archive.datasets import ARCHIVED, FEATURES, SCORES, TRANSACTIONS
+from txwatch.archive.datasets import ARCHIVED, FEATURES, FORMAT, SCORES, TRANSACTIONS
 from txwatch.archive.days import day_span, mark_dropped
 from txwatch.archive.manifest import Archive
 from txwatch.archive.query import ask
@@ -79,6 +80,25 @@ def test_a_day_that_is_in_both_is_told_once_and_as_the_database_has_it(
     found = rows(database_url, archive, "SELECT txid, value_sat FROM transactions")
     assert sorted(row["txid"] for row in found) == sorted(tx.txid for tx in known + late)
     assert [row["value_sat"] for row in found if row["txid"] == known[3].txid] == [7]
+
+
+@pytest.mark.parametrize("older", [DAY, NEXT])
+def test_what_files_of_an_older_format_lack_is_null(
+    database_url: str, connection: Connection, archive: Archive, monkeypatch: pytest.MonkeyPatch, older: date
+) -> None:
+    lacking = replace(TRANSACTIONS, schema=pa.schema([one for one in TRANSACTIONS.schema if one.name != "weight"]))
+    for day in DAY, NEXT:
+        fill_day(connection, day, rows=5)
+        with monkeypatch.context() as then:
+            then.setattr("txwatch.archive.writing.FORMAT", 1 if day == older else FORMAT)
+            archive_day(connection, archive, lacking if day == older else TRANSACTIONS, day, NOW)
+        give_up(connection, day)
+    known = "SELECT seen_at::DATE AS day, count(weight) AS known, count(*) AS n FROM transactions GROUP BY 1 ORDER BY 1"
+    assert rows(database_url, archive, known) == [
+        {"day": day, "known": 0 if day == older else 5, "n": 5} for day in (DAY, NEXT)
+    ]
+    together = rows(database_url, archive, "SELECT * FROM transactions")
+    assert list(together[0]) == TRANSACTIONS.schema.names
 
 
 def test_only_the_days_that_are_asked_for_are_read(database_url: str, connection: Connection, archive: Archive) -> None:

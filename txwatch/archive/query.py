@@ -8,7 +8,8 @@ nothing else: no file, no network, no setting.
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -85,7 +86,7 @@ def ask(
         for name in named_tables(engine, query):
             parts = _parts(connection, archive, TABLES[name], since, until)
             notes += parts.notes
-            files += [*parts.files, *parts.overlapping]
+            files += [*_all(parts.files), *_all(parts.overlapping)]
             of = address if name == TRANSACTIONS.name else None
             _make_view(engine, TABLES[name], parts, StoredRows(TABLES[name], parts.hot, snapshot, of), of, limits)
         _close(engine, files)
@@ -159,6 +160,10 @@ def _nodes(parsed: Any) -> Iterator[dict[str, Any]]:
             waiting += node
 
 
+Files = Mapping[int, list[Path]]
+"""Files by their format: those of one have the same columns."""
+
+
 @dataclass(frozen=True)
 class Parts:
     """Where the rows of a dataset are: in complete `files`, and in Postgres for these spans.
@@ -166,8 +171,8 @@ class Parts:
     Those of `overlapping` files are in both, and the database's count. `notes` name files that cannot be read.
     """
 
-    files: list[Path]
-    overlapping: list[Path]
+    files: Files
+    overlapping: Files
     hot: list[Span]
     notes: list[str]
 
@@ -175,7 +180,7 @@ class Parts:
 def _parts(
     connection: Connection, archive: Archive | None, dataset: Dataset, since: date | None, until: date | None
 ) -> Parts:
-    parts = Parts([], [], [], [])
+    parts = Parts(defaultdict(list), defaultdict(list), [], [])
     complete = []
     for one in read_days(connection, dataset) if archive is not None and dataset.name in ARCHIVED else []:
         within = (since is None or one.day >= since) and (until is None or one.day <= until)
@@ -187,7 +192,7 @@ def _parts(
             instead = "its rows are missing" if one.alone else "its rows come from the database"
             parts.notes.append(f"{error}: {instead}.")
             continue
-        (parts.files if one.complete else parts.overlapping).append(file)
+        (parts.files if one.complete else parts.overlapping)[one.manifest.format].append(file)
         complete += [one.day] if one.complete else []
     parts.hot.extend(_other_spans(complete, since, until))
     return parts
@@ -279,11 +284,10 @@ def _make_view(
     if address is not None:
         try:
             for found, files in (("found_cold", parts.files), ("found_in_both", parts.overlapping)):
-                engine.register(found, transactions_of(files, address, limits.seconds))
+                engine.register(found, transactions_of(_all(files), address, limits.seconds))
         except TooSlowError:
             raise QueryError(too_long(limits)) from None
         cold, both = "found_cold", "found_in_both"
-    # By name: what files of an older format lack is null.
     selects = [f"SELECT * FROM {here}"]  # noqa: S608 - names of ours, and quoted ones
     if parts.files:
         selects.append(f"SELECT * FROM {cold}")  # noqa: S608
@@ -294,8 +298,18 @@ def _make_view(
     engine.execute(f"CREATE VIEW {name} AS {' UNION ALL BY NAME '.join(selects)}")
 
 
-def _of_files(files: Sequence[Path]) -> str:
-    return f"read_parquet({_literals(files)}, union_by_name = true)"
+def _of_files(files: Files) -> str:
+    """The newest format's columns; what files of an older one lack is null.
+
+    Only formats are compared by name: DuckDB would else look at each file before it looks at any.
+    """
+    ordered = sorted(files, reverse=True)
+    of_each = (f"SELECT * FROM read_parquet({_literals(files[number])})" for number in ordered)  # noqa: S608
+    return f"({' UNION ALL BY NAME '.join(of_each)})"
+
+
+def _all(files: Files) -> list[Path]:
+    return [file for number in sorted(files, reverse=True) for file in files[number]]
 
 
 def _literals(files: Sequence[Path]) -> str:
