@@ -18,7 +18,7 @@ import numpy as np
 from joblib import cpu_count
 from psycopg import sql
 
-from benchmarks.archive import LookUp, look_ups, peak_memory, rare_address
+from benchmarks.archive import LookUp, look_ups, peak_mb, peak_memory, rare_address
 from benchmarks.harness import Bench, Measurement
 from tests.features.window_lane import materialize
 from txwatch.archive.datasets import ARCHIVED, TRANSACTIONS
@@ -242,10 +242,7 @@ def draw(url: str, archive: Archive, days: list[date]) -> tuple[float, int, floa
         drawn = draw_day(connection, archive, until, len(days), seed=1)
     seconds = time.perf_counter() - began
     assert not drawn.left_out, drawn.left_out
-    status = Path("/proc/self/status").read_text()
-    # Not the resource usage, which begins with what the process that started this one had.
-    (peak,) = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")]
-    return seconds, len(drawn.frame), peak / 1_000
+    return seconds, len(drawn.frame), peak_mb(Path("/proc/self/status").read_text())
 
 
 def _rescoring(url: str, archive: Archive, days: list[date], lane: Lane) -> Iterator[Measurement]:
