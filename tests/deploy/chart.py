@@ -118,7 +118,7 @@ contexts: [{{name: test, context: {{cluster: test, user: test}}}}]
 
 
 @contextmanager
-def kubernetes() -> Iterator[tuple[str, list[tuple[str, dict[str, Any]]]]]:
+def kubernetes(address: str = "127.0.0.1") -> Iterator[tuple[str, list[tuple[str, dict[str, Any]]]]]:
     """A server that takes every object, by its URL, and what it was asked to make: path and object."""
     asked: list[tuple[str, dict[str, Any]]] = []
 
@@ -139,11 +139,11 @@ def kubernetes() -> Iterator[tuple[str, list[tuple[str, dict[str, Any]]]]]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Takes) as server:
+    with ThreadingHTTPServer((address, 0), Takes) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}", asked
+            yield f"http://{address}:{server.server_port}", asked
         finally:
             server.shutdown()
             thread.join()

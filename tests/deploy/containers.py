@@ -76,8 +76,15 @@ class System:
 
 
 def docker(*arguments: str) -> str:
-    """What the engine's own command prints."""
-    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True).stdout
+    """What the engine's own command prints; of `logs` all that a container said."""
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{arguments}: {done.stderr[-4000:]}"
+    return done.stdout + (done.stderr if arguments[0] == "logs" else "")
+
+
+def docker_may(*arguments: str) -> bool:
+    """Whether the engine's own command succeeds."""
+    return subprocess.run(["docker", *arguments], capture_output=True, check=False).returncode == 0
 
 
 def copy_project(folder: Path) -> None:

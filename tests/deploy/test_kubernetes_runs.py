@@ -1,115 +1,95 @@
-"""Every container of the chart, started here by its rendered arguments in its rendered environment, as one system.
+"""Every container of the chart, started in a container by its manifest, as one system.
 
-A cluster is not needed: services are on loopback, the values of secrets are the test's, and a server takes the jobs
-that Dagster asks Kubernetes for. The job of a run is then started as its pod would start it.
+There is no cluster: the engine holds containers to what manifests say of users, rights, file systems, memory and
+mounts, the values of secrets are the test's, and a server takes the jobs that Dagster asks Kubernetes for. The job of a
+run is then started as its pod would be.
 """
 
-import os
-import re
-import sys
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 import yaml
 
-from tests.databases import copied_database
 from tests.deploy.chart import KUBECONFIG, Pod, instance, kubernetes, pods
-from tests.deploy.compose import ENTRYPOINT, PROJECT
 from tests.deploy.conftest import Record
-from tests.deploy.processes import Processes
-from tests.ports import is_used
+from tests.deploy.containers import System, copy_project, docker, docker_may
+from tests.deploy.node import IMAGE, Node, network
 from tests.waiting import wait_until
-from txwatch.store.database import connect, scalar
 
 pytestmark = pytest.mark.deploy
 
-PORTS = [3000, 3030, 5000, 8000, 8502, 8765]
-STARTED = "each container of the chart by its manifest, and the job of a run, on this machine"
+STARTED = "each container of the chart by its manifest, and the job of a run"
 VALUES = "run"
 """The installation whose ingestion is a run."""
+NETWORK = "chart"
+PASSWORD = "sesame"
+DATABASE = ["--env", "POSTGRES_USER=txwatch", "--env", "POSTGRES_DB=txwatch"]
+FEED = ["txwatch", "feed", "--host", "0.0.0.0", "--port", "8765", "--rate", "20"]
+FOLLOWED = "SELECT count(*) FROM transactions WHERE source <> 'bulk'"
 
 
-class Node:
-    """This machine as a node of the cluster."""
-
-    def __init__(self, folder: Path, secrets: dict[str, str], processes: Processes) -> None:
-        self._folder, self._secrets, self._processes = folder, secrets, processes
-
-    def here(self, text: str, name: str) -> str:
-        """The text with what only exists in the cluster replaced."""
-        text = re.sub(r"txwatch-[a-z]+(?=[:,]|$)", "127.0.0.1", text).replace("0.0.0.0", "127.0.0.1")
-        text = text.replace("/opt/txwatch/share/txwatch", str(PROJECT)).replace("$(POD_IP)", "127.0.0.1")
-        text = text.replace("/etc/txwatch", str(self._folder / "instance"))
-        return re.sub(r"^/data\b", str(self._folder / name), text)
-
-    def environment(self, name: str, pod: Pod) -> dict[str, str]:
-        """What the container's processes see. Fails for a secret that the test does not know."""
-        given = {}
-        for one in pod.container["env"]:
-            if "value" in one:
-                given[one["name"]] = self.here(one["value"], name)
-            elif "secretKeyRef" in one["valueFrom"]:
-                given[one["name"]] = self._secrets[one["name"]]
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        feed = {"TXWATCH_STREAM_URL": "ws://127.0.0.1:8765/inv", "TXWATCH_REST_URL": "http://127.0.0.1:8765"}
-        home = self._folder / name
-        home.mkdir(exist_ok=True)
-        return {"PATH": path, "PYTHONPATH": str(PROJECT), "HOME": str(home), **feed, **given}
-
-    def command(self, name: str, words: list[str]) -> list[str]:
-        here = [self.here(word, name) for word in words]
-        return [sys.executable if word == "python" else word for word in here]
-
-    def start(self, name: str, pod: Pod) -> None:
-        command = self.command(name, [*ENTRYPOINT, *pod.container["args"]])
-        self._processes.start(name, command, self.environment(name, pod), self._folder)
-
-    def wait(self, name: str, pod: Pod) -> None:
-        """Return once the container's own startup probe passes."""
-
-        def passes() -> bool:
-            assert self._processes.running[name].poll() is None, self._processes.tail(name)
-            return self._passes(name, pod, pod.container["startupProbe"])
-
-        wait_until(passes, f"the probe of {name}", look_every=1.0)
-
-    def _passes(self, name: str, pod: Pod, probe: dict[str, Any]) -> bool:
-        if "httpGet" in probe:
-            port = pod.container["ports"][0]["containerPort"]
-            try:
-                # By its address, as the kubelet asks.
-                return httpx.get(f"http://127.0.0.1:{port}{probe['httpGet']['path']}", timeout=30).is_success
-            except httpx.HTTPError:
-                return False
-        log = f"probe of {name}"
-        self._processes.start(
-            log, self.command(name, probe["exec"]["command"]), self.environment(name, pod), self._folder
-        )
-        return self._processes.running.pop(log).wait() == 0
+@pytest.fixture
+def image(tmp_path: Path) -> None:
+    """The image, built of this checkout."""
+    folder = tmp_path / "project"
+    copy_project(folder)
+    subprocess.run([folder / "deploy/docker/make-secrets.sh"], check=True, capture_output=True)
+    files = ["docker-compose.yml", "deploy/stand-ins/compose.yml"]
+    System(folder, files, "deploy/docker/demo.env").compose("build", "init")
 
 
+@pytest.fixture
+def gateway() -> Iterator[str]:
+    """This machine's address on the network of the chart."""
+    with network(NETWORK) as address:
+        yield address
+
+
+def start_database(folder: Path) -> None:
+    """PostgreSQL, which the chart expects elsewhere."""
+    secret = folder / "password"
+    secret.write_text(PASSWORD)
+    secret.chmod(0o644)
+    given = [*DATABASE, "--env", "POSTGRES_PASSWORD_FILE=/run/password", "--volume", f"{secret}:/run/password:ro"]
+    docker("run", "--detach", "--name", "chart-database", "--network", NETWORK, *given, "postgres:18.1-bookworm")
+    ready = ("exec", "chart-database", "pg_isready", "--username=txwatch", "--dbname=txwatch", "--host=127.0.0.1")
+    wait_until(lambda: docker_may(*ready), "the database is ready", look_every=0.5)
+
+
+def stored() -> int:
+    """How many transactions the feed has brought."""
+    psql = ("psql", "--username=txwatch", "--dbname=txwatch", "--no-align", "--tuples-only", "--command", FOLLOWED)
+    return int(docker("exec", "chart-database", *psql))
+
+
+@pytest.mark.usefixtures("image")
 def test_the_release_migrates_serves_and_follows_the_feed_by_the_job_of_a_run(
-    server_url: str, tmp_path: Path, record: Record
+    tmp_path: Path, gateway: str, record: Record
 ) -> None:
-    if taken := [port for port in PORTS if is_used(port)]:
-        pytest.skip(f"ports {taken} of this machine are in use")
     found = pods(VALUES)
-    url = copied_database(server_url, "template0")
-    with record("started", STARTED), Processes(tmp_path / "logs") as processes, kubernetes() as (api, asked):
-        node = Node(tmp_path, {"DATABASE_URL": url, "TXWATCH_API_KEY": "k" * 24}, processes)
-        (tmp_path / "instance").mkdir()
-        access = tmp_path / "kubeconfig"
-        access.write_text(KUBECONFIG.format(url=api))
+    tmp_path.chmod(0o755)
+    with record("started", STARTED), kubernetes(gateway) as (api, asked):
+        start_database(tmp_path)
+        secrets = {
+            "DATABASE_URL": f"postgresql://txwatch:{PASSWORD}@chart-database:5432/txwatch",
+            "TXWATCH_API_KEY": "k" * 24,
+        }
+        feed = {"TXWATCH_STREAM_URL": "ws://chart-feed:8765/inv", "TXWATCH_REST_URL": "http://chart-feed:8765"}
+        node = Node(NETWORK, tmp_path, secrets, feed)
         given = instance(VALUES)
-        given["run_launcher"]["config"] |= {"load_incluster_config": False, "kubeconfig_file": str(access)}
-        (tmp_path / "instance/dagster.yaml").write_text(yaml.safe_dump(given))
-        feed = [sys.executable, "-m", "txwatch", "feed", "--port=8765", "--rate=20"]
-        processes.start("feed", feed, node.environment("feed", found["bot"]), tmp_path)
+        given["run_launcher"]["config"] |= {"load_incluster_config": False, "kubeconfig_file": "/etc/txwatch/access"}
+        node.instance.mkdir()
+        (node.instance / "access").write_text(KUBECONFIG.format(url=api))
+        (node.instance / "dagster.yaml").write_text(yaml.safe_dump(given))
+        allowed = ("--env", "TXWATCH_ALLOWED_HOSTS=chart-feed")
+        docker(
+            "run", "--detach", "--name", "chart-feed", "--network", NETWORK, *allowed, "--tmpfs", "/data", IMAGE, *FEED
+        )
 
         node.start("migrate", found["migrate"])
-        assert processes.running["migrate"].wait() == 0, processes.tail("migrate")
+        assert node.ended("migrate") == 0, node.log("migrate")
         for name in ("mlflow", "code", "webserver", "daemon", "api", "dashboard"):
             node.start(name, found[name])
             node.wait(name, found[name])
@@ -123,11 +103,10 @@ def test_the_release_migrates_serves_and_follows_the_feed_by_the_job_of_a_run(
         node.start("run", run)
 
         def followed() -> bool:
-            assert processes.running["run"].poll() is None, processes.tail("run")
-            with connect(url) as connection:
-                return bool(scalar(connection, "SELECT count(*) FROM transactions WHERE source <> 'bulk'"))
+            assert node.is_running("run"), node.log("run")[-3000:]
+            return stored() > 0
 
         wait_until(followed, "the run follows the feed", look_every=0.5)
         for name in ("bot", "daemon", "code"):
-            assert processes.running[name].poll() is None, processes.tail(name)
-        assert "bot_waits" in processes.log("bot").read_text()
+            assert node.is_running(name), node.log(name)[-3000:]
+        assert "bot_waits" in node.log("bot")
