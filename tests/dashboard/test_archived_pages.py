@@ -15,6 +15,7 @@ from tests.archive.traffic import DAY, archive_all, land
 from tests.dashboard.test_pages import run
 from txwatch.archive.datasets import TRANSACTIONS
 from txwatch.archive.manifest import Archive
+from txwatch.dashboard import look
 from txwatch.store.database import connect
 
 pytestmark = [
@@ -83,4 +84,5 @@ def test_a_day_that_cannot_be_read_is_named(one: tuple[str, int, str], archive: 
     assert manifest is not None
     flip_a_bit(Path(str(archive.file(manifest, TRANSACTIONS))))
     for told in (shown("search", q=address), shown("transaction", txid=txid)):
-        assert "Not all of the archive was read: transactions of 2024-03-14: its file is damaged." in told
+        note = look.as_written("transactions of 2024-03-14: its file is damaged")
+        assert f"Not all of the archive was read: {note}." in told
