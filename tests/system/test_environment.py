@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from txwatch.settings import Settings
+from txwatch.system.entrypoint import GRACE_SECONDS
 from txwatch.system.environment import API_PORT, PROJECT, system_environment
 
 
@@ -23,6 +24,8 @@ def test_all_that_processes_need_is_absolute_and_points_into_one_home(
     assert environment["FEAST_DB_NAME"] == "watch"
     assert environment["TXWATCH_STREAM_URL"] == "ws://127.0.0.1:1/inv"
     assert environment["TXWATCH_WHALE_BTC"] == "250", "what was set before stays"
+    ends_in = int(environment["DAGSTER_GRPC_SHUTDOWN_GRACE_PERIOD"])
+    assert ends_in < GRACE_SECONDS, "a code server ends its calls before it is killed"
     configuration = Path(environment["DAGSTER_HOME"]) / "dagster.yaml"
     assert configuration.read_text() == (PROJECT / "dagster.yaml").read_text()
 
